@@ -1,0 +1,40 @@
+# Everything from a clone: `make compare` for the main job, `make test` for every test.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: compare test bench docs clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(PIP) --editable '.[test]'
+	touch $@
+
+.venv/benched: .venv/tested
+	$(PIP) --editable '.[bench]'
+	touch $@
+
+compare: .venv/installed  ## the main job on the embedded default task
+	$(BIN)/thalweg compare --out thalweg-digits
+
+test: .venv/tested  ## every check and every test
+	sh tests/install-browser.sh
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --numprocesses 2 --durations 10
+
+bench: .venv/benched  ## side by side with peers; JSON and tables in docs/benchmarks
+	$(BIN)/python -m benchmarks
+
+docs: .venv/tested  ## API reference and gallery figures
+	$(BIN)/python -m docs.gallery
+	$(BIN)/pdoc --math --output-directory docs/_build thalweg
+
+clean:
+	rm -rf .venv docs/_build
