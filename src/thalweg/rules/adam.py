@@ -1,4 +1,4 @@
-"""Adam: momentum on the gradient, scaled by the root of an average of its square, both corrected for their start at zero.
+"""Adam: momentum on the gradient, scaled by the root of an average of its square; both corrected for their start.
 
     s ← β₁ s + (1 − β₁) g
     r ← β₂ r + (1 − β₂) g ⊙ g

@@ -47,7 +47,9 @@ class Layout:
 
     def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Returns a new flat tensor ``(..., size)`` with the parameters' values copied in."""
-        lead = [parameters[n].shape[: parameters[n].dim() - len(s)] for n, s in zip(self.names, self.shapes, strict=True)]
+        lead = [
+            parameters[n].shape[: parameters[n].dim() - len(s)] for n, s in zip(self.names, self.shapes, strict=True)
+        ]
         return torch.cat([parameters[n].reshape(*b, -1) for n, b in zip(self.names, lead, strict=True)], dim=-1)
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:

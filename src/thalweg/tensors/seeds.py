@@ -1,4 +1,4 @@
-"""Seeded generators: every random draw has a name, and its stream depends on nothing but the root seed and that name."""
+"""Seeded generators: every random draw has a name; its stream depends on the root seed and that name alone."""
 
 import hashlib
 

@@ -1,0 +1,30 @@
+"""Every strategy for training deep models of the Deep Learning book's chapter 8, and which trains yours best."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from thalweg.compare.comparison import Comparison
+    from thalweg.compare.run import compare
+    from thalweg.compare.strategy import Strategy
+    from thalweg.compare.task import Task
+
+__all__ = ["Comparison", "Strategy", "Task", "__version__", "compare"]
+
+# Loaded when first used: importing thalweg costs next to nothing beyond torch.
+_HOMES = {
+    "Comparison": "thalweg.compare.comparison",
+    "Strategy": "thalweg.compare.strategy",
+    "Task": "thalweg.compare.task",
+    "compare": "thalweg.compare.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

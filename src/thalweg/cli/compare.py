@@ -1,0 +1,92 @@
+"""``thalweg compare``."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+DEFAULT = "sgd,momentum,nesterov,adagrad,adadelta,rmsprop,rmsprop-nesterov,adam"
+
+
+def command(
+    task: Annotated[
+        str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
+    ] = "digits",
+    strategies: Annotated[
+        str,
+        typer.Option(help="Comma-separated OPTIMIZER[+INITIALIZATION][@SCHEDULE]; also torch.optim.X or my.py:name."),
+    ] = DEFAULT,
+    trials: Annotated[int, typer.Option(help="Configurations a strategy, beside its default one.")] = 16,
+    steps: Annotated[
+        int | None, typer.Option(help="Gradient evaluations of a whole run.", show_default="the task's")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Fresh paired runs of each strategy's best configuration.")] = 10,
+    engine: Annotated[Literal["auto", "lanes", "serial"], typer.Option(help="How trials run; auto measures.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …", show_default="CUDA when present")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study.", show_default="thalweg-TASK")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Bound for lanes, as 4G or 500M.", show_default="half of what is free")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Root of every random draw.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")] = False,
+    expect: Annotated[
+        list[str] | None, typer.Option(help='Exit 1 unless the verdict bears it out: "adam beats sgd". Repeatable.')
+    ] = None,
+) -> None:
+    """Say which strategy trains a model best, by how much, how surely and at what cost.
+
+    Example: `thalweg compare my.py:task --strategies adam,momentum@cosine --trials 16 --seeds 10`
+
+    Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted (the same command goes on).
+    """
+    from thalweg.cli.progress import LiveReporter
+    from thalweg.compare.run import compare
+    from thalweg.compare.verdict import check_expectation, parse_expectation
+
+    console = Console(stderr=as_json)
+    names = [name.strip() for name in strategies.split(",") if name.strip()]
+    for text in expect or []:
+        parse_expectation(text, names)
+    with LiveReporter(console) as reporter:
+        done = compare(
+            task, names, trials=trials, steps=steps, seeds=seeds, engine=engine, device=device, out=out,
+            memory=_bytes(memory), seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
+        )  # fmt: skip
+    budget, name = done.results["budget"], done.results["task"]["name"]
+    cost = budget["gradient_evaluations_per_strategy"]
+    table = Table(title=f"{name}: {cost:,} gradient evaluations a strategy")
+    rows = done.rows()
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table, markup=False)
+    console.print(done.verdict, style="bold", markup=False, highlight=False)
+    console.print(f"report: {done.report}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(done.results, indent=1, allow_nan=False))
+    for text in expect or []:
+        if not check_expectation(text, done.results["pairs"], done.results["task"]["direction"]):
+            Console(stderr=True).print(f"the verdict does not bear out {text!r}", style="red", markup=False)
+            raise typer.Exit(1)
+
+
+def _bytes(text: str | None) -> int | None:
+    """Returns the number of bytes written as 500M, 4G or a plain number."""
+    if text is None:
+        return None
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    body = text.strip().upper().removesuffix("B").removesuffix("I")
+    factor = units.get(body[-1:], 1)
+    try:
+        value = int(float(body[:-1] if factor > 1 else body) * factor)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise ValueError(f"--memory {text!r} is no amount: write it as 500M or 4G")
+    return value

@@ -1,0 +1,37 @@
+"""``thalweg list``."""
+
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Kind = Literal["all", "tasks", "strategies", "initializations", "schedules"]
+
+
+def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all") -> None:
+    """List the built-in tasks, strategies, initializations and schedules.
+
+    Example: `thalweg list tasks`
+    """
+    from thalweg.compare.tasks import DESCRIPTIONS
+    from thalweg.initialization import SCHEMES
+    from thalweg.rules import RULES, SPACES
+    from thalweg.rules.schedules import SCHEDULES
+
+    def ranges(name: str) -> str:
+        return ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in SPACES[name].items())
+
+    sections = {
+        "tasks": (("task", "what it is"), list(DESCRIPTIONS.items())),
+        "strategies": (("strategy", "search space (log-uniform)"), [(name, ranges(name)) for name in RULES]),
+        "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in SCHEMES]),
+        "schedules": (("schedule", "written as"), [(name, f"adam@{name}") for name in SCHEDULES]),
+    }
+    console = Console()
+    for name, (header, rows) in sections.items():
+        if kind in ("all", name):
+            table = Table(*header, title=name, title_justify="left", box=None)
+            for row in rows:
+                table.add_row(*row)
+            console.print(table, markup=False)

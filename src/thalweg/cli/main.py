@@ -1,0 +1,36 @@
+"""``thalweg``: entry point; one line and exit code 2 for whatever the user can mend."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from thalweg.cli import compare, export, listing, report
+
+app = typer.Typer(
+    name="thalweg",
+    help="Which training strategy is best for your model, by how much, how surely and at what cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compare")(compare.command)
+app.command("list")(listing.command)
+app.command("report")(report.command)
+app.command("export")(export.command)
+
+
+def run() -> None:
+    """Runs the command line; returns exit code 2 with one line for bad input, 130 when interrupted."""
+    from thalweg.compare.store import StudyError
+
+    try:
+        app()
+    except (ValueError, StudyError) as error:
+        Console(stderr=True).print(f"thalweg: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\ninterrupted: nothing finished is lost; the same command goes on", highlight=False)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Which strategy trains a model best: tasks, strategies, design, engines, store, statistics, report."""

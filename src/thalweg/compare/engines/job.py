@@ -1,0 +1,190 @@
+"""What an engine is given and what it gives back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from thalweg.compare.task import Data, Task, build_model
+from thalweg.rules.schedules import Schedule
+from torch import Tensor, nn
+
+from thalweg.compare.strategy import Strategy
+from thalweg.initialization import initialize
+from thalweg.rules.rule import Rule, scalars_of_step
+from thalweg.tensors import Layout, derive_seed, generator
+
+DIVERGED_AT = 10.0  # a loss above this multiple of the run's first loss has diverged
+
+
+class Unstackable(Exception):
+    """The model cannot be trained in lanes; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stretch of one trial: a configuration under a seed, from step ``start`` to step ``stop``.
+
+    ``total`` is the length of the whole run, which the schedule spans. ``evaluate_every`` spaces the
+    points of the learning curve; ``test`` asks for the test metric at the end. ``snapshot`` holds the
+    parameters and state at ``start``, None for a fresh run.
+    """
+
+    key: str
+    strategy: Strategy
+    hyper: Mapping[str, float]
+    seed: int
+    start: int
+    stop: int
+    total: int
+    evaluate_every: int
+    test: bool = False
+    snapshot: Mapping[str, Tensor] | None = None
+    first_loss: float | None = None
+
+    def next_event(self, t: int) -> int:
+        """Returns the next step after ``t`` at which the run is evaluated: grid points and its end."""
+        return min(self.stop, (t // self.evaluate_every + 1) * self.evaluate_every)
+
+
+@dataclass
+class Curve:
+    """Points of a learning curve; ``train_loss`` is the mean minibatch loss since the point before."""
+
+    step: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    valid_loss: list[float] = field(default_factory=list)
+    valid_metric: list[float] = field(default_factory=list)
+
+    def add(self, step: int, train_loss: float, valid_loss: float, valid_metric: float) -> None:
+        """Appends one point."""
+        self.step.append(step)
+        self.train_loss.append(train_loss)
+        self.valid_loss.append(valid_loss)
+        self.valid_metric.append(valid_metric)
+
+
+@dataclass
+class Outcome:
+    """What became of a job: ``finished`` or ``diverged``, its curve, and the state at its end."""
+
+    key: str
+    status: str
+    steps: int
+    curve: Curve
+    first_loss: float
+    test: float | None = None
+    snapshot: Mapping[str, Tensor] | None = None
+
+
+Progress = Callable[[int], None]  # told how many trial-steps were done
+
+
+class Engine(Protocol):
+    """Runs jobs; the order of the outcomes is the order of the jobs."""
+
+    name: str
+
+    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+        """Trains every job to its end."""
+        ...
+
+
+class Workshop:
+    """What all engines share about a task on a device: data, layout, starts, batches, evaluation."""
+
+    def __init__(self, task: Task, data: Data, device: torch.device) -> None:
+        self.task = task
+        self.device = device
+        self.data = Data(*(tensor.to(device) for tensor in data))
+        self.model = self.fresh_model("default", 0)
+        self.layout = Layout.of_model(self.model)
+        self.sign = -1.0 if task.direction == "max" else 1.0
+        self._starts: dict[tuple[str, int], Tensor] = {}
+        self._orders: dict[int, _Order] = {}
+
+    def fresh_model(self, scheme: str, seed: int) -> nn.Module:
+        """Returns the model as initialized by the scheme under the seed, drawn on the CPU, on the device."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "model"))
+            model = build_model(self.task)
+        if scheme != "default" or isinstance(self.task.model, nn.Module):
+            initialize(model, scheme, generator(seed, "initialization"))
+        return model.to(self.device)
+
+    def start(self, scheme: str, seed: int) -> Tensor:
+        """Returns the flat initial parameters ``(n,)``: the same for every strategy of that scheme and seed."""
+        key = (scheme, seed)
+        if key not in self._starts:
+            named = dict(self.fresh_model(scheme, seed).named_parameters())
+            self._starts[key] = self.layout.flatten({name: named[name].detach() for name in self.layout.names})
+        return self._starts[key]
+
+    def batches(self, seed: int, start: int, stop: int) -> Tensor:
+        """Returns row numbers ``(stop - start, batch)`` of the minibatches: the same for every strategy."""
+        if seed not in self._orders:
+            self._orders[seed] = _Order(seed, len(self.data.train_x), self.task.batch_size)
+        return self._orders[seed].rows(start, stop).to(self.device)
+
+    def score(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (loss, metric) of one model's output."""
+        return self.task.loss(output, target), self.task.score(output, target)
+
+
+class _Order:
+    """Row numbers of the minibatches of one seed: a new permutation each epoch, the short last batch dropped."""
+
+    def __init__(self, seed: int, rows: int, batch: int) -> None:
+        self.seed, self.count, self.batch = seed, rows, batch
+        self.per_epoch = rows // batch
+        self.epochs: dict[int, Tensor] = {}
+
+    def epoch(self, number: int) -> Tensor:
+        if number not in self.epochs:
+            if len(self.epochs) > 64:
+                self.epochs.clear()
+            order = torch.randperm(self.count, generator=generator(self.seed, "order", number))
+            self.epochs[number] = order[: self.per_epoch * self.batch].view(self.per_epoch, self.batch)
+        return self.epochs[number]
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        pieces = []
+        while start < stop:
+            number, offset = divmod(start, self.per_epoch)
+            piece = self.epoch(number)[offset : offset + stop - start]
+            pieces.append(piece)
+            start += len(piece)
+        return torch.cat(pieces)
+
+
+def coefficient_table(rule: Rule, job: Job, start: int, stop: int) -> Tensor:
+    """Returns the rule's coefficients of steps ``start + 1`` to ``stop`` as float32 ``(stop - start, c)``.
+
+    Computed in float64; columns follow :func:`coefficient_names`. Any stretch of a run sees the same numbers.
+    """
+    return _whole_table(rule, tuple(job.hyper.items()), job.strategy.schedule, job.total)[start:stop]
+
+
+@lru_cache(maxsize=512)
+def _whole_table(rule: Rule, hyper: tuple[tuple[str, float], ...], schedule: Schedule, total: int) -> Tensor:
+    settings, factors = dict(hyper), _factors(schedule, total)
+    if rule.scalar_state:  # such a rule is walked step by step
+        rows, scalars = [], dict(rule.scalar_state)
+        for t, factor in enumerate(factors.tolist(), start=1):
+            c, scalars = scalars_of_step(rule, {**settings, "lr": settings["lr"] * factor}, t, scalars)
+            rows.append(list(c.values()))
+        return torch.tensor(rows, dtype=torch.float64).float()
+    t = torch.arange(1, total + 1, dtype=torch.float64)
+    c, _ = scalars_of_step(rule, {**settings, "lr": settings["lr"] * factors}, t, {})
+    return torch.stack([torch.as_tensor(v, dtype=torch.float64).expand_as(t) for v in c.values()], dim=1).float()
+
+
+@lru_cache(maxsize=64)
+def _factors(schedule: Schedule, total: int) -> Tensor:
+    return torch.tensor([schedule(t, total) for t in range(total)], dtype=torch.float64)
+
+
+def coefficient_names(rule: Rule, hyper: Mapping[str, float]) -> list[str]:
+    """Returns the names of the table's columns."""
+    return list(scalars_of_step(rule, hyper, 1, dict(rule.scalar_state))[0])

@@ -1,0 +1,280 @@
+"""All trials that share model and shapes at once: lanes of one stacked model.
+
+The gradient of a fixed number of slots is compiled once a task; the update kernels are one a rule. Jobs move
+in and out of slots, each with its own step count; a diverged job's slot goes to the next waiting job of its
+rule. A lane never sees another lane's numbers.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from thalweg.compare.engines.job import (
+    Curve,
+    Job,
+    Outcome,
+    Progress,
+    Unstackable,
+    Workshop,
+    coefficient_names,
+    coefficient_table,
+)
+from thalweg.compare.engines.kernels import Kernel, update_kernel
+from thalweg.compare.engines.watch import first_divergence
+from thalweg.rules.rule import Rule
+from thalweg.tensors import derive_seed
+from thalweg.tensors.compiling import compiled
+
+Group = tuple[Rule, tuple[str, ...]]
+
+
+def group_of(job: Job) -> Group:
+    """Returns what jobs must share to be stepped by one kernel."""
+    assert job.strategy.rule is not None
+    return job.strategy.rule, tuple(coefficient_names(job.strategy.rule, job.hyper))
+
+
+def unstackable_reason(model: nn.Module) -> str | None:
+    """Returns why lanes cannot train the model, as far as its modules tell, or None."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return f"{name or 'the model'} is a {type(module).__name__}, which updates its running statistics in place"
+        if isinstance(module, nn.RNNBase):
+            return f"{name or 'the model'} is a {type(module).__name__}, whose fused kernel has no stacked form"
+    return None
+
+
+def has_randomness(model: nn.Module) -> bool:
+    """Says whether the model draws random numbers while it trains."""
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in model.modules())
+
+
+class Lanes:
+    """Trains up to ``width`` jobs at a time on stacked parameters."""
+
+    name = "lanes"
+
+    def __init__(self, workshop: Workshop, width: int, compile_: bool = True) -> None:
+        reason = unstackable_reason(workshop.model)
+        if reason:
+            raise Unstackable(reason)
+        self.shop, self.width, self.compile = workshop, width, compile_
+        self.training, self.evaluating = deepcopy(workshop.model).train(), deepcopy(workshop.model).eval()
+        self.gradient = self._gradient_kernel()
+        self._kernels: dict[Group, Kernel] = {}
+
+    def _gradient_kernel(self):  # type: ignore[no-untyped-def]
+        layout, data, task, model = self.shop.layout, self.shop.data, self.shop.task, self.training
+        frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
+        randomness = "different" if has_randomness(model) else "error"
+
+        def loss(named: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return task.loss(functional_call(model, {**named, **frozen}, (x,)), y)
+
+        def gradient(flat: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            stacked = vmap(grad_and_value(loss), randomness=randomness)
+            grads, losses = stacked(layout.unflatten(flat), data.train_x[rows], data.train_y[rows])
+            return layout.flatten(grads), losses
+
+        return compiled(gradient, self.shop.device) if self.compile else gradient
+
+    def probe(self) -> None:
+        """Tries two lanes uncompiled for one step.
+
+        Raises:
+            Unstackable: the model has an operation that cannot be stacked; the message names it.
+        """
+        shop = self.shop
+        eager = Lanes(shop, 2, compile_=False) if self.compile else self
+        try:
+            eager.gradient(shop.start("default", 0).expand(2, -1).contiguous(), shop.batches(0, 0, 2))
+            eager.evaluate(shop.start("default", 0)[None], shop.data.valid_x[:2], shop.data.valid_y[:2])
+        except Exception as error:
+            line = (str(error).splitlines() or [""])[0][:160]
+            raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
+
+    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+        """Trains every job to its end."""
+        order = sorted(range(len(jobs)), key=lambda i: repr(group_of(jobs[i])))
+        waiting = deque(jobs[i] for i in order)
+        outcomes: dict[str, Outcome] = {}
+        while waiting:
+            self._fill(waiting, outcomes, progress)
+        return [outcomes[job.key] for job in jobs]
+
+    def _fill(self, waiting: deque[Job], outcomes: dict[str, Outcome], progress: Progress) -> None:
+        """Fills the slots from the queue and trains until all of them have ended."""
+        shop = self.shop
+        first = [waiting.popleft() for _ in range(min(self.width, len(waiting)))]
+        flat = shop.start(first[0].strategy.initialization, first[0].seed).repeat(self.width, 1)
+        blocks = []
+        for group, members in groupby(enumerate(first), key=lambda pair: group_of(pair[1])):
+            slots = list(members)
+            blocks.append(_Block(group, flat[slots[0][0] : slots[-1][0] + 1], slots[0][0], self._kernel(group)))
+        lanes: list[_Lane | None] = [None] * self.width
+        for slot, job in enumerate(first):
+            lanes[slot] = self._enter(job, _block_of(blocks, slot), slot)
+        while any(lanes):
+            live = [lane for lane in lanes if lane]
+            stretch = min(lane.job.next_event(lane.t) - lane.t for lane in live)
+            losses = self._advance(flat, blocks, lanes, stretch)
+            progress(stretch * len(live))
+            self._close(flat, blocks, lanes, losses, stretch, outcomes)
+            for slot, lane in enumerate(lanes):
+                if lane is None and slot < len(first):
+                    block = _block_of(blocks, slot)
+                    job = next((job for job in waiting if group_of(job) == block.group), None)
+                    if job:
+                        waiting.remove(job)
+                        lanes[slot] = self._enter(job, block, slot)
+
+    def _advance(self, flat: Tensor, blocks: "list[_Block]", lanes: "list[_Lane | None]", stretch: int) -> Tensor:
+        """Takes ``stretch`` steps with every slot and returns the losses ``(stretch, width)``."""
+        shop = self.shop
+        some = next(lane for lane in lanes if lane)
+        rows = torch.stack(
+            [shop.batches(lane.job.seed, lane.t, lane.t + stretch) for lane in (one or some for one in lanes)], dim=1
+        )
+        tables = [block.table(lanes, stretch, shop.device) for block in blocks]
+        losses = torch.empty(stretch, self.width, device=shop.device)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(derive_seed(some.job.seed, "noise", some.t))
+            for i in range(stretch):
+                grads, losses[i] = self.gradient(flat, rows[i])
+                for block, table in zip(blocks, tables, strict=True):
+                    stop = block.start + len(block.params)
+                    block.kernel(block.params, grads[block.start : stop], block.buffers, table[i])
+        return losses
+
+    def _close(
+        self,
+        flat: Tensor,
+        blocks: "list[_Block]",
+        lanes: "list[_Lane | None]",
+        losses: Tensor,
+        stretch: int,
+        outcomes: dict[str, Outcome],
+    ) -> None:
+        """Looks at every lane after a stretch: adds points, ends what has ended and empties its slot."""
+        due: list[int] = []
+        means = losses.mean(dim=0).tolist()
+        start = losses[0].tolist()
+        for slot, lane in enumerate(lanes):
+            if lane and lane.first is None:
+                lane.first = start[slot]
+        first = torch.tensor([lane.first if lane else 0.0 for lane in lanes], device=losses.device)
+        for slot, (lane, bad) in enumerate(zip(lanes, first_divergence(losses, first), strict=True)):
+            if lane is None:
+                continue
+            assert lane.first is not None
+            if bad is not None:
+                outcomes[lane.job.key] = Outcome(lane.job.key, "diverged", lane.t + bad + 1, lane.curve, lane.first)
+                lanes[slot] = None
+                continue
+            lane.sum += means[slot] * stretch
+            lane.since += stretch
+            lane.t += stretch
+            if lane.t % lane.job.evaluate_every == 0 or lane.t == lane.job.stop:
+                due.append(slot)
+        if not due:
+            return
+        valid = self.evaluate(flat[due], self.shop.data.valid_x, self.shop.data.valid_y)
+        for slot, loss, metric in zip(due, *valid, strict=True):
+            lane = lanes[slot]
+            assert lane is not None
+            lane.curve.add(lane.t, lane.sum / lane.since, loss, metric)
+            lane.sum, lane.since = 0.0, 0
+        ended = [slot for slot in due if (lane := lanes[slot]) and lane.t == lane.job.stop]
+        tested = [slot for slot in ended if (lane := lanes[slot]) and lane.job.test]
+        scores = {}
+        if tested:
+            scores = dict(zip(tested, self.evaluate(flat[tested], *self.shop.data[4:6])[1], strict=True))
+        for slot in ended:
+            lane = lanes[slot]
+            assert lane is not None and lane.first is not None
+            snapshot = _block_of(blocks, slot).snapshot(slot)
+            job = lane.job
+            outcomes[job.key] = Outcome(job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot)
+            lanes[slot] = None
+
+    def evaluate(self, flat: Tensor, x: Tensor, y: Tensor, chunk: int = 1024) -> tuple[list[float], list[float]]:
+        """Returns the loss and the metric of each row of ``flat`` on all of (x, y)."""
+        model = self.evaluating
+        frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
+
+        def forward(named: dict[str, Tensor], part: Tensor) -> Tensor:
+            return functional_call(model, {**named, **frozen}, (part,))
+
+        with torch.no_grad():
+            named = self.shop.layout.unflatten(flat)
+            stacked = vmap(forward, in_dims=(0, None))
+            outputs = torch.cat([stacked(named, x[i : i + chunk]) for i in range(0, len(x), chunk)], dim=1)
+            scores = [self.shop.score(output, y) for output in outputs]
+        return [float(loss) for loss, _ in scores], [float(metric) for _, metric in scores]
+
+    def _kernel(self, group: Group) -> Kernel:
+        if group not in self._kernels:
+            self._kernels[group] = update_kernel(*group, self.shop.device, self.compile)
+        return self._kernels[group]
+
+    def _enter(self, job: Job, block: "_Block", slot: int) -> "_Lane":
+        row = slot - block.start
+        snapshot = job.snapshot
+        start = self.shop.start(job.strategy.initialization, job.seed) if snapshot is None else snapshot["params"]
+        block.params[row].copy_(start)
+        for name, initial, buffer in zip(
+            block.group[0].buffers, block.group[0].buffers.values(), block.buffers, strict=True
+        ):
+            if snapshot is None:
+                buffer[row].fill_(initial)
+            else:
+                buffer[row].copy_(snapshot[name])
+        return _Lane(job, job.start, job.first_loss)
+
+
+@dataclass
+class _Lane:
+    """A job in a slot: how far it is and what is summed since its last point."""
+
+    job: Job
+    t: int
+    first: float | None
+    curve: Curve = field(default_factory=Curve)
+    sum: float = 0.0
+    since: int = 0
+
+
+class _Block:
+    """Neighbouring slots of one rule: their rows of the parameters, their state and their kernel."""
+
+    def __init__(self, group: Group, params: Tensor, start: int, kernel: Kernel) -> None:
+        self.group, self.params, self.start, self.kernel = group, params, start, kernel
+        self.buffers = [torch.full_like(params, initial) for initial in group[0].buffers.values()]
+        for tensor in (params, *self.buffers):
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+
+    def table(self, lanes: list[_Lane | None], stretch: int, device: torch.device) -> Tensor:
+        """Returns the coefficients ``(stretch, rows, c)`` of the block's lanes; zeros in empty slots."""
+        tables = torch.zeros(stretch, len(self.params), len(self.group[1]))
+        for row, lane in enumerate(lanes[self.start : self.start + len(self.params)]):
+            if lane:
+                tables[:, row] = coefficient_table(self.group[0], lane.job, lane.t, lane.t + stretch)
+        return tables.to(device)
+
+    def snapshot(self, slot: int) -> dict[str, Tensor]:
+        """Returns what the rest of the run of the job in the slot depends on."""
+        row = slot - self.start
+        state = {
+            name: buffer[row].cpu().clone() for name, buffer in zip(self.group[0].buffers, self.buffers, strict=True)
+        }
+        return {"params": self.params[row].cpu().clone(), **state}
+
+
+def _block_of(blocks: list[_Block], slot: int) -> _Block:
+    return next(block for block in reversed(blocks) if block.start <= slot)

@@ -1,0 +1,17 @@
+"""When a run has diverged, said in one place."""
+
+from torch import Tensor
+
+from thalweg.compare.engines.job import DIVERGED_AT
+
+
+def first_divergence(losses: Tensor, first: Tensor) -> list[int | None]:
+    """Returns for each lane the index of its first bad loss, or None.
+
+    A loss is bad when it is not finite or exceeds :data:`DIVERGED_AT` times the lane's first loss.
+    Arguments: ``losses`` ``(steps, lanes)``, ``first`` ``(lanes,)``.
+    """
+    limit = first + (DIVERGED_AT - 1) * first.abs()
+    bad = ~(losses <= limit) | losses.isinf()
+    indices = bad.int().argmax(dim=0)
+    return [int(i) if hit else None for i, hit in zip(indices.tolist(), bad.any(dim=0).tolist(), strict=True)]

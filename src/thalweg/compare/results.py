@@ -1,0 +1,213 @@
+"""From the store to ``results.json``: everything that the report shows, computed from the records alone."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thalweg.compare import statistics, verdict
+from thalweg.compare.design import edge, widened_from_fact
+from thalweg.compare.store import Store
+
+Record = dict[str, Any]
+
+
+def collect(store: Store) -> dict[str, Any]:
+    """Returns the results of a finished study as plain values; see the guide for the fields.
+
+    Raises:
+        StudyError: the study is not finished.
+    """
+    facts = store.facts()
+    design, records = facts["design"], list(store.records())
+    direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
+    finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
+    target = _target(design, finals)
+    per_seed = {
+        s["name"]: _test_scores(finals[s["name"]], facts["untrained_test"][s["initialization"]])
+        for s in design["strategies"]
+    }
+    strategies = [
+        _strategy(s, records, finals[s["name"]], per_seed[s["name"]], target, design, facts)
+        for s in design["strategies"]
+    ]
+    sign = -1 if direction == "max" else 1
+    strategies.sort(key=lambda s: sign * s["test"]["mean"] if s["test"]["mean"] is not None else math.inf)
+    budget = design["budget"]
+    results = {
+        "task": {**design["task"], "target": target},
+        "budget": budget,
+        "engine": facts["engine"],
+        "strategies": strategies,
+        "pairs": verdict.pairs(per_seed),
+        "expected_best": {s["name"]: _expected_best(s, direction) for s in strategies},
+        "verdict": vars(verdict.decide(per_seed, direction, design["task"]["metric"])),
+        "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
+        "notes": _notes(strategies, facts),
+    }
+    return plain(results)
+
+
+def plain(value: Any) -> Any:
+    """Returns the value with tuples as lists and non-finite numbers as None, fit for strict JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.item() if hasattr(value, "item") else value
+
+
+def write_json(results: Mapping[str, Any], path: Path) -> None:
+    """Writes the results, whole or not at all."""
+    part = path.with_suffix(".json.part")
+    part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -> float | None:
+    """Returns the validation metric that "time to target" counts to.
+
+    The task's own where it has one; else 95 % of the way from the start of the curves to the best
+    strategy's mean end, so that it depends on no one's opinion and at least one strategy reaches it.
+    """
+    if design["task"]["target"] is not None:
+        return float(design["task"]["target"])
+    ends, starts = [], []
+    for runs in finals.values():
+        sound = [r["curve"]["valid_metric"] for r in runs if r["status"] == "finished"]
+        if sound and len(sound) == len(runs):
+            ends.append(sum(c[-1] for c in sound) / len(sound))
+            starts.append(sum(c[0] for c in sound) / len(sound))
+    if not ends:
+        return None
+    best, worst = (max, min) if design["task"]["direction"] == "max" else (min, max)
+    start = worst(starts)
+    return float(start + 0.95 * (best(ends) - start))
+
+
+def _test_scores(runs: Sequence[Record], untrained: Sequence[float]) -> list[float]:
+    """Returns the test metric of each seed; a diverged run scores what the untrained model scores."""
+    return [r["test"] if r["test"] is not None else floor for r, floor in zip(runs, untrained, strict=True)]
+
+
+def _strategy(
+    described: Mapping[str, Any],
+    records: Sequence[Record],
+    runs: Sequence[Record],
+    per_seed: Sequence[float],
+    target: float | None,
+    design: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    name, direction = described["name"], design["task"]["direction"]
+    tuning = [r for r in records if r["rung"] != "final" and r["strategy"] == name]
+    last: dict[str, Record] = {r["key"]: r for r in tuning}
+    winner = facts[f"winner {name}"]
+    chosen = last[f"{name}/{winner['index']}"]
+    interval = statistics.mean_interval(per_seed)
+    reached = [_steps_to(r, target, direction) for r in runs]
+    steps = _median_reached(reached)
+    per_step = facts["seconds_per_step"][name]
+    return {
+        "name": name,
+        "hyperparameters": winner["hyper"],
+        "valid": _end(chosen),
+        "test": {"mean": interval.mean, "low": interval.low, "high": interval.high, "per_seed": list(per_seed)},
+        "to_target": {
+            "steps": steps,
+            "gradient_evaluations": steps,
+            "seconds": None if steps is None else steps * per_step,
+            "reached": sum(r is not None for r in reached),
+        },
+        "trials": len(last),
+        "diverged": sum(r["status"] == "diverged" for r in last.values()),
+        "final_diverged": sum(r["status"] == "diverged" for r in runs),
+        "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
+        "seconds_per_step": per_step,
+        "curves": _curves(runs),
+        "sensitivity": [
+            {"lr": r["hyper"].get("lr"), "valid": _end(r), "status": _status(r, design["budget"]["steps"])}
+            for r in last.values()
+        ],
+        "space": described["space"],
+    }
+
+
+def _status(record: Record, steps: int) -> str:
+    if record["status"] == "diverged":
+        return "diverged"
+    return "finished" if record["steps"] == steps else "stopped"
+
+
+def _end(record: Record) -> float | None:
+    """Returns the validation metric at the record's end, None where it diverged."""
+    return record["curve"]["valid_metric"][-1] if record["status"] == "finished" else None
+
+
+def _steps_to(record: Record, target: float | None, direction: str) -> int | None:
+    if target is None:
+        return None
+    curve = record["curve"]
+    return statistics.time_to_target(curve["step"], curve["valid_metric"], target, direction)
+
+
+def _median_reached(reached: Sequence[int | None]) -> float | None:
+    """Returns the median steps over all seeds, those that never reach it last; None when that is one of them."""
+    ranked = sorted(math.inf if r is None else r for r in reached)
+    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    return middle if math.isfinite(middle) else None
+
+
+def _widened(
+    described: Mapping[str, Any], hyper: Mapping[str, float], fact: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    if fact is None:
+        return None
+    record = widened_from_fact(fact)
+    space = {name: tuple(bounds) for name, bounds in described["space"].items()} | {record.hyperparameter: record.after}
+    still = edge(space, hyper)
+    return {
+        "hyperparameter": record.hyperparameter,
+        "side": record.side,
+        "from": record.before,
+        "to": record.after,
+        "still_on_edge": still == (record.hyperparameter, record.side),
+    }
+
+
+def _curves(runs: Sequence[Record]) -> dict[str, Any]:
+    """Returns median and quartile band over the seeds at each step; a run that diverged is absent after it."""
+    steps = sorted({s for r in runs for s in r["curve"]["step"]})
+
+    def band(field: str) -> dict[str, list[float | None]]:
+        at = [dict(zip(r["curve"]["step"], r["curve"][field], strict=True)) for r in runs]
+        rows = [[points.get(step) for points in at] for step in steps]
+        return statistics.median_and_band(rows)
+
+    return {"step": steps, "train_loss": band("train_loss"), "valid_metric": band("valid_metric")}
+
+
+def _expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | None]:
+    """Returns the expected best validation metric of k of the configurations, for k = 1 … N."""
+    return statistics.expected_best([s["valid"] for s in strategy["sensitivity"]], direction)
+
+
+def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
+    notes = [
+        "Seconds to target are steps to target times the median seconds of a step, measured with the run alone.",
+        "Expected best at k counts a configuration that was stopped at the first rung with the value it had there.",
+    ]
+    if any(s["final_diverged"] for s in strategies):
+        notes.append("A final run that diverged counts with the score of the untrained model.")
+    for s in strategies:
+        if s["widened"]:
+            w = s["widened"]
+            more = "; the winner is still on the edge: a wider space may be better" if w["still_on_edge"] else ""
+            notes.append(
+                f"{s['name']}: the best {w['hyperparameter']} lay on the {w['side']} edge, so its range was widened{more}."
+            )
+    return notes + list(facts.get("notes", []))

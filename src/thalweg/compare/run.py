@@ -1,0 +1,223 @@
+"""``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
+
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from thalweg.compare.loading import load_task
+from thalweg.compare.task import Task, materialize
+
+from thalweg.compare.comparison import Comparison
+from thalweg.compare.design import Budget
+from thalweg.compare.engines.choose import Chooser, Name
+from thalweg.compare.engines.job import Job, Unstackable, Workshop
+from thalweg.compare.store import Store, StudyError
+from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
+from thalweg.compare.study import Reporter, Study
+from thalweg.tensors import derive_seed
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def stage(self, title: str, steps: int, left: int) -> None:
+        """Says nothing."""
+
+    def advance(self, steps: int) -> None:
+        """Says nothing."""
+
+    def standing(self, best: Mapping[str, float]) -> None:
+        """Says nothing."""
+
+    def say(self, line: str) -> None:
+        """Says nothing."""
+
+
+def compare(
+    task: str | Task = "digits",
+    strategies: Sequence[str | Strategy] = DEFAULT_STRATEGIES,
+    *,
+    trials: int = 16,
+    steps: int | None = None,
+    seeds: int = 10,
+    engine: Name = "auto",
+    device: str | None = None,
+    out: str | Path | None = None,
+    memory: int | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+    command: str | None = None,
+) -> Comparison:
+    """Says which strategy trains the task's model best, by how much, how surely and at what cost.
+
+    Every strategy gets the same number of gradient evaluations: its default configuration and ``trials``
+    more for tuning on validation data, then ``seeds`` fresh paired runs of its best, tested once. See the
+    guide for the protocol.
+
+    Arguments:
+        task: a built-in name, ``"my.py:task"``, or a :class:`thalweg.Task`.
+        strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects.
+        trials: configurations a strategy beside its default one, at least 1.
+        steps: gradient evaluations of a whole run; the task's own by default.
+        seeds: paired final runs a strategy; with 1 there is no interval and so no winner.
+        engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (measures both for a moment).
+        device: ``"cpu"``, ``"cuda"``, …; CUDA when present by default.
+        out: folder of the study; ``thalweg-TASK`` by default. A study that was cut off goes on.
+        memory: bytes that lanes may take; half of what is free by default.
+        seed: root of every random draw.
+        reporter: is told how it goes; silent by default.
+        command: the command line to show in the report.
+
+    Returns:
+        The finished :class:`Comparison`.
+
+    Raises:
+        ValueError: bad input; one line with the cause and the mend.
+        StudyError: the folder cannot be used.
+
+    Source: Deep Learning, §8.5.4 ("Choosing the right optimization algorithm"), §11.4.
+    """
+    began = time.perf_counter()
+    teller = reporter or Silent()
+    for name, value, least in (("trials", trials, 1), ("seeds", seeds, 1), ("steps", steps, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
+    chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
+    _check_names(chosen)
+    where = _device(device)
+    the_task = load_task(task)
+    data = materialize(the_task)
+    length = steps if steps is not None else the_task.steps
+    budget = Budget(trials, length, seeds, max(s.schedule.warmup_steps(length) for s in chosen))
+    shop = Workshop(the_task, data, where)
+    folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
+    store = Store.resume_or_create(folder, _design(shop, chosen, budget, seed, engine))
+    try:
+        total = len(chosen) * (budget.tuning_evaluations + budget.final_evaluations)
+        widest = len(chosen) * max(trials + 1 - budget.held_back, seeds)
+        chooser = Chooser(shop, engine, memory, total, widest)
+        facts = store.facts()
+        if "engine" in facts:
+            chooser.reuse(chosen, facts["engine"])
+        else:
+            specimen = next((s for s in chosen if s.rule is not None), chosen[0])
+            job = Job(
+                "specimen",
+                specimen,
+                dict(specimen.defaults),
+                derive_seed(seed, "specimen") % 2**31,
+                0,
+                length,
+                length,
+                length,
+            )
+            try:
+                chooser.choose(chosen, job)
+            except Unstackable as error:
+                raise ValueError(
+                    f"--engine lanes is not possible for this model: {error}; use --engine auto"
+                ) from error
+            store.add_fact("engine", [choice.as_dict() for choice in chooser.choices])
+            store.add_fact("run", _run(where, command))
+        for choice in chooser.choices:
+            say = getattr(teller, "say", None)
+            if say:
+                say(f"engine for {choice.group}: {choice.name} ({choice.reason})")
+        Study(chosen, budget, seed, store, chooser.engine_of, chooser.serial, shop.sign, teller).run()
+        store.add_fact("seconds", time.perf_counter() - began)
+        return Comparison.from_store(store, folder, write=True)
+    finally:
+        store.close()
+
+
+def _check_names(strategies: Sequence[Strategy]) -> None:
+    names = [s.name for s in strategies]
+    if not names:
+        raise ValueError("no strategies: name at least one, or two to compare")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"strategy {twice[0]!r} is named twice: leave one out")
+
+
+def _device(asked: str | None) -> torch.device:
+    try:
+        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise ValueError(f"device {asked!r} cannot be used here ({line}): use --device cpu") from error
+    return device
+
+
+def _design(shop: Workshop, strategies: Sequence[Strategy], budget: Budget, seed: int, engine: str) -> dict[str, Any]:
+    """Returns what makes the study what it is; a folder with another one is refused."""
+    task, data = shop.task, shop.data
+    digest = hashlib.sha256()
+    for tensor in (*data, shop.start("default", 0)):
+        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "task": {
+            "name": task.name,
+            "description": task.description,
+            "metric": task.metric_name,
+            "direction": task.direction,
+            "target": task.target,
+            "train_size": len(data.train_x),
+            "valid_size": len(data.valid_x),
+            "test_size": len(data.test_x),
+            "parameters": shop.layout.size,
+            "batch_size": task.batch_size,
+            "model": str(shop.model),
+            "digest": digest.hexdigest(),
+        },
+        "strategies": [s.describe() for s in strategies],
+        "budget": {
+            "gradient_evaluations_per_strategy": budget.tuning_evaluations + budget.final_evaluations,
+            "trials": budget.trials,
+            "steps": budget.steps,
+            "seeds": budget.seeds,
+            "tuning_gradient_evaluations": budget.tuning_evaluations,
+            "final_gradient_evaluations": budget.final_evaluations,
+        },
+        "seed": seed,
+        "engine": engine,
+        "device": str(shop.device),
+        "torch": torch.__version__,
+    }
+
+
+def _run(device: torch.device, command: str | None) -> dict[str, Any]:
+    import numpy
+    import scipy
+
+    from thalweg import __version__
+
+    return {
+        "command": command or "thalweg.compare(...) from Python",
+        "versions": {
+            "thalweg": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "numpy": numpy.__version__,
+            "scipy": scipy.__version__,
+        },
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+        "device": str(device),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": sys.executable.rsplit("/", 1)[-1],
+    }
+
+
+__all__ = ["Silent", "StudyError", "compare"]

@@ -1,0 +1,106 @@
+"""What is compared: an optimizer, how its parameters start, and its learning-rate schedule."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from thalweg.compare.loading import LoadError, load_object
+from thalweg.rules.schedules import SCHEDULES, Schedule
+
+from thalweg.initialization import SCHEMES
+from thalweg.rules import RULES, SPACES, Rule
+
+DEFAULT_STRATEGIES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "rmsprop-nesterov", "adam")
+LR_RANGE = (1e-4, 1.0)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One entry of a comparison.
+
+    Arguments:
+        name: how it is called in the report.
+        rule: the update rule, or None when ``factory`` makes an optimizer.
+        factory: any callable ``(params, **hyperparameters) -> torch.optim.Optimizer``; runs serially.
+        defaults: hyperparameters of the default configuration.
+        space: log-uniform search range ``(low, high)`` of each hyperparameter that is tuned.
+        initialization: a name of :data:`thalweg.initialization.SCHEMES`.
+        schedule: the learning rate's factor over the run; ``schedule_name`` is its name.
+
+    >>> Strategy.parse("adam+he@cosine").schedule_name
+    'cosine'
+    """
+
+    name: str
+    rule: Rule | None = None
+    factory: Callable[..., torch.optim.Optimizer] | None = None
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    space: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"lr": LR_RANGE})
+    initialization: str = "default"
+    schedule_name: str = "constant"
+
+    def __post_init__(self) -> None:
+        if (self.rule is None) == (self.factory is None):
+            raise ValueError(f"strategy {self.name!r} needs either a rule or a factory")
+        for name, (low, high) in self.space.items():
+            if not 0 < low < high:
+                raise ValueError(
+                    f"strategy {self.name!r}: the range of {name} must be 0 < low < high, not ({low}, {high})"
+                )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning-rate schedule."""
+        return SCHEDULES[self.schedule_name]
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what identifies the strategy, for the store's fingerprint and the report."""
+        return {
+            "name": self.name,
+            "optimizer": repr(self.rule) if self.rule else _qualified(self.factory),
+            "defaults": dict(self.defaults),
+            "space": {name: list(bounds) for name, bounds in self.space.items()},
+            "initialization": self.initialization,
+            "schedule": self.schedule_name,
+        }
+
+    @classmethod
+    def parse(cls, text: str) -> "Strategy":
+        """Returns the strategy written as ``OPTIMIZER[+INITIALIZATION][@SCHEDULE]``.
+
+        OPTIMIZER is a name that ``thalweg list strategies`` shows, ``my.py:name`` (a Strategy, an optimizer
+        class or a function of the parameters), or an installed class such as ``torch.optim.Muon``.
+
+        Raises:
+            LoadError: an unknown name; the message gives the nearest one.
+        """
+        body, _, schedule = text.partition("@")
+        optimizer, _, initialization = body.partition("+")
+        initialization = initialization or "default"
+        schedule = schedule or "constant"
+        _known(schedule, SCHEDULES, "schedule")
+        _known(initialization, SCHEMES, "initialization")
+        if "." in optimizer or ":" in optimizer:
+            found = load_object(optimizer)
+            if isinstance(found, cls):
+                return found
+            if not callable(found):
+                raise LoadError(f"{optimizer} is neither a Strategy nor a callable that makes an optimizer")
+            label = text.rsplit(":", 1)[-1] if ":" in text else text
+            return cls(label, factory=found, initialization=initialization, schedule_name=schedule)
+        _known(optimizer, RULES, "strategy")
+        rule = RULES[optimizer]
+        return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], initialization, schedule)
+
+
+def _known(name: str, table: Mapping[str, object], kind: str) -> None:
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(table)}"
+        raise LoadError(f"unknown {kind} {name!r}: {hint}")
+
+
+def _qualified(factory: Callable[..., object] | None) -> str:
+    return f"{getattr(factory, '__module__', '?')}.{getattr(factory, '__qualname__', type(factory).__name__)}"

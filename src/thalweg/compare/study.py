@@ -1,0 +1,204 @@
+"""The protocol, carried out: tune every strategy alike, then judge the winners on fresh paired seeds.
+
+Four rungs, each written to the store when it is whole: ``tune-1`` (default and three quarters of the
+configurations, to a third of the steps), ``tune-2`` (the held-back quarter, see :mod:`thalweg.compare.design`),
+``tune-3`` (the best third to the end), ``final`` (each strategy's winner on fresh seeds, tested once).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+from thalweg.compare.design import Budget, configuration, edge, sobol, survivors, widen
+from thalweg.compare.engines.job import Engine, Job, Outcome
+from thalweg.compare.engines.serial import Serial
+from thalweg.compare.store import Store
+from thalweg.compare.strategy import Strategy
+from thalweg.tensors import derive_seed
+
+
+class Reporter(Protocol):
+    """Is told how the study goes."""
+
+    def stage(self, title: str, steps: int, left: int) -> None:
+        """A stage begins; ``steps`` in it and ``left`` in the study, this stage included."""
+
+    def advance(self, steps: int) -> None:
+        """Trial-steps were done."""
+
+    def standing(self, best: Mapping[str, float]) -> None:
+        """The best validation metric of each strategy so far."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration of one strategy, through all its rungs."""
+
+    strategy: Strategy
+    index: int
+    hyper: Mapping[str, float]
+
+    @property
+    def key(self) -> str:
+        """Its name in the store."""
+        return f"{self.strategy.name}/{self.index}"
+
+
+class Study:
+    """A comparison in progress: the plan, the engines and the store.
+
+    ``engine_of`` says which engine trains a strategy; ``sign`` is −1 where a higher metric is better.
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Strategy],
+        budget: Budget,
+        seed: int,
+        store: Store,
+        engine_of: Callable[[Strategy], Engine],
+        serial: Serial,
+        sign: float,
+        reporter: Reporter,
+    ) -> None:
+        self.strategies, self.budget, self.seed, self.store = strategies, budget, seed, store
+        self.engine_of, self.serial, self.sign, self.reporter = engine_of, serial, sign, reporter
+        self.tuning_seed = derive_seed(seed, "tuning") % 2**31
+        self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
+        self.points = sobol(budget.trials, seed)
+
+    def run(self) -> None:
+        """Runs what the store does not hold yet."""
+        budget = self.budget
+        first = {s.name: self._first_trials(s) for s in self.strategies}
+        trials = [trial for name in first for trial in first[name]]
+        done = self._rung("tune-1", [self._job(t, self.tuning_seed, 0, budget.rung) for t in trials], trials)
+        extra = [t for s in self.strategies for t in self._second_trials(s, first[s.name], done)]
+        if extra:
+            done |= self._rung("tune-2", [self._job(t, self.tuning_seed, 0, budget.rung) for t in extra], extra)
+        trials += extra
+        promoted = self._promoted(trials, done)
+        if budget.rung < budget.steps:
+            jobs = [
+                replace(
+                    self._job(t, self.tuning_seed, budget.rung, budget.steps),
+                    snapshot=done[t.key].snapshot,
+                    first_loss=done[t.key].first_loss,
+                )
+                for t in promoted
+            ]
+            done |= self._rung("tune-3", jobs, promoted)
+        winners = [self._winner(s, trials, promoted, done) for s in self.strategies]
+        finals = [(w, i, seed) for i, seed in enumerate(self.final_seeds) for w in winners]
+        jobs = [
+            replace(self._job(w, seed, 0, budget.steps, test=True), key=f"{w.key}/final/{i}") for w, i, seed in finals
+        ]
+        self._rung("final", jobs, [w for w, _, _ in finals])
+        self._measure(winners)
+
+    def _first_trials(self, strategy: Strategy) -> list[Trial]:
+        count = self.budget.trials - self.budget.held_back
+        drawn = [{**strategy.defaults, **configuration(strategy.space, p)} for p in self.points[:count]]
+        default = {**configuration(strategy.space, [0.5] * len(strategy.space)), **strategy.defaults}
+        return [Trial(strategy, i, hyper) for i, hyper in enumerate([default, *drawn])]
+
+    def _second_trials(self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, Outcome]) -> list[Trial]:
+        """Returns the held-back configurations, in the widened strip when the incumbent lies on the edge."""
+        space: Mapping[str, tuple[float, float]] = strategy.space
+        scores = [self._score(done[t.key]) for t in tried]
+        best = min(range(len(tried)), key=lambda i: scores[i])
+        on_edge = edge(space, tried[best].hyper) if math.isfinite(scores[best][0]) else None
+        if on_edge and self.budget.held_back:
+            space, widened = widen(space, *on_edge)
+            self.store.add_fact(f"widened {strategy.name}", asdict(widened))
+        points = self.points[self.budget.trials - self.budget.held_back :]
+        start = len(tried)
+        return [
+            Trial(strategy, start + i, {**strategy.defaults, **configuration(space, p)}) for i, p in enumerate(points)
+        ]
+
+    def _promoted(self, trials: Sequence[Trial], done: Mapping[str, Outcome]) -> list[Trial]:
+        kept = []
+        for strategy in self.strategies:
+            mine = [t for t in trials if t.strategy is strategy]
+            kept += [mine[i] for i in survivors([self._score(done[t.key]) for t in mine], self.budget.promoted)]
+        return kept
+
+    def _winner(
+        self, strategy: Strategy, trials: Sequence[Trial], promoted: Sequence[Trial], done: Mapping[str, Outcome]
+    ) -> Trial:
+        """Returns the strategy's best promoted trial; its default where every trial diverged."""
+        mine = [t for t in promoted if t.strategy is strategy] or [t for t in trials if t.strategy is strategy][:1]
+        winner = min(mine, key=lambda t: self._score(done[t.key]))
+        self.store.add_fact(f"winner {strategy.name}", {"index": winner.index, "hyper": dict(winner.hyper)})
+        return winner
+
+    def _score(self, outcome: Outcome) -> tuple[float, float]:
+        """Returns (signed metric, loss) on validation at the outcome's end; infinite where it diverged."""
+        if outcome.status == "diverged" or not math.isfinite(outcome.curve.valid_metric[-1]):
+            return math.inf, math.inf
+        return self.sign * outcome.curve.valid_metric[-1], outcome.curve.valid_loss[-1]
+
+    def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
+        budget = self.budget
+        return Job(
+            trial.key, trial.strategy, trial.hyper, seed, start, stop, budget.steps, budget.evaluation_interval, test
+        )
+
+    def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, Outcome]:
+        """Returns the rung's outcomes from the store, or trains it and writes it."""
+        held = self.store.rung(name, snapshots=name.startswith("tune"))
+        steps = sum(job.stop - job.start for job in jobs)
+        self.reporter.stage(_TITLES[name], steps, self._left(name))
+        if held is None:
+            by_key: dict[str, Outcome] = {}
+            for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in jobs)}.values():
+                mine = [job for job in jobs if self.engine_of(job.strategy) is engine]
+                by_key |= {outcome.key: outcome for outcome in engine.run(mine, self.reporter.advance)}
+            held = [by_key[job.key] for job in jobs]
+            if name == "final" or self.budget.rung == self.budget.steps or name == "tune-3":
+                for outcome in held:
+                    outcome.snapshot = None
+            records = [(t.strategy.name, job.hyper, job.seed, o) for t, job, o in zip(trials, jobs, held, strict=True)]
+            self.store.add_rung(name, records)
+        else:
+            self.reporter.advance(steps)
+        best: dict[str, float] = {}
+        for trial, outcome in zip(trials, held, strict=True):
+            if math.isfinite(score := self._score(outcome)[0]):
+                name = trial.strategy.name
+                best[name] = self.sign * min(score, self.sign * best.get(name, self.sign * math.inf))
+        self.reporter.standing(best)
+        return {outcome.key: outcome for outcome in held}
+
+    def _left(self, rung: str) -> int:
+        """Returns the planned trial-steps from this rung to the end."""
+        budget, count = self.budget, len(self.strategies)
+        plan = {
+            "tune-1": (budget.trials + 1 - budget.held_back) * budget.rung,
+            "tune-2": budget.held_back * budget.rung,
+            "tune-3": budget.promoted * (budget.steps - budget.rung),
+            "final": budget.final_evaluations,
+        }
+        names = list(plan)
+        return count * sum(plan[name] for name in names[names.index(rung) :])
+
+    def _measure(self, winners: Sequence[Trial]) -> None:
+        """Times the finalists alone, one after another, and scores the untrained models; written once."""
+        known = self.store.facts()
+        if "seconds_per_step" not in known:
+            jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
+            self.store.add_fact("seconds_per_step", {n: self.serial.seconds_per_step(job) for n, job in jobs.items()})
+        if "untrained_test" not in known:
+            schemes = {w.strategy.initialization for w in winners}
+            scores = {s: [self.serial.untrained_test(s, seed) for seed in self.final_seeds] for s in schemes}
+            self.store.add_fact("untrained_test", scores)
+
+
+_TITLES = {
+    "tune-1": "tuning, first rung",
+    "tune-2": "tuning, held-back configurations",
+    "tune-3": "tuning, the best third to the end",
+    "final": "final runs on fresh seeds",
+}

@@ -1,0 +1,227 @@
+"""A task: a model, its data, its loss and how it is judged; and every check before anything is trained."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+CROSS_ENTROPY = (nn.functional.cross_entropy, nn.CrossEntropyLoss, nn.functional.nll_loss, nn.NLLLoss)
+
+
+class TaskError(ValueError):
+    """A task that cannot be trained as given; the message is one line with the cause and the mend."""
+
+
+class Data(NamedTuple):
+    """The examples of a task as stacked tensors, first dimension the example."""
+
+    train_x: Tensor
+    train_y: Tensor
+    valid_x: Tensor
+    valid_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Returns the share of examples whose largest output is the target; classes on the last dimension of ``output``."""
+    return (output.argmax(dim=-1) == target).float().mean()
+
+
+def r2(output: Tensor, target: Tensor) -> Tensor:
+    """Returns the coefficient of determination, 1 − Σ(y − ŷ)² / Σ(y − ȳ)²."""
+    residual = (target - output.view_as(target)).square().sum()
+    return 1 - residual / (target - target.mean(dim=0)).square().sum()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: any model, any map-style dataset of (input, target) pairs.
+
+    Arguments:
+        model: a function that builds the model (drawing from torch's global generator, which is seeded), or a
+            module, which is copied and initialized anew for every seed.
+        train, valid, test: datasets of ``(input, target)`` pairs of tensors of one shape.
+        loss: ``(output, target) -> scalar``, the mean over the batch.
+        metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; accuracy for
+            cross-entropy by default, else the loss.
+        batch_size: examples a minibatch.
+        name: its name in reports.
+        higher_is_better: direction of a metric that is a function; the named ones know theirs.
+        target: metric value that "time to target" counts to; chosen by the protocol by default.
+        steps: default length of a run, in gradient evaluations.
+        description: one line for the report.
+
+    >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
+    >>> data = TensorDataset(x, y)
+    >>> Task(lambda: nn.Linear(3, 2), data, data, data, nn.functional.cross_entropy).metric_name
+    'accuracy'
+    """
+
+    model: Callable[[], nn.Module] | nn.Module
+    train: Dataset[Any]
+    valid: Dataset[Any]
+    test: Dataset[Any]
+    loss: Loss
+    metric: Loss | Literal["accuracy", "r2", "loss"] | None = None
+    batch_size: int = 64
+    name: str = "task"
+    higher_is_better: bool | None = None
+    target: float | None = None
+    steps: int = 1000
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):
+            raise TaskError(f"unknown metric {self.metric!r}: use accuracy, r2, loss or a function (output, target)")
+
+    @property
+    def metric_name(self) -> str:
+        """The metric's name."""
+        if self.metric is None:
+            return "accuracy" if self._is_classification else "loss"
+        return self.metric if isinstance(self.metric, str) else getattr(self.metric, "__name__", "metric")
+
+    @property
+    def direction(self) -> Literal["max", "min"]:
+        """Whether a higher (``"max"``) or a lower metric is better."""
+        if self.metric_name in ("accuracy", "r2", "loss") and not callable(self.metric):
+            return "min" if self.metric_name == "loss" else "max"
+        return "min" if self.higher_is_better is False else "max"
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Returns the metric of one model's output."""
+        if callable(self.metric):
+            return torch.as_tensor(self.metric(output, target))
+        named: dict[str, Loss] = {"accuracy": accuracy, "r2": r2, "loss": self.loss}
+        return named[self.metric_name](output, target)
+
+    @property
+    def _is_classification(self) -> bool:
+        return self.loss in CROSS_ENTROPY or isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss))
+
+
+def build_model(task: Task) -> nn.Module:
+    """Returns a new model of the task.
+
+    Raises:
+        TaskError: the factory raises or gives no module.
+    """
+    if isinstance(task.model, nn.Module):
+        return copy.deepcopy(task.model)
+    try:
+        model = task.model()
+    except Exception as error:
+        raise TaskError(f"the task's model() raises {_brief(error)}: mend the function that builds the model") from error
+    if not isinstance(model, nn.Module):
+        raise TaskError(f"the task's model() gives a {type(model).__name__}: return a torch.nn.Module")
+    return model
+
+
+def materialize(task: Task) -> Data:
+    """Returns the task's examples as tensors, after every check.
+
+    Raises:
+        TaskError: data, loss or model that cannot be trained, with the cause and the mend.
+    """
+    data = Data(*(t for part in ("train", "valid", "test") for t in _stack(getattr(task, part), part)))
+    if task.batch_size < 1:
+        raise TaskError(f"batch_size is {task.batch_size}: it must be at least 1")
+    if task.batch_size > len(data.train_x):
+        raise TaskError(
+            f"the batch ({task.batch_size}) is larger than the training data ({len(data.train_x)}): lower batch_size"
+        )
+    if task.steps < 1:
+        raise TaskError(f"steps is {task.steps}: it must be at least 1")
+    for part, y in (("training", data.train_y), ("validation", data.valid_y), ("test", data.test_y)):
+        if task._is_classification and not y.is_floating_point() and y.numel() and y.unique().numel() < 2:
+            raise TaskError(f"the {part} data has a single class ({int(y.flatten()[0])}): nothing can be learned or judged")
+    _try(task, data)
+    return data
+
+
+def _stack(dataset: Dataset[Any], part: str) -> tuple[Tensor, Tensor]:
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise TaskError(f"the {part} data has no length: give a map-style dataset (list(iterable) makes one)")
+    count = len(dataset)  # type: ignore[arg-type]
+    if count == 0:
+        raise TaskError(f"the {part} data is empty: give at least one example")
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        x, y = dataset.tensors
+    else:
+        try:
+            pairs = [dataset[i] for i in range(count)]
+            x = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
+            y = torch.stack([torch.as_tensor(pair[1]) for pair in pairs])
+        except Exception as error:
+            raise TaskError(
+                f"the {part} data is no set of (input, target) pairs of tensors of one shape ({_brief(error)}): "
+                "convert and pad them in the dataset"
+            ) from error
+    for what, tensor in (("inputs", x), ("targets", y)):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            rows = (~torch.isfinite(tensor.reshape(count, -1))).any(dim=1).nonzero()[:, 0]
+            raise TaskError(
+                f"the {part} {what} hold NaN or infinity in {len(rows)} examples (first: {int(rows[0])}): clean them"
+            )
+    return x, y
+
+
+def _try(task: Task, data: Data) -> None:
+    """Trains nothing, but runs the model, the loss and the metric once on each part."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(task)
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        if not trainable:
+            raise TaskError("the model has no trainable parameter: set requires_grad on what is to be trained")
+        x, y = data.train_x[: task.batch_size], data.train_y[: task.batch_size]
+        try:
+            output = model(x)
+        except Exception as error:
+            raise TaskError(f"the model raises on a batch of shape {tuple(x.shape)}: {_brief(error)}") from error
+        if task._is_classification:
+            _check_labels(output, data)
+        try:
+            loss = task.loss(output, y)
+        except Exception as error:
+            raise TaskError(
+                f"the loss raises on output {tuple(output.shape)} and target {tuple(y.shape)}: {_brief(error)}"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.dim() != 0:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise TaskError(f"the loss is no scalar tensor ({shape}): return the mean over the batch")
+        if not loss.requires_grad:
+            raise TaskError("the loss does not depend on the parameters: do not detach or round on the way to it")
+        if not math.isfinite(float(loss)):
+            raise TaskError(f"the loss of the untrained model is {float(loss)}: check the loss and the scale of the data")
+        try:
+            metric = task.score(output.detach(), y)
+        except Exception as error:
+            raise TaskError(f"the metric raises on a batch: {_brief(error)}") from error
+        if metric.numel() != 1:
+            raise TaskError(f"the metric is no scalar ({tuple(metric.shape)}): return one number for a batch")
+
+
+def _check_labels(output: Tensor, data: Data) -> None:
+    classes = output.shape[1] if output.dim() > 1 else 0
+    for part, y in (("training", data.train_y), ("validation", data.valid_y), ("test", data.test_y)):
+        if y.is_floating_point() or not classes:
+            continue
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= classes:
+            raise TaskError(
+                f"the {part} labels run from {low} to {high}, but the model has {classes} outputs: "
+                f"labels must lie in 0 … {classes - 1}"
+            )
+
+
+def _brief(error: Exception) -> str:
+    line = next((line for line in str(error).splitlines() if line.strip()), "no message")
+    return f"{type(error).__name__}: {line[:200]}"

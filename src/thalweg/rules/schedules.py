@@ -1,0 +1,79 @@
+"""Learning-rate schedules: the factor on the learning rate at each step of a run.
+
+Step t counts from 0, T is the length of the run; with warm-up over the first w steps the factor rises
+linearly, (t + 1)/w, and the shape below spans what is left (t and T counted from the end of the warm-up).
+
+============ ===========================================================================
+constant     1
+linear       (1 − α) + α·floor with α = min(1, t/τ): falls to the floor at τ, then stays (book 8.14)
+step         ``drop`` to the power of ⌊t / (T · every)⌋
+cosine       floor + (1 − floor)(1 + cos(π t/T))/2
+inverse-time 1 / (1 + decay · t/T)
+============ ===========================================================================
+
+Source: Deep Learning, §8.3.1, equation 8.14; Loshchilov & Hutter 2016 (cosine).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Shape = Literal["constant", "linear", "step", "cosine", "inverse-time"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The factor on the learning rate as a function of the step and the length of the run.
+
+    Arguments:
+        shape: see the table at the top of the module.
+        warmup: share of the run that warms up, in [0, 1).
+        floor: the least factor of ``linear`` and ``cosine``; the book suggests about 1 %.
+        until: τ as a share of the run, for ``linear``.
+        drop, every: factor and spacing (share of the run) of ``step``.
+        decay: how strongly ``inverse-time`` falls: the last factor is 1/(1 + decay).
+
+    >>> [round(Schedule("linear")(t, 5), 3) for t in range(5)]
+    [1.0, 0.802, 0.604, 0.406, 0.208]
+    """
+
+    shape: Shape = "constant"
+    warmup: float = 0.0
+    floor: float = 0.01
+    until: float = 1.0
+    drop: float = 0.1
+    every: float = 1 / 3
+    decay: float = 9.0
+
+    def warmup_steps(self, total: int) -> int:
+        """Returns the number of steps that warm up."""
+        return round(self.warmup * total)
+
+    def __call__(self, t: int, total: int) -> float:
+        """Returns the factor at step ``t`` (0 for the first) of a run of ``total`` steps."""
+        w = self.warmup_steps(total)
+        if t < w:
+            return (t + 1) / w
+        share = (t - w) / max(1, total - w)
+        if self.shape == "linear":
+            alpha = min(1.0, share / self.until)
+            return (1 - alpha) + alpha * self.floor
+        if self.shape == "step":
+            return self.drop ** math.floor(share / self.every + 1e-9)
+        if self.shape == "cosine":
+            return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+        if self.shape == "inverse-time":
+            return 1 / (1 + self.decay * share)
+        return 1.0
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": Schedule(),
+    "linear": Schedule("linear"),
+    "step": Schedule("step"),
+    "cosine": Schedule("cosine"),
+    "inverse-time": Schedule("inverse-time"),
+    "warmup-constant": Schedule(warmup=0.1),
+    "warmup-linear": Schedule("linear", warmup=0.1),
+    "warmup-cosine": Schedule("cosine", warmup=0.1),
+}

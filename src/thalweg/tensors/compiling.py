@@ -1,0 +1,44 @@
+"""torch.compile where it can, eager where it cannot, and one word about it."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any, TypeVar
+
+import torch
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@cache
+def compiler_missing() -> str | None:
+    """Returns why torch.compile cannot make CPU kernels here, or None; warns at the first call that finds so."""
+    import os
+
+    if any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name):
+        return None
+    reason = "no C++ compiler found (g++ or clang++)"
+    warnings.warn(f"thalweg runs uncompiled, several times slower: {reason}", RuntimeWarning, stacklevel=3)
+    return reason
+
+
+def compiled(function: F, device: torch.device | None = None, **options: Any) -> F:
+    """Returns the function compiled, with a cache of its own; the function itself where there is no compiler.
+
+    torch keys its cache and its recompilation limit by code object, so that closures of one ``def`` (a kernel
+    per rule) would share both; a copy of the code object keeps them apart.
+    """
+    if (device is None or device.type == "cpu") and compiler_missing():
+        return function
+    assert isinstance(function, FunctionType)
+    own = FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    own.__kwdefaults__ = function.__kwdefaults__
+    return torch.compile(own, **options)
