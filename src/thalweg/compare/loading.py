@@ -16,7 +16,7 @@ class LoadError(ValueError):
 
 
 def load_object(spec: str) -> Any:
-    """Returns the object that ``spec`` names: ``path/to/my.py:name``, ``package.module:name`` or ``package.module.name``.
+    """Returns the object that ``my.py:name``, ``package.module:name`` or ``package.module.name`` names.
 
     Raises:
         LoadError: no such file, module or name, or the file raises while it is read.

@@ -207,7 +207,6 @@ def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) ->
         if s["widened"]:
             w = s["widened"]
             more = "; the winner is still on the edge: a wider space may be better" if w["still_on_edge"] else ""
-            notes.append(
-                f"{s['name']}: the best {w['hyperparameter']} lay on the {w['side']} edge, so its range was widened{more}."
-            )
+            what = f"the best {w['hyperparameter']} lay on the {w['side']} edge, so its range was widened"
+            notes.append(f"{s['name']}: {what}{more}.")
     return notes + list(facts.get("notes", []))

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from thalweg.compare.loading import load_task
-from thalweg.compare.task import Task, materialize
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.design import Budget
 from thalweg.compare.engines.choose import Chooser, Name
 from thalweg.compare.engines.job import Job, Unstackable, Workshop
+from thalweg.compare.loading import load_task
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study
+from thalweg.compare.task import Task, materialize
 from thalweg.tensors import derive_seed
 
 

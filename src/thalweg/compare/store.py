@@ -143,9 +143,9 @@ class Store:
                 self._db.execute(
                     "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        rung, position, outcome.key, strategy, json.dumps(dict(hyper)), seed, outcome.status, outcome.steps,
-                        json.dumps(vars(outcome.curve)), _number(outcome.first_loss), _number(outcome.test),
-                        _encode(outcome.snapshot),
+                        rung, position, outcome.key, strategy, json.dumps(dict(hyper)), seed, outcome.status,
+                        outcome.steps, json.dumps(vars(outcome.curve)), _number(outcome.first_loss),
+                        _number(outcome.test), _encode(outcome.snapshot),
                     ),
                 )  # fmt: skip
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from thalweg.compare.loading import LoadError, load_object
-from thalweg.rules.schedules import SCHEDULES, Schedule
 
+from thalweg.compare.loading import LoadError, load_object
 from thalweg.initialization import SCHEMES
 from thalweg.rules import RULES, SPACES, Rule
+from thalweg.rules.schedules import SCHEDULES, Schedule
 
 DEFAULT_STRATEGIES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "rmsprop-nesterov", "adam")
 LR_RANGE = (1e-4, 1.0)

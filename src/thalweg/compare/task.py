@@ -118,7 +118,9 @@ def build_model(task: Task) -> nn.Module:
     try:
         model = task.model()
     except Exception as error:
-        raise TaskError(f"the task's model() raises {_brief(error)}: mend the function that builds the model") from error
+        raise TaskError(
+            f"the task's model() raises {_brief(error)}: mend the function that builds the model"
+        ) from error
     if not isinstance(model, nn.Module):
         raise TaskError(f"the task's model() gives a {type(model).__name__}: return a torch.nn.Module")
     return model
@@ -141,7 +143,9 @@ def materialize(task: Task) -> Data:
         raise TaskError(f"steps is {task.steps}: it must be at least 1")
     for part, y in (("training", data.train_y), ("validation", data.valid_y), ("test", data.test_y)):
         if task._is_classification and not y.is_floating_point() and y.numel() and y.unique().numel() < 2:
-            raise TaskError(f"the {part} data has a single class ({int(y.flatten()[0])}): nothing can be learned or judged")
+            raise TaskError(
+                f"the {part} data has a single class ({int(y.flatten()[0])}): nothing can be learned or judged"
+            )
     _try(task, data)
     return data
 
@@ -149,7 +153,7 @@ def materialize(task: Task) -> Data:
 def _stack(dataset: Dataset[Any], part: str) -> tuple[Tensor, Tensor]:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise TaskError(f"the {part} data has no length: give a map-style dataset (list(iterable) makes one)")
-    count = len(dataset)  # type: ignore[arg-type]
+    count = len(dataset)
     if count == 0:
         raise TaskError(f"the {part} data is empty: give at least one example")
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
@@ -200,7 +204,9 @@ def _try(task: Task, data: Data) -> None:
         if not loss.requires_grad:
             raise TaskError("the loss does not depend on the parameters: do not detach or round on the way to it")
         if not math.isfinite(float(loss)):
-            raise TaskError(f"the loss of the untrained model is {float(loss)}: check the loss and the scale of the data")
+            raise TaskError(
+                f"the loss of the untrained model is {float(loss)}: check the loss and the scale of the inputs"
+            )
         try:
             metric = task.score(output.detach(), y)
         except Exception as error:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -41,4 +41,4 @@ def compiled(function: F, device: torch.device | None = None, **options: Any) ->
         function.__closure__,
     )
     own.__kwdefaults__ = function.__kwdefaults__
-    return torch.compile(own, **options)
+    return cast(F, torch.compile(own, **options))

@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import Protocol
 
 import torch
-from thalweg.compare.task import Data, Task, build_model
-from thalweg.rules.schedules import Schedule
 from torch import Tensor, nn
 
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.task import Data, Task, build_model
 from thalweg.initialization import initialize
 from thalweg.rules.rule import Rule, scalars_of_step
+from thalweg.rules.schedules import Schedule
 from thalweg.tensors import Layout, derive_seed, generator
 
 DIVERGED_AT = 10.0  # a loss above this multiple of the run's first loss has diverged
@@ -159,9 +159,9 @@ class _Order:
 
 
 def coefficient_table(rule: Rule, job: Job, start: int, stop: int) -> Tensor:
-    """Returns the rule's coefficients of steps ``start + 1`` to ``stop`` as float32 ``(stop - start, c)``.
+    """Returns the rule's coefficients of steps ``start + 1`` to ``stop`` as float64 ``(stop - start, c)``.
 
-    Computed in float64; columns follow :func:`coefficient_names`. Any stretch of a run sees the same numbers.
+    Columns follow :func:`coefficient_names`. Any stretch of a run sees the same numbers.
     """
     return _whole_table(rule, tuple(job.hyper.items()), job.strategy.schedule, job.total)[start:stop]
 
@@ -174,10 +174,10 @@ def _whole_table(rule: Rule, hyper: tuple[tuple[str, float], ...], schedule: Sch
         for t, factor in enumerate(factors.tolist(), start=1):
             c, scalars = scalars_of_step(rule, {**settings, "lr": settings["lr"] * factor}, t, scalars)
             rows.append(list(c.values()))
-        return torch.tensor(rows, dtype=torch.float64).float()
-    t = torch.arange(1, total + 1, dtype=torch.float64)
-    c, _ = scalars_of_step(rule, {**settings, "lr": settings["lr"] * factors}, t, {})
-    return torch.stack([torch.as_tensor(v, dtype=torch.float64).expand_as(t) for v in c.values()], dim=1).float()
+        return torch.tensor(rows, dtype=torch.float64)
+    times = torch.arange(1, total + 1, dtype=torch.float64)
+    c, _ = scalars_of_step(rule, {**settings, "lr": settings["lr"] * factors}, times, {})
+    return torch.stack([torch.as_tensor(v, dtype=torch.float64).expand_as(times) for v in c.values()], dim=1)
 
 
 @lru_cache(maxsize=64)

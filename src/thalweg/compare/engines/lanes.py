@@ -129,10 +129,10 @@ class Lanes:
             for slot, lane in enumerate(lanes):
                 if lane is None and slot < len(first):
                     block = _block_of(blocks, slot)
-                    job = next((job for job in waiting if group_of(job) == block.group), None)
-                    if job:
-                        waiting.remove(job)
-                        lanes[slot] = self._enter(job, block, slot)
+                    following = next((job for job in waiting if group_of(job) == block.group), None)
+                    if following:
+                        waiting.remove(following)
+                        lanes[slot] = self._enter(following, block, slot)
 
     def _advance(self, flat: Tensor, blocks: "list[_Block]", lanes: "list[_Lane | None]", stretch: int) -> Tensor:
         """Takes ``stretch`` steps with every slot and returns the losses ``(stretch, width)``."""
@@ -141,8 +141,8 @@ class Lanes:
         rows = torch.stack(
             [shop.batches(lane.job.seed, lane.t, lane.t + stretch) for lane in (one or some for one in lanes)], dim=1
         )
-        tables = [block.table(lanes, stretch, shop.device) for block in blocks]
-        losses = torch.empty(stretch, self.width, device=shop.device)
+        tables = [block.table(lanes, stretch) for block in blocks]
+        losses = torch.empty(stretch, self.width, device=shop.device, dtype=flat.dtype)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(derive_seed(some.job.seed, "noise", some.t))
             for i in range(stretch):
@@ -197,7 +197,8 @@ class Lanes:
             scores = dict(zip(tested, self.evaluate(flat[tested], *self.shop.data[4:6])[1], strict=True))
         for slot in ended:
             lane = lanes[slot]
-            assert lane is not None and lane.first is not None
+            assert lane is not None
+            assert lane.first is not None
             snapshot = _block_of(blocks, slot).snapshot(slot)
             job = lane.job
             outcomes[job.key] = Outcome(job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot)
@@ -259,13 +260,13 @@ class _Block:
         for tensor in (params, *self.buffers):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
-    def table(self, lanes: list[_Lane | None], stretch: int, device: torch.device) -> Tensor:
+    def table(self, lanes: list[_Lane | None], stretch: int) -> Tensor:
         """Returns the coefficients ``(stretch, rows, c)`` of the block's lanes; zeros in empty slots."""
-        tables = torch.zeros(stretch, len(self.params), len(self.group[1]))
+        tables = torch.zeros(stretch, len(self.params), len(self.group[1]), dtype=torch.float64)
         for row, lane in enumerate(lanes[self.start : self.start + len(self.params)]):
             if lane:
                 tables[:, row] = coefficient_table(self.group[0], lane.job, lane.t, lane.t + stretch)
-        return tables.to(device)
+        return tables.to(self.params)
 
     def snapshot(self, slot: int) -> dict[str, Tensor]:
         """Returns what the rest of the run of the job in the slot depends on."""

@@ -120,7 +120,7 @@ class _RuleRun:
 
     def prepare(self, start: int, stop: int) -> None:
         """Computes the coefficients of steps ``start`` to ``stop``."""
-        self.offset, self.table = start, coefficient_table(self.rule, self.job, start, stop).to(self.shop.device)
+        self.offset, self.table = start, coefficient_table(self.rule, self.job, start, stop).to(self.flat)
 
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss."""

@@ -1,0 +1,197 @@
+"""The figures as Plotly's plain JSON: data here, colours and dark mode in the page."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+# Okabe & Ito's colours, which colour-blind readers can tell apart, the black replaced; then others.
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999933", "#b2182b", "#7f7f7f"]
+DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
+SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "bowtie"]
+
+Results = Mapping[str, Any]
+Trace = dict[str, Any]
+
+
+def palette(names: Sequence[str]) -> dict[str, str]:
+    """Returns a colour for each name."""
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(names))}
+
+
+def figures(results: Results) -> list[dict[str, Any]]:
+    """Returns the figures in their order: ``id``, ``title``, ``text`` for the reader, ``plot`` for Plotly."""
+    metric = results["task"]["metric"]
+    target = results["task"]["target"]
+    better = "higher" if results["task"]["direction"] == "max" else "lower"
+    words = f"the validation {metric} {target:.4g}" if target is not None else "a target that none reached"
+    return [
+        _figure("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
+                "mean and 95 % interval, one dot a seed.", _ranking(results)),
+        _figure("curves", "Learning curves", "Median over the seeds; the band holds the middle half of them.",
+                _curves(results)),
+        _figure("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. Open: "
+                "stopped at the first rung; a cross at the margin: diverged.", _sensitivity(results)),
+        _figure("expected", "Expected best of k configurations", f"What tuning with k configurations would have given, on "
+                f"average (validation {metric}).", _expected(results)),
+        _figure("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
+                _time_to_target(results)),
+        _figure("divergences", "Divergences", "Configurations that turned NaN or left the multiple of their first loss.",
+                _divergences(results)),
+    ]  # fmt: skip
+
+
+def _figure(name: str, title: str, text: str, plot: dict[str, Any]) -> dict[str, Any]:
+    return {"id": name, "title": title, "text": text, "plot": plot}
+
+
+def _look(results: Results, strategy: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Returns colour, dash and symbol: a strategy has the same in every figure."""
+    names = sorted(s["name"] for s in results["strategies"])
+    i = names.index(strategy["name"])
+    return COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], SYMBOLS[i % len(SYMBOLS)]
+
+
+def _trace(strategy: Mapping[str, Any], **more: Any) -> Trace:
+    name = strategy["name"]
+    return {"type": "scatter", "name": escape(name), "meta": {"strategy": name}, "showlegend": False, **more}
+
+
+def _ranking(results: Results) -> dict[str, Any]:
+    traces = []
+    for s in results["strategies"]:
+        colour, _, symbol = _look(results, s)
+        label, test = escape(s["name"]), s["test"]
+        traces.append(
+            _trace(s, x=test["per_seed"], y=[label] * len(test["per_seed"]), mode="markers", hoverinfo="x",
+                   marker={"color": colour, "opacity": 0.3, "size": 6})
+        )  # fmt: skip
+        bars = {}
+        if test["low"] is not None:
+            bars = {
+                "error_x": {"type": "data", "array": [test["high"] - test["mean"]], "color": colour, "thickness": 2}
+            }
+        traces.append(
+            _trace(s, x=[test["mean"]], y=[label], mode="markers",
+                   marker={"color": colour, "size": 11, "symbol": symbol}, **bars)
+        )  # fmt: skip
+    names = [escape(s["name"]) for s in results["strategies"]]
+    layout = {
+        "xaxis": {"title": {"text": f"test {escape(results['task']['metric'])}"}},
+        "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True},
+        "height": 90 + 38 * len(names),
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _curves(results: Results) -> dict[str, Any]:
+    traces = []
+    for s in results["strategies"]:
+        colour, dash, _ = _look(results, s)
+        curves = s["curves"]
+        meta = {"strategy": s["name"], "seconds": s["seconds_per_step"]}
+        for axis, field in (("", "train_loss"), ("2", "valid_metric")):
+            place = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "meta": meta}
+            known = [i for i, v in enumerate(curves[field]["median"]) if v is not None]
+            steps = [curves["step"][i] for i in known]
+            low, high = ([curves[field][side][i] for i in known] for side in ("low", "high"))
+            traces.append(
+                _trace(s, x=steps + steps[::-1], y=high + low[::-1], fill="toself", fillcolor=colour, opacity=0.15,
+                       line={"width": 0}, hoverinfo="skip", mode="lines") | place
+            )  # fmt: skip
+            traces.append(
+                _trace(s, x=steps, y=[curves[field]["median"][i] for i in known], mode="lines",
+                       line={"color": colour, "dash": dash, "width": 2}) | place
+            )  # fmt: skip
+    metric = escape(results["task"]["metric"])
+    layout = {
+        "grid": {"rows": 2, "columns": 1, "pattern": "independent", "ygap": 0.12},
+        "xaxis": {"type": "log", "matches": "x2", "showticklabels": False},
+        "xaxis2": {"type": "log", "title": {"text": "gradient evaluations"}},
+        "yaxis": {"type": "log", "title": {"text": "training loss"}, "automargin": True},
+        "yaxis2": {"title": {"text": f"validation {metric}"}, "automargin": True},
+        "height": 640,
+        "hovermode": "closest",
+    }
+    if metric == "loss":
+        layout["yaxis2"]["type"] = "log"  # type: ignore[index]
+    return {"data": traces, "layout": layout}
+
+
+def _sensitivity(results: Results) -> dict[str, Any]:
+    traces = []
+    known = [p["valid"] for s in results["strategies"] for p in s["sensitivity"] if p["valid"] is not None]
+    better, worst = (min, max) if results["task"]["direction"] == "min" else (max, min)
+    margin = worst(known) - 0.05 * (better(known) - worst(known)) if known else 0.0
+    for s in results["strategies"]:
+        colour, dash, symbol = _look(results, s)
+        points = sorted((p for p in s["sensitivity"] if p["lr"] is not None), key=lambda p: p["lr"])
+        fine = [p for p in points if p["valid"] is not None]
+        symbols = [symbol if p["status"] == "finished" else f"{symbol}-open" for p in fine]
+        traces.append(
+            _trace(s, x=[p["lr"] for p in fine], y=[p["valid"] for p in fine], mode="lines+markers",
+                   line={"color": colour, "dash": dash, "width": 1}, marker={"symbol": symbols, "size": 8})
+        )  # fmt: skip
+        lost = [p["lr"] for p in points if p["valid"] is None]
+        if lost:
+            traces.append(
+                _trace(s, x=lost, y=[margin] * len(lost), mode="markers", hovertemplate="lr %{x}: diverged<extra></extra>",
+                       marker={"color": colour, "symbol": "x", "size": 9})
+            )  # fmt: skip
+    layout = {
+        "xaxis": {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "power", "dtick": 1},
+        "yaxis": {"title": {"text": f"validation {escape(results['task']['metric'])}"}, "automargin": True},
+        "height": 420,
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _expected(results: Results) -> dict[str, Any]:
+    traces = []
+    for s in results["strategies"]:
+        colour, dash, symbol = _look(results, s)
+        best = results["expected_best"][s["name"]]
+        traces.append(
+            _trace(s, x=list(range(1, len(best) + 1)), y=best, mode="lines+markers",
+                   line={"color": colour, "dash": dash}, marker={"color": colour, "symbol": symbol, "size": 6})
+        )  # fmt: skip
+    layout = {
+        "xaxis": {"title": {"text": "configurations tried, k"}},
+        "yaxis": {"title": {"text": f"expected validation {escape(results['task']['metric'])}"}, "automargin": True},
+        "height": 420,
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _bars(results: Results, values: Sequence[float | None], words: Sequence[str], title: str) -> dict[str, Any]:
+    traces = []
+    for s, value, word in zip(results["strategies"], values, words, strict=True):
+        colour = _look(results, s)[0]
+        bar = {"type": "bar", "orientation": "h", "text": [escape(word)], "textposition": "auto", "cliponaxis": False}
+        traces.append(_trace(s, x=[value or 0], y=[escape(s["name"])], marker={"color": colour}, hoverinfo="x") | bar)
+    names = [escape(s["name"]) for s in results["strategies"]]
+    layout = {
+        "barmode": "overlay",
+        "xaxis": {"title": {"text": title}, "rangemode": "tozero"},
+        "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True},
+        "height": 90 + 34 * len(names),
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _time_to_target(results: Results) -> dict[str, Any]:
+    values = [s["to_target"]["gradient_evaluations"] for s in results["strategies"]]
+    seeds = results["budget"]["seeds"]
+    words = []
+    for s in results["strategies"]:
+        t = s["to_target"]
+        reached = f"{t['reached']} of {seeds} seeds"
+        words.append(
+            f"{t['seconds']:.2g} s, {reached}" if t["seconds"] is not None else f"not reached by most ({reached})"
+        )
+    return _bars(results, values, words, "gradient evaluations to the target")
+
+
+def _divergences(results: Results) -> dict[str, Any]:
+    values = [100 * s["diverged"] / s["trials"] for s in results["strategies"]]
+    words = [f"{s['diverged']} of {s['trials']}" for s in results["strategies"]]
+    return _bars(results, values, words, "diverged configurations (%)")

@@ -1,0 +1,69 @@
+"""The page: verdict first, then tables and figures; every word of the user's escaped."""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from thalweg.compare.report.figures import figures, palette
+
+
+def write_report(results: Mapping[str, Any], path: Path) -> None:
+    """Writes the report, whole or not at all."""
+    part = path.with_suffix(".html.part")
+    part.write_text(render(results), encoding="utf-8")
+    os.replace(part, path)
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """Returns the report of ``results.json``'s content as one HTML document.
+
+    Scripts are admitted by their hashes alone (Content-Security-Policy), data travels as inert JSON, and
+    nothing is loaded from anywhere: a report is safe to open and to pass on.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("thalweg.compare.report", ""), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["number"] = _number
+    scripts = [get_plotlyjs(), _file("report.js")]
+    names = [s["name"] for s in results["strategies"]]
+    data = {"figures": {f["id"]: f["plot"] for f in figures(results)}, "strategies": names, "palette": palette(names)}
+    return environment.get_template("report.html.j2").render(
+        r=results,
+        figures=figures(results),
+        colours=palette(names),
+        data=_inert(data),
+        scripts=scripts,
+        hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
+        style=_file("report.css"),
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("thalweg.compare.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inert(data: Any) -> str:
+    """Returns JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    """Returns a number to read; a dash for None."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) or (abs(value) >= 1000 and float(value).is_integer()):
+        return f"{int(value):,}".replace(",", "\u202f")
+    return f"{value:.{digits}g}"

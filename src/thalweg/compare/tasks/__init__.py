@@ -1,0 +1,24 @@
+"""The built-in tasks by name; nothing is read or downloaded before a task is built."""
+
+from collections.abc import Callable
+
+from thalweg.compare.task import Task
+from thalweg.compare.tasks.breast_cancer import breast_cancer
+from thalweg.compare.tasks.diabetes import diabetes
+from thalweg.compare.tasks.digits import digits, digits_conv, digits_deep
+from thalweg.compare.tasks.mnist import mnist, mnist_conv
+from thalweg.compare.tasks.quadratic import quadratic
+from thalweg.compare.tasks.shakespeare import shakespeare
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "digits": digits,
+    "digits-deep": digits_deep,
+    "digits-conv": digits_conv,
+    "breast-cancer": breast_cancer,
+    "diabetes": diabetes,
+    "quadratic": quadratic,
+    "mnist": mnist,
+    "mnist-conv": mnist_conv,
+    "shakespeare": shakespeare,
+}
+DESCRIPTIONS = {name: (build.__doc__ or "").splitlines()[0] for name, build in TASKS.items()}

@@ -1,0 +1,51 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8×8, split 1,000 / 300 / 497."""
+
+from functools import cache
+
+from torch import nn
+
+from thalweg.compare.task import Task
+from thalweg.compare.tasks.splits import Parts, split
+
+
+@cache
+def _parts(image: bool = False) -> Parts:
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return split((x / 16).reshape(-1, 1, 8, 8) if image else x / 16, y, 1000, 300)
+
+
+def _perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def _deep() -> nn.Module:
+    layers: list[nn.Module] = []
+    for i in range(10):
+        layers += [nn.Linear(64 if i == 0 else 32, 32), nn.Sigmoid()]
+    return nn.Sequential(*layers, nn.Linear(32, 10))
+
+
+def _convolutional() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+def digits() -> Task:
+    """Handwritten digits 8×8, 64-64-64-10 rectifier network (the default)"""
+    return Task(_perceptron, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits", steps=500)
+
+
+def digits_deep() -> Task:
+    """Handwritten digits 8×8, ten narrow sigmoid layers: where the start decides"""
+    return Task(_deep, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits-deep", steps=1000)
+
+
+def digits_conv() -> Task:
+    """Handwritten digits 8×8, small convolutional network"""
+    loss = nn.functional.cross_entropy
+    return Task(_convolutional, *_parts(image=True), loss=loss, batch_size=64, name="digits-conv", steps=500)

@@ -1,0 +1,121 @@
+"""The verdict: a winner only where the statistics support one, else a tie.
+
+One strategy beats another when the paired t test, after Holm's correction over all pairs, gives p < 0.05 and
+the 95 % interval of the paired difference (see :mod:`thalweg.compare.statistics`) excludes zero: two forms
+that check each other. The winner beats all others; without one, all that the best mean does not beat are tied.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from thalweg.compare.statistics import holm, paired_difference
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Who won, who cannot be told from the best, and that in a sentence."""
+
+    winner: str | None
+    tied: list[str]
+    sentence: str
+
+
+def pairs(per_seed: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Returns every pair's paired difference with its interval, p and Holm's p."""
+    both = list(combinations(per_seed, 2))
+    found = [paired_difference(per_seed[a], per_seed[b]) for a, b in both]
+    corrected = holm([d.p for d in found])
+    return [
+        {"a": a, "b": b, "difference": d.mean, "low": d.low, "high": d.high, "p": d.p, "p_holm": p}
+        for (a, b), d, p in zip(both, found, corrected, strict=True)
+    ]
+
+
+def beats(a: str, b: str, compared: Sequence[Mapping[str, Any]], direction: str) -> bool:
+    """Says whether ``a`` beats ``b`` beyond doubt."""
+    pair = next(p for p in compared if {p["a"], p["b"]} == {a, b})
+    sign = (1 if direction == "max" else -1) * (1 if pair["a"] == a else -1)
+    # A bound is missing (None or NaN) where one seed is all there is: nothing follows from it.
+    ends = [sign * bound for bound in (pair["low"], pair["high"]) if bound is not None]
+    return pair["p_holm"] < ALPHA and len(ends) == 2 and min(ends) > 0
+
+
+def decide(per_seed: Mapping[str, Sequence[float]], direction: str, metric: str, where: str = "the test") -> Verdict:
+    """Returns the verdict on the strategies' scores, ``{name: [score of each seed]}``.
+
+    >>> runs = {"adam": [0.97, 0.98, 0.96], "sgd": [0.41, 0.43, 0.40]}
+    >>> decide(runs, "max", "accuracy").winner
+    'adam'
+    """
+    compared = pairs(per_seed)
+    means = {name: sum(scores) / len(scores) for name, scores in per_seed.items()}
+    sign = -1 if direction == "max" else 1
+    ranked = sorted(means, key=lambda name: sign * means[name])
+    best, seeds = ranked[0], len(per_seed[ranked[0]])
+    if len(ranked) == 1:
+        return Verdict(None, [best], f"{best} alone was run: nothing to compare it with.")
+    tied = [name for name in ranked if name == best or not beats(best, name, compared, direction)]
+    if len(tied) > 1:
+        sentence = f"Tie: {_listed(tied)} cannot be told apart by {metric} on {where} ({_seeds(seeds)})"
+        beaten = [name for name in ranked if name not in tied]
+        sentence += f"; {best} is better than {_listed(beaten)}." if beaten else "."
+        return Verdict(None, tied, sentence)
+    second = next(p for p in compared if {p["a"], p["b"]} == {best, ranked[1]})
+    low, high = sorted(abs(bound) for bound in (second["low"], second["high"]))
+    largest = max(p["p_holm"] for p in compared if best in (p["a"], p["b"]))
+    side = "above" if direction == "max" else "below"
+    sentence = (
+        f"{best} is best: {metric} {means[best]:.4g} on {where}, {abs(second['difference']):.2g} "
+        f"{side} {ranked[1]} (95 % interval {low:.2g} to {high:.2g}; {_seeds(seeds)}, p {_p(largest)} "
+        "against every other after Holm's correction)."
+    )
+    return Verdict(best, [], sentence)
+
+
+def parse_expectation(text: str, names: Sequence[str]) -> tuple[str, str, str]:
+    """Returns (a, "beats" or "ties", b) of ``"a beats b"`` or ``"a ties b"``.
+
+    Raises:
+        ValueError: another form, or a strategy that is not compared.
+
+    >>> parse_expectation("adam beats sgd", ["adam", "sgd"])
+    ('adam', 'beats', 'sgd')
+    """
+    words = text.split()
+    if len(words) != 3 or words[1] not in ("beats", "ties"):
+        raise ValueError(f'cannot read the expectation {text!r}: write "adam beats sgd" or "adam ties sgd"')
+    a, verb, b = words
+    for name in (a, b):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"compared are {', '.join(names)}"
+            raise ValueError(f"expectation {text!r}: {name!r} is not compared: {hint}")
+    if a == b:
+        raise ValueError(f"expectation {text!r}: name two different strategies")
+    return a, verb, b
+
+
+def check_expectation(text: str, compared: Sequence[Mapping[str, Any]], direction: str) -> bool:
+    """Says whether the pairs bear out the expectation; "ties" means that neither beats the other."""
+    names = list(dict.fromkeys(name for p in compared for name in (p["a"], p["b"])))
+    a, verb, b = parse_expectation(text, names)
+    if verb == "beats":
+        return beats(a, b, compared, direction)
+    return not beats(a, b, compared, direction) and not beats(b, a, compared, direction)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.2g}"

@@ -1,0 +1,38 @@
+"""Glorot: a compromise between equal variance of activations forward and of gradients backward."""
+
+from torch import Generator, Tensor
+
+from thalweg.initialization.fans import fans
+
+
+def glorot_uniform_(weight: Tensor, generator: Generator | None = None) -> Tensor:
+    """Fills the weight in place with W ~ U(−√(6/(m+n)), √(6/(m+n))); returns it.
+
+    Arguments:
+        weight: ``(n, m)`` or ``(out, in, *kernel)``.
+        generator: source of the draws; torch's global one by default.
+
+    >>> import torch
+    >>> bool(glorot_uniform_(torch.empty(2, 4)).abs().max() <= 1)
+    True
+
+    Source: Deep Learning, §8.4, equation 8.23; Glorot & Bengio 2010.
+    """
+    bound = (6 / sum(fans(weight))) ** 0.5
+    return weight.uniform_(-bound, bound, generator=generator)
+
+
+def glorot_normal_(weight: Tensor, generator: Generator | None = None) -> Tensor:
+    """Fills the weight in place with W ~ N(0, 2/(m+n)); returns it.
+
+    Arguments:
+        weight: ``(n, m)`` or ``(out, in, *kernel)``.
+        generator: source of the draws; torch's global one by default.
+
+    >>> import torch
+    >>> glorot_normal_(torch.empty(2, 4)).shape
+    torch.Size([2, 4])
+
+    Source: Glorot & Bengio 2010.
+    """
+    return weight.normal_(0, (2 / sum(fans(weight))) ** 0.5, generator=generator)
