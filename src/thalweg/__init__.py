@@ -18,11 +18,12 @@ _HOMES = {
     "Comparison": "thalweg.compare.comparison",
     "Strategy": "thalweg.compare.strategy",
     "Task": "thalweg.compare.task",
-    "compare": "thalweg.compare.run",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "compare":  # the package, which can be called
+        return import_module("thalweg.compare")
     if name not in _HOMES:
         raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -203,9 +203,9 @@ def _try(task: Task, data: Data) -> None:
             raise TaskError(f"the loss is no scalar tensor ({shape}): return the mean over the batch")
         if not loss.requires_grad:
             raise TaskError("the loss does not depend on the parameters: do not detach or round on the way to it")
-        if not math.isfinite(float(loss)):
+        if not math.isfinite(loss.item()):
             raise TaskError(
-                f"the loss of the untrained model is {float(loss)}: check the loss and the scale of the inputs"
+                f"the loss of the untrained model is {loss.item()}: check the loss and the scale of the inputs"
             )
         try:
             metric = task.score(output.detach(), y)

@@ -14,7 +14,7 @@ from thalweg.compare.strategy import Strategy
 
 Name = Literal["auto", "lanes", "serial"]
 WIDEST = 32  # more lanes than this leave the cache and gain nothing
-COMPILE_SECONDS = 20.0  # what compiling a task's gradient and update kernels takes, roughly
+COMPILE_SECONDS = 10.0  # what compiling a task's gradient and update kernels takes, between a cold and a warm cache
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ class Chooser:
             if has_randomness(self.shop.model)
             else ""
         )
-        alone = Serial(self.shop, compile_updates=False).seconds_per_step(job, 0.2)
+        alone = self.serial.seconds_per_step(job, 0.2)
         if self.wanted == "auto":
             whole = alone * self.total_steps
-            if whole < 1.5 * COMPILE_SECONDS:
+            if whole < COMPILE_SECONDS:
                 reason = f"one at a time all takes about {whole:.0f} s, less than compiling lanes would"
                 return Choice(group, "serial", reason, 1 / alone)
             uncompiled = self._seconds_per_trial_step(trial, job)
@@ -156,14 +156,14 @@ class Chooser:
 
     def _seconds_per_trial_step(self, lanes: Lanes, job: Job, budget: float = 0.3) -> float:
         """Returns the seconds that a step of one lane takes when all slots are full; compiles first."""
-        flat = self.shop.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
+        flat, grads = lanes.memory(self.shop.start(job.strategy.initialization, job.seed))
         rows = self.shop.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
         with torch.no_grad():
-            lanes.gradient(flat, rows)
-            lanes.gradient(flat, rows)
+            lanes.gradient(flat, rows, grads)
+            lanes.gradient(flat, rows, grads)
             seconds: list[float] = []
             while sum(seconds) < budget and len(seconds) < 100:
                 began = time.perf_counter()
-                lanes.gradient(flat, rows)
+                lanes.gradient(flat, rows, grads)
                 seconds.append(time.perf_counter() - began)
         return sorted(seconds)[len(seconds) // 2] / lanes.width

@@ -77,10 +77,11 @@ class Lanes:
         def loss(named: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             return task.loss(functional_call(model, {**named, **frozen}, (x,)), y)
 
-        def gradient(flat: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        def gradient(flat: Tensor, rows: Tensor, out: Tensor) -> Tensor:
             stacked = vmap(grad_and_value(loss), randomness=randomness)
             grads, losses = stacked(layout.unflatten(flat), data.train_x[rows], data.train_y[rows])
-            return layout.flatten(grads), losses
+            out.copy_(layout.flatten(grads))
+            return losses
 
         return compiled(gradient, self.shop.device) if self.compile else gradient
 
@@ -93,7 +94,9 @@ class Lanes:
         shop = self.shop
         eager = Lanes(shop, 2, compile_=False) if self.compile else self
         try:
-            eager.gradient(shop.start("default", 0).expand(2, -1).contiguous(), shop.batches(0, 0, 2))
+            flat = shop.start("default", 0).expand(2, -1).contiguous()
+            with torch.no_grad():
+                eager.gradient(flat, shop.batches(0, 0, 2), torch.empty_like(flat))
             eager.evaluate(shop.start("default", 0)[None], shop.data.valid_x[:2], shop.data.valid_y[:2])
         except Exception as error:
             line = (str(error).splitlines() or [""])[0][:160]
@@ -112,18 +115,19 @@ class Lanes:
         """Fills the slots from the queue and trains until all of them have ended."""
         shop = self.shop
         first = [waiting.popleft() for _ in range(min(self.width, len(waiting)))]
-        flat = shop.start(first[0].strategy.initialization, first[0].seed).repeat(self.width, 1)
+        flat, grads = self.memory(shop.start(first[0].strategy.initialization, first[0].seed))
         blocks = []
         for group, members in groupby(enumerate(first), key=lambda pair: group_of(pair[1])):
             slots = list(members)
-            blocks.append(_Block(group, flat[slots[0][0] : slots[-1][0] + 1], slots[0][0], self._kernel(group)))
+            part = slice(slots[0][0], slots[-1][0] + 1)
+            blocks.append(_Block(group, flat[part], grads[part], part.start, self._kernel(group)))
         lanes: list[_Lane | None] = [None] * self.width
         for slot, job in enumerate(first):
             lanes[slot] = self._enter(job, _block_of(blocks, slot), slot)
         while any(lanes):
             live = [lane for lane in lanes if lane]
             stretch = min(lane.job.next_event(lane.t) - lane.t for lane in live)
-            losses = self._advance(flat, blocks, lanes, stretch)
+            losses = self._advance(flat, grads, blocks, lanes, stretch)
             progress(stretch * len(live))
             self._close(flat, blocks, lanes, losses, stretch, outcomes)
             for slot, lane in enumerate(lanes):
@@ -134,7 +138,18 @@ class Lanes:
                         waiting.remove(following)
                         lanes[slot] = self._enter(following, block, slot)
 
-    def _advance(self, flat: Tensor, blocks: "list[_Block]", lanes: "list[_Lane | None]", stretch: int) -> Tensor:
+    def memory(self, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns parameters ``(width, n)``, every row the start, and room for their gradients.
+
+        Both begin one row into their storage: compiled code treats the offset 0 as a case of its own, and
+        would be compiled again for the first block.
+        """
+        flat = start.expand(1 + self.width, -1).contiguous()
+        return flat[1:], torch.zeros_like(flat)[1:]
+
+    def _advance(
+        self, flat: Tensor, grads: Tensor, blocks: "list[_Block]", lanes: "list[_Lane | None]", stretch: int
+    ) -> Tensor:
         """Takes ``stretch`` steps with every slot and returns the losses ``(stretch, width)``."""
         shop = self.shop
         some = next(lane for lane in lanes if lane)
@@ -146,10 +161,9 @@ class Lanes:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(derive_seed(some.job.seed, "noise", some.t))
             for i in range(stretch):
-                grads, losses[i] = self.gradient(flat, rows[i])
+                losses[i] = self.gradient(flat, rows[i], grads)
                 for block, table in zip(blocks, tables, strict=True):
-                    stop = block.start + len(block.params)
-                    block.kernel(block.params, grads[block.start : stop], block.buffers, table[i])
+                    block.step(table[i])
         return losses
 
     def _close(
@@ -254,11 +268,17 @@ class _Lane:
 class _Block:
     """Neighbouring slots of one rule: their rows of the parameters, their state and their kernel."""
 
-    def __init__(self, group: Group, params: Tensor, start: int, kernel: Kernel) -> None:
-        self.group, self.params, self.start, self.kernel = group, params, start, kernel
+    def __init__(self, group: Group, params: Tensor, grads: Tensor, start: int, kernel: Kernel) -> None:
+        self.group, self.params, self.grads, self.start, self.kernel = group, params, grads, start, kernel
         self.buffers = [torch.full_like(params, initial) for initial in group[0].buffers.values()]
-        for tensor in (params, *self.buffers):
+        self.coefficients = params.new_zeros(len(params), len(group[1]))
+        for tensor in (params, grads, *self.buffers, self.coefficients):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
+
+    def step(self, coefficients: Tensor) -> None:
+        """Steps every row with its coefficients ``(rows, c)``."""
+        self.coefficients.copy_(coefficients)
+        self.kernel(self.params, self.grads, self.buffers, self.coefficients)
 
     def table(self, lanes: list[_Lane | None], stretch: int) -> Tensor:
         """Returns the coefficients ``(stretch, rows, c)`` of the block's lanes; zeros in empty slots."""

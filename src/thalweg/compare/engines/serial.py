@@ -13,6 +13,8 @@ from thalweg.compare.engines.watch import first_divergence
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 
+COMPILE_ABOVE = 200_000  # parameters; below, a compiled update saves less than its second of compiling costs
+
 
 class Serial:
     """Trains jobs one after another.
@@ -23,9 +25,8 @@ class Serial:
 
     name = "serial"
 
-    def __init__(self, workshop: Workshop, compile_updates: bool = True) -> None:
+    def __init__(self, workshop: Workshop) -> None:
         self.shop = workshop
-        self.compile_updates = compile_updates
         self._kernels: dict[tuple[Rule, tuple[str, ...]], Kernel] = {}
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
@@ -56,7 +57,9 @@ class Serial:
         names = tuple(coefficient_names(job.strategy.rule, job.hyper))
         key = (job.strategy.rule, names)
         if key not in self._kernels:
-            self._kernels[key] = update_kernel(job.strategy.rule, names, self.shop.device, self.compile_updates)
+            self._kernels[key] = update_kernel(
+                job.strategy.rule, names, self.shop.device, self.shop.layout.size > COMPILE_ABOVE
+            )
         return self._kernels[key]
 
     def _train(self, job: Job, progress: Progress) -> Outcome:

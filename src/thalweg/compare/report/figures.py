@@ -29,13 +29,13 @@ def figures(results: Results) -> list[dict[str, Any]]:
                 "mean and 95 % interval, one dot a seed.", _ranking(results)),
         _figure("curves", "Learning curves", "Median over the seeds; the band holds the middle half of them.",
                 _curves(results)),
-        _figure("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. Open: "
-                "stopped at the first rung; a cross at the margin: diverged.", _sensitivity(results)),
-        _figure("expected", "Expected best of k configurations", f"What tuning with k configurations would have given, on "
-                f"average (validation {metric}).", _expected(results)),
+        _figure("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
+                "Open: stopped at the first rung; a cross at the margin: diverged.", _sensitivity(results)),
+        _figure("expected", "Expected best of k configurations", "What tuning with k configurations would have given, "
+                f"on average (validation {metric}).", _expected(results)),
         _figure("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
                 _time_to_target(results)),
-        _figure("divergences", "Divergences", "Configurations that turned NaN or left the multiple of their first loss.",
+        _figure("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
                 _divergences(results)),
     ]  # fmt: skip
 
@@ -134,8 +134,8 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         lost = [p["lr"] for p in points if p["valid"] is None]
         if lost:
             traces.append(
-                _trace(s, x=lost, y=[margin] * len(lost), mode="markers", hovertemplate="lr %{x}: diverged<extra></extra>",
-                       marker={"color": colour, "symbol": "x", "size": 9})
+                _trace(s, x=lost, y=[margin] * len(lost), mode="markers", marker={"color": colour, "symbol": "x", "size": 9},
+                       hovertemplate="lr %{x}: diverged<extra></extra>")
             )  # fmt: skip
     layout = {
         "xaxis": {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "power", "dtick": 1},
