@@ -13,7 +13,7 @@ SHAPES = st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=
 
 @given(SHAPES, st.lists(st.integers(1, 3), max_size=2))
 def test_flatten_and_unflatten_are_inverse(shapes, lead):
-    parameters = {f"p{i}": torch.randn(*lead, *shape) for i, shape in enumerate(shapes)}
+    parameters = {f"p{i}": torch.randn((*lead, *shape)) for i, shape in enumerate(shapes)}
     layout = Layout(tuple(parameters), tuple(torch.Size(shape) for shape in shapes))
     flat = layout.flatten(parameters)
     assert flat.shape == (*lead, layout.size)

@@ -56,6 +56,6 @@ class Layout:
         """Returns views of the flat tensor ``(..., size)`` under the parameters' names and shapes."""
         ends = accumulate(self.sizes)
         return {
-            name: flat[..., end - size : end].view(*flat.shape[:-1], *shape)
+            name: flat[..., end - size : end].view((*flat.shape[:-1], *shape))
             for name, shape, size, end in zip(self.names, self.shapes, self.sizes, ends, strict=True)
         }

@@ -134,8 +134,8 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         lost = [p["lr"] for p in points if p["valid"] is None]
         if lost:
             traces.append(
-                _trace(s, x=lost, y=[margin] * len(lost), mode="markers", marker={"color": colour, "symbol": "x", "size": 9},
-                       hovertemplate="lr %{x}: diverged<extra></extra>")
+                _trace(s, x=lost, y=[margin] * len(lost), mode="markers",
+                       marker={"color": colour, "symbol": "x", "size": 9}, hovertemplate="lr %{x}: diverged<extra></extra>")
             )  # fmt: skip
     layout = {
         "xaxis": {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "power", "dtick": 1},

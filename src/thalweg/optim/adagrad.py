@@ -1,0 +1,67 @@
+"""AdaGrad as a torch.optim.Optimizer."""
+
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.rules.adagrad import AdaGrad as AdaGradRule
+from thalweg.rules.rule import Rule
+
+
+class AdaGrad(RuleOptimizer):
+    """AdaGrad: each coordinate's rate falls with the root of the sum of its squared gradients.
+
+        r ← r + g ⊙ g;   θ ← θ − lr / (1 + (t − 1) lr_decay) / (√r + eps) ⊙ g
+
+    Arguments:
+        params: parameters, groups or ``(name, parameter)`` pairs.
+        lr: global learning rate ε; a number or a tensor of one element.
+        lr_decay: inverse-time decay of the learning rate.
+        weight_decay: λ of the added gradient λθ.
+        initial_accumulator_value: r at the start.
+        eps: δ, outside the root.
+        maximize: ascend.
+        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+
+    Raises:
+        ValueError: a hyperparameter out of its range.
+        RuntimeError: at a step, on sparse gradients.
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0, 100.0]))
+    >>> optimizer = AdaGrad([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> [round(x, 3) for x in w.tolist()]
+    [0.9, 99.9]
+
+    Source: Deep Learning, §8.5.1, algorithm 8.4; Duchi, Hazan & Singer 2011.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        engine: Engine = "auto",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+        }
+        super().__init__(params, defaults, engine, maximize)
+
+    def rule_of(self, group: Group) -> Rule:
+        return AdaGradRule(initial_accumulator_value=group["initial_accumulator_value"])
+
+    def hyper_of(self, group: Group) -> dict[str, Any]:
+        return {name: group[name] for name in ("lr", "lr_decay", "eps", "weight_decay")}

@@ -1,0 +1,121 @@
+"""Adam and AdamW as torch.optim.Optimizers."""
+
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.rules.adam import Adam as AdamRule
+from thalweg.rules.adam import AdamW as AdamWRule
+from thalweg.rules.rule import Rule
+
+
+class Adam(RuleOptimizer):
+    """Adam: momentum on the gradient, scaled by the root of an average of its square, both corrected.
+
+        s ← β₁ s + (1 − β₁) g;   r ← β₂ r + (1 − β₂) g ⊙ g
+        θ ← θ − lr · ŝ / (√r̂ + eps),   ŝ = s / (1 − β₁ᵗ),  r̂ = r / (1 − β₂ᵗ)
+
+    Arguments:
+        params: parameters, groups or ``(name, parameter)`` pairs.
+        lr: learning rate ε; a number or a tensor of one element.
+        betas: decays (β₁, β₂) of the moments; the book's ρ₁, ρ₂.
+        eps: δ, outside the root.
+        weight_decay: λ of the added gradient λθ.
+        amsgrad: divide by the largest r so far.
+        bias_correction: False leaves ŝ = s and r̂ = r, to show what the correction does.
+        decoupled_weight_decay: shrink the parameters instead, which makes it AdamW.
+        maximize: ascend.
+        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+
+    Raises:
+        ValueError: a hyperparameter out of its range.
+        RuntimeError: at a step, on sparse gradients.
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> optimizer = Adam([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.9
+
+    Source: Deep Learning, §8.5.3, algorithm 8.7; Kingma & Ba 2014; Reddi et al. 2018 (AMSGrad).
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        bias_correction: bool = True,
+        decoupled_weight_decay: bool = False,
+        maximize: bool = False,
+        engine: Engine = "auto",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "bias_correction": bias_correction,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults, engine, maximize)
+
+    def rule_of(self, group: Group) -> Rule:
+        form = AdamWRule if group["decoupled_weight_decay"] else AdamRule
+        return form(group["amsgrad"], group["bias_correction"])
+
+    def hyper_of(self, group: Group) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        named = {name: group[name] for name in ("lr", "eps", "weight_decay")}
+        return {**named, "beta1": beta1, "beta2": beta2}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: θ ← (1 − lr · weight_decay) θ before each step.
+
+    Arguments are :class:`Adam`'s; ``weight_decay`` is 0.01 by default.
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> optimizer = AdamW([w], lr=0.1, weight_decay=0.5)
+    >>> (0 * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.95
+
+    Source: Loshchilov & Hutter 2017.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        bias_correction: bool = True,
+        maximize: bool = False,
+        engine: Engine = "auto",
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            bias_correction=bias_correction,
+            decoupled_weight_decay=True,
+            maximize=maximize,
+            engine=engine,
+        )

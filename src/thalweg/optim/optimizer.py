@@ -1,0 +1,261 @@
+"""The torch.optim face of an update rule: groups, state, engines; the method itself is the rule's."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from thalweg.rules.rule import Rule, apply, scalars_of_step
+from thalweg.tensors.compiling import compiled, compiler_missing
+from thalweg.tensors.many import Many
+
+Engine = Literal["auto", "foreach", "compiled"]
+Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+Group = dict[str, Any]
+
+COMPILE_FROM = 4_000_000  # elements in a group from which "auto" compiles
+SMALL = 16_384  # elements below which a tensor of a compiled group goes with the others through foreach
+# Key of a group -> (torch's words for it, largest value); none may be negative.
+_RANGES = {
+    "lr": ("learning rate", math.inf),
+    "eps": ("epsilon value", math.inf),
+    "weight_decay": ("weight_decay value", math.inf),
+    "momentum": ("momentum value", math.inf),
+    "alpha": ("alpha value", math.inf),
+    "rho": ("rho value", 1.0),
+    "lr_decay": ("lr_decay value", math.inf),
+    "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
+    "momentum_decay": ("momentum_decay value", math.inf),
+}
+HALF = (torch.float16, torch.bfloat16)
+
+
+class RuleOptimizer(Optimizer):
+    """Base of the optimizers: a subclass names its rule and hyperparameters, all else is here.
+
+    Every group has, beside the method's own, ``maximize`` (ascend) and ``engine``: ``"foreach"`` (a kernel an
+    operation over lists of tensors), ``"compiled"`` (one pass over the memory of each large tensor through
+    torch.compile; foreach with one warning where there is no compiler) or ``"auto"`` (compiled from four million
+    elements on). State of float16 and bfloat16 parameters is float32. Sparse gradients are refused.
+    """
+
+    def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool) -> None:
+        if engine not in ("auto", "foreach", "compiled"):
+            raise ValueError(f"Invalid engine: {engine!r}: choose auto, foreach or compiled")
+        if isinstance(defaults["lr"], Tensor) and defaults["lr"].numel() != 1:
+            raise ValueError("Tensor lr must be 1-element")
+        super().__init__(params, {**defaults, "maximize": maximize, "engine": engine})
+
+    @abstractmethod
+    def rule_of(self, group: Group) -> Rule:
+        """Returns the form of the rule that the group's settings ask for."""
+
+    @abstractmethod
+    def hyper_of(self, group: Group) -> dict[str, Any]:
+        """Returns the rule's hyperparameters, read from the group."""
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds a group of parameters. Raises ValueError for a hyperparameter out of its range."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        try:
+            for key, (words, most) in _RANGES.items():
+                if key in group and not 0 <= group[key] <= most:
+                    raise ValueError(f"Invalid {words}: {group[key]}")
+            for i, beta in enumerate(group.get("betas", ())):
+                if not 0.0 <= beta < 1.0:
+                    raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Takes one step; with a closure, evaluates it first and returns its loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if any(p.grad.is_sparse for p in params):
+                name = type(self).__name__
+                raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
+            if params:
+                self._step_group(group, params)
+        return loss
+
+    def _step_group(self, group: Group, params: list[Tensor]) -> None:
+        rule, hyper = self.rule_of(group), self.hyper_of(group)
+        if isinstance(hyper["lr"], Tensor):
+            hyper["lr"] = hyper["lr"].reshape(())
+        for p in params:
+            self._prepare(p, rule)
+        if torch.compiler.is_compiling():
+            for p in params:
+                self._step_traced(p, rule, hyper, group["maximize"])
+            return
+        buckets: dict[tuple[Any, ...], list[Tensor]] = {}
+        for p in params:
+            state = self.state[p]
+            scalars = tuple(float(state[name]) for name in rule.scalar_state)
+            buckets.setdefault((p.device, p.dtype, float(state["step"]), *scalars), []).append(p)
+        for (_, _, t, *carried), members in buckets.items():
+            c, new = scalars_of_step(rule, hyper, t + 1, dict(zip(rule.scalar_state, carried, strict=True)))
+            for p in members:
+                self.state[p]["step"] += 1
+                for name, value in new.items():
+                    self.state[p][name].fill_(value)
+            self._update(members, rule, c, group)
+
+    def _prepare(self, p: Tensor, rule: Rule) -> None:
+        """Allocates what the parameter's state lacks."""
+        state = self.state[p]
+        if "step" not in state:
+            # A state of torch's SGD counts no steps: what matters is whether there was one.
+            state["step"] = torch.tensor(float(any(name in state for name in rule.buffers)), dtype=_scalar_dtype())
+        for name, initial in rule.scalar_state.items():
+            if name not in state:
+                state[name] = torch.tensor(initial, dtype=_scalar_dtype())
+        for name, initial in rule.buffers.items():
+            if state.get(name) is None:
+                dtype = torch.float32 if p.dtype in HALF else p.dtype
+                value = complex(initial, initial) if p.is_complex() else initial
+                state[name] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
+
+    def _update(self, params: list[Tensor], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
+        """Steps parameters of one device, type and step count."""
+        large: list[Tensor] = []
+        if _wants_compiled(group, params):
+            large = [p for p in params if p.numel() >= SMALL and _is_flat(p, self.state[p], rule)]
+        if large:
+            kernel = _kernel(rule, tuple(c), group["maximize"], large[0].device.type)
+            # float64 scalars: the kernel rounds them once, where they meet the parameters.
+            values = [torch.as_tensor(v, dtype=torch.float64) for v in c.values()]
+            coefficients = torch.stack(values).to(large[0].device)
+            for p in large:
+                assert p.grad is not None
+                buffers = [_flat(self.state[p][name]) for name in rule.buffers]
+                kernel(_flat(p), _flat(p.grad), buffers, coefficients)
+        chosen = {id(p) for p in large}
+        rest = [p for p in params if id(p) not in chosen]
+        if rest:
+            self._update_foreach(rest, rule, c, group["maximize"])
+
+    def _update_foreach(self, params: list[Tensor], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
+        work = torch.float32 if params[0].dtype in HALF else params[0].dtype
+        c = {name: v.to(params[0].device) if isinstance(v, Tensor) else v for name, v in c.items()}
+        real = _as_real if params[0].is_complex() else (lambda t: t)
+        work = torch.empty(0, dtype=work).real.dtype
+        target = Many([real(p.detach()) for p in params])
+        grads = Many([real(p.grad) for p in params]).to(work)  # type: ignore[arg-type]
+        state = {name: Many([real(self.state[p][name]) for p in params]) for name in rule.buffers}
+        new, after = apply(rule, target.to(work), -grads if maximize else grads, state, c)
+        target.copy_(new)
+        for name, buffer in state.items():
+            buffer.copy_(after[name])
+
+    def _step_traced(self, p: Tensor, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
+        """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
+        assert p.grad is not None
+        state = self.state[p]
+        state["step"] += 1
+        c, scalars = scalars_of_step(rule, hyper, state["step"], {name: state[name] for name in rule.scalar_state})
+        work = torch.float32 if p.dtype in HALF else p.dtype
+        real = _as_real if p.is_complex() else (lambda t: t)
+        target, grad = real(p.detach()), real(p.grad)
+        if not p.is_complex():
+            grad = grad.to(work)
+        buffers = {name: real(state[name]) for name in rule.buffers}
+        new, after = apply(rule, target.to(grad.dtype), -grad if maximize else grad, buffers, c)
+        target.copy_(new)
+        for name, buffer in buffers.items():
+            buffer.copy_(after[name])
+        for name, value in scalars.items():
+            state[name].copy_(value)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
+        super().load_state_dict(state_dict)
+        given = [i for group in state_dict["param_groups"] for i in group["params"]]
+        mine = [p for group in self.param_groups for p in group["params"]]
+        for index, p in zip(given, mine, strict=True):
+            rule = next(self.rule_of(g) for g in self.param_groups if any(q is p for q in g["params"]))
+            for name, value in state_dict["state"].get(index, {}).items():
+                if not isinstance(value, Tensor):
+                    continue
+                if name in rule.scalar_state:
+                    self.state[p][name] = value.to("cpu", _scalar_dtype(), copy=True)
+                elif name in rule.buffers and p.dtype in HALF:
+                    self.state[p][name] = value.to(p.device, torch.float32, copy=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)
+        for entries in self.state.values():
+            if "step" in entries and not isinstance(entries["step"], Tensor):
+                entries["step"] = torch.tensor(float(entries["step"]), dtype=_scalar_dtype())
+
+
+def _scalar_dtype() -> torch.dtype:
+    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Returns the tensor's memory as a vector; complex numbers as pairs."""
+    tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return tensor.detach().as_strided((tensor.numel(),), (1,))
+
+
+def _is_flat(p: Tensor, state: Mapping[str, Any], rule: Rule) -> bool:
+    """Says whether parameter, gradient and state are plain dense tensors in the same order of memory."""
+    tensors = [p, p.grad, *(state[name] for name in rule.buffers)]
+    plain = all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
+    return plain and all(t.stride() == p.stride() and _is_dense(t) for t in tensors)
+
+
+def _is_dense(tensor: Any) -> bool:
+    return bool(torch.ops.aten.is_non_overlapping_and_dense.default(tensor))
+
+
+def _wants_compiled(group: Group, params: list[Tensor]) -> bool:
+    engine = group["engine"]
+    if engine == "auto":
+        engine = "compiled" if sum(p.numel() for p in params) >= COMPILE_FROM else "foreach"
+    return engine == "compiled" and not (params[0].device.type == "cpu" and compiler_missing())
+
+
+@cache
+def _kernel(rule: Rule, names: tuple[str, ...], maximize: bool, device_type: str) -> Callable[..., None]:
+    """Returns the compiled step of a vector in place; one for all optimizers of that form, whatever the length."""
+    slots = tuple(rule.buffers)
+
+    def kernel(params: Tensor, grads: Tensor, buffers: list[Tensor], coefficients: Tensor) -> None:
+        work = torch.float32 if params.dtype in HALF else params.dtype
+        rounded = coefficients.to(work)
+        c = {name: rounded[i] for i, name in enumerate(names)}
+        grad = grads.to(work)
+        state = dict(zip(slots, buffers, strict=True))
+        new, state = apply(rule, params.to(work), -grad if maximize else grad, state, c)
+        params.copy_(new)
+        for slot, buffer in zip(slots, buffers, strict=True):
+            buffer.copy_(state[slot])
+
+    return compiled(kernel, torch.device(device_type), dynamic=True)

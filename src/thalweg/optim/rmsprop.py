@@ -1,0 +1,79 @@
+"""RMSProp as a torch.optim.Optimizer."""
+
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.rules.rmsprop import RMSProp as RMSPropRule
+from thalweg.rules.rule import Rule
+
+
+class RMSProp(RuleOptimizer):
+    """RMSProp: AdaGrad with a memory that fades; also with momentum, Nesterov's momentum, and centered.
+
+        r ← α r + (1 − α) g ⊙ g;   s = g / (√r + eps)   or, eps_inside_sqrt, g / √(r + eps)
+        θ ← θ − lr · s;   with momentum v ← μ v + s: θ − lr · v;   Nesterov: θ − lr (s + μ v)
+
+    Arguments:
+        params: parameters, groups or ``(name, parameter)`` pairs.
+        lr: learning rate ε; a number or a tensor of one element.
+        alpha: decay of r (the book's ρ).
+        eps: δ; torch's default and place, 1e-8 outside the root. The book: 1e-6 with ``eps_inside_sqrt=True``.
+        weight_decay: λ of the added gradient λθ.
+        momentum: μ (the book's α), 0 for none.
+        centered: subtract the squared mean of the gradient from r.
+        nesterov: look ahead (book algorithm 8.6); needs momentum.
+        eps_inside_sqrt: δ inside the root.
+        maximize: ascend.
+        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+
+    Raises:
+        ValueError: a hyperparameter out of its range.
+        RuntimeError: at a step, on sparse gradients.
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> optimizer = RMSProp([w], lr=0.01, alpha=0.99)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.9
+
+    Source: Deep Learning, §8.5.2, algorithms 8.5 and 8.6; Hinton 2012; Graves 2013.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        nesterov: bool = False,
+        eps_inside_sqrt: bool = False,
+        *,
+        maximize: bool = False,
+        engine: Engine = "auto",
+    ) -> None:
+        if nesterov and momentum <= 0:
+            raise ValueError("Nesterov momentum requires a momentum")
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "alpha": alpha,
+            "eps": eps,
+            "centered": centered,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "eps_inside_sqrt": eps_inside_sqrt,
+        }
+        super().__init__(params, defaults, engine, maximize)
+
+    def rule_of(self, group: Group) -> Rule:
+        return RMSPropRule(group["momentum"] != 0, group["nesterov"], group["centered"], group["eps_inside_sqrt"])
+
+    def hyper_of(self, group: Group) -> dict[str, Any]:
+        return {name: group[name] for name in ("lr", "alpha", "eps", "momentum", "weight_decay")}

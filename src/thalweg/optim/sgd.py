@@ -1,0 +1,70 @@
+"""SGD as a torch.optim.Optimizer."""
+
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.rules.rule import Rule
+from thalweg.rules.sgd import SGD as SGDRule
+
+
+class SGD(RuleOptimizer):
+    """Stochastic gradient descent, with Polyak's or Nesterov's momentum.
+
+        v ← momentum · v + (1 − dampening) g
+        θ ← θ − lr · g,   θ − lr · v (momentum)   or   θ − lr (g + momentum · v) (Nesterov)
+
+    Arguments:
+        params: parameters, groups or ``(name, parameter)`` pairs.
+        lr: learning rate ε; a number or a tensor of one element.
+        momentum: α, share of the velocity kept, 0 for none.
+        dampening: share of the gradient left out of the velocity.
+        weight_decay: λ of the added gradient λθ.
+        nesterov: look ahead; needs momentum and no dampening.
+        maximize: ascend.
+        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+
+    Raises:
+        ValueError: a hyperparameter out of its range.
+        RuntimeError: at a step, on sparse gradients.
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> optimizer = SGD([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.8
+
+    Source: Deep Learning, §8.3, algorithms 8.1 to 8.3; Polyak 1964; Sutskever et al. 2013.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        engine: Engine = "auto",
+    ) -> None:
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        super().__init__(params, defaults, engine, maximize)
+
+    def rule_of(self, group: Group) -> Rule:
+        return SGDRule(momentum=group["momentum"] != 0, nesterov=group["nesterov"])
+
+    def hyper_of(self, group: Group) -> dict[str, Any]:
+        return {name: group[name] for name in ("lr", "momentum", "dampening", "weight_decay")}

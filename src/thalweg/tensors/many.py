@@ -1,0 +1,58 @@
+"""A list of tensors that answers to the operators of one, through torch's foreach kernels."""
+
+from collections.abc import Sequence
+from typing import Any, Union
+
+import torch
+from torch import Tensor
+
+Other = Union["Many", float, Tensor]
+
+
+class Many:
+    """Tensors of any shapes, worked on as one: ``a * b + c`` runs one foreach kernel an operator.
+
+    The other operand is another :class:`Many` of as many tensors, a number, or a tensor without dimensions.
+
+    >>> a = Many([torch.ones(2), torch.ones(3)])
+    >>> [t.tolist() for t in (a * 2 + a).tensors]
+    [[3.0, 3.0], [3.0, 3.0, 3.0]]
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = list(tensors)
+
+    def __add__(self, other: Other) -> "Many":
+        return self._apply(torch._foreach_add, other)
+
+    def __sub__(self, other: Other) -> "Many":
+        # foreach has no difference with a tensor of one number; a sum with its negative is the same.
+        return self + (-other) if isinstance(other, Tensor) else self._apply(torch._foreach_sub, other)
+
+    def __mul__(self, other: Other) -> "Many":
+        return self._apply(torch._foreach_mul, other)
+
+    def __truediv__(self, other: Other) -> "Many":
+        return self._apply(torch._foreach_div, other)
+
+    def __neg__(self) -> "Many":
+        return Many(torch._foreach_neg(self.tensors))
+
+    def sqrt(self) -> "Many":
+        """Returns the square roots."""
+        return Many(torch._foreach_sqrt(self.tensors))
+
+    def maximum(self, other: "Many") -> "Many":
+        """Returns the elementwise larger values."""
+        return Many(torch._foreach_maximum(self.tensors, other.tensors))
+
+    def to(self, dtype: torch.dtype) -> "Many":
+        """Returns the tensors in another type; those that have it as they are."""
+        return Many([t.to(dtype) for t in self.tensors])
+
+    def copy_(self, source: "Many") -> None:
+        """Writes the source's values into these tensors."""
+        torch._foreach_copy_(self.tensors, source.tensors)
+
+    def _apply(self, operation: Any, other: Other) -> "Many":
+        return Many(operation(self.tensors, other.tensors if isinstance(other, Many) else other))

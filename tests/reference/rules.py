@@ -1,0 +1,109 @@
+"""Slow twins of the update rules in the book's notation, float64: θ, g, v, r, s, ε, δ, ρ, α as in chapter 8.
+
+Each takes θ, the gradient ∇J as a function, and the number of steps, and returns the iterates. Nesterov's forms
+return θ + αv, the point where the gradient is taken, which is the iterate of torch's form.
+"""
+
+import numpy as np
+
+
+def sgd(θ, J, T, ε):
+    path = []
+    for _ in range(T):
+        θ = θ - ε * J(θ)
+        path.append(θ)
+    return path
+
+
+def momentum(θ, J, T, ε, α):
+    path, v = [], np.zeros_like(θ)
+    for _ in range(T):
+        v = α * v - ε * J(θ)
+        θ = θ + v
+        path.append(θ)
+    return path
+
+
+def nesterov(θ, J, T, ε, α):
+    path, v = [], np.zeros_like(θ)
+    for _ in range(T):
+        g = J(θ + α * v)
+        v = α * v - ε * g
+        θ = θ + v
+        path.append(θ + α * v)
+    return path
+
+
+def adagrad(θ, J, T, ε, δ):
+    path, r = [], np.zeros_like(θ)
+    for _ in range(T):
+        g = J(θ)
+        r = r + g * g
+        θ = θ - ε / (δ + np.sqrt(r)) * g
+        path.append(θ)
+    return path
+
+
+def adadelta(θ, J, T, ε, ρ, δ):
+    path, r, u = [], np.zeros_like(θ), np.zeros_like(θ)
+    for _ in range(T):
+        g = J(θ)
+        r = ρ * r + (1 - ρ) * g * g
+        Δ = -np.sqrt(u + δ) / np.sqrt(r + δ) * g
+        u = ρ * u + (1 - ρ) * Δ * Δ
+        θ = θ + ε * Δ
+        path.append(θ)
+    return path
+
+
+def rmsprop(θ, J, T, ε, ρ, δ, inside):
+    path, r = [], np.zeros_like(θ)
+    for _ in range(T):
+        g = J(θ)
+        r = ρ * r + (1 - ρ) * g * g
+        θ = θ - ε / (np.sqrt(δ + r) if inside else δ + np.sqrt(r)) * g
+        path.append(θ)
+    return path
+
+
+def rmsprop_nesterov(θ, J, T, ε, ρ, α, δ):
+    path, r, v = [], np.zeros_like(θ), np.zeros_like(θ)
+    for _ in range(T):
+        g = J(θ + α * v)
+        r = ρ * r + (1 - ρ) * g * g
+        v = α * v - ε / (δ + np.sqrt(r)) * g
+        θ = θ + v
+        path.append(θ + α * v)
+    return path
+
+
+def adam(θ, J, T, ε, ρ1, ρ2, δ, corrected=True, largest=False, λ=0.0):
+    path, s, r, top = [], np.zeros_like(θ), np.zeros_like(θ), np.zeros_like(θ)
+    for t in range(1, T + 1):
+        g = J(θ)
+        θ = θ - ε * λ * θ
+        s = ρ1 * s + (1 - ρ1) * g
+        r = ρ2 * r + (1 - ρ2) * g * g
+        top = np.maximum(top, r)
+        ŝ = s / (1 - ρ1**t) if corrected else s
+        r̂ = (top if largest else r) / ((1 - ρ2**t) if corrected else 1)
+        θ = θ - ε * ŝ / (np.sqrt(r̂) + δ)
+        path.append(θ)
+    return path
+
+
+def nadam(θ, J, T, ε, ρ1, ρ2, δ, ψ):
+    def μ(t):
+        return ρ1 * (1 - 0.5 * 0.96 ** (t * ψ))
+
+    path, s, r = [], np.zeros_like(θ), np.zeros_like(θ)
+    for t in range(1, T + 1):
+        g = J(θ)
+        s = ρ1 * s + (1 - ρ1) * g
+        r = ρ2 * r + (1 - ρ2) * g * g
+        now = np.prod([μ(i) for i in range(1, t + 1)])
+        following = np.prod([μ(i) for i in range(1, t + 2)])
+        ahead = (1 - μ(t)) / (1 - now) * g + μ(t + 1) / (1 - following) * s
+        θ = θ - ε * ahead / (np.sqrt(r / (1 - ρ2**t)) + δ)
+        path.append(θ)
+    return path
