@@ -67,7 +67,10 @@ class RuleOptimizer(Optimizer):
             for key, (words, most) in _RANGES.items():
                 if key in group and not 0 <= group[key] <= most:
                     raise ValueError(f"Invalid {words}: {group[key]}")
-            for i, beta in enumerate(group.get("betas", ())):
+            betas = group.get("betas", ())
+            if len({isinstance(beta, Tensor) for beta in betas}) > 1:
+                raise ValueError("betas must be either both floats or both Tensors")
+            for i, beta in enumerate(betas):
                 if not 0.0 <= beta < 1.0:
                     raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
         except ValueError:

@@ -135,7 +135,8 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         if lost:
             traces.append(
                 _trace(s, x=lost, y=[margin] * len(lost), mode="markers",
-                       marker={"color": colour, "symbol": "x", "size": 9}, hovertemplate="lr %{x}: diverged<extra></extra>")
+                       marker={"color": colour, "symbol": "x", "size": 9},
+                       hovertemplate="lr %{x}: diverged<extra></extra>")
             )  # fmt: skip
     layout = {
         "xaxis": {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "power", "dtick": 1},
