@@ -144,9 +144,9 @@ class RuleOptimizer(Optimizer):
             large = [p for p in params if p.numel() >= SMALL and _is_flat(p, self.state[p], rule)]
         if large:
             kernel = _kernel(rule, tuple(c), group["maximize"], large[0].device.type)
-            # float64 scalars: the kernel rounds them once, where they meet the parameters.
-            values = [torch.as_tensor(v, dtype=torch.float64) for v in c.values()]
-            coefficients = torch.stack(values).to(large[0].device)
+            work = torch.float32 if large[0].dtype in HALF else large[0].dtype
+            coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in c.values()])
+            coefficients = coefficients.to(large[0].device, work)
             for p in large:
                 assert p.grad is not None
                 buffers = [_flat(self.state[p][name]) for name in rule.buffers]
@@ -251,9 +251,8 @@ def _kernel(rule: Rule, names: tuple[str, ...], maximize: bool, device_type: str
     slots = tuple(rule.buffers)
 
     def kernel(params: Tensor, grads: Tensor, buffers: list[Tensor], coefficients: Tensor) -> None:
-        work = torch.float32 if params.dtype in HALF else params.dtype
-        rounded = coefficients.to(work)
-        c = {name: rounded[i] for i, name in enumerate(names)}
+        work = coefficients.dtype
+        c = {name: coefficients[i] for i, name in enumerate(names)}
         grad = grads.to(work)
         state = dict(zip(slots, buffers, strict=True))
         new, state = apply(rule, params.to(work), -grad if maximize else grad, state, c)
