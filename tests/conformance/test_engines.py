@@ -1,0 +1,200 @@
+"""Same trial, same result: lanes are held to serial for every rule, and both to the plain PyTorch loop."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tests.compare.small import job, small_task, workshop
+from thalweg import optim
+from thalweg.compare.engines.job import Unstackable
+from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.engines.serial import Serial
+from thalweg.rules import RULES
+from thalweg.tensors import derive_seed
+
+# In float64 the two engines differ by the order in which matrix products add up, and no more.
+TOLERANCE = {"rtol": 1e-8, "atol": 1e-10}
+
+
+def quiet(steps):
+    """No progress."""
+
+
+def same(one, two, **tolerance):
+    assert (one.key, one.status, one.steps, one.curve.step) == (two.key, two.status, two.steps, two.curve.step)
+    for field in ("train_loss", "valid_loss", "valid_metric"):
+        a, b = (torch.tensor(getattr(o.curve, field), dtype=torch.float64) for o in (one, two))
+        torch.testing.assert_close(a, b, **tolerance)
+    assert (one.test is None) == (two.test is None)
+    if one.test is not None:
+        assert one.test == pytest.approx(two.test, abs=tolerance["atol"])
+    assert (one.snapshot is None) == (two.snapshot is None)
+    if one.snapshot is not None:
+        for name, value in one.snapshot.items():
+            torch.testing.assert_close(value, two.snapshot[name], **tolerance)
+
+
+@pytest.fixture(scope="module")
+def shop():
+    return workshop(small_task(torch.float64))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_lanes_equal_serial_for_every_rule(shop, name):
+    lr = RULES[name].defaults["lr"]
+    jobs = [job(name, lr * factor, seed) for seed in (1, 2) for factor in (0.3, 1.0, 3.0)]
+    jobs.append(job(f"{name}+he@warmup-cosine", lr, key="scheduled"))
+    alone = Serial(shop).run(jobs, quiet)
+    for width in (1, 4, 7):
+        for one, two in zip(alone, Lanes(shop, width, compile_=False).run(jobs, quiet), strict=True):
+            same(one, two, **TOLERANCE)
+
+
+def test_compiled_lanes_of_mixed_rules_equal_serial(shop):
+    jobs = [job(name, RULES[name].defaults["lr"], seed) for name in RULES for seed in (1, 2)]
+    for one, two in zip(Serial(shop).run(jobs, quiet), Lanes(shop, 10).run(jobs, quiet), strict=True):
+        same(one, two, **TOLERANCE)
+
+
+def test_float32_lanes_stay_near_serial():
+    shop = workshop()
+    jobs = [job(name, seed=seed) for name in ("sgd", "adam", "rmsprop") for seed in (1, 2)]
+    for one, two in zip(Serial(shop).run(jobs, quiet), Lanes(shop, 4, compile_=False).run(jobs, quiet), strict=True):
+        assert one.curve.valid_loss == pytest.approx(two.curve.valid_loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("sgd", lambda p: torch.optim.SGD(p, 0.01)),
+        ("nesterov", lambda p: torch.optim.SGD(p, 0.01, 0.9, nesterov=True)),
+        ("adam", lambda p: torch.optim.Adam(p, 0.01)),
+        ("adagrad", lambda p: torch.optim.Adagrad(p, 0.01)),
+    ],
+)
+def test_serial_is_the_plain_loop(shop, name, make):
+    outcome = Serial(shop).run([job(name, 0.01, seed=5)], quiet)[0]
+    model = shop.fresh_model("default", 5)
+    optimizer = make(model.parameters())
+    for rows in shop.batches(5, 0, 30):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(shop.data.train_x[rows]), shop.data.train_y[rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(shop.data.valid_x), shop.data.valid_y).item()
+    assert outcome.curve.valid_loss[-1] == pytest.approx(loss, rel=1e-10)
+
+
+@pytest.mark.parametrize("make", [optim.Adam, torch.optim.Adam, "rule"])
+def test_any_optimizer_can_be_a_strategy_and_gives_what_the_rule_gives(shop, make):
+    from thalweg.compare.strategy import Strategy
+
+    strategy = Strategy.parse("adam") if make == "rule" else Strategy("mine", factory=make, defaults={"lr": 1e-3})
+    outcome = Serial(shop).run([job(strategy, 1e-3, key="adam")], quiet)[0]
+    expected = Serial(shop).run([job("adam", 1e-3, key="adam")], quiet)[0]
+    assert outcome.curve.valid_loss == pytest.approx(expected.curve.valid_loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", [Serial, lambda shop: Lanes(shop, 3, compile_=False)], ids=["serial", "lanes"])
+@pytest.mark.parametrize("name", ["adam@cosine", "nadam", "momentum", "adadelta"])
+def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, name, engine):
+    whole = engine(shop).run([job(name)], quiet)[0]
+    first = engine(shop).run([job(name, stop=14)], quiet)[0]
+    rest = engine(shop).run([job(name, start=14, snapshot=first.snapshot, first_loss=first.first_loss)], quiet)[0]
+    assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
+    assert all(torch.equal(rest.snapshot[k], v) for k, v in whole.snapshot.items())
+
+
+def test_a_factory_optimizer_cut_in_two_is_the_run_in_one_piece(shop):
+    from thalweg.compare.strategy import Strategy
+
+    strategy = Strategy("t", factory=torch.optim.AdamW, defaults={"lr": 0.01})
+    whole = Serial(shop).run([job(strategy)], quiet)[0]
+    first = Serial(shop).run([job(strategy, stop=14)], quiet)[0]
+    again = job(strategy, start=14, snapshot=first.snapshot, first_loss=first.first_loss)
+    assert first.curve.valid_loss + Serial(shop).run([again], quiet)[0].curve.valid_loss == whole.curve.valid_loss
+
+
+def test_engines_repeat_themselves_bit_for_bit(shop):
+    jobs = [job("adam", seed=seed) for seed in range(4)]
+    for engine in (Serial(shop), Lanes(shop, 3, compile_=False)):
+        one, two = engine.run(jobs, quiet), engine.run(jobs, quiet)
+        assert [o.curve for o in one] == [o.curve for o in two]
+
+
+def test_a_lane_does_not_see_its_neighbours(shop):
+    lanes = Lanes(shop, 4, compile_=False)
+    alone = lanes.run([job("adam", 0.01)], quiet)[0]
+    crowd = lanes.run([job("adam", 0.01), *(job("adam", 1e6, seed=s) for s in (3, 4, 5))], quiet)
+    assert crowd[0].curve == alone.curve
+
+
+@pytest.mark.parametrize("engine", [Serial, lambda shop: Lanes(shop, 2, compile_=False)], ids=["serial", "lanes"])
+def test_divergence_is_a_result_and_frees_the_slot(shop, engine):
+    jobs = [job("sgd", 1e6), job("sgd", 0.1, seed=2), job("sgd", 1e9, seed=3), job("sgd", 0.1, seed=4)]
+    outcomes = engine(shop).run(jobs, quiet)
+    assert [o.status for o in outcomes] == ["diverged", "finished", "diverged", "finished"]
+    for outcome in (outcomes[0], outcomes[2]):
+        assert outcome.test is None
+        assert 1 < outcome.steps < 30
+        assert all(math.isfinite(v) for v in outcome.curve.valid_loss)
+
+
+def test_all_strategies_of_a_seed_share_start_and_batches():
+    one, two = workshop(), workshop()
+    assert torch.equal(one.start("default", 3), two.start("default", 3))
+    assert torch.equal(one.batches(3, 0, 40), two.batches(3, 0, 40))
+    assert not torch.equal(one.batches(3, 0, 5), one.batches(4, 0, 5))
+    # Any stretch of the order is the same stretch, and each epoch sees each row at most once.
+    assert torch.equal(one.batches(3, 0, 40)[7:19], two.batches(3, 7, 19))
+    epoch = one.batches(3, 0, 5).flatten()
+    assert epoch.unique().numel() == epoch.numel()
+
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x):
+        out = self.layer(x)
+        return out if out.sum() > 0 else 2 * out
+
+
+def test_what_cannot_be_stacked_says_why_and_runs_serially():
+    with pytest.raises(Unstackable, match="BatchNorm1d, which updates its running statistics"):
+        Lanes(workshop(small_task(model=Normed)), 2)
+    with pytest.raises(Unstackable, match="torch cannot stack it"):
+        Lanes(workshop(small_task(model=Branching)), 2).probe()
+    for model in (Normed, Branching):
+        outcome = Serial(workshop(small_task(model=model))).run([job("adam", 0.01)], quiet)[0]
+        assert outcome.status == "finished"
+
+
+def test_running_statistics_are_part_of_a_cut_run():
+    shop = workshop(small_task(model=Normed))
+    whole = Serial(shop).run([job("adam", 0.01)], quiet)[0]
+    first = Serial(shop).run([job("adam", 0.01, stop=14)], quiet)[0]
+    rest = Serial(shop).run([job("adam", 0.01, start=14, snapshot=first.snapshot, first_loss=1.0)], quiet)[0]
+    assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
+
+
+def test_dropout_runs_in_lanes_with_other_draws_in_each():
+    def build():
+        return nn.Sequential(nn.Linear(6, 32), nn.Dropout(0.5), nn.Linear(32, 3))
+
+    shop = workshop(small_task(model=build))
+    lanes = Lanes(shop, 3, compile_=False)
+    lanes.probe()
+    jobs = [job("sgd", 0.05, key=str(k)) for k in range(3)]
+    outcomes = lanes.run(jobs, quiet)
+    assert len({tuple(o.curve.train_loss) for o in outcomes}) == 3  # the same trial, three draws
+    assert [o.curve for o in lanes.run(jobs, quiet)] == [o.curve for o in outcomes]
+    assert derive_seed(1, "noise", 0) != derive_seed(1, "noise", 7)
