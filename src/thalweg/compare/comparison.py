@@ -64,7 +64,8 @@ class Comparison:
                 "95 % interval": f"{number(s['test']['low'])} to {number(s['test']['high'])}",
                 "steps to target": number(s["to_target"]["steps"]),
                 "seconds to target": number(s["to_target"]["seconds"]),
-                "diverged": f"{s['diverged']} of {s['trials']}",
+                "diverged": f"{s['diverged']} of {s['trials']}"
+                + (f", {s['final_diverged']} final" if s["final_diverged"] else ""),
                 "hyperparameters": ", ".join(
                     f"{k} {v:.3g}" for k, v in s["hyperparameters"].items() if k in s["space"]
                 ),

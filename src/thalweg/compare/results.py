@@ -45,7 +45,7 @@ def collect(store: Store) -> dict[str, Any]:
         "expected_best": {s["name"]: _expected_best(s, direction) for s in strategies},
         "verdict": vars(verdict.decide(per_seed, direction, design["task"]["metric"])),
         "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
-        "notes": _notes(strategies, facts),
+        "notes": _notes(strategies, facts, budget["trials"] >= 4),
     }
     return plain(results)
 
@@ -196,11 +196,16 @@ def _expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | 
     return statistics.expected_best([s["valid"] for s in strategy["sensitivity"]], direction)
 
 
-def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
+def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], held_back: bool) -> list[str]:
     notes = [
         "Seconds to target are steps to target times the median seconds of a step, measured with the run alone.",
         "Expected best at k counts a configuration that was stopped at the first rung with the value it had there.",
     ]
+    if not held_back:
+        notes.append("Fewer than 4 trials leave none to look beyond an edge: no range was widened.")
+    for s in strategies:
+        if s["diverged"] == s["trials"]:
+            notes.append(f"{s['name']}: every configuration diverged; its default was run for the record.")
     if any(s["final_diverged"] for s in strategies):
         notes.append("A final run that diverged counts with the score of the untrained model.")
     for s in strategies:

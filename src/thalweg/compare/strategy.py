@@ -1,6 +1,8 @@
 """What is compared: an optimizer, how its parameters start, and its learning-rate schedule."""
 
 import difflib
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +57,11 @@ class Strategy:
         """The learning-rate schedule."""
         return SCHEDULES[self.schedule_name]
 
+    def default_configuration(self) -> dict[str, float]:
+        """Returns the default hyperparameters, and the middle of the range where there is no default."""
+        middle = {name: math.sqrt(low * high) for name, (low, high) in self.space.items()}
+        return {**middle, **self.defaults}
+
     def describe(self) -> dict[str, Any]:
         """Returns what identifies the strategy, for the store's fingerprint and the report."""
         return {
@@ -89,7 +96,7 @@ class Strategy:
             if not callable(found):
                 raise LoadError(f"{optimizer} is neither a Strategy nor a callable that makes an optimizer")
             label = text.rsplit(":", 1)[-1] if ":" in text else text
-            return cls(label, factory=found, initialization=initialization, schedule_name=schedule)
+            return cls(label, None, found, _own_defaults(found), initialization=initialization, schedule_name=schedule)
         _known(optimizer, RULES, "strategy")
         rule = RULES[optimizer]
         return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], initialization, schedule)
@@ -100,6 +107,15 @@ def _known(name: str, table: Mapping[str, object], kind: str) -> None:
         near = difflib.get_close_matches(name, table, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(table)}"
         raise LoadError(f"unknown {kind} {name!r}: {hint}")
+
+
+def _own_defaults(factory: Callable[..., object]) -> dict[str, float]:
+    """Returns the learning rate that the factory itself takes by default, as far as its signature tells."""
+    try:
+        lr = inspect.signature(factory).parameters["lr"].default
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {"lr": float(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
 
 
 def _qualified(factory: Callable[..., object] | None) -> str:

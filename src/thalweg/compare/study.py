@@ -100,8 +100,7 @@ class Study:
     def _first_trials(self, strategy: Strategy) -> list[Trial]:
         count = self.budget.trials - self.budget.held_back
         drawn = [{**strategy.defaults, **configuration(strategy.space, p)} for p in self.points[:count]]
-        default = {**configuration(strategy.space, [0.5] * len(strategy.space)), **strategy.defaults}
-        return [Trial(strategy, i, hyper) for i, hyper in enumerate([default, *drawn])]
+        return [Trial(strategy, i, hyper) for i, hyper in enumerate([strategy.default_configuration(), *drawn])]
 
     def _second_trials(self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, Outcome]) -> list[Trial]:
         """Returns the held-back configurations, in the widened strip when the incumbent lies on the edge."""

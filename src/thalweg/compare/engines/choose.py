@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 
 from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
 from thalweg.compare.engines.lanes import Lanes, has_randomness
-from thalweg.compare.engines.serial import Serial
+from thalweg.compare.engines.serial import Serial, make_optimizers
 from thalweg.compare.strategy import Strategy
 
 Name = Literal["auto", "lanes", "serial"]
@@ -92,8 +92,7 @@ class Chooser:
             self.choices.append(choice)
             self._of |= {s.name: engine for s in rules}
         for strategy in others:
-            reason = "an optimizer made by a factory steps one model at a time"
-            self.choices.append(Choice(strategy.name, "serial", reason, 0.0))
+            self.choices.append(self._choose_for_factory(strategy, job))
             self._of[strategy.name] = self.serial
         return self.choices
 
@@ -106,6 +105,14 @@ class Chooser:
             if choice.name == "lanes" and self.lanes is None:
                 self.lanes = Lanes(self.shop, choice.width)
             self._of[strategy.name] = self.lanes if choice.name == "lanes" and self.lanes else self.serial
+
+    def _choose_for_factory(self, strategy: Strategy, job: Job) -> Choice:
+        specimen = replace(job, strategy=strategy, hyper=strategy.default_configuration())
+        optimizers = make_optimizers(strategy, self.shop.model, specimen.hyper)
+        reason = "an optimizer made by a factory steps one model at a time"
+        if len(optimizers) > 1:
+            reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"
+        return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(specimen, 0.1))
 
     def _choose_for_rules(self, job: Job, count: int) -> Choice:
         group = f"update rules ({count} strateg{'y' if count == 1 else 'ies'})"

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from thalweg.compare.engines.job import Curve, Job, Outcome, Progress, Workshop, coefficient_names, coefficient_table
 from thalweg.compare.engines.kernels import Kernel, update_kernel
 from thalweg.compare.engines.watch import first_divergence
+from thalweg.compare.strategy import Strategy
+from thalweg.optim import AdamW
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 
@@ -143,15 +145,47 @@ class _RuleRun:
         return {"params": self.flat[0].detach().cpu(), **state, **buffers}
 
 
+def make_optimizers(strategy: Strategy, model: nn.Module, hyper: Mapping[str, float]) -> list[torch.optim.Optimizer]:
+    """Returns the strategy's optimizer for the model's trainable parameters.
+
+    One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest.
+
+    Raises:
+        ValueError: the factory refuses the parameters.
+    """
+    assert strategy.factory is not None
+    params = [p for p in model.parameters() if p.requires_grad]
+    try:
+        return [_checked(strategy.factory(params, **hyper))]
+    except Exception as error:
+        matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
+        if matrices and rest:
+            try:
+                return [_checked(strategy.factory(matrices, **hyper)), AdamW(rest)]
+            except Exception:
+                pass  # matrices are not what it asks for: the first error is the one to show
+        line = (str(error).splitlines() or ["no message"])[0]
+        settings = ", ".join(f"{k}={v:g}" for k, v in hyper.items())
+        raise ValueError(
+            f"strategy {strategy.name!r} cannot step this model with {settings} ({type(error).__name__}: {line}): "
+            "write my.py:strategy, a function of the parameters that makes the optimizer"
+        ) from error
+
+
+def _checked(optimizer: object) -> torch.optim.Optimizer:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    return optimizer
+
+
 class _FactoryRun:
     """A model and an optimizer made by a factory, driven through the ordinary interface."""
 
     def __init__(self, shop: Workshop, job: Job) -> None:
-        assert job.strategy.factory is not None
         self.shop, self.job = shop, job
         self.model = shop.fresh_model(job.strategy.initialization, job.seed)
-        self.optimizer = job.strategy.factory(list(self.model.parameters()), **job.hyper)
-        self.base = [group.get("lr") for group in self.optimizer.param_groups]
+        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper)
+        self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         if job.snapshot is not None:
             self._restore(job.snapshot)
 
@@ -161,38 +195,47 @@ class _FactoryRun:
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss before it."""
         factor = self.job.strategy.schedule(t, self.job.total)
-        for group, lr in zip(self.optimizer.param_groups, self.base, strict=True):
-            if lr is not None:
-                group["lr"] = lr * factor
+        for optimizer, rates in zip(self.optimizers, self.base, strict=True):
+            for group, lr in zip(optimizer.param_groups, rates, strict=True):
+                if lr is not None:
+                    group["lr"] = lr * factor
         x, y = self.shop.data.train_x[rows], self.shop.data.train_y[rows]
         losses: list[Tensor] = []
 
         def closure() -> Tensor:
-            self.optimizer.zero_grad()
+            self.model.zero_grad()
             loss = self.shop.task.loss(self.model(x), y)
             loss.backward()
             losses.append(loss.detach())
             return loss
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]
+        self.optimizers[0].step(closure)  # type: ignore[arg-type]
+        for optimizer in self.optimizers[1:]:
+            optimizer.step()
+        if len(losses) != 1:
+            raise ValueError(
+                f"strategy {self.job.strategy.name!r} evaluated the gradient {len(losses)} times in a step: "
+                "only methods of one evaluation a step can be compared at an equal budget"
+            )
         return losses[0]
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns model and optimizer state as flat names to tensors."""
         model = {f"model.{name}": value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        state = self.optimizer.state_dict()["state"]
         return model | {
-            f"state.{index}.{name}": torch.as_tensor(value).detach().cpu().clone()
-            for index, entries in state.items()
+            f"state.{which}.{index}.{name}": torch.as_tensor(value).detach().cpu().clone()
+            for which, optimizer in enumerate(self.optimizers)
+            for index, entries in optimizer.state_dict()["state"].items()
             for name, value in entries.items()
             if isinstance(value, (Tensor, int, float))
         }
 
     def _restore(self, snapshot: Mapping[str, Tensor]) -> None:
         self.model.load_state_dict({k[6:]: v for k, v in snapshot.items() if k.startswith("model.")})
-        state: dict[int, dict[str, Any]] = {}
+        states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
         for key, value in snapshot.items():
             if key.startswith("state."):
-                _, index, name = key.split(".", 2)
-                state.setdefault(int(index), {})[name] = value.clone()
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+                _, which, index, name = key.split(".", 3)
+                states[int(which)].setdefault(int(index), {})[name] = value.clone()
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
