@@ -46,15 +46,16 @@ def command(
     """
     from thalweg.cli.progress import LiveReporter
     from thalweg.compare.run import compare
+    from thalweg.compare.strategy import Strategy
     from thalweg.compare.verdict import check_expectation, parse_expectation
 
     console = Console(stderr=as_json)
-    names = [name.strip() for name in strategies.split(",") if name.strip()]
+    chosen = [Strategy.parse(name.strip()) for name in strategies.split(",") if name.strip()]
     for text in expect or []:
-        parse_expectation(text, names)
+        parse_expectation(text, [strategy.name for strategy in chosen])
     with LiveReporter(console) as reporter:
         done = compare(
-            task, names, trials=trials, steps=steps, seeds=seeds, engine=engine, device=device, out=out,
+            task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, device=device, out=out,
             memory=_bytes(memory), seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]

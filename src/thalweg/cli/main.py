@@ -1,15 +1,16 @@
 """``thalweg``: entry point; one line and exit code 2 for whatever the user can mend."""
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from thalweg import __version__
 from thalweg.cli import compare, export, listing, report
 
 app = typer.Typer(
     name="thalweg",
-    help="Which training strategy is best for your model, by how much, how surely and at what cost.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -20,6 +21,21 @@ app.command("compare")(compare.command)
 app.command("list")(listing.command)
 app.command("report")(report.command)
 app.command("export")(export.command)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Say which training strategy is best for your model, by how much, how surely and at what cost."""
 
 
 def run() -> None:

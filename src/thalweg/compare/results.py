@@ -9,7 +9,7 @@ from typing import Any
 
 from thalweg.compare import statistics, verdict
 from thalweg.compare.design import edge, widened_from_fact
-from thalweg.compare.store import Store
+from thalweg.compare.store import Store, StudyError
 
 Record = dict[str, Any]
 
@@ -21,6 +21,10 @@ def collect(store: Store) -> dict[str, Any]:
         StudyError: the study is not finished.
     """
     facts = store.facts()
+    if "untrained_test" not in facts:  # the last thing that a study writes
+        raise StudyError(
+            f"the study in {store.path.parent} is not finished: the same thalweg compare command goes on with it"
+        )
     design, records = facts["design"], list(store.records())
     direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
     finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}

@@ -93,8 +93,10 @@ class Store:
         if not path.is_file():
             raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
         try:
-            mode = "rw" if write else "ro"
-            connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+            # A reader of a study that nobody writes leaves no files beside it.
+            still = not path.with_name(path.name + "-wal").exists()
+            mode = "mode=rw" if write else "mode=ro&immutable=1" if still else "mode=ro"
+            connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             sound = connection.execute("PRAGMA quick_check").fetchone()[0]
         except sqlite3.Error as error:

@@ -1,0 +1,182 @@
+"""The command line as a user meets it: what it prints, its exit codes, one line for what goes wrong."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from thalweg import __version__
+
+USER = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+import thalweg
+
+x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+y = x[:, :3].argmax(dim=1)
+parts = [TensorDataset(x[i:j], y[i:j]) for i, j in ((0, 100), (100, 150), (150, 200))]
+
+def task():
+    return thalweg.Task(lambda: nn.Linear(6, 3), *parts, nn.functional.cross_entropy, batch_size=20, name="mine<b>")
+
+def raising():
+    raise RuntimeError("out of cheese")
+
+def strategy(params, lr=0.05):
+    return torch.optim.RAdam(params, lr=lr)
+
+tuned = thalweg.Strategy("tuned", factory=torch.optim.SGD, defaults={"lr": 0.1}, space={"lr": (1e-3, 1.0)})
+"""
+FAST = ["--trials", "2", "--steps", "20", "--seeds", "3"]
+COMPARE = ["compare", "my.py:task", "--strategies", "sgd,my.py:strategy,my.py:tuned", *FAST, "--out", "o"]
+
+
+def thalweg(*arguments, cwd=None, **environment):
+    command = [sys.executable, "-m", "thalweg", *arguments]
+    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli")
+    (path / "my.py").write_text(USER)
+    done = thalweg(
+        "compare", "my.py:task", "--strategies", "sgd,my.py:strategy,my.py:tuned", *FAST, "--out", "o", cwd=path
+    )
+    assert done.returncode == 0, done.stderr
+    (path / "printed").write_text(done.stdout)
+    return path
+
+
+def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(folder):
+    printed = (folder / "printed").read_text()
+    for words in (
+        "engine for",
+        "gradient evaluations a strategy",
+        "95 % interval",
+        "report: o/report.html",
+        "strategy",
+    ):
+        assert words in printed
+    assert any(line.startswith(("Tie:", "sgd is", "strategy is", "tuned is")) for line in printed.splitlines())
+    for name in ("study.sqlite", "results.json", "report.html"):
+        assert (folder / "o" / name).is_file()
+
+
+def test_json_alone_goes_to_standard_output(folder):
+    done = thalweg(
+        "compare",
+        "my.py:task",
+        "--strategies",
+        "sgd,my.py:strategy,my.py:tuned",
+        *FAST,
+        "--out",
+        "o",
+        "--json",
+        cwd=folder,
+    )
+    assert json.loads(done.stdout) == json.loads((folder / "o" / "results.json").read_text())
+    assert "report:" in done.stderr
+
+
+def test_expectations_gate_by_exit_code(folder):
+    pairs = json.loads((folder / "o" / "results.json").read_text())["pairs"]
+    pair = next(p for p in pairs if {p["a"], p["b"]} == {"sgd", "tuned"})
+    if pair["p_holm"] >= 0.05:
+        holds = "sgd ties tuned"
+    else:
+        holds = "sgd beats tuned" if (pair["difference"] > 0) == (pair["a"] == "sgd") else "tuned beats sgd"
+    for text in ("sgd ties tuned", "sgd beats tuned", "tuned beats sgd"):
+        done = thalweg(*COMPARE, "--expect", text, cwd=folder)
+        assert done.returncode == (0 if text == holds else 1), done.stderr
+        assert ("does not bear out" in done.stderr) == (text != holds)
+
+
+def test_report_and_export_read_the_store_alone(folder):
+    (folder / "o" / "report.html").unlink()
+    done = thalweg("report", "o", cwd=folder)
+    assert done.returncode == 0
+    assert (folder / "o" / "report.html").stat().st_size > 1_000_000
+    rows = list(csv.DictReader(io.StringIO(thalweg("export", "o", cwd=folder).stdout)))
+    data = json.loads(thalweg("export", "o", "--format", "json", cwd=folder).stdout)
+    assert len(rows) == sum(max(1, len(r["curve"]["step"])) for r in data)
+    assert {r["strategy"] for r in rows} == {"sgd", "strategy", "tuned"}
+    assert set(rows[0]) >= {"rung", "key", "strategy", "seed", "status", "step", "valid_metric", "hyper.lr"}
+
+
+def test_export_to_parquet(folder):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    done = thalweg("export", "o", "--format", "parquet", "--to", "o.parquet", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert parquet.read_table(folder / "o.parquet").num_rows > 10
+    refused = thalweg("export", "o", "--format", "parquet", cwd=folder)
+    assert refused.returncode == 2
+    assert "name a file with --to" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["list", "tasks"], "breast-cancer"),
+        (["list", "strategies"], "rmsprop-nesterov"),
+        (["list"], "warmup-cosine"),
+        (["list", "initializations"], "orthogonal"),
+        (["--help"], "compare"),
+        (["compare", "--help"], "Example: thalweg compare"),
+        (["export", "--help"], "Example: thalweg export"),
+        (["report", "--help"], "Example: thalweg report"),
+        (["list", "--help"], "Example: thalweg list"),
+        (["--version"], __version__),
+    ],
+)
+def test_help_and_lists(words, needle):
+    done = thalweg(*words)
+    assert done.returncode == 0
+    assert needle in done.stdout.replace("`", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["compare", "digts"], "unknown task 'digts': did you mean 'digits'"),
+        (["compare", "--strategies", "adm"], "did you mean 'adam'"),
+        (["compare", "--strategies", ""], "no strategies"),
+        (["compare", "--trials", "0"], "trials must be at least 1, not 0"),
+        (["compare", "--trials", "-3"], "trials must be at least 1, not -3"),
+        (["compare", "--steps", "0"], "steps must be at least 1"),
+        (["compare", "--seeds", "0"], "seeds must be at least 1"),
+        (["compare", "--memory", "lots"], "write it as 500M or 4G"),
+        (["compare", "--device", "teapot"], "use --device cpu"),
+        (["compare", "--expect", "adam wins"], 'write "adam beats sgd"'),
+        (["compare", "nowhere.py:task"], "there is no file nowhere.py"),
+        (["compare", "my.py:raising"], "RuntimeError: out of cheese (my.py, line 15)"),
+        (["compare", "my.py:tsk"], "did you mean 'task'"),
+        (["compare", "my.py:task", "--steps", "13", "--out", "o"], "holds a different study"),
+        (["compare", "my.py:task", "--out", "my.py"], "is a file, not a folder"),
+        (["compare", "my.py:task", "--out", "."], "not empty and holds no study"),
+        (["compare", "my.py:task", "--out", "/proc/nowhere"], "cannot write to"),
+        (["report", "nowhere"], "holds no study"),
+        (["export", "nowhere"], "holds no study"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in str(p)}
+    done = thalweg(*words, cwd=folder)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert needle in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in str(p)} == before
+
+
+def test_importing_is_quick_and_loads_nothing_heavy():
+    heavy = ("scipy", "sklearn", "plotly", "pooch", "jinja2", "pyarrow")
+    code = f"import sys, thalweg, thalweg.cli.main; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
