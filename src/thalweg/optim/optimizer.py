@@ -144,9 +144,8 @@ class RuleOptimizer(Optimizer):
             large = [p for p in params if p.numel() >= SMALL and _is_flat(p, self.state[p], rule)]
         if large:
             kernel = _kernel(rule, tuple(c), group["maximize"], large[0].device.type)
-            work = torch.float32 if large[0].dtype in HALF else large[0].dtype
             coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in c.values()])
-            coefficients = coefficients.to(large[0].device, work)
+            coefficients = coefficients.to(large[0].device, _working_dtype(_flat(large[0])))
             for p in large:
                 assert p.grad is not None
                 buffers = [_flat(self.state[p][name]) for name in rule.buffers]
@@ -157,10 +156,9 @@ class RuleOptimizer(Optimizer):
             self._update_foreach(rest, rule, c, group["maximize"])
 
     def _update_foreach(self, params: list[Tensor], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
-        work = torch.float32 if params[0].dtype in HALF else params[0].dtype
         c = {name: v.to(params[0].device) if isinstance(v, Tensor) else v for name, v in c.items()}
         real = _as_real if params[0].is_complex() else (lambda t: t)
-        work = torch.empty(0, dtype=work).real.dtype
+        work = _working_dtype(real(params[0]))
         target = Many([real(p.detach()) for p in params])
         grads = Many([real(p.grad) for p in params]).to(work)  # type: ignore[arg-type]
         state = {name: Many([real(self.state[p][name]) for p in params]) for name in rule.buffers}
@@ -175,11 +173,9 @@ class RuleOptimizer(Optimizer):
         state = self.state[p]
         state["step"] += 1
         c, scalars = scalars_of_step(rule, hyper, state["step"], {name: state[name] for name in rule.scalar_state})
-        work = torch.float32 if p.dtype in HALF else p.dtype
         real = _as_real if p.is_complex() else (lambda t: t)
-        target, grad = real(p.detach()), real(p.grad)
-        if not p.is_complex():
-            grad = grad.to(work)
+        target = real(p.detach())
+        grad = real(p.grad).to(_working_dtype(target))
         buffers = {name: real(state[name]) for name in rule.buffers}
         new, after = apply(rule, target.to(grad.dtype), -grad if maximize else grad, buffers, c)
         target.copy_(new)
@@ -215,6 +211,11 @@ class RuleOptimizer(Optimizer):
 
 def _scalar_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+
+
+def _working_dtype(real: Tensor) -> torch.dtype:
+    """Returns the type in which the step of real numbers is worked out."""
+    return torch.float32 if real.dtype in HALF else real.dtype
 
 
 def _as_real(tensor: Tensor) -> Tensor:
