@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ def load_task(spec: "str | Task") -> Task:
     """
     if isinstance(spec, Task):
         return spec
-    from thalweg.compare.tasks import TASKS
+    from thalweg.compare.tasks import DESCRIPTIONS, TASKS
 
     if spec in TASKS:
-        return TASKS[spec]()
+        return replace(TASKS[spec](), description=DESCRIPTIONS[spec])
     if ":" not in spec and "." not in spec:
         near = difflib.get_close_matches(spec, TASKS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}; your own is my.py:task"

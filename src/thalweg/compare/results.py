@@ -47,11 +47,24 @@ def collect(store: Store) -> dict[str, Any]:
         "strategies": strategies,
         "pairs": verdict.pairs(per_seed),
         "expected_best": {s["name"]: _expected_best(s, direction) for s in strategies},
-        "verdict": vars(verdict.decide(per_seed, direction, design["task"]["metric"])),
+        "verdict": vars(_verdict(per_seed, strategies, design, target)),
         "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
         "notes": _notes(strategies, facts, budget["trials"] >= 4),
     }
     return plain(results)
+
+
+def _verdict(
+    per_seed: Mapping[str, Sequence[float]],
+    strategies: Sequence[Mapping[str, Any]],
+    design: Mapping[str, Any],
+    target: float | None,
+) -> verdict.Verdict:
+    metric = design["task"]["metric"]
+    reached = {s["name"]: s["to_target"] for s in strategies if s["to_target"]["steps"] is not None}
+    costs = {name: verdict.Cost(t["gradient_evaluations"], t["seconds"]) for name, t in reached.items()}
+    goal = "" if target is None else f"validation {metric} {target:.4g}"
+    return verdict.decide(per_seed, design["task"]["direction"], metric, costs, goal)
 
 
 def plain(value: Any) -> Any:
@@ -112,7 +125,9 @@ def _strategy(
     last: dict[str, Record] = {r["key"]: r for r in tuning}
     winner = facts[f"winner {name}"]
     chosen = last[f"{name}/{winner['index']}"]
-    interval = statistics.mean_interval(per_seed)
+    least, most = design["task"]["range"]
+    within = (-math.inf if least is None else least, math.inf if most is None else most)
+    interval = statistics.mean_interval(per_seed, within)
     reached = [_steps_to(r, target, direction) for r in runs]
     steps = _median_reached(reached)
     per_step = facts["seconds_per_step"][name]
@@ -132,7 +147,7 @@ def _strategy(
         "final_diverged": sum(r["status"] == "diverged" for r in runs),
         "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
         "seconds_per_step": per_step,
-        "curves": _curves(runs),
+        "curves": _curves(runs, direction),
         "sensitivity": [
             {"lr": r["hyper"].get("lr"), "valid": _end(r), "status": _status(r, design["budget"]["steps"])}
             for r in last.values()
@@ -183,16 +198,17 @@ def _widened(
     }
 
 
-def _curves(runs: Sequence[Record]) -> dict[str, Any]:
-    """Returns median and quartile band over the seeds at each step; a run that diverged is absent after it."""
-    steps = sorted({s for r in runs for s in r["curve"]["step"]})
+def _curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:
+    """Returns median and quartile band over the seeds at each step; a run that diverged is the worst after it."""
+    steps = max((r["curve"]["step"] for r in runs), key=len)
 
-    def band(field: str) -> dict[str, list[float | None]]:
+    def band(field: str, worst: float) -> dict[str, list[float | None]]:
         at = [dict(zip(r["curve"]["step"], r["curve"][field], strict=True)) for r in runs]
         rows = [[points.get(step) for points in at] for step in steps]
-        return statistics.median_and_band(rows)
+        return statistics.median_and_band(rows, worst)
 
-    return {"step": steps, "train_loss": band("train_loss"), "valid_metric": band("valid_metric")}
+    worst = -math.inf if direction == "max" else math.inf
+    return {"step": steps, "train_loss": band("train_loss", math.inf), "valid_metric": band("valid_metric", worst)}
 
 
 def _expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | None]:

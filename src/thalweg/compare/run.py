@@ -1,6 +1,7 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
 import hashlib
+import math
 import platform
 import sys
 import time
@@ -168,6 +169,7 @@ def _design(shop: Workshop, strategies: Sequence[Strategy], budget: Budget, seed
             "description": task.description,
             "metric": task.metric_name,
             "direction": task.direction,
+            "range": [bound if math.isfinite(bound) else None for bound in task.metric_range],
             "target": task.target,
             "train_size": len(data.train_x),
             "valid_size": len(data.valid_x),

@@ -32,8 +32,10 @@ class Difference(NamedTuple):
     p: float
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
     """Returns the mean of the values and a 95 % interval for the mean of their population.
+
+    The interval is cut to what is possible, ``within``, which takes nothing from its coverage.
 
     >>> [round(x, 3) for x in mean_interval([1.0, 2.0, 3.0, 4.0])]
     [2.5, 0.446, 4.554]
@@ -46,7 +48,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
         return Interval(mean, math.nan, math.nan)
     error = float(x.std(ddof=1)) / math.sqrt(len(x))
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * error
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(mean - half, within[0]), min(mean + half, within[1]))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Difference:
@@ -138,15 +140,18 @@ def time_to_target(steps: Sequence[int], curve: Sequence[float], target: float, 
     return next((step for step, value in zip(steps, curve, strict=True) if sign * value >= sign * target), None)
 
 
-def median_and_band(rows: Sequence[Sequence[float | None]]) -> dict[str, list[float | None]]:
-    """Returns the median and the quartiles of each row, over what is there; None where nothing is.
+def median_and_band(rows: Sequence[Sequence[float | None]], worst: float) -> dict[str, list[float | None]]:
+    """Returns the median and the quartiles of each row; None counts as ``worst``, and is where that is the answer.
 
-    >>> median_and_band([[1.0, 2.0, None], [None, None, None]])
-    {'median': [1.5, None], 'low': [1.25, None], 'high': [1.75, None]}
+    >>> median_and_band([[1.0, 2.0, 3.0, None], [1.0, None, None, None]], worst=math.inf)
+    {'median': [2.5, None], 'low': [1.75, None], 'high': [None, None]}
     """
     bands: dict[str, list[float | None]] = {"median": [], "low": [], "high": []}
     for row in rows:
-        known = [v for v in row if v is not None]
+        ranked = sorted(worst if v is None else v for v in row)
         for name, q in (("median", 0.5), ("low", 0.25), ("high", 0.75)):
-            bands[name].append(float(np.quantile(known, q)) if known else None)
+            at = q * (len(ranked) - 1)
+            below, above = ranked[math.floor(at)], ranked[math.ceil(at)]
+            value = below if below == above else below + (at - math.floor(at)) * (above - below)
+            bands[name].append(value if math.isfinite(value) else None)
     return bands

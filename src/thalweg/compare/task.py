@@ -95,6 +95,12 @@ class Task:
             return "min" if self.metric_name == "loss" else "max"
         return "min" if self.higher_is_better is False else "max"
 
+    @property
+    def metric_range(self) -> tuple[float, float]:
+        """Least and largest value that the metric can have; infinite where that is not known."""
+        known = {accuracy: (0.0, 1.0), r2: (-math.inf, 1.0), "accuracy": (0.0, 1.0), "r2": (-math.inf, 1.0)}
+        return known.get(self.metric or self.metric_name, (-math.inf, math.inf))
+
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Returns the metric of one model's output."""
         if callable(self.metric):

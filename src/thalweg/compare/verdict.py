@@ -10,11 +10,21 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from thalweg.compare.statistics import holm, paired_difference, sign_flip
 
 ALPHA = 0.05
+
+
+class Cost(NamedTuple):
+    """What reaching the target took: medians over the seeds."""
+
+    gradient_evaluations: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"in {self.gradient_evaluations:g} gradient evaluations and {self.seconds:.2g} s"
 
 
 @dataclass(frozen=True)
@@ -51,14 +61,24 @@ def beats(a: str, b: str, compared: Sequence[Mapping[str, Any]], direction: str)
     return pair["p_holm"] < ALPHA and sign * pair["difference"] > 0
 
 
-def decide(per_seed: Mapping[str, Sequence[float]], direction: str, metric: str, where: str = "the test") -> Verdict:
+def decide(
+    per_seed: Mapping[str, Sequence[float]],
+    direction: str,
+    metric: str,
+    costs: Mapping[str, Cost] | None = None,
+    goal: str = "",
+) -> Verdict:
     """Returns the verdict on the strategies' scores, ``{name: [score of each seed]}``.
+
+    ``costs`` says what the strategies that reached the goal paid for it; the sentence names the winner's, or
+    the least of those that tie.
 
     >>> runs = {"adam": [0.97, 0.98, 0.96], "sgd": [0.41, 0.43, 0.40]}
     >>> decide(runs, "max", "accuracy").winner
     'adam'
     """
     compared = pairs(per_seed)
+    paid = costs or {}
     means = {name: sum(scores) / len(scores) for name, scores in per_seed.items()}
     sign = -1 if direction == "max" else 1
     ranked = sorted(means, key=lambda name: sign * means[name])
@@ -67,20 +87,23 @@ def decide(per_seed: Mapping[str, Sequence[float]], direction: str, metric: str,
         return Verdict(None, [best], f"{best} alone was run: nothing to compare it with.")
     tied = [name for name in ranked if name == best or not beats(best, name, compared, direction)]
     if len(tied) > 1:
-        sentence = f"Tie: {_listed(tied)} cannot be told apart by {metric} on {where} ({_seeds(seeds)})"
+        sentence = f"Tie: {_listed(tied)} cannot be told apart by test {metric} ({_seeds(seeds)})"
         beaten = [name for name in ranked if name not in tied]
-        sentence += f"; {best} is better than {_listed(beaten)}." if beaten else "."
-        return Verdict(None, tied, sentence)
+        sentence += f"; {best} is better than {_listed(beaten)}" if beaten else ""
+        soonest = min((name for name in tied if name in paid), key=lambda name: paid[name].seconds, default=None)
+        sentence += f"; of the tied, {soonest} is the first to reach {goal}, {paid[soonest]}" if soonest else ""
+        return Verdict(None, tied, sentence + ".")
     second = next(p for p in compared if {p["a"], p["b"]} == {best, ranked[1]})
     low, high = sorted(abs(bound) for bound in (second["low"], second["high"]))
     largest = max(p["p_holm"] for p in compared if best in (p["a"], p["b"]))
     side = "above" if direction == "max" else "below"
     sentence = (
-        f"{best} is best: {metric} {means[best]:.4g} on {where}, {abs(second['difference']):.2g} "
+        f"{best} is best: test {metric} {means[best]:.4g}, {abs(second['difference']):.2g} "
         f"{side} {ranked[1]} (95 % interval {low:.2g} to {high:.2g}; {_seeds(seeds)}, p {_p(largest)} "
-        "against every other after Holm's correction)."
+        "against every other after Holm's correction)"
     )
-    return Verdict(best, [], sentence)
+    sentence += f"; it reaches {goal} {paid[best]}" if best in paid else ""
+    return Verdict(best, [], sentence + ".")
 
 
 def parse_expectation(text: str, names: Sequence[str]) -> tuple[str, str, str]:

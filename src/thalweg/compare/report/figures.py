@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import median
 from typing import Any
 
 # Okabe & Ito's colours, which colour-blind readers can tell apart, the black replaced; then others.
@@ -27,7 +28,8 @@ def figures(results: Results) -> list[dict[str, Any]]:
     return [
         _figure("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
                 "mean and 95 % interval, one dot a seed.", _ranking(results)),
-        _figure("curves", "Learning curves", "Median over the seeds; the band holds the middle half of them.",
+        _figure("curves", "Learning curves", "Median over the seeds, a diverged one counting "
+                "as the worst; the band holds the middle half.",
                 _curves(results)),
         _figure("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
                 "Open: stopped at the first rung; a cross at the margin: diverged.", _sensitivity(results)),
@@ -75,12 +77,31 @@ def _ranking(results: Results) -> dict[str, Any]:
                    marker={"color": colour, "size": 11, "symbol": symbol}, **bars)
         )  # fmt: skip
     names = [escape(s["name"]) for s in results["strategies"]]
+    near, whole = (_padded(view) for view in _views(results))
     layout = {
-        "xaxis": {"title": {"text": f"test {escape(results['task']['metric'])}"}},
+        "xaxis": {"title": {"text": f"test {escape(results['task']['metric'])}"}, "range": near},
         "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True},
         "height": 90 + 38 * len(names),
     }
-    return {"data": traces, "layout": layout}
+    views = {"near": near, "all": whole} if near != whole else {}
+    return {"data": traces, "layout": layout, "views": views}
+
+
+def _views(results: Results) -> tuple[list[float], list[float]]:
+    """Returns the stretch of the axis that shows the good strategies apart; what is far off lies outside."""
+    tests = [s["test"] for s in results["strategies"]]
+    best = tests[0]["mean"]
+    gap = median(abs(t["mean"] - best) for t in tests)
+    spread = median(max(t["per_seed"]) - min(t["per_seed"]) for t in tests)
+    reach = 3 * max(gap, spread) or 1.0
+    values = [v for t in tests for v in (*t["per_seed"], t["low"], t["high"]) if v is not None]
+    near = [v for v in values if abs(v - best) <= reach]
+    return [min(near), max(near)], [min(values), max(values)]
+
+
+def _padded(view: Sequence[float]) -> list[float]:
+    margin = 0.04 * (view[1] - view[0]) or 1e-3 * abs(view[0]) or 1e-3
+    return [view[0] - margin, view[1] + margin]
 
 
 def _curves(results: Results) -> dict[str, Any]:
@@ -93,9 +114,11 @@ def _curves(results: Results) -> dict[str, Any]:
             place = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "meta": meta}
             known = [i for i, v in enumerate(curves[field]["median"]) if v is not None]
             steps = [curves["step"][i] for i in known]
-            low, high = ([curves[field][side][i] for i in known] for side in ("low", "high"))
+            both = [i for i in known if None not in (curves[field]["low"][i], curves[field]["high"][i])]
+            inside = [curves["step"][i] for i in both]
+            low, high = ([curves[field][side][i] for i in both] for side in ("low", "high"))
             traces.append(
-                _trace(s, x=steps + steps[::-1], y=high + low[::-1], fill="toself", fillcolor=colour, opacity=0.15,
+                _trace(s, x=inside + inside[::-1], y=high + low[::-1], fill="toself", fillcolor=colour, opacity=0.15,
                        line={"width": 0}, hoverinfo="skip", mode="lines") | place
             )  # fmt: skip
             traces.append(
@@ -107,7 +130,7 @@ def _curves(results: Results) -> dict[str, Any]:
         "grid": {"rows": 2, "columns": 1, "pattern": "independent", "ygap": 0.12},
         "xaxis": {"type": "log", "matches": "x2", "showticklabels": False},
         "xaxis2": {"type": "log", "title": {"text": "gradient evaluations"}},
-        "yaxis": {"type": "log", "title": {"text": "training loss"}, "automargin": True},
+        "yaxis": {"type": "log", "title": {"text": "training loss"}, "exponentformat": "power", "automargin": True},
         "yaxis2": {"title": {"text": f"validation {metric}"}, "automargin": True},
         "height": 640,
         "hovermode": "closest",
@@ -164,10 +187,11 @@ def _expected(results: Results) -> dict[str, Any]:
 
 
 def _bars(results: Results, values: Sequence[float | None], words: Sequence[str], title: str) -> dict[str, Any]:
-    traces = []
+    traces, longest = [], max([v for v in values if v is not None], default=0)
     for s, value, word in zip(results["strategies"], values, words, strict=True):
         colour = _look(results, s)[0]
-        bar = {"type": "bar", "orientation": "h", "text": [escape(word)], "textposition": "auto", "cliponaxis": False}
+        bar = {"type": "bar", "orientation": "h", "text": [escape(word)], "cliponaxis": False,
+               "textposition": "inside" if (value or 0) > 0.6 * longest else "outside"}  # fmt: skip
         traces.append(_trace(s, x=[value or 0], y=[escape(s["name"])], marker={"color": colour}, hoverinfo="x") | bar)
     names = [escape(s["name"]) for s in results["strategies"]]
     layout = {

@@ -60,6 +60,14 @@
     });
   }
 
+  for (const button of document.querySelectorAll("[data-view]")) {
+    button.addEventListener("click", () => {
+      choose(button, "data-view");
+      figures.ranking.layout.xaxis.range = figures.ranking.views[button.dataset.view];
+      draw();
+    });
+  }
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   draw();
 })();
