@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from thalweg.compare import statistics as s
-from thalweg.compare.verdict import beats, check_expectation, decide, pairs, parse_expectation
+from thalweg.compare.verdict import Cost, beats, check_expectation, decide, pairs, parse_expectation
 
 scores = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=2, max_size=12)
 
@@ -106,11 +106,25 @@ def runs(*means):
 def test_a_clear_winner_wins_in_either_direction():
     up = decide(runs(0.9, 0.5, 0.3), "max", "accuracy")
     assert (up.winner, up.tied) == ("a", [])
-    assert "a is best: accuracy 0.9" in up.sentence
+    assert "a is best: test accuracy 0.9" in up.sentence
     assert "above b" in up.sentence
     down = decide(runs(0.9, 0.5, 0.3), "min", "loss")
     assert down.winner == "c"
     assert "below b" in down.sentence
+
+
+def test_the_sentence_names_the_cost_of_the_winner_or_the_least_of_the_tied():
+    costs = {"a": Cost(120, 0.5), "b": Cost(90, 0.7)}
+    won = decide(runs(0.9, 0.5), "max", "accuracy", costs, "validation accuracy 0.4")
+    assert won.sentence.endswith("; it reaches validation accuracy 0.4 in 120 gradient evaluations and 0.5 s.")
+    tied = decide(runs(0.9, 0.9), "max", "accuracy", costs, "validation accuracy 0.4")
+    assert "the tied, a is the first to reach validation accuracy 0.4, in 120" in tied.sentence
+    assert "reach" not in decide(runs(0.9, 0.9), "max", "accuracy").sentence
+
+
+def test_an_interval_ends_where_the_metric_does():
+    assert s.mean_interval([1.0, 1.0, 0.1], within=(0.0, 1.0))[1:] == (0.0, 1.0)
+    assert s.mean_interval([1.0, 1.0, 0.1]).high > 1.0
 
 
 def test_what_cannot_be_told_apart_is_tied_and_the_beaten_are_named():
