@@ -65,6 +65,12 @@ class Budget:
         """Gradient evaluations that tuning one strategy takes when nothing diverges."""
         return (self.trials + 1) * self.rung + self.promoted * (self.steps - self.rung)
 
+    def rungs(self, strategies: int) -> list[tuple[int, int]]:
+        """Returns (number of runs, steps of each) of the rungs of a study of so many strategies."""
+        first = (self.trials + 1 - self.held_back, self.rung), (self.held_back, self.rung)
+        rest = (self.promoted, self.steps - self.rung), (self.seeds, self.steps)
+        return [(strategies * runs, steps) for runs, steps in (*first, *rest)]
+
     @property
     def final_evaluations(self) -> int:
         """Gradient evaluations of one strategy's final runs."""

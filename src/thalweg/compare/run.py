@@ -100,9 +100,7 @@ def compare(
     folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
     store = Store.resume_or_create(folder, _design(shop, chosen, budget, seed, engine))
     try:
-        total = len(chosen) * (budget.tuning_evaluations + budget.final_evaluations)
-        widest = len(chosen) * max(trials + 1 - budget.held_back, seeds)
-        chooser = Chooser(shop, engine, memory, total, widest)
+        chooser = Chooser(shop, engine, memory, budget.rungs(len(chosen)))
         facts = store.facts()
         if "engine" in facts:
             chooser.reuse(chosen, facts["engine"])

@@ -1,5 +1,6 @@
 """Which engine trains what, measured for a moment, with the reason in words."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,8 @@ from thalweg.compare.engines.serial import Serial, make_optimizers
 from thalweg.compare.strategy import Strategy
 
 Name = Literal["auto", "lanes", "serial"]
-WIDEST = 32  # more lanes than this leave the cache and gain nothing
+WIDEST = 64  # more lanes than this gain nothing
+OVERHEAD = 12  # what a step costs whatever its width, in steps of one lane
 COMPILE_SECONDS = 10.0  # what compiling a task's gradient and update kernels takes, between a cold and a warm cache
 
 
@@ -63,12 +65,14 @@ def lane_bytes(shop: Workshop) -> int:
 
 
 class Chooser:
-    """Chooses among the engines for one study and keeps those it made."""
+    """Chooses among the engines for one study and keeps those it made.
 
-    def __init__(self, shop: Workshop, wanted: Name, memory: int | None, total_steps: int, widest_rung: int) -> None:
-        self.shop, self.wanted = shop, wanted
+    ``memory`` bounds the bytes that lanes may take; ``rungs`` are the study's (number of runs, steps of each).
+    """
+
+    def __init__(self, shop: Workshop, wanted: Name, memory: int | None, rungs: Sequence[tuple[int, int]]) -> None:
+        self.shop, self.wanted, self.rungs = shop, wanted, rungs
         self.memory = memory if memory is not None else free_memory(shop.device) // 2
-        self.total_steps, self.widest_rung = total_steps, widest_rung
         self.serial = Serial(shop)
         self.lanes: Lanes | None = None
         self.choices: list[Choice] = []
@@ -136,7 +140,7 @@ class Chooser:
         )
         alone = self.serial.seconds_per_step(job, 0.2)
         if self.wanted == "auto":
-            whole = alone * self.total_steps
+            whole = alone * sum(runs * steps for runs, steps in self.rungs)
             if whole < COMPILE_SECONDS:
                 reason = f"one at a time all takes about {whole:.0f} s, less than compiling lanes would"
                 return Choice(group, "serial", reason, 1 / alone)
@@ -157,9 +161,13 @@ class Chooser:
         return Choice(group, "lanes", reason, 1 / stacked, width, setup)
 
     def _width(self) -> int:
-        """Returns the number of slots: what memory allows, at most WIDEST, filling the widest rung evenly."""
+        """Returns the number of slots, within memory, with which the rungs leave the least of them empty."""
         fits = max(1, min(WIDEST, self.memory // lane_bytes(self.shop)))
-        return max(1, -(-self.widest_rung // -(-self.widest_rung // fits)))
+
+        def cost(width: int) -> float:
+            return sum(math.ceil(runs / width) * steps * (width + OVERHEAD) for runs, steps in self.rungs)
+
+        return min(range(1, fits + 1), key=cost)
 
     def _seconds_per_trial_step(self, lanes: Lanes, job: Job, budget: float = 0.3) -> float:
         """Returns the seconds that a step of one lane takes when all slots are full; compiles first."""

@@ -6,7 +6,7 @@ rule. A lane never sees another lane's numbers.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -30,6 +30,8 @@ from thalweg.compare.engines.watch import first_divergence
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
+
+CHUNK = 1024  # rows evaluated at once
 
 Group = tuple[Rule, tuple[str, ...]]
 
@@ -68,6 +70,8 @@ class Lanes:
         self.training, self.evaluating = deepcopy(workshop.model).train(), deepcopy(workshop.model).eval()
         self.gradient = self._gradient_kernel()
         self._kernels: dict[Group, Kernel] = {}
+        self._metric_stacks = self._metric_can_be_stacked()
+        self._validation = self._validation_kernel() if compile_ and self._metric_stacks else None
 
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
         layout, data, task, model = self.shop.layout, self.shop.data, self.shop.task, self.training
@@ -84,6 +88,15 @@ class Lanes:
             return losses
 
         return compiled(gradient, self.shop.device) if self.compile else gradient
+
+    def _validation_kernel(self) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        """Returns the compiled evaluation of all slots; None where the data are many, and eager is as fast."""
+        x, y = self.shop.data.valid_x, self.shop.data.valid_y
+
+        def validation(flat: Tensor) -> tuple[Tensor, Tensor]:
+            return self.evaluate(flat, x, y)
+
+        return compiled(validation, self.shop.device) if len(x) <= CHUNK else None
 
     def probe(self) -> None:
         """Tries two lanes uncompiled for one step.
@@ -124,19 +137,31 @@ class Lanes:
         lanes: list[_Lane | None] = [None] * self.width
         for slot, job in enumerate(first):
             lanes[slot] = self._enter(job, _block_of(blocks, slot), slot)
+        elapsed = 0
         while any(lanes):
             live = [lane for lane in lanes if lane]
             stretch = min(lane.job.next_event(lane.t) - lane.t for lane in live)
             losses = self._advance(flat, grads, blocks, lanes, stretch)
             progress(stretch * len(live))
             self._close(flat, blocks, lanes, losses, stretch, outcomes)
-            for slot, lane in enumerate(lanes):
-                if lane is None and slot < len(first):
-                    block = _block_of(blocks, slot)
-                    following = next((job for job in waiting if group_of(job) == block.group), None)
-                    if following:
-                        waiting.remove(following)
-                        lanes[slot] = self._enter(following, block, slot)
+            elapsed += stretch
+            if any(lanes):  # once all slots are empty they are filled anew, for any rules
+                self._refill(waiting, blocks, lanes, len(first), elapsed)
+
+    def _refill(
+        self, waiting: deque[Job], blocks: "list[_Block]", lanes: "list[_Lane | None]", used: int, elapsed: int
+    ) -> None:
+        """Puts waiting jobs of the right rule into empty slots, while it is early.
+
+        A job that enters late ends late, with all other slots stepping idly.
+        """
+        for slot in [slot for slot in range(used) if lanes[slot] is None]:
+            block = _block_of(blocks, slot)
+            fitting = (job for job in waiting if group_of(job) == block.group and 8 * elapsed <= job.stop - job.start)
+            following = next(fitting, None)
+            if following:
+                waiting.remove(following)
+                lanes[slot] = self._enter(following, block, slot)
 
     def memory(self, start: Tensor) -> tuple[Tensor, Tensor]:
         """Returns parameters ``(width, n)``, every row the start, and room for their gradients.
@@ -198,8 +223,7 @@ class Lanes:
                 due.append(slot)
         if not due:
             return
-        valid = self.evaluate(flat[due], self.shop.data.valid_x, self.shop.data.valid_y)
-        for slot, loss, metric in zip(due, *valid, strict=True):
+        for slot, loss, metric in zip(due, *self._validate(flat, due), strict=True):
             lane = lanes[slot]
             assert lane is not None
             lane.curve.add(lane.t, lane.sum / lane.since, loss, metric)
@@ -208,7 +232,7 @@ class Lanes:
         tested = [slot for slot in ended if (lane := lanes[slot]) and lane.job.test]
         scores = {}
         if tested:
-            scores = dict(zip(tested, self.evaluate(flat[tested], *self.shop.data[4:6])[1], strict=True))
+            scores = dict(zip(tested, self.evaluate(flat[tested], *self.shop.data[4:6])[1].tolist(), strict=True))
         for slot in ended:
             lane = lanes[slot]
             assert lane is not None
@@ -218,8 +242,8 @@ class Lanes:
             outcomes[job.key] = Outcome(job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot)
             lanes[slot] = None
 
-    def evaluate(self, flat: Tensor, x: Tensor, y: Tensor, chunk: int = 1024) -> tuple[list[float], list[float]]:
-        """Returns the loss and the metric of each row of ``flat`` on all of (x, y)."""
+    def evaluate(self, flat: Tensor, x: Tensor, y: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+        """Returns the losses and the metrics of the rows of ``flat`` on all of (x, y)."""
         model = self.evaluating
         frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
 
@@ -230,8 +254,31 @@ class Lanes:
             named = self.shop.layout.unflatten(flat)
             stacked = vmap(forward, in_dims=(0, None))
             outputs = torch.cat([stacked(named, x[i : i + chunk]) for i in range(0, len(x), chunk)], dim=1)
+            if self._metric_stacks:
+                losses, metrics = vmap(self.shop.score, in_dims=(0, None))(outputs, y)
+                return losses, metrics.reshape(-1)
             scores = [self.shop.score(output, y) for output in outputs]
-        return [float(loss) for loss, _ in scores], [float(metric) for _, metric in scores]
+        return torch.stack([loss for loss, _ in scores]), torch.stack([metric.reshape(()) for _, metric in scores])
+
+    def _validate(self, flat: Tensor, due: list[int]) -> tuple[list[float], list[float]]:
+        """Returns validation losses and metrics of the slots that are due."""
+        data = self.shop.data
+        if self._validation is None:
+            losses, metrics = self.evaluate(flat[due], data.valid_x, data.valid_y)
+        else:
+            losses, metrics = (scores[due] for scores in self._validation(flat))
+        return losses.tolist(), metrics.tolist()
+
+    def _metric_can_be_stacked(self) -> bool:
+        """Says whether vmap takes the user's metric, which may count with anything."""
+        data = self.shop.data
+        try:
+            with torch.no_grad():
+                output = self.evaluating(data.valid_x[:2])
+                vmap(self.shop.score, in_dims=(0, None))(output.expand(2, *output.shape), data.valid_y[:2])
+        except Exception:
+            return False
+        return True
 
     def _kernel(self, group: Group) -> Kernel:
         if group not in self._kernels:
