@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import alternately, ratio, seconds, table
+from benchmarks.measure import alternately, cores, ratio, seconds, table
 from benchmarks.plain_loop import OPTIMIZERS, best_setting, train
 from thalweg.compare.engines.choose import WIDEST
 from thalweg.compare.engines.job import Job, Workshop
@@ -44,14 +44,14 @@ def measure(rounds: int = 5) -> dict[str, Any]:
     total = len(jobs) * STEPS
     one_seed = [replace(job, seed=0) for job in jobs]
 
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(cores())
     shop = Workshop(task, data, torch.device("cpu"))
     width = -(-len(jobs) // -(-len(jobs) // WIDEST))
     lanes = Lanes(shop, width)
     compiling = seconds(lambda: lanes.run([replace(job, stop=2) for job in jobs], lambda _: None))
 
     def run_lanes(which: list[Job]) -> float:
-        torch.set_num_threads(_cores())
+        torch.set_num_threads(cores())
         return total / seconds(lambda: lanes.run(which, lambda _: None))
 
     def run_plain() -> float:
@@ -72,7 +72,7 @@ def measure(rounds: int = 5) -> dict[str, Any]:
         },
         rounds,
     )
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(cores())
     return {
         "trial_steps": total,
         "lanes": width,
@@ -107,7 +107,7 @@ def flops_of_a_step() -> float:
 
 def product_rate(width: int, size: int = 64) -> float:
     """Returns the operations a second of the products that the lanes consist of: ``width`` of 64×64 by 64×64."""
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(cores())
     a, b = torch.randn(width, size, size), torch.randn(width, size, size)
     out = torch.empty_like(a)
     times = [seconds(lambda: torch.bmm(a, b, out=out)) for _ in range(400)]
@@ -170,12 +170,6 @@ def _work(journal: str, forms: dict[str, Any], gate: Any) -> None:
     gate.wait()
     study.optimize(objective, n_trials=count // WORKERS)
     gate.wait()
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def show(found: dict[str, Any]) -> str:

@@ -1,0 +1,66 @@
+"""``python -m benchmarks [NAME ...]``: measures, prints, writes docs/benchmarks/NAME.json and docs/benchmarks.md."""
+
+import argparse
+import importlib
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks.measure import machine
+
+QUESTIONS = ["throughput", "tasks", "study_time", "truth", "mlp_classifier", "step"]
+DOCS = Path(__file__).parent.parent / "docs"
+RECORDS = DOCS / "benchmarks"
+
+
+def main() -> None:
+    """Runs the questions that are asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", default=QUESTIONS, metavar="NAME", help=f"of {', '.join(QUESTIONS)}")
+    names = parser.parse_args().names
+    for name in names:
+        if name not in QUESTIONS:
+            parser.error(f"no benchmark {name!r}: choose among {', '.join(QUESTIONS)}")
+    RECORDS.mkdir(exist_ok=True)
+    for name in names:
+        question = _question(name)
+        print(f"{question.__doc__}\n", flush=True)
+        began = time.perf_counter()
+        found = question.measure()
+        today = datetime.now(UTC).date().isoformat()
+        record = {"date": today, "seconds": time.perf_counter() - began, "machine": machine(), "found": found}
+        (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        print(question.show(found), "\n", flush=True)
+    (DOCS / "benchmarks.md").write_text(_page(), encoding="utf-8")
+
+
+def _question(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def _page() -> str:
+    """Returns the page of all records that there are, and of what was tried where a figure was not reached."""
+    parts = ["# Benchmarks", "Made by `make bench`; one question alone: `python -m benchmarks NAME`."]
+    for name in QUESTIONS:
+        path = RECORDS / f"{name}.json"
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            where = record["machine"]
+            question = _question(name)
+            parts += [
+                f"## {name.replace('_', ' ').capitalize()}",
+                str(question.__doc__),
+                question.show(record["found"]).strip(),
+                f"{record['date']}, {where['processor']}, {where['cores']} cores, torch {where['torch']}, "
+                f"Python {where['python']}; `python -m benchmarks {name}`, {record['seconds']:.0f} s.",
+            ]
+    notes = RECORDS / "notes.md"
+    if notes.exists():
+        parts.append(notes.read_text(encoding="utf-8").strip())
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()

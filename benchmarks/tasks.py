@@ -1,0 +1,93 @@
+"""Every task: is what ``auto`` chooses ever slower than the plain loop?"""
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.measure import alternately, cores, ratio, table
+from benchmarks.plain_loop import best_setting, train
+from benchmarks.throughput import jobs_of
+from thalweg.compare.engines.choose import Chooser
+from thalweg.compare.engines.job import Workshop
+from thalweg.compare.loading import load_task
+from thalweg.compare.task import TaskError, materialize
+from thalweg.compare.tasks import TASKS
+
+NAMES = ["momentum", "adam"]
+
+
+def measure(rounds: int = 5, seconds: float = 3.0) -> dict[str, Any]:
+    """Returns, for every task, the engine chosen and its speed over the plain loop's, calibration apart."""
+    return {name: _measure(name, rounds, seconds) for name in TASKS if _available(name)}
+
+
+def _available(name: str) -> bool:
+    try:
+        load_task(name)
+    except TaskError:
+        return False
+    return True
+
+
+def _measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
+    task = load_task(name)
+    data = materialize(task)
+    torch.set_num_threads(cores())
+    began = time.perf_counter()
+    train(task, data, NAMES[0], 0, 20, 20)
+    steps = max(20, min(300, int(20 * seconds / 16 / (time.perf_counter() - began))))
+    interval = -(-task.steps // 30)  # as thalweg spaces the points of its curves
+    setting = best_setting(task, data, min(steps, 60), NAMES)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    jobs = jobs_of(NAMES, steps, 8, interval)
+    total = len(jobs) * steps
+    # A study of the default length, so that the choice is the one that a user gets.
+    chooser = Chooser(Workshop(task, data, torch.device("cpu")), "auto", None, [(160, task.steps)])
+    began = time.perf_counter()
+    chooser.choose([job.strategy for job in jobs[:: len(jobs) // len(NAMES)]], jobs[0])
+    calibration = time.perf_counter() - began
+    engine = chooser.engine_of(jobs[0].strategy)
+
+    def ours() -> float:
+        torch.set_num_threads(cores())
+        began = time.perf_counter()
+        engine.run(jobs, lambda _: None)
+        return total / (time.perf_counter() - began)
+
+    def plain() -> float:
+        torch.set_num_threads(threads)
+        began = time.perf_counter()
+        for job in jobs:
+            train(task, data, job.strategy.name, job.seed, steps, interval, **setting["forms"][job.strategy.name])
+        return total / (time.perf_counter() - began)
+
+    ours()  # compiles what is left
+    found = alternately({"thalweg": ours, "plain loop": plain}, rounds)
+    torch.set_num_threads(cores())
+    return {
+        "engine": chooser.choices[0].name,
+        "reason": chooser.choices[0].reason,
+        "calibration_seconds": calibration,
+        "trial_steps_per_second": {key: median(values) for key, values in found.items()},
+        "times_the_plain_loop": ratio(found["thalweg"], found["plain loop"]),
+    }
+
+
+def show(found: dict[str, Any]) -> str:
+    """Returns the table."""
+    rows = [
+        [
+            name,
+            one["engine"],
+            one["times_the_plain_loop"],
+            one["trial_steps_per_second"]["thalweg"],
+            one["trial_steps_per_second"]["plain loop"],
+            one["calibration_seconds"],
+        ]
+        for name, one in found.items()
+    ]
+    head = ["task", "engine", "times the plain loop", "trial-steps/s", "plain loop's", "calibration (s)"]
+    return table(head, rows)
