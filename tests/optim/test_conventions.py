@@ -350,6 +350,20 @@ def test_engines_agree(make):
 
 
 @each
+def test_compiled_steps_equal_foreach_for_many_tensors_of_equal_and_other_sizes(make):
+    draws = torch.Generator().manual_seed(0)
+    shapes = [(150, 120)] * 10 + [(3, 5)] + [(20_000,)] * 2 + [(120, 150)] * 7
+    a, b = ([nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2))
+    one, two = make(a, engine="compiled"), make(b, engine="foreach")
+    for _ in range(3):
+        for p, q in zip(a, b, strict=True):
+            p.grad = torch.randn(p.shape, generator=draws)
+            q.grad = p.grad.clone()
+        one.step(), two.step()
+    same([p.detach() for p in a], [q.detach() for q in b], rtol=1e-5, atol=1e-6)
+
+
+@each
 def test_parameters_that_are_no_dense_block_still_step_right_when_compiled(make):
     """A transposed gradient, a parameter that is a slice: the flat kernel must not be fooled by their strides."""
     torch.manual_seed(4)

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, overload
 
@@ -32,6 +32,7 @@ _RANGES = {
     "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
     "momentum_decay": ("momentum_decay value", math.inf),
 }
+BUNDLE = 8  # tensors of one size that one call steps: a call takes some 50 µs to begin
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -146,10 +147,10 @@ class RuleOptimizer(Optimizer):
             kernel = _kernel(rule, tuple(c), group["maximize"], large[0].device.type)
             coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in c.values()])
             coefficients = coefficients.to(large[0].device, _working_dtype(_flat(large[0])))
-            for p in large:
-                assert p.grad is not None
-                buffers = [_flat(self.state[p][name]) for name in rule.buffers]
-                kernel(_flat(p), _flat(p.grad), buffers, coefficients)
+            for bundle in _bundles(large):
+                grads = [_flat(p.grad) for p in bundle]  # type: ignore[arg-type]
+                buffers = [[_flat(self.state[p][name]) for p in bundle] for name in rule.buffers]
+                kernel([_flat(p) for p in bundle], grads, buffers, coefficients)
         chosen = {id(p) for p in large}
         rest = [p for p in params if id(p) not in chosen]
         if rest:
@@ -228,6 +229,17 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.detach().as_strided((tensor.numel(),), (1,))
 
 
+def _bundles(params: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Yields tensors of one size eight at a time, which one call of a kernel steps, and the rest alone."""
+    by_size: dict[int, list[Tensor]] = {}
+    for p in params:
+        by_size.setdefault(p.numel(), []).append(p)
+    for same in by_size.values():
+        whole = len(same) - len(same) % BUNDLE
+        yield from (same[i : i + BUNDLE] for i in range(0, whole, BUNDLE))
+        yield from ([p] for p in same[whole:])
+
+
 def _is_flat(p: Tensor, state: Mapping[str, Any], rule: Rule) -> bool:
     """Says whether parameter, gradient and state are plain dense tensors in the same order of memory."""
     tensors = [p, p.grad, *(state[name] for name in rule.buffers)]
@@ -248,17 +260,21 @@ def _wants_compiled(group: Group, params: list[Tensor]) -> bool:
 
 @cache
 def _kernel(rule: Rule, names: tuple[str, ...], maximize: bool, device_type: str) -> Callable[..., None]:
-    """Returns the compiled step of a vector in place; one for all optimizers of that form, whatever the length."""
+    """Returns the compiled step of vectors in place; one for all optimizers of that form, whatever the length.
+
+    ``buffers`` holds, for each slot of the rule, one vector a parameter.
+    """
     slots = tuple(rule.buffers)
 
-    def kernel(params: Tensor, grads: Tensor, buffers: list[Tensor], coefficients: Tensor) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], buffers: list[list[Tensor]], coefficients: Tensor) -> None:
         work = coefficients.dtype
         c = {name: coefficients[i] for i, name in enumerate(names)}
-        grad = grads.to(work)
-        state = dict(zip(slots, buffers, strict=True))
-        new, state = apply(rule, params.to(work), -grad if maximize else grad, state, c)
-        params.copy_(new)
-        for slot, buffer in zip(slots, buffers, strict=True):
-            buffer.copy_(state[slot])
+        for i, (param, given) in enumerate(zip(params, grads, strict=True)):
+            grad = given.to(work)
+            state = {slot: buffers[j][i] for j, slot in enumerate(slots)}
+            new, after = apply(rule, param.to(work), -grad if maximize else grad, state, c)
+            param.copy_(new)
+            for slot, buffer in state.items():
+                buffer.copy_(after[slot])
 
     return compiled(kernel, torch.device(device_type), dynamic=True)
