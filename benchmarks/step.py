@@ -10,7 +10,15 @@ from benchmarks.measure import alternately, ratio, seconds, table
 from thalweg import optim
 
 SIZE = 25_000_000
-SHAPES = {"1 tensor": [(SIZE,)], "10 tensors": [(SIZE // 10,)] * 10, "50 tensors": [(SIZE // 50,)] * 50}
+WIDE = 512
+# Attention's and the perceptron's weights and biases and two layer norms.
+BLOCK = [(3 * WIDE, WIDE), (WIDE, WIDE), (4 * WIDE, WIDE), (WIDE, 4 * WIDE), (3 * WIDE,), (4 * WIDE,), *[(WIDE,)] * 6]
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "1 tensor": [(SIZE,)],
+    "10 tensors": [(SIZE // 10,)] * 10,
+    "50 tensors": [(SIZE // 50,)] * 50,
+    "8 transformer blocks, 96 tensors": BLOCK * 8,
+}
 # Method -> (thalweg's, torch's, the numbers of floats that a step reads and writes per parameter, forms of torch's).
 METHODS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int, list[str]]] = {
     "Nesterov": (
@@ -44,7 +52,7 @@ def _measure(method: str, shapes: list[tuple[int, ...]], rounds: int) -> dict[st
     peers = {form: theirs(params, **FORMS[form]) for form in forms}
     for peer in peers.values():
         peer.step()
-    memory = torch.randn(SIZE)
+    memory = torch.randn(sum(p.numel() for p in params))
     # An in-place add reads and writes each float: two moves.
     runs = {
         "thalweg": lambda: seconds(compiled.step),

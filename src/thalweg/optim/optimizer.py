@@ -4,10 +4,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config
 from torch.optim import Optimizer
 
 from thalweg.rules.rule import Rule, apply, scalars_of_step
@@ -32,7 +33,7 @@ _RANGES = {
     "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
     "momentum_decay": ("momentum_decay value", math.inf),
 }
-BUNDLE = 8  # tensors of one size that one call steps: a call takes some 50 µs to begin
+BUNDLE = 8  # tensors that one call steps: a call takes some 50 µs to begin
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -92,98 +93,36 @@ class RuleOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if any(p.grad.is_sparse for p in params):
+            entries = [_Entry(p, p.grad, self.state[p]) for p in group["params"] if p.grad is not None]
+            if any(e.grad.is_sparse for e in entries):
                 name = type(self).__name__
                 raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
-            if params:
-                self._step_group(group, params)
+            if entries:
+                self._step_group(group, entries)
         return loss
 
-    def _step_group(self, group: Group, params: list[Tensor]) -> None:
+    def _step_group(self, group: Group, entries: "list[_Entry]") -> None:
         rule, hyper = self.rule_of(group), self.hyper_of(group)
         if isinstance(hyper["lr"], Tensor):
             hyper["lr"] = hyper["lr"].reshape(())
-        for p in params:
-            self._prepare(p, rule)
+        for entry in entries:
+            _prepare(entry, rule)
         if torch.compiler.is_compiling():
-            for p in params:
-                self._step_traced(p, rule, hyper, group["maximize"])
+            for entry in entries:
+                _step_traced(entry, rule, hyper, group["maximize"])
             return
-        buckets: dict[tuple[Any, ...], list[Tensor]] = {}
-        for p in params:
-            state = self.state[p]
-            scalars = tuple(float(state[name]) for name in rule.scalar_state)
-            buckets.setdefault((p.device, p.dtype, float(state["step"]), *scalars), []).append(p)
+        buckets: dict[tuple[Any, ...], list[_Entry]] = {}
+        for entry in entries:
+            p, _, state = entry
+            scalars = [float(state[name]) for name in rule.scalar_state]
+            buckets.setdefault((p.device, p.dtype, float(state["step"]), *scalars), []).append(entry)
         for (_, _, t, *carried), members in buckets.items():
             c, new = scalars_of_step(rule, hyper, t + 1, dict(zip(rule.scalar_state, carried, strict=True)))
-            for p in members:
-                self.state[p]["step"] += 1
-                for name, value in new.items():
-                    self.state[p][name].fill_(value)
-            self._update(members, rule, c, group)
-
-    def _prepare(self, p: Tensor, rule: Rule) -> None:
-        """Allocates what the parameter's state lacks."""
-        state = self.state[p]
-        if "step" not in state:
-            # A state of torch's SGD counts no steps: what matters is whether there was one.
-            state["step"] = torch.tensor(float(any(name in state for name in rule.buffers)), dtype=_scalar_dtype())
-        for name, initial in rule.scalar_state.items():
-            if name not in state:
-                state[name] = torch.tensor(initial, dtype=_scalar_dtype())
-        for name, initial in rule.buffers.items():
-            if state.get(name) is None:
-                dtype = torch.float32 if p.dtype in HALF else p.dtype
-                value = complex(initial, initial) if p.is_complex() else initial
-                state[name] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
-
-    def _update(self, params: list[Tensor], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
-        """Steps parameters of one device, type and step count."""
-        large: list[Tensor] = []
-        if _wants_compiled(group, params):
-            large = [p for p in params if p.numel() >= SMALL and _is_flat(p, self.state[p], rule)]
-        if large:
-            kernel = _kernel(rule, tuple(c), group["maximize"], large[0].device.type)
-            coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in c.values()])
-            coefficients = coefficients.to(large[0].device, _working_dtype(_flat(large[0])))
-            for bundle in _bundles(large):
-                grads = [_flat(p.grad) for p in bundle]  # type: ignore[arg-type]
-                buffers = [[_flat(self.state[p][name]) for p in bundle] for name in rule.buffers]
-                kernel([_flat(p) for p in bundle], grads, buffers, coefficients)
-        chosen = {id(p) for p in large}
-        rest = [p for p in params if id(p) not in chosen]
-        if rest:
-            self._update_foreach(rest, rule, c, group["maximize"])
-
-    def _update_foreach(self, params: list[Tensor], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
-        c = {name: v.to(params[0].device) if isinstance(v, Tensor) else v for name, v in c.items()}
-        real = _as_real if params[0].is_complex() else (lambda t: t)
-        work = _working_dtype(real(params[0]))
-        target = Many([real(p.detach()) for p in params])
-        grads = Many([real(p.grad) for p in params]).to(work)  # type: ignore[arg-type]
-        state = {name: Many([real(self.state[p][name]) for p in params]) for name in rule.buffers}
-        new, after = apply(rule, target.to(work), -grads if maximize else grads, state, c)
-        target.copy_(new)
-        for name, buffer in state.items():
-            buffer.copy_(after[name])
-
-    def _step_traced(self, p: Tensor, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
-        """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
-        assert p.grad is not None
-        state = self.state[p]
-        state["step"] += 1
-        c, scalars = scalars_of_step(rule, hyper, state["step"], {name: state[name] for name in rule.scalar_state})
-        real = _as_real if p.is_complex() else (lambda t: t)
-        target = real(p.detach())
-        grad = real(p.grad).to(_working_dtype(target))
-        buffers = {name: real(state[name]) for name in rule.buffers}
-        new, after = apply(rule, target.to(grad.dtype), -grad if maximize else grad, buffers, c)
-        target.copy_(new)
-        for name, buffer in buffers.items():
-            buffer.copy_(after[name])
-        for name, value in scalars.items():
-            state[name].copy_(value)
+            torch._foreach_add_([e.state["step"] for e in members], 1)
+            for name, value in new.items():
+                for entry in members:
+                    entry.state[name].fill_(value)
+            _update(members, rule, c, group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
@@ -210,6 +149,90 @@ class RuleOptimizer(Optimizer):
                 entries["step"] = torch.tensor(float(entries["step"]), dtype=_scalar_dtype())
 
 
+class _Entry(NamedTuple):
+    """A parameter that has a gradient, with its state."""
+
+    p: Tensor
+    grad: Tensor
+    state: dict[str, Any]
+
+
+def _prepare(entry: _Entry, rule: Rule) -> None:
+    """Allocates what the parameter's state lacks."""
+    p, _, state = entry
+    if "step" not in state:
+        # A state of torch's SGD counts no steps: what matters is whether there was one.
+        state["step"] = torch.tensor(float(any(name in state for name in rule.buffers)), dtype=_scalar_dtype())
+    for name, initial in rule.scalar_state.items():
+        if name not in state:
+            state[name] = torch.tensor(initial, dtype=_scalar_dtype())
+    for name, initial in rule.buffers.items():
+        if state.get(name) is None:
+            dtype = torch.float32 if p.dtype in HALF else p.dtype
+            value = complex(initial, initial) if p.is_complex() else initial
+            state[name] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
+
+
+def _update(entries: list[_Entry], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
+    """Steps parameters of one device, type and step count."""
+    large: list[_Entry] = []
+    rest = entries
+    if _wants_compiled(group, entries):
+        large = [e for e in entries if e.p.numel() >= SMALL and _is_flat(e, rule)]
+        chosen = {id(e.p) for e in large}
+        rest = [e for e in entries if id(e.p) not in chosen]
+    if large:
+        _update_compiled(large, rule, c, group["maximize"])
+    if rest:
+        _update_foreach(rest, rule, c, group["maximize"])
+
+
+def _update_compiled(entries: list[_Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
+    p = entries[0].p
+    kernel = _kernel(rule, tuple(c), maximize, p.device.type)
+    if any(isinstance(v, Tensor) for v in c.values()):
+        coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in c.values()])
+    else:
+        coefficients = torch.tensor(list(c.values()), dtype=torch.float64)
+    coefficients = coefficients.to(p.device, _working_dtype(_flat(p)))
+    # Each length is a number of its own to the compiler, equal or not: one kernel serves every model.
+    with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+        for bundle in _bundles(entries):
+            params, grads = [_flat(e.p.detach()) for e in bundle], [_flat(e.grad) for e in bundle]
+            kernel(params, grads, [[_flat(e.state[name]) for e in bundle] for name in rule.buffers], coefficients)
+
+
+def _update_foreach(entries: list[_Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
+    p = entries[0].p
+    c = {name: v.to(p.device) if isinstance(v, Tensor) else v for name, v in c.items()}
+    real = torch.view_as_real if p.is_complex() else (lambda t: t)
+    work = _working_dtype(real(p))
+    target = Many([real(e.p.detach()) for e in entries])
+    grads = Many([real(e.grad) for e in entries]).to(work)
+    state = {name: Many([real(e.state[name]) for e in entries]) for name in rule.buffers}
+    new, after = apply(rule, target.to(work), -grads if maximize else grads, state, c)
+    target.copy_(new)
+    for name, buffer in state.items():
+        buffer.copy_(after[name])
+
+
+def _step_traced(entry: _Entry, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
+    """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
+    p, given, state = entry
+    state["step"] += 1
+    c, scalars = scalars_of_step(rule, hyper, state["step"], {name: state[name] for name in rule.scalar_state})
+    real = torch.view_as_real if p.is_complex() else (lambda t: t)
+    target = real(p.detach())
+    grad = real(given).to(_working_dtype(target))
+    buffers = {name: real(state[name]) for name in rule.buffers}
+    new, after = apply(rule, target.to(grad.dtype), -grad if maximize else grad, buffers, c)
+    target.copy_(new)
+    for name, buffer in buffers.items():
+        buffer.copy_(after[name])
+    for name, value in scalars.items():
+        state[name].copy_(value)
+
+
 def _scalar_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
@@ -219,43 +242,37 @@ def _working_dtype(real: Tensor) -> torch.dtype:
     return torch.float32 if real.dtype in HALF else real.dtype
 
 
-def _as_real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor)
-
-
 def _flat(tensor: Tensor) -> Tensor:
-    """Returns the tensor's memory as a vector; complex numbers as pairs."""
-    tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    return tensor.detach().as_strided((tensor.numel(),), (1,))
+    """Returns a dense tensor's memory as a vector; complex numbers as pairs."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return tensor.view(-1) if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,))
 
 
-def _bundles(params: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Yields tensors of one size eight at a time, which one call of a kernel steps, and the rest alone."""
-    by_size: dict[int, list[Tensor]] = {}
-    for p in params:
-        by_size.setdefault(p.numel(), []).append(p)
-    for same in by_size.values():
-        whole = len(same) - len(same) % BUNDLE
-        yield from (same[i : i + BUNDLE] for i in range(0, whole, BUNDLE))
-        yield from ([p] for p in same[whole:])
+def _bundles(entries: list[_Entry]) -> Iterator[list[_Entry]]:
+    """Yields the parameters eight at a time, which one call of a kernel steps, and the rest alone."""
+    whole = len(entries) - len(entries) % BUNDLE
+    yield from (entries[i : i + BUNDLE] for i in range(0, whole, BUNDLE))
+    yield from ([e] for e in entries[whole:])
 
 
-def _is_flat(p: Tensor, state: Mapping[str, Any], rule: Rule) -> bool:
+def _is_flat(entry: _Entry, rule: Rule) -> bool:
     """Says whether parameter, gradient and state are plain dense tensors in the same order of memory."""
-    tensors = [p, p.grad, *(state[name] for name in rule.buffers)]
-    plain = all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
-    return plain and all(t.stride() == p.stride() and _is_dense(t) for t in tensors)
+    p, grad, state = entry
+    tensors = [p, grad, *(state[name] for name in rule.buffers)]
+    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
+        return False
+    if all(t.is_contiguous() for t in tensors):
+        return True
+    is_dense = torch.ops.aten.is_non_overlapping_and_dense.default
+    return all(t.stride() == p.stride() and is_dense(t) for t in tensors)
 
 
-def _is_dense(tensor: Any) -> bool:
-    return bool(torch.ops.aten.is_non_overlapping_and_dense.default(tensor))
-
-
-def _wants_compiled(group: Group, params: list[Tensor]) -> bool:
+def _wants_compiled(group: Group, entries: list[_Entry]) -> bool:
     engine = group["engine"]
     if engine == "auto":
-        engine = "compiled" if sum(p.numel() for p in params) >= COMPILE_FROM else "foreach"
-    return engine == "compiled" and not (params[0].device.type == "cpu" and compiler_missing())
+        engine = "compiled" if sum(e.p.numel() for e in entries) >= COMPILE_FROM else "foreach"
+    return engine == "compiled" and not (entries[0].p.device.type == "cpu" and compiler_missing())
 
 
 @cache

@@ -24,8 +24,12 @@ def compiler_missing() -> str | None:
     return reason
 
 
-def compiled(function: F, device: torch.device | None = None, **options: Any) -> F:
+def compiled(function: F, device: torch.device | None = None, *, unguarded: bool = False, **options: Any) -> F:
     """Returns the function compiled, with a cache of its own; the function itself where there is no compiler.
+
+    ``unguarded`` is the caller's promise that every call will have the types and shapes of the first one, but for
+    dimensions marked as dynamic; then nothing is checked before a call, which otherwise costs as much as a small
+    kernel.
 
     torch keys its cache and its recompilation limit by code object, so that closures of one ``def`` (a kernel
     per rule) would share both; a copy of the code object keeps them apart.
@@ -41,4 +45,6 @@ def compiled(function: F, device: torch.device | None = None, **options: Any) ->
         function.__closure__,
     )
     own.__kwdefaults__ = function.__kwdefaults__
+    if unguarded:
+        options["options"] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     return cast(F, torch.compile(own, **options))

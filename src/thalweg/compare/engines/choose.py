@@ -171,14 +171,14 @@ class Chooser:
 
     def _seconds_per_trial_step(self, lanes: Lanes, job: Job, budget: float = 0.3) -> float:
         """Returns the seconds that a step of one lane takes when all slots are full; compiles first."""
-        flat, grads = lanes.memory(self.shop.start(job.strategy.initialization, job.seed))
+        flat = self.shop.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
         rows = self.shop.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
         with torch.no_grad():
-            lanes.gradient(flat, rows, grads)
-            lanes.gradient(flat, rows, grads)
+            lanes.gradient(flat, rows)
+            lanes.gradient(flat, rows)
             seconds: list[float] = []
             while sum(seconds) < budget and len(seconds) < 100:
                 began = time.perf_counter()
-                lanes.gradient(flat, rows, grads)
+                lanes.gradient(flat, rows)
                 seconds.append(time.perf_counter() - began)
         return sorted(seconds)[len(seconds) // 2] / lanes.width

@@ -15,7 +15,8 @@ def update_kernel(rule: Rule, names: Sequence[str], device: torch.device, compil
     """Returns ``kernel(params, grads, buffers, coefficients)`` which steps ``(K, n)`` rows in place.
 
     ``buffers`` are ``(K, n)`` in the order of ``rule.buffers``; ``coefficients`` is ``(K, c)`` with the columns
-    ``names``. Compiled, it reads and writes each number once.
+    ``names``. Compiled, it reads and writes each number once; it is then for one row, or for any number of rows
+    from two on that are marked as dynamic, whichever it meets first.
     """
     slots = tuple(rule.buffers)
 
@@ -26,4 +27,4 @@ def update_kernel(rule: Rule, names: Sequence[str], device: torch.device, compil
         for slot, buffer in zip(slots, buffers, strict=True):
             buffer.copy_(state[slot])
 
-    return compiled(kernel, device) if compile_ else kernel
+    return compiled(kernel, device, unguarded=True) if compile_ else kernel

@@ -69,7 +69,7 @@ class Lanes:
         self.shop, self.width, self.compile = workshop, width, compile_
         self.training, self.evaluating = deepcopy(workshop.model).train(), deepcopy(workshop.model).eval()
         self.gradient = self._gradient_kernel()
-        self._kernels: dict[Group, Kernel] = {}
+        self._kernels: dict[tuple[Group, bool], Kernel] = {}
         self._metric_stacks = self._metric_can_be_stacked()
         self._validation = self._validation_kernel() if compile_ and self._metric_stacks else None
 
@@ -81,13 +81,12 @@ class Lanes:
         def loss(named: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             return task.loss(functional_call(model, {**named, **frozen}, (x,)), y)
 
-        def gradient(flat: Tensor, rows: Tensor, out: Tensor) -> Tensor:
+        def gradient(flat: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             stacked = vmap(grad_and_value(loss), randomness=randomness)
             grads, losses = stacked(layout.unflatten(flat), data.train_x[rows], data.train_y[rows])
-            out.copy_(layout.flatten(grads))
-            return losses
+            return losses, layout.flatten(grads)
 
-        return compiled(gradient, self.shop.device) if self.compile else gradient
+        return compiled(gradient, self.shop.device, unguarded=True) if self.compile else gradient
 
     def _validation_kernel(self) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
         """Returns the compiled evaluation of all slots; None where the data are many, and eager is as fast."""
@@ -96,7 +95,7 @@ class Lanes:
         def validation(flat: Tensor) -> tuple[Tensor, Tensor]:
             return self.evaluate(flat, x, y)
 
-        return compiled(validation, self.shop.device) if len(x) <= CHUNK else None
+        return compiled(validation, self.shop.device, unguarded=True) if len(x) <= CHUNK else None
 
     def probe(self) -> None:
         """Tries two lanes uncompiled for one step.
@@ -109,7 +108,7 @@ class Lanes:
         try:
             flat = shop.start("default", 0).expand(2, -1).contiguous()
             with torch.no_grad():
-                eager.gradient(flat, shop.batches(0, 0, 2), torch.empty_like(flat))
+                eager.gradient(flat, shop.batches(0, 0, 2))
             eager.evaluate(shop.start("default", 0)[None], shop.data.valid_x[:2], shop.data.valid_y[:2])
         except Exception as error:
             line = (str(error).splitlines() or [""])[0][:160]
@@ -128,12 +127,12 @@ class Lanes:
         """Fills the slots from the queue and trains until all of them have ended."""
         shop = self.shop
         first = [waiting.popleft() for _ in range(min(self.width, len(waiting)))]
-        flat, grads = self.memory(shop.start(first[0].strategy.initialization, first[0].seed))
+        flat = shop.start(first[0].strategy.initialization, first[0].seed).repeat(self.width, 1)
         blocks = []
         for group, members in groupby(enumerate(first), key=lambda pair: group_of(pair[1])):
             slots = list(members)
             part = slice(slots[0][0], slots[-1][0] + 1)
-            blocks.append(_Block(group, flat[part], grads[part], part.start, self._kernel(group)))
+            blocks.append(_Block(group, flat[part], part, self._kernel(group, len(slots) == 1)))
         lanes: list[_Lane | None] = [None] * self.width
         for slot, job in enumerate(first):
             lanes[slot] = self._enter(job, _block_of(blocks, slot), slot)
@@ -141,7 +140,7 @@ class Lanes:
         while any(lanes):
             live = [lane for lane in lanes if lane]
             stretch = min(lane.job.next_event(lane.t) - lane.t for lane in live)
-            losses = self._advance(flat, grads, blocks, lanes, stretch)
+            losses = self._advance(flat, blocks, lanes, stretch)
             progress(stretch * len(live))
             self._close(flat, blocks, lanes, losses, stretch, outcomes)
             elapsed += stretch
@@ -163,33 +162,23 @@ class Lanes:
                 waiting.remove(following)
                 lanes[slot] = self._enter(following, block, slot)
 
-    def memory(self, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns parameters ``(width, n)``, every row the start, and room for their gradients.
-
-        Both begin one row into their storage: compiled code treats the offset 0 as a case of its own, and
-        would be compiled again for the first block.
-        """
-        flat = start.expand(1 + self.width, -1).contiguous()
-        return flat[1:], torch.zeros_like(flat)[1:]
-
-    def _advance(
-        self, flat: Tensor, grads: Tensor, blocks: "list[_Block]", lanes: "list[_Lane | None]", stretch: int
-    ) -> Tensor:
+    def _advance(self, flat: Tensor, blocks: "list[_Block]", lanes: "list[_Lane | None]", stretch: int) -> Tensor:
         """Takes ``stretch`` steps with every slot and returns the losses ``(stretch, width)``."""
         shop = self.shop
         some = next(lane for lane in lanes if lane)
         rows = torch.stack(
             [shop.batches(lane.job.seed, lane.t, lane.t + stretch) for lane in (one or some for one in lanes)], dim=1
         )
-        tables = [block.table(lanes, stretch) for block in blocks]
-        losses = torch.empty(stretch, self.width, device=shop.device, dtype=flat.dtype)
+        tables = zip(*(block.table(lanes, stretch).unbind() for block in blocks), strict=True)
+        losses = []
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(derive_seed(some.job.seed, "noise", some.t))
-            for i in range(stretch):
-                losses[i] = self.gradient(flat, rows[i], grads)
-                for block, table in zip(blocks, tables, strict=True):
-                    block.step(table[i])
-        return losses
+            for batches, coefficients in zip(rows.unbind(), tables, strict=True):
+                loss, grads = self.gradient(flat, batches)
+                losses.append(loss)
+                for block, c in zip(blocks, coefficients, strict=True):
+                    block.step(grads, c)
+        return torch.stack(losses)
 
     def _close(
         self,
@@ -280,10 +269,11 @@ class Lanes:
             return False
         return True
 
-    def _kernel(self, group: Group) -> Kernel:
-        if group not in self._kernels:
-            self._kernels[group] = update_kernel(*group, self.shop.device, self.compile)
-        return self._kernels[group]
+    def _kernel(self, group: Group, single: bool) -> Kernel:
+        key = group, single
+        if key not in self._kernels:
+            self._kernels[key] = update_kernel(*group, self.shop.device, self.compile)
+        return self._kernels[key]
 
     def _enter(self, job: Job, block: "_Block", slot: int) -> "_Lane":
         row = slot - block.start
@@ -315,17 +305,19 @@ class _Lane:
 class _Block:
     """Neighbouring slots of one rule: their rows of the parameters, their state and their kernel."""
 
-    def __init__(self, group: Group, params: Tensor, grads: Tensor, start: int, kernel: Kernel) -> None:
-        self.group, self.params, self.grads, self.start, self.kernel = group, params, grads, start, kernel
+    def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel) -> None:
+        self.group, self.params, self.part, self.start, self.kernel = group, params, part, part.start, kernel
         self.buffers = [torch.full_like(params, initial) for initial in group[0].buffers.values()]
-        self.coefficients = params.new_zeros(len(params), len(group[1]))
-        for tensor in (params, grads, *self.buffers, self.coefficients):
-            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        self.fresh = True
 
-    def step(self, coefficients: Tensor) -> None:
-        """Steps every row with its coefficients ``(rows, c)``."""
-        self.coefficients.copy_(coefficients)
-        self.kernel(self.params, self.grads, self.buffers, self.coefficients)
+    def step(self, grads: Tensor, coefficients: Tensor) -> None:
+        """Steps every row with its gradient, of those of all slots, and its coefficients ``(rows, c)``."""
+        mine = grads[self.part]
+        if self.fresh and len(mine) > 1:  # compiled now, if it was not before: for any number of rows
+            for tensor in (self.params, mine, *self.buffers, coefficients):
+                torch._dynamo.mark_dynamic(tensor, 0)
+        self.fresh = False
+        self.kernel(self.params, mine, self.buffers, coefficients)
 
     def table(self, lanes: list[_Lane | None], stretch: int) -> Tensor:
         """Returns the coefficients ``(stretch, rows, c)`` of the block's lanes; zeros in empty slots."""

@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-from functools import cache
 
 import numpy as np
 import torch
@@ -42,7 +41,6 @@ def read_idx(name: str) -> NDArray[np.uint8]:
         raise TaskError(f"{path} is damaged ({error}): fetch it again") from error
 
 
-@cache
 def _parts(image: bool = False) -> Parts:
     def images(name: str) -> torch.Tensor:
         x = torch.from_numpy(read_idx(name).astype(np.float32) / 255)
