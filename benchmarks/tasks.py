@@ -9,9 +9,11 @@ import torch
 from benchmarks.measure import alternately, cores, ratio, table
 from benchmarks.plain_loop import best_setting, train
 from benchmarks.throughput import jobs_of
+from thalweg.compare.design import Budget
 from thalweg.compare.engines.choose import Chooser
 from thalweg.compare.engines.job import Workshop
 from thalweg.compare.loading import load_task
+from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import TaskError, materialize
 from thalweg.compare.tasks import TASKS
 
@@ -34,22 +36,23 @@ def _available(name: str) -> bool:
 def _measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
     task = load_task(name)
     data = materialize(task)
+    interval = -(-task.steps // 30)  # as thalweg spaces the points of its curves
     torch.set_num_threads(cores())
+    # The choice is the one that a user gets in a default study; its slots, as there, are full.
+    strategies = [Strategy.parse(name) for name in NAMES]
+    chooser = Chooser(Workshop(task, data, torch.device("cpu")), "auto", None, Budget(16, task.steps, 10).rungs(8))
+    began = time.perf_counter()
+    chooser.choose(strategies, jobs_of(NAMES, task.steps, 1, interval)[0])
+    calibration = time.perf_counter() - began
+    engine = chooser.engine_of(strategies[0])
+    count = max(8, chooser.choices[0].width)
     began = time.perf_counter()
     train(task, data, NAMES[0], 0, 20, 20)
-    steps = max(20, min(300, int(20 * seconds / 16 / (time.perf_counter() - began))))
-    interval = -(-task.steps // 30)  # as thalweg spaces the points of its curves
+    steps = max(20, min(300, int(20 * seconds / count / (time.perf_counter() - began))))
     setting = best_setting(task, data, min(steps, 60), NAMES)
     threads = torch.get_num_threads()
-    torch.set_num_threads(cores())
-    jobs = jobs_of(NAMES, steps, 8, interval)
+    jobs = jobs_of(NAMES, steps, count, interval)[::2]
     total = len(jobs) * steps
-    # A study of the default length, so that the choice is the one that a user gets.
-    chooser = Chooser(Workshop(task, data, torch.device("cpu")), "auto", None, [(160, task.steps)])
-    began = time.perf_counter()
-    chooser.choose([job.strategy for job in jobs[:: len(jobs) // len(NAMES)]], jobs[0])
-    calibration = time.perf_counter() - began
-    engine = chooser.engine_of(jobs[0].strategy)
 
     def ours() -> float:
         torch.set_num_threads(cores())

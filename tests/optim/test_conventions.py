@@ -445,3 +445,29 @@ def test_without_a_compiler_it_falls_back_and_says_so_once(monkeypatch):
 def test_unknown_engine_is_refused():
     with pytest.raises(ValueError, match="choose auto, foreach or compiled"):
         optim.Adam([nn.Parameter(torch.zeros(1))], engine="fused")
+
+
+@each
+def test_torchs_switches_are_wishes_for_an_engine(make):
+    def engine(**options):
+        return make([nn.Parameter(torch.zeros(2))], **options).param_groups[0]["engine"]
+
+    assert engine(fused=True) == "compiled"
+    assert engine(foreach=True) == "foreach"
+    assert engine(fused=False, foreach=None, capturable=False, differentiable=False) == "auto"
+    assert engine(engine="foreach", fused=True) == "foreach"
+    with pytest.raises(ValueError, match="use torch.optim for it"):
+        engine(differentiable=True)
+    with pytest.raises(ValueError, match=r"wrap the step in torch\.compile"):
+        engine(capturable=True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'foreech'"):
+        engine(foreech=True)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "AdamW", "NAdam"])
+def test_changing_the_import_is_enough(name):
+    results = []
+    for library in (torch.optim, optim):
+        model = net(torch.float64)
+        results.append(run(model, getattr(library, name)(model.parameters(), lr=0.01, foreach=True)))
+    same(*results, rtol=1e-7, atol=1e-9)

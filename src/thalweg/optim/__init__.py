@@ -4,6 +4,8 @@
 >>> from thalweg import optim
 >>> model = torch.nn.Linear(3, 1)
 >>> optimizer = optim.Adam(model.parameters(), lr=1e-3)
+
+``Adagrad`` and ``RMSprop``, torch's spellings, name the same classes.
 """
 
 from thalweg.optim.adadelta import Adadelta
@@ -14,4 +16,6 @@ from thalweg.optim.optimizer import RuleOptimizer
 from thalweg.optim.rmsprop import RMSProp
 from thalweg.optim.sgd import SGD
 
-__all__ = ["SGD", "AdaGrad", "Adadelta", "Adam", "AdamW", "NAdam", "RMSProp", "RuleOptimizer"]
+Adagrad, RMSprop = AdaGrad, RMSProp
+
+__all__ = ["SGD", "AdaGrad", "Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "RMSProp", "RMSprop", "RuleOptimizer"]

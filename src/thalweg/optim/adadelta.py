@@ -1,10 +1,10 @@
 """Adadelta as a torch.optim.Optimizer."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer, Switches
 from thalweg.rules.adadelta import Adadelta as AdadeltaRule
 from thalweg.rules.rule import Rule
 
@@ -23,6 +23,7 @@ class Adadelta(RuleOptimizer):
         weight_decay: λ of the added gradient λθ.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -49,8 +50,11 @@ class Adadelta(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
+        **switches: Unpack[Switches],
     ) -> None:
-        super().__init__(params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, engine, maximize)
+        super().__init__(
+            params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, engine, maximize, switches
+        )
 
     def rule_of(self, group: Group) -> Rule:
         return AdadeltaRule()

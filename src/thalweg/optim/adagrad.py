@@ -1,10 +1,10 @@
 """AdaGrad as a torch.optim.Optimizer."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer, Switches
 from thalweg.rules.adagrad import AdaGrad as AdaGradRule
 from thalweg.rules.rule import Rule
 
@@ -23,6 +23,7 @@ class AdaGrad(RuleOptimizer):
         eps: δ, outside the root.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -50,6 +51,7 @@ class AdaGrad(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
+        **switches: Unpack[Switches],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -58,7 +60,7 @@ class AdaGrad(RuleOptimizer):
             "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value,
         }
-        super().__init__(params, defaults, engine, maximize)
+        super().__init__(params, defaults, engine, maximize, switches)
 
     def rule_of(self, group: Group) -> Rule:
         return AdaGradRule(initial_accumulator_value=group["initial_accumulator_value"])

@@ -1,10 +1,10 @@
 """Adam and AdamW as torch.optim.Optimizers."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer, Switches
 from thalweg.rules.adam import Adam as AdamRule
 from thalweg.rules.adam import AdamW as AdamWRule
 from thalweg.rules.rule import Rule
@@ -27,6 +27,7 @@ class Adam(RuleOptimizer):
         decoupled_weight_decay: shrink the parameters instead, which makes it AdamW.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -56,6 +57,7 @@ class Adam(RuleOptimizer):
         decoupled_weight_decay: bool = False,
         maximize: bool = False,
         engine: Engine = "auto",
+        **switches: Unpack[Switches],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -66,7 +68,7 @@ class Adam(RuleOptimizer):
             "bias_correction": bias_correction,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(params, defaults, engine, maximize)
+        super().__init__(params, defaults, engine, maximize, switches)
 
     def rule_of(self, group: Group) -> Rule:
         form = AdamWRule if group["decoupled_weight_decay"] else AdamRule
@@ -106,6 +108,7 @@ class AdamW(Adam):
         bias_correction: bool = True,
         maximize: bool = False,
         engine: Engine = "auto",
+        **switches: Unpack[Switches],
     ) -> None:
         super().__init__(
             params,
@@ -118,4 +121,5 @@ class AdamW(Adam):
             decoupled_weight_decay=True,
             maximize=maximize,
             engine=engine,
+            **switches,
         )

@@ -1,10 +1,10 @@
 """NAdam as a torch.optim.Optimizer."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer, Switches
 from thalweg.rules.nadam import NAdam as NAdamRule
 from thalweg.rules.nadam import NAdamW as NAdamWRule
 from thalweg.rules.rule import Rule
@@ -26,6 +26,7 @@ class NAdam(RuleOptimizer):
         decoupled_weight_decay: shrink the parameters instead.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -54,6 +55,7 @@ class NAdam(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
+        **switches: Unpack[Switches],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -63,7 +65,7 @@ class NAdam(RuleOptimizer):
             "momentum_decay": momentum_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(params, defaults, engine, maximize)
+        super().__init__(params, defaults, engine, maximize, switches)
 
     def rule_of(self, group: Group) -> Rule:
         return NAdamWRule() if group["decoupled_weight_decay"] else NAdamRule()

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypedDict, overload
 
 import torch
 from torch import Tensor
@@ -37,18 +37,27 @@ BUNDLES = (8, 2, 1)  # how many tensors one call steps: a call takes some 30 µs
 HALF = (torch.float16, torch.bfloat16)
 
 
+class Switches(TypedDict, total=False):
+    """torch's switches between its implementations: ``fused`` and ``foreach`` are wishes for an engine here."""
+
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+
+
 class RuleOptimizer(Optimizer):
     """Base of the optimizers: a subclass names its rule and hyperparameters, all else is here.
 
     Every group has, beside the method's own, ``maximize`` (ascend) and ``engine``: ``"foreach"`` (a kernel an
     operation over lists of tensors), ``"compiled"`` (one pass over the memory of each large tensor through
     torch.compile; foreach with one warning where there is no compiler) or ``"auto"`` (compiled from four million
-    elements on). State of float16 and bfloat16 parameters is float32. Sparse gradients are refused.
+    elements on). torch's ``fused=True`` asks for the compiled engine and ``foreach=True`` for the other one.
+    State of float16 and bfloat16 parameters is float32. Sparse gradients are refused.
     """
 
-    def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool) -> None:
-        if engine not in ("auto", "foreach", "compiled"):
-            raise ValueError(f"Invalid engine: {engine!r}: choose auto, foreach or compiled")
+    def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, switches: Switches) -> None:
+        engine = _engine_of(engine, switches)
         if isinstance(defaults["lr"], Tensor) and defaults["lr"].numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
         super().__init__(params, {**defaults, "maximize": maximize, "engine": engine})
@@ -232,6 +241,22 @@ def _step_traced(entry: _Entry, rule: Rule, hyper: Mapping[str, Any], maximize: 
         buffer.copy_(after[name])
     for name, value in scalars.items():
         state[name].copy_(value)
+
+
+def _engine_of(engine: Engine, switches: Switches) -> Engine:
+    """Returns the engine that is asked for, in this library's words or in torch's."""
+    if engine not in ("auto", "foreach", "compiled"):
+        raise ValueError(f"Invalid engine: {engine!r}: choose auto, foreach or compiled")
+    unknown = set(switches) - set(Switches.__annotations__)
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    if switches.get("differentiable"):
+        raise ValueError("differentiable=True is not supported, a step writes in place: use torch.optim for it")
+    if switches.get("capturable"):
+        raise ValueError("capturable=True is not supported: wrap the step in torch.compile, which captures it")
+    if engine != "auto":
+        return engine
+    return "compiled" if switches.get("fused") else "foreach" if switches.get("foreach") else "auto"
 
 
 def _scalar_dtype() -> torch.dtype:

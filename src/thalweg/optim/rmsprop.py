@@ -1,10 +1,10 @@
 """RMSProp as a torch.optim.Optimizer."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer, Switches
 from thalweg.rules.rmsprop import RMSProp as RMSPropRule
 from thalweg.rules.rule import Rule
 
@@ -27,6 +27,7 @@ class RMSProp(RuleOptimizer):
         eps_inside_sqrt: δ inside the root.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -57,6 +58,7 @@ class RMSProp(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
+        **switches: Unpack[Switches],
     ) -> None:
         if nesterov and momentum <= 0:
             raise ValueError("Nesterov momentum requires a momentum")
@@ -70,7 +72,7 @@ class RMSProp(RuleOptimizer):
             "nesterov": nesterov,
             "eps_inside_sqrt": eps_inside_sqrt,
         }
-        super().__init__(params, defaults, engine, maximize)
+        super().__init__(params, defaults, engine, maximize, switches)
 
     def rule_of(self, group: Group) -> Rule:
         return RMSPropRule(group["momentum"] != 0, group["nesterov"], group["centered"], group["eps_inside_sqrt"])

@@ -1,10 +1,10 @@
 """SGD as a torch.optim.Optimizer."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer
+from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer, Switches
 from thalweg.rules.rule import Rule
 from thalweg.rules.sgd import SGD as SGDRule
 
@@ -24,6 +24,7 @@ class SGD(RuleOptimizer):
         nesterov: look ahead; needs momentum and no dampening.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -51,6 +52,7 @@ class SGD(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
+        **switches: Unpack[Switches],
     ) -> None:
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
@@ -61,7 +63,7 @@ class SGD(RuleOptimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
         }
-        super().__init__(params, defaults, engine, maximize)
+        super().__init__(params, defaults, engine, maximize, switches)
 
     def rule_of(self, group: Group) -> Rule:
         return SGDRule(momentum=group["momentum"] != 0, nesterov=group["nesterov"])

@@ -21,7 +21,7 @@ def update_kernel(rule: Rule, names: Sequence[str], device: torch.device, compil
     slots = tuple(rule.buffers)
 
     def kernel(params: Tensor, grads: Tensor, buffers: Sequence[Tensor], coefficients: Tensor) -> None:
-        c = {name: coefficients[:, i : i + 1] for i, name in enumerate(names)}
+        c = dict(zip(names, coefficients[:, :, None].unbind(1), strict=True))
         new, state = apply(rule, params, grads, dict(zip(slots, buffers, strict=True)), c)
         params.copy_(new)
         for slot, buffer in zip(slots, buffers, strict=True):

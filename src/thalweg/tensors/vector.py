@@ -1,0 +1,47 @@
+"""A list of tensors seen as one real vector, and back: the only place where second-order methods change the form."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def to_vector(
+    tensors: Sequence[Tensor], dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Returns the tensors' values one after another as a new vector ``(n,)``; a complex number counts as two.
+
+    Arguments:
+        tensors: any shapes, types and devices.
+        dtype, device: of the vector; by default the widest type of the tensors, and the first one's device.
+
+    >>> to_vector([torch.ones(2, 2), torch.zeros(1)]).tolist()
+    [1.0, 1.0, 1.0, 1.0, 0.0]
+    """
+    dtype = dtype or working_dtype(tensors)
+    device = device or tensors[0].device
+    return torch.cat([real(t).reshape(-1).to(device, dtype) for t in tensors])
+
+
+def from_vector(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the vector's parts in the shapes, types and devices of ``like``; views where nothing has to change.
+
+    >>> [tuple(t.shape) for t in from_vector(torch.zeros(5), [torch.ones(2, 2), torch.zeros(1)])]
+    [(2, 2), (1,)]
+    """
+    parts = torch.split(vector, [real(t).numel() for t in like])
+    shaped = [part.view(real(t).shape).to(t.device, real(t).dtype) for part, t in zip(parts, like, strict=True)]
+    return [torch.view_as_complex(s) if t.is_complex() else s for s, t in zip(shaped, like, strict=True)]
+
+
+def working_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
+    """Returns the widest real type among the tensors, at least float32."""
+    widest = torch.float32
+    for tensor in tensors:
+        widest = torch.promote_types(widest, real(tensor).dtype)
+    return widest
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Returns the tensor, a complex one as pairs of real numbers."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
