@@ -109,7 +109,7 @@ def compare(
             job = Job(
                 "specimen",
                 specimen,
-                dict(specimen.defaults),
+                specimen.default_configuration(),
                 derive_seed(seed, "specimen") % 2**31,
                 0,
                 length,

@@ -29,6 +29,7 @@ class Choice:
     trial_steps_per_second: float
     width: int = 1
     set_up_seconds: float = 0.0
+    serial_threads: int = 0  # threads of a serial run, also of the finalists that are timed alone
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the choice as plain values."""
@@ -88,6 +89,7 @@ class Chooser:
         Raises:
             Unstackable: lanes were asked for and the model cannot be stacked.
         """
+        self.serial.settle_threads(job)
         rules = [s for s in strategies if s.rule is not None]
         others = [s for s in strategies if s.rule is None]
         if rules:
@@ -98,11 +100,13 @@ class Chooser:
         for strategy in others:
             self.choices.append(self._choose_for_factory(strategy, job))
             self._of[strategy.name] = self.serial
+        self.choices = [replace(choice, serial_threads=self.serial.threads) for choice in self.choices]
         return self.choices
 
     def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choice that the store recorded, so that a resumed study runs on the same engine."""
         self.choices = [Choice(**choice) for choice in stored]
+        self.serial.threads = self.choices[0].serial_threads
         by_group = {choice.group: choice for choice in self.choices}
         for strategy in strategies:
             choice = by_group.get(strategy.name) or next(c for c in self.choices if c.group.startswith("update rules"))

@@ -1,7 +1,8 @@
 """One trial at a time: any model, any optimizer."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,26 +28,37 @@ class Serial:
 
     name = "serial"
 
-    def __init__(self, workshop: Workshop) -> None:
-        self.shop = workshop
+    def __init__(self, workshop: Workshop, threads: int | None = None) -> None:
+        self.shop, self.threads = workshop, threads or torch.get_num_threads()
         self._kernels: dict[tuple[Rule, tuple[str, ...]], Kernel] = {}
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
         """Trains every job to its end."""
-        return [self._train(job, progress) for job in jobs]
+        with _threads(self.threads):
+            return [self._train(job, progress) for job in jobs]
+
+    def settle_threads(self, job: Job) -> None:
+        """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two."""
+        most = torch.get_num_threads()
+        if most > 1 and self.shop.device.type == "cpu":
+            times = {}
+            for self.threads in (most, 1):
+                times[self.threads] = self.seconds_per_step(job, 0.1, 100)
+            self.threads = min(times, key=lambda n: times[n])
 
     def seconds_per_step(self, job: Job, budget: float = 0.3, most: int = 300) -> float:
         """Returns the median seconds of a training step of the job, run alone, after a warm-up."""
         run = self._open(job)
         rows = self.shop.batches(job.seed, 0, most)
         seconds: list[float] = []
-        began = time.perf_counter()
-        for i in range(min(most, job.total)):
-            at = time.perf_counter()
-            run.step(rows[i], i)
-            seconds.append(time.perf_counter() - at)
-            if time.perf_counter() - began > budget and i >= 10:
-                break
+        with _threads(self.threads):
+            began = time.perf_counter()
+            for i in range(min(most, job.total)):
+                at = time.perf_counter()
+                run.step(rows[i], i)
+                seconds.append(time.perf_counter() - at)
+                if time.perf_counter() - began > budget and i >= 10:
+                    break
         return sorted(seconds[len(seconds) // 5 :])[len(seconds[len(seconds) // 5 :]) // 2]
 
     def _open(self, job: Job) -> "_RuleRun | _FactoryRun":
@@ -97,6 +109,17 @@ class Serial:
             output = torch.cat([model(x[i : i + chunk]) for i in range(0, len(x), chunk)])
             loss, metric = self.shop.score(output, y)
         return float(loss), float(metric)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Runs its body with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _RuleRun:
