@@ -59,7 +59,7 @@ def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(fol
     for words in (
         "engine for",
         "gradient evaluations a strategy",
-        "95 % interval",
+        "interval",
         "report: o/report.html",
         "strategy",
     ):

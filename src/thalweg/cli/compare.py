@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -60,10 +61,12 @@ def command(
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]
-    table = Table(title=f"{name}: {cost:,} gradient evaluations a strategy")
+    title = f"{name}: {cost:,} gradient evaluations a strategy"
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=0)
     rows = done.rows()
     for column in rows[0]:
-        table.add_column(column, overflow="fold")
+        last = column == "tuned to"
+        table.add_column(column, overflow="fold", no_wrap=not last, max_width=24, min_width=10 if last else None)
     for row in rows:
         table.add_row(*row.values())
     console.print(table, markup=False)

@@ -60,15 +60,13 @@ class Comparison:
         return [
             {
                 "strategy": s["name"],
-                f"test {metric}": number(s["test"]["mean"]),
-                "95 % interval": f"{number(s['test']['low'])} to {number(s['test']['high'])}",
-                "steps to target": number(s["to_target"]["steps"]),
-                "seconds to target": number(s["to_target"]["seconds"]),
+                f"test\n{metric}": number(s["test"]["mean"]),
+                "95 %\ninterval": f"{number(s['test']['low'])} to {number(s['test']['high'])}",
+                "target\nin steps": number(s["to_target"]["steps"]),
+                "target\nin s": number(s["to_target"]["seconds"], 2),
                 "diverged": f"{s['diverged']} of {s['trials']}"
                 + (f", {s['final_diverged']} final" if s["final_diverged"] else ""),
-                "hyperparameters": ", ".join(
-                    f"{k} {v:.3g}" for k, v in s["hyperparameters"].items() if k in s["space"]
-                ),
+                "tuned to": ", ".join(f"{k} {v:.3g}" for k, v in s["hyperparameters"].items() if k in s["space"]),
             }
             for s in self.results["strategies"]
         ]
@@ -85,10 +83,10 @@ class Comparison:
         )
 
 
-def number(value: float | None) -> str:
-    """Returns the value with four significant digits, or a dash.
+def number(value: float | None, digits: int = 4) -> str:
+    """Returns the value with so many significant digits, or a dash.
 
     >>> number(0.97181), number(None), number(1250.0)
     ('0.9718', '–', '1250')
     """
-    return "–" if value is None else f"{value:.4g}"
+    return "–" if value is None else f"{value:.{digits}g}"
