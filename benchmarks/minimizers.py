@@ -1,0 +1,312 @@
+"""Deterministic minimizers on the 35 problems of Moré, Garbow and Hillstrom: how many are solved, at what cost.
+
+A solver solves a problem when it evaluates a point with ‖∇f‖∞ ≤ 1e-9 max(1, ‖∇f(x₀)‖∞) among its first 3,000. One
+evaluation is the value and the gradient at one point; all solvers evaluate through one counter, which also decides.
+A product is one Hessian-vector product, a whole Hessian is n of them; the cost is evaluations plus products.
+Tolerances are so tight that a solver ends only where it can make no more progress; none is started again. The
+criterion is relative to the start, so a few points that meet it are no minima: a column says how many are.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import optimize
+from torch import Tensor
+
+import thalweg
+from benchmarks.measure import table
+from benchmarks.problems import PROBLEMS, Problem
+
+LIMIT, TOLERANCE = 3000, 1e-9
+TIMES = [1, 2, 4, 8, 16, 32]
+
+Vector = NDArray[np.float64]
+
+
+class _Solved(Exception):
+    """A point that meets the criterion was evaluated."""
+
+
+class _Exhausted(Exception):
+    """The evaluations are used up."""
+
+
+class Counted:
+    """A problem that counts: every evaluation at a point other than the last, and every product with its Hessian.
+
+    Attributes: ``evaluations`` and ``products`` so far; ``solved_at``, the evaluation that first met the criterion,
+    or None; ``value`` there, else the least value so far.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._last: Tensor | None = None
+        self._at_last, self._gradient = float("nan"), problem.start
+        self.evaluations = self.products = 0
+        self.solved_at: int | None = None
+        self.value = float("inf")
+        _, gradient = _value_and_gradient(problem, problem.start)
+        self.threshold = TOLERANCE * max(1.0, float(gradient.abs().max()))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Returns f(x), a tensor to differentiate, once or twice."""
+        self._note(x.detach())
+        return self._problem(x)
+
+    def value_and_gradient(self, x: Vector) -> tuple[float, Vector]:
+        """Returns f(x) and ∇f(x); ends the solver that has just solved the problem."""
+        value = self._note(torch.tensor(x))
+        if self.solved_at is not None:
+            raise _Solved
+        return value, self._gradient.numpy().copy()
+
+    def product(self, x: Vector, direction: Vector) -> Vector:
+        """Returns ∇²f(x) times the direction."""
+        self.products += 1
+        at = torch.tensor(x, requires_grad=True)
+        (gradient,) = torch.autograd.grad(self._problem(at), at, create_graph=True)
+        if not gradient.requires_grad:  # a constant gradient
+            return np.zeros_like(x)
+        return torch.autograd.grad(gradient, at, torch.tensor(direction))[0].numpy()
+
+    def hessian(self, x: Vector) -> Vector:
+        """Returns ∇²f(x), n products."""
+        return np.stack([self.product(x, column) for column in np.eye(len(x))])
+
+    def _note(self, x: Tensor) -> float:
+        if self._last is None or not torch.equal(x, self._last):
+            if self.evaluations == LIMIT:
+                raise _Exhausted
+            self.evaluations += 1
+            self._last = x.clone()
+            self._at_last, self._gradient = _value_and_gradient(self._problem, self._last)
+            if self.solved_at is None:
+                self.value = min(self.value, self._at_last)
+                if float(self._gradient.abs().max()) <= self.threshold:
+                    self.solved_at, self.value = self.evaluations, self._at_last
+        return self._at_last
+
+
+def _value_and_gradient(problem: Problem, x: Tensor) -> tuple[float, Tensor]:
+    at = x.clone().requires_grad_()
+    value = problem(at)
+    return value.item(), torch.autograd.grad(value, at)[0]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A minimizer in its family: ``run`` goes on from a start and returns in words why it ended."""
+
+    family: str
+    run: Callable[[Counted, Tensor], str]
+
+
+def _scipy(method: str, options: dict[str, Any], second: str | None = None) -> Callable[[Counted, Tensor], str]:
+    def run(counted: Counted, start: Tensor) -> str:
+        derivatives = {"hessp": counted.product, "hess": counted.hessian}
+        more = {second: derivatives[second]} if second else {}
+        # One iteration may evaluate many points, hence no more iterations than evaluations.
+        settings = {"maxiter": LIMIT, **options}
+        found = optimize.minimize(
+            counted.value_and_gradient, start.numpy().copy(), jac=True, method=method, options=settings, **more
+        )
+        return str(found.message)
+
+    return run
+
+
+def _torch_lbfgs(counted: Counted, start: Tensor) -> str:
+    x = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [x],
+        max_iter=LIMIT,
+        max_eval=2 * LIMIT,
+        tolerance_grad=0,
+        tolerance_change=0,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        value, gradient = counted.value_and_gradient(x.detach().numpy())
+        x.grad = torch.tensor(gradient)
+        return value
+
+    optimizer.step(closure)
+    return "no more progress"
+
+
+def _thalweg(method: str) -> Callable[[Counted, Tensor], str]:
+    def run(counted: Counted, start: Tensor) -> str:
+        found = thalweg.minimize(counted, start.clone(), method=method, gtol=counted.threshold, max_evaluations=LIMIT)
+        counted.products = int(found.nhev)
+        return str(found.message)
+
+    return run
+
+
+# The default cap of 1,000 on the radius would cost the trust regions a thousand steps to a minimum a million away.
+WIDE = {"gtol": 0, "max_trust_radius": 1e10}
+SOLVERS = {
+    "SciPy L-BFGS-B": Solver("L-BFGS", _scipy("L-BFGS-B", {"maxcor": 10, "ftol": 0, "gtol": 0, "maxfun": 2 * LIMIT})),
+    "torch LBFGS": Solver("L-BFGS", _torch_lbfgs),
+    "SciPy BFGS": Solver("BFGS", _scipy("BFGS", {"gtol": 0})),
+    "SciPy CG": Solver("conjugate gradient", _scipy("CG", {"gtol": 0})),
+    "SciPy Newton-CG": Solver("truncated Newton", _scipy("Newton-CG", {"xtol": 0}, "hessp")),
+    "SciPy trust-ncg": Solver("truncated Newton", _scipy("trust-ncg", WIDE, "hessp")),
+    "SciPy trust-exact": Solver("Newton", _scipy("trust-exact", WIDE, "hess")),
+}
+METHODS = {
+    "lbfgs": "L-BFGS",
+    "bfgs": "BFGS",
+    "cg": "conjugate gradient",
+    "truncated-newton": "truncated Newton",
+    "newton": "Newton",
+}
+if hasattr(thalweg, "minimize"):
+    SOLVERS |= {f"thalweg {method}": Solver(family, _thalweg(method)) for method, family in METHODS.items()}
+
+
+def measure() -> dict[str, Any]:
+    """Returns every run, the sums, and the ratios to the best solver of each problem."""
+    torch.set_num_threads(1)
+    runs = {problem.name: {name: _run(solver, problem) for name, solver in SOLVERS.items()} for problem in PROBLEMS}
+    families: dict[str, list[str]] = {}
+    for name, solver in SOLVERS.items():
+        families.setdefault(solver.family, []).append(name)
+    return {
+        "limit": LIMIT,
+        "tolerance": TOLERANCE,
+        "solvers": {name: _summary([found[name] for found in runs.values()]) for name in SOLVERS},
+        "families": {family: _together(runs, names) for family, names in families.items()},
+        "ratios": _ratios(runs),
+        "runs": runs,
+    }
+
+
+def _run(solver: Solver, problem: Problem) -> dict[str, Any]:
+    counted = Counted(problem)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            message = solver.run(counted, problem.start)
+    except _Solved:
+        message = "solved"
+    except _Exhausted:
+        message = f"{LIMIT} evaluations"
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:  # overflow within the solver
+        message = f"{type(error).__name__}: {error}"
+    solved = counted.solved_at is not None
+    return {
+        "solved": solved,
+        "evaluations": counted.solved_at if solved else counted.evaluations,
+        "products": counted.products,
+        "value": counted.value,
+        "at_a_minimum": solved and _at_a_minimum(problem, counted.value),
+        "message": message,
+    }
+
+
+def _at_a_minimum(problem: Problem, value: float) -> bool:
+    """Returns whether the value is a listed minimum's to a millionth of it, or of the smaller of 1 and f(x₀)."""
+    least = min(1.0, float(problem(problem.start)))
+    return any(abs(value - minimum) <= 1e-6 * max(minimum, least) for minimum in problem.minima)
+
+
+def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    solved = [run for run in runs if run["solved"]]
+    return {
+        "solved": len(solved),
+        "at_a_minimum": sum(run["at_a_minimum"] for run in solved),
+        "evaluations": sum(run["evaluations"] for run in solved),
+        "products": sum(run["products"] for run in solved),
+    }
+
+
+def _together(runs: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Returns the sums over the problems that all the named solvers solve."""
+    common = [found for found in runs.values() if all(found[name]["solved"] for name in names)]
+    return {
+        "problems": len(common),
+        "solvers": {
+            name: {
+                "evaluations": sum(found[name]["evaluations"] for found in common),
+                "products": sum(found[name]["products"] for found in common),
+            }
+            for name in names
+        },
+    }
+
+
+def _ratios(runs: dict[str, Any]) -> dict[str, list[float | None]]:
+    """Returns each solver's cost over the least cost, problem by problem; None where it does not solve it.
+
+    The share of the 35 with a ratio of at most τ, as a function of τ, is Dolan and Moré's performance profile
+    (E. D. Dolan, J. J. Moré, Mathematical Programming 91 (2002), 201–213).
+    """
+    ratios: dict[str, list[float | None]] = {name: [] for name in SOLVERS}
+    for found in runs.values():
+        costs = {name: run["evaluations"] + run["products"] for name, run in found.items() if run["solved"]}
+        for name in SOLVERS:
+            ratios[name].append(costs[name] / min(costs.values()) if name in costs else None)
+    return ratios
+
+
+def show(found: dict[str, Any]) -> str:
+    """Returns the tables."""
+    count = len(found["runs"])
+    sums = {name: (family, one) for family, one in found["families"].items() for name in one["solvers"]}
+    rows = []
+    for name, one in found["solvers"].items():
+        family, together = sums[name]
+        shared = together["solvers"][name]
+        rows.append(
+            [
+                name,
+                one["solved"],
+                one["at_a_minimum"],
+                f"{family}, {together['problems']}",
+                f"{shared['evaluations']:,}",
+                f"{shared['products']:,}",
+            ]
+        )
+    head = ["solver", f"solved of {count}", "at a listed minimum", "problems all of its family solve"]
+    first = table([*head, "evaluations on them", "products on them"], rows)
+    names = list(found["ratios"])
+    profile = [
+        [
+            name,
+            *(f"{sum(r is not None and r <= times for r in ratios) / count:.0%}" for times in TIMES),
+            _typical(ratios),
+        ]
+        for name, ratios in found["ratios"].items()
+    ]
+    second = table(
+        ["solved at a cost of at most", *(f"{times} × the best" for times in TIMES), "median ratio"], profile
+    )
+    third = table(
+        ["evaluations (+ products)", *names],
+        [[problem, *(_cost(runs[name]) for name in names)] for problem, runs in found["runs"].items()],
+    )
+    return f"{first}\n\n{second}\n\n{third}"
+
+
+def _share(ratios: list[float | None], times: float) -> float:
+    return sum(ratio is not None and ratio <= times for ratio in ratios) / len(ratios)
+
+
+def _typical(ratios: list[float | None]) -> float | None:
+    solved = [ratio for ratio in ratios if ratio is not None]
+    return float(median(solved)) if solved else None
+
+
+def _cost(run: dict[str, Any]) -> str | None:
+    if not run["solved"]:
+        return None
+    return f"{run['evaluations']}" + (f" + {run['products']}" if run["products"] else "")
