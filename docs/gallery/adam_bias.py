@@ -26,9 +26,9 @@ def draw() -> Figure:
             f"{label}: steps 1, 10, 300 are {constant[0]:.2f}, {constant[9]:.2f}, {constant[-1]:.2f} lr long", end="; "
         )
         print(f"loss on digits after 10 steps {losses[9]:.2f}, after {STEPS} {losses[-1]:.3f}")
-    left.set(xscale="log", xlabel="step", ylabel="length of the step / lr", ylim=(0, None))
+    left.set(xscale="log", xlabel="step", ylabel="length of the step / lr", ylim=(0, 9.5))
     right.set(xscale="log", yscale="log", xlabel="step", ylabel="minibatch loss on digits")
-    left.legend(fontsize=7)
+    left.legend(fontsize=7, loc="upper right")
     right.legend()
     return figure
 

@@ -3,6 +3,7 @@
 import tempfile
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 import thalweg
 from thalweg.compare.report.figures import palette
@@ -27,6 +28,9 @@ def draw() -> Figure:
         )  # fmt: skip
         right.plot(test["per_seed"], [place] * len(test["per_seed"]), "|", color=colour, alpha=0.5)
     left.set(xscale="log", yscale="log", xlabel="gradient evaluations", ylabel="training loss, median of 10 seeds")
+    left.xaxis.set_major_formatter("{x:.0f}")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.set_xticks([20, 50, 100, 200, 500])
     handles, labels = left.get_legend_handles_labels()
     left.legend(handles[::-1], labels[::-1], fontsize=8)
     best = max(s["test"]["mean"] for s in strategies)
