@@ -144,7 +144,7 @@ def _torch_lbfgs(counted: Counted, start: Tensor) -> str:
 
 def _thalweg(method: str) -> Callable[[Counted, Tensor], str]:
     def run(counted: Counted, start: Tensor) -> str:
-        found = thalweg.minimize(counted, start.clone(), method=method, gtol=counted.threshold, max_evaluations=LIMIT)
+        found = thalweg.minimize(counted, start.clone(), method=method, gtol=0.0, max_evaluations=LIMIT)
         counted.products = int(found.nhev)
         return str(found.message)
 

@@ -1,0 +1,39 @@
+"""Approximate second-order methods (§8.6): Newton, truncated Newton, conjugate gradients, BFGS, L-BFGS."""
+
+from thalweg.second_order.bfgs import BFGS
+from thalweg.second_order.conjugate_gradient import BETAS, ConjugateGradient
+from thalweg.second_order.descent import Limits, Place, Report, descend, search_for
+from thalweg.second_order.direction import Direction, SteepestDescent
+from thalweg.second_order.lbfgs import LBFGS
+from thalweg.second_order.minimize import METHODS, MinimizeResult, minimize
+from thalweg.second_order.newton import DampedNewton, newton
+from thalweg.second_order.objective import Evaluation, FunctionObjective, NotAnObjective, Objective
+from thalweg.second_order.truncated_newton import TrustRegion, truncated_newton
+from thalweg.second_order.trust import Model, follow_model
+
+__all__ = [
+    "BETAS",
+    "BFGS",
+    "LBFGS",
+    "METHODS",
+    "ConjugateGradient",
+    "DampedNewton",
+    "Direction",
+    "Evaluation",
+    "FunctionObjective",
+    "Limits",
+    "MinimizeResult",
+    "Model",
+    "NotAnObjective",
+    "Objective",
+    "Place",
+    "Report",
+    "SteepestDescent",
+    "TrustRegion",
+    "descend",
+    "follow_model",
+    "minimize",
+    "newton",
+    "search_for",
+    "truncated_newton",
+]

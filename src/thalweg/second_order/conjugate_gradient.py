@@ -1,0 +1,107 @@
+"""Nonlinear conjugate gradients: each direction keeps what the last one gained, with two vectors of memory.
+
+    d = −g + β d₋,   y = g − g₋
+
+=================== =================================================
+fletcher_reeves     gᵀg / g₋ᵀg₋
+polak_ribiere       gᵀy / g₋ᵀg₋
+polak_ribiere_plus  max(0, gᵀy / g₋ᵀg₋)                   (the default)
+hestenes_stiefel    gᵀy / d₋ᵀy
+dai_yuan            gᵀg / d₋ᵀy
+hager_zhang         max(η, (y − 2 d₋ yᵀy / d₋ᵀy)ᵀg / d₋ᵀy),   η = −1 / (‖d₋‖ min(0.01, ‖g₋‖))
+=================== =================================================
+
+It begins anew with −g when d is no descent direction (the driver sees to it), when successive gradients are far from
+orthogonal, |gᵀg₋| ≥ ``orthogonality`` ‖g‖² (Powell 1977 has 0.2), and, if asked, after ``every`` steps. The classic
+n steps and 0.2 cost more evaluations than they save on small, badly scaled problems.
+
+Source: Deep Learning, §8.6.2; Nocedal & Wright, Numerical Optimization, §5.2; Hager & Zhang 2005.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from thalweg.second_order.direction import Direction
+
+Beta = Literal["fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hestenes_stiefel", "dai_yuan", "hager_zhang"]
+BETAS: tuple[Beta, ...] = (
+    "fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hestenes_stiefel", "dai_yuan", "hager_zhang",
+)  # fmt: skip
+
+
+class ConjugateGradient(Direction):
+    """Directions of nonlinear conjugate gradients.
+
+    Arguments:
+        beta: the formula, see the table at the top of the module.
+        orthogonality: Powell's constant: successive gradients less orthogonal than that begin anew; infinity never.
+        every: steps after which it begins anew; never by default.
+
+    Raises:
+        ValueError: unknown formula.
+    """
+
+    def __init__(self, beta: Beta = "polak_ribiere_plus", orthogonality: float = 1.0, every: int | None = None) -> None:
+        if beta not in BETAS:
+            raise ValueError(f"unknown beta {beta!r}: choose among {', '.join(BETAS)}")
+        self.beta, self.orthogonality, self.every = beta, orthogonality, every
+        self.reset()
+
+    def reset(self) -> None:
+        self._gradient: Tensor | None = None
+        self._direction: Tensor | None = None
+        self._steps = 0
+
+    @property
+    def fresh(self) -> bool:
+        return self._direction is None
+
+    @property
+    def well_scaled(self) -> bool:
+        return False
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        due = self.every is not None and self._steps >= self.every
+        if self._direction is None or self._gradient is None or due:
+            self._steps, self._direction = 0, -gradient
+        else:
+            beta = self._beta(gradient, self._gradient, self._direction)
+            # No branch on a tensor's value: a restart multiplies the old direction by zero.
+            far = (gradient @ self._gradient).abs() >= self.orthogonality * (gradient @ gradient)
+            beta = torch.where(far, torch.zeros_like(beta), torch.nan_to_num(beta, 0.0, 0.0, 0.0))
+            self._direction = torch.addcmul(-gradient, self._direction, beta)
+        self._gradient = gradient
+        return self._direction
+
+    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
+        self._steps += 1
+
+    def _beta(self, g: Tensor, before: Tensor, d: Tensor) -> Tensor:
+        y = g - before
+        if self.beta == "fletcher_reeves":
+            return (g @ g) / (before @ before)
+        if self.beta == "polak_ribiere":
+            return (g @ y) / (before @ before)
+        if self.beta == "polak_ribiere_plus":
+            return ((g @ y) / (before @ before)).clamp_min(0)
+        if self.beta == "hestenes_stiefel":
+            return (g @ y) / (d @ y)
+        if self.beta == "dai_yuan":
+            return (g @ g) / (d @ y)
+        dy = d @ y
+        eta = -1 / (torch.linalg.vector_norm(d) * torch.linalg.vector_norm(before).clamp_max(0.01))
+        return torch.maximum((g @ y - 2 * (y @ y) * (d @ g) / dy) / dy, eta)
+
+    def state(self) -> dict[str, Tensor]:
+        if self._gradient is None or self._direction is None:
+            return {}
+        steps = torch.tensor(float(self._steps), dtype=torch.float64)
+        return {"gradient": self._gradient, "direction": self._direction, "steps": steps}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.reset()
+        if "direction" in state:
+            self._gradient, self._direction = state["gradient"], state["direction"]
+            self._steps = int(state["steps"])

@@ -1,0 +1,151 @@
+"""``thalweg.minimize``: any differentiable torch function of a tensor, with SciPy's result fields."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from thalweg.second_order.bfgs import BFGS
+from thalweg.second_order.conjugate_gradient import ConjugateGradient
+from thalweg.second_order.descent import Limits, Place, Report, descend, search_for
+from thalweg.second_order.direction import Direction
+from thalweg.second_order.lbfgs import LBFGS
+from thalweg.second_order.newton import newton
+from thalweg.second_order.objective import FunctionObjective, NotAnObjective
+from thalweg.second_order.truncated_newton import truncated_newton
+
+Method = Literal["lbfgs", "bfgs", "cg", "newton", "truncated-newton"]
+METHODS: tuple[Method, ...] = ("lbfgs", "bfgs", "cg", "newton", "truncated-newton")
+MESSAGES = {
+    "gradient": (0, "The gradient is small enough."),
+    "value": (0, "The value hardly falls any more."),
+    "callback": (0, "The callback ended it."),
+    "iterations": (1, "The number of iterations was reached."),
+    "evaluations": (1, "The number of evaluations was reached."),
+    "no progress": (2, "No progress can be made in this precision."),
+    "not finite": (3, "The value or the gradient is not finite where it starts or wherever it could go."),
+    "unbounded": (4, "The function falls without end along a line."),
+}
+
+
+@dataclass(frozen=True)
+class MinimizeResult:
+    """What :func:`minimize` found; fields as SciPy's OptimizeResult.
+
+    Attributes:
+        x: the point, in the shape of the start.
+        fun: value there.
+        grad: gradient there, in the shape of x.
+        nfev, ngev, nhev: evaluations of the function, of its gradient (always together), and Hessian products.
+        nit: iterations.
+        status: 0 converged, 1 a cap was reached, 2 no progress, 3 not finite, 4 unbounded.
+        success: whether it converged.
+        message: why it ended, in words.
+    """
+
+    x: Tensor
+    fun: float
+    grad: Tensor
+    nfev: int
+    ngev: int
+    nhev: int
+    nit: int
+    status: int
+    success: bool
+    message: str
+
+
+def minimize(
+    fun: Callable[[Tensor], Tensor],
+    x0: Tensor,
+    method: Method = "lbfgs",
+    *,
+    gtol: float = 1e-5,
+    max_evaluations: int = 15_000,
+    callback: Callable[[Tensor, float], bool | None] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> MinimizeResult:
+    """Minimizes a differentiable torch function from a start.
+
+        min f(x),   until ‖∇f(x)‖∞ ≤ gtol · ‖∇f(x₀)‖∞
+
+    Arguments:
+        fun: from a tensor of the start's shape to a scalar tensor.
+        x0: the start; any shape, any real type, any device; not changed.
+        method: ``"lbfgs"`` (memory of a few vectors), ``"bfgs"`` (n² numbers), ``"cg"`` (two vectors), ``"newton"``
+            (n² numbers and n Hessian products an iteration), ``"truncated-newton"`` (Hessian products).
+        gtol: relative; multiplying f by a constant changes nothing. With 0 it goes on until no progress can be made.
+        max_evaluations: of the function and its gradient together.
+        callback: is told (x, f(x)) after each iteration; True ends it.
+        options: of the method: ``memory`` (15) of lbfgs; ``beta``, ``orthogonality`` and ``every`` of cg;
+            ``line_search`` (``"more-thuente"`` or ``"hager-zhang"``) of all three; ``max_iterations`` is taken by all.
+
+    Returns:
+        The :class:`MinimizeResult`.
+
+    Raises:
+        ValueError: an unknown method or option, or a start that is no real floating-point tensor.
+        NotAnObjective: the function gives no scalar, or none with a gradient.
+
+    >>> result = minimize(lambda x: ((x - 3) ** 2).sum(), torch.zeros(2, dtype=torch.float64))
+    >>> [round(v, 6) for v in result.x.tolist()], result.success
+    ([3.0, 3.0], True)
+
+    Source: Deep Learning, §8.6; Nocedal & Wright, Numerical Optimization.
+    """
+    if not isinstance(x0, Tensor) or not x0.is_floating_point():
+        raise ValueError("x0 must be a real floating-point tensor: torch.tensor([...], dtype=torch.float64)")
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose among {', '.join(METHODS)}")
+    chosen = dict(options or {})
+    objective = FunctionObjective(lambda flat: fun(flat.view(x0.shape)))
+    limits = Limits(gtol, 0.0, chosen.pop("max_iterations", None), max_evaluations)
+    told = None if callback is None else _telling(callback, x0.shape)
+    start = x0.detach().reshape(-1).clone()
+    report = _run(method, objective, start, limits, told, chosen)
+    place = report.place
+    status, message = MESSAGES[report.ending]
+    return MinimizeResult(
+        place.x.view(x0.shape), place.value, place.gradient.view(x0.shape), objective.evaluations,
+        objective.evaluations, objective.products, report.iterations, status, status == 0, message,
+    )  # fmt: skip
+
+
+def _run(
+    method: Method,
+    objective: FunctionObjective,
+    start: Tensor,
+    limits: Limits,
+    told: Callable[[Place], bool | None] | None,
+    options: dict[str, Any],
+) -> Report:
+    if method in ("newton", "truncated-newton"):
+        _none_left(method, options)
+        drive = newton if method == "newton" else truncated_newton
+        return drive(objective, start, limits, callback=told)
+    direction: Direction
+    if method == "lbfgs":
+        direction = LBFGS(options.pop("memory", 15))
+    elif method == "bfgs":
+        direction = BFGS()
+    else:
+        orthogonality, every = options.pop("orthogonality", 1.0), options.pop("every", None)
+        direction = ConjugateGradient(options.pop("beta", "polak_ribiere_plus"), orthogonality, every)
+    name = options.pop("line_search", "more-thuente")
+    _none_left(method, options)
+    search = search_for(name, start.dtype, loose=method != "cg")
+    return descend(objective, start, direction, search, limits, callback=told)
+
+
+def _none_left(method: str, options: Mapping[str, Any]) -> None:
+    if options:
+        raise ValueError(f"method {method!r} has no option {min(options)!r}")
+
+
+def _telling(callback: Callable[[Tensor, float], bool | None], shape: torch.Size) -> Callable[[Place], bool | None]:
+    return lambda place: callback(place.x.view(shape), place.value)
+
+
+__all__ = ["METHODS", "MinimizeResult", "NotAnObjective", "minimize"]
