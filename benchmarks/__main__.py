@@ -10,7 +10,7 @@ from types import ModuleType
 
 from benchmarks.measure import machine
 
-QUESTIONS = ["throughput", "tasks", "study_time", "truth", "mlp_classifier", "step"]
+QUESTIONS = ["throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "minimizers"]
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDS = DOCS / "benchmarks"
 
