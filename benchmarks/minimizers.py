@@ -52,7 +52,8 @@ class Counted:
         self.solved_at: int | None = None
         self.value = float("inf")
         _, gradient = _value_and_gradient(problem, problem.start)
-        self.threshold = TOLERANCE * max(1.0, float(gradient.abs().max()))
+        self.first = float(gradient.abs().max())
+        self.threshold = TOLERANCE * max(1.0, self.first)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns f(x), a tensor to differentiate, once or twice."""
@@ -144,7 +145,9 @@ def _torch_lbfgs(counted: Counted, start: Tensor) -> str:
 
 def _thalweg(method: str) -> Callable[[Counted, Tensor], str]:
     def run(counted: Counted, start: Tensor) -> str:
-        found = thalweg.minimize(counted, start.clone(), method=method, gtol=0.0, max_evaluations=LIMIT)
+        # Its tolerance is relative to the start; a hair below the criterion, so that it ends where that is met.
+        gtol = counted.threshold / counted.first * (1 - 1e-9)
+        found = thalweg.minimize(counted, start.clone(), method=method, gtol=gtol, max_evaluations=LIMIT)
         counted.products = int(found.nhev)
         return str(found.message)
 
