@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from thalweg.second_order import BETAS, BFGS, LBFGS, ConjugateGradient, SteepestDescent
+from thalweg.second_order import BETAS, BFGS, LBFGS, ConjugateGradient
 
 
 def quadratic(n, seed=0, condition=100.0):
@@ -129,7 +129,7 @@ def test_it_begins_anew_after_so_many_steps_and_when_gradients_are_far_from_orth
         ConjugateGradient("polak")
 
 
-@pytest.mark.parametrize("make", [SteepestDescent, BFGS, lambda: LBFGS(4), ConjugateGradient])
+@pytest.mark.parametrize("make", [BFGS, lambda: LBFGS(4), ConjugateGradient])
 def test_state_carries_all_that_the_rest_depends_on(make):
     walk, one, two = pairs_of(7, 12), make(), make()
     for s, _, before, g in walk[:6]:

@@ -9,6 +9,7 @@ from scipy import optimize
 
 import thalweg
 from benchmarks.problems import PROBLEMS
+from thalweg.curvature import Hessian
 from thalweg.second_order import METHODS, FunctionObjective, Limits, NotAnObjective, newton
 
 EASY = [p for p in PROBLEMS if p.name in ("Rosenbrock", "Beale", "Helical valley", "Broyden tridiagonal", "Box 3-D")]
@@ -158,6 +159,27 @@ def test_solves_the_standard_set(method):
         if not counted.solved_at:
             unsolved.append(problem.name)
     assert unsolved == []
+
+
+@pytest.mark.parametrize("method", ["newton", "truncated-newton"])
+def test_every_product_is_counted_also_while_steps_are_rejected(method, monkeypatch):
+    made = []
+    product = Hessian._product
+
+    def counted(self, vector):
+        made.append(1)
+        return product(self, vector)
+
+    monkeypatch.setattr(Hessian, "_product", counted)
+    monkeypatch.setattr(torch, "vmap", lambda function: lambda rows: torch.stack([function(row) for row in rows]))
+
+    def funnel(x):  # straight walls: the model foretells a far better place far behind the minimum
+        return (1 + (10 * (x - 100)) ** 2).sqrt().sum()
+
+    found = thalweg.minimize(funnel, torch.tensor([102.0, 101.0], dtype=torch.float64), method, gtol=1e-8)
+    rejected = found.nfev - 1 - found.nit
+    assert rejected >= 3
+    assert found.nhev == len(made)
 
 
 def test_newton_is_exact_in_one_step_on_a_quadratic():

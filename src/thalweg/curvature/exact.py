@@ -93,7 +93,7 @@ def _products(operator: LinearOperator, vectors: Tensor) -> Tensor:
         found: Tensor = torch.vmap(operator.matvec)(vectors)
     except RuntimeError:  # an operation that cannot be batched, or no memory for so many at once
         found = torch.stack([operator.matvec(v) for v in vectors])
-    operator.products = before + len(vectors)
+    operator.tally.products = before + len(vectors)  # however few calls made them
     return found
 
 

@@ -2,14 +2,15 @@
 
 from thalweg.second_order.bfgs import BFGS
 from thalweg.second_order.conjugate_gradient import BETAS, ConjugateGradient
-from thalweg.second_order.descent import Limits, Place, Report, descend, search_for
-from thalweg.second_order.direction import Direction, SteepestDescent
+from thalweg.second_order.descent import descend, search_for
+from thalweg.second_order.direction import Direction
 from thalweg.second_order.lbfgs import LBFGS
 from thalweg.second_order.minimize import METHODS, MinimizeResult, minimize
 from thalweg.second_order.newton import DampedNewton, newton
 from thalweg.second_order.objective import Evaluation, FunctionObjective, NotAnObjective, Objective
 from thalweg.second_order.truncated_newton import TrustRegion, truncated_newton
 from thalweg.second_order.trust import Model, follow_model
+from thalweg.second_order.watch import Limits, Place, Report
 
 __all__ = [
     "BETAS",
@@ -28,7 +29,6 @@ __all__ = [
     "Objective",
     "Place",
     "Report",
-    "SteepestDescent",
     "TrustRegion",
     "descend",
     "follow_model",

@@ -2,12 +2,11 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor
 
 
 class Direction(ABC):
-    """Contract of the methods that go down along a line: L-BFGS, BFGS, conjugate gradients, steepest descent.
+    """Contract of the methods that go down along a line: L-BFGS, BFGS, conjugate gradients.
 
     ``state`` and ``load`` carry what the rest of a run depends on, as tensors under names.
     """
@@ -34,35 +33,10 @@ class Direction(ABC):
     def well_scaled(self) -> bool:
         """Whether a step of 1 along the next direction is the natural first one to try."""
 
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """Returns what the rest of a run depends on."""
-        return {}
 
-    def load(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (steepest descent has none)
+    @abstractmethod
+    def load(self, state: dict[str, Tensor]) -> None:
         """Takes up what :meth:`state` returned."""
-
-
-class SteepestDescent(Direction):
-    """d = −∇f(x): the direction that all others fall back on, and zig-zags in a narrow valley."""
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        return -gradient
-
-    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
-        """Learns nothing."""
-
-    def reset(self) -> None:
-        """Has nothing to forget."""
-
-    @property
-    def fresh(self) -> bool:
-        return True
-
-    @property
-    def well_scaled(self) -> bool:
-        return False
-
-
-def norm(vector: Tensor) -> Tensor:
-    """Returns ‖v‖∞ ``()``."""
-    return torch.linalg.vector_norm(vector, ord=torch.inf)

@@ -26,20 +26,19 @@ class LBFGS(Direction):
 
     Arguments:
         memory: m, pairs kept.
-        dtype: type in which the pairs are kept; the gradient's by default.
-        damping: Powell's: a pair with sᵀy < damping · sᵀy/γ's own prediction is bent towards it instead of skipped;
-            0 skips.
+        damping: Powell's; a pair with sᵀy < damping · sᵀs/γ, the share of what the scaled identity foretells, is bent
+            until they are equal instead of being skipped. 0 skips.
 
     Raises:
         ValueError: memory < 1.
     """
 
-    def __init__(self, memory: int = 10, dtype: torch.dtype | None = None, damping: float = 0.0) -> None:
+    def __init__(self, memory: int = 15, damping: float = 0.0) -> None:
         if memory < 1:
             raise ValueError(f"memory must be at least 1, not {memory}")
         if not 0 <= damping < 1:
             raise ValueError(f"damping must lie in [0, 1), not {damping}")
-        self.memory, self.dtype, self.damping = memory, dtype, damping
+        self.memory, self.damping = memory, damping
         self._s: Tensor | None = None
         self._y: Tensor | None = None
         self.reset()
@@ -49,7 +48,7 @@ class LBFGS(Direction):
         self._sy = self._yy = torch.zeros(0, 0, dtype=torch.float64)
         self._gamma = torch.ones((), dtype=torch.float64)
         self._before: tuple[Tensor, Tensor, Tensor] | None = None  # g, S g, Y g where the last direction was made
-        self._newest: tuple[Tensor, Tensor, Tensor] | None = None  # y and both gradients, until its products are known
+        self._newest: tuple[Tensor, Tensor] | None = None  # the newest pair's gradients, until its products are known
 
     @property
     def fresh(self) -> bool:
@@ -70,7 +69,7 @@ class LBFGS(Direction):
             return -gradient
         k = len(self._order)
         s, y = self._s[:k], self._y[:k]
-        sg, yg = _times(s, gradient), _times(y, gradient)
+        sg, yg = (s @ gradient).double(), (y @ gradient).double()
         self._complete(gradient, sg, yg)
         self._before = gradient, sg, yg
         order = torch.tensor(self._order, device=gradient.device)
@@ -83,8 +82,8 @@ class LBFGS(Direction):
         back[order] = torch.arange(k, device=order.device)
         weights_s, weights_y = q[back, 0], -self._gamma * p[back, 0]
         step = gradient * self._gamma.to(gradient.dtype)
-        _add_rows(step, s, weights_s)
-        _add_rows(step, y, weights_y)
+        for rows, weights in ((s, weights_s), (y, weights_y)):
+            step.addmv_(rows.T, weights.to(gradient.dtype))
         return step.neg_()
 
     def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
@@ -102,9 +101,7 @@ class LBFGS(Direction):
         if not sy_ > CURVATURE * (ss_ * yy_) ** 0.5:
             return
         if self._s is None or self._y is None or self._s.shape[1] != len(s):
-            kept = self.dtype or s.dtype
-            self._s = torch.empty(self.memory, len(s), dtype=kept, device=s.device)
-            self._y = torch.empty_like(self._s)
+            self._s, self._y = (s.new_empty(self.memory, len(s)) for _ in range(2))
         self._settle()
         k = len(self._order)
         row = k if k < self.memory else self._order.pop(0)
@@ -117,13 +114,12 @@ class LBFGS(Direction):
         self._order.append(row)
         self._sy[row, row], self._yy[row, row] = values[0], values[1]
         self._gamma = values[0] / values[1]
-        self._newest = y, before, after
+        self._newest = before, after
 
     def _complete(self, gradient: Tensor, sg: Tensor, yg: Tensor) -> None:
         """Enters the newest pair's products with the others, from ``S g`` and ``Y g`` at both ends of its step."""
-        as_made = self.damping == 0 and self._s is not None and self._s.dtype == gradient.dtype
-        if as_made and self._newest is not None and self._before is not None:
-            _, before, after = self._newest
+        if self._newest is not None and self._before is not None and not self.damping:
+            before, after = self._newest
             if before is self._before[0] and after is gradient:
                 self._enter(sg - self._before[1], yg - self._before[2])
                 return
@@ -132,8 +128,8 @@ class LBFGS(Direction):
     def _settle(self) -> None:
         """Enters the newest pair's products with the others at the price of one more pass over the pairs."""
         if self._newest is not None and self._s is not None and self._y is not None:
-            k, y = len(self._order), self._y[self._order[-1]].to(self._newest[0].dtype)
-            self._enter(_times(self._s[:k], y), _times(self._y[:k], y))
+            k, y = len(self._order), self._y[self._order[-1]]
+            self._enter((self._s[:k] @ y).double(), (self._y[:k] @ y).double())
 
     def _enter(self, sy: Tensor, yy: Tensor) -> None:
         row = self._order[-1]
@@ -165,20 +161,3 @@ class LBFGS(Direction):
         self._s[:k], self._y[:k] = state["s"], state["y"]
         device = self._s.device
         self._sy, self._yy, self._gamma = (state[name].to(device, torch.float64) for name in ("sy", "yy", "gamma"))
-
-
-def _times(rows: Tensor, vector: Tensor) -> Tensor:
-    """Returns the rows' products with the vector, in double precision."""
-    if rows.dtype == vector.dtype:
-        return (rows @ vector).double()
-    return torch.stack([row.to(vector.dtype) @ vector for row in rows]).double()
-
-
-def _add_rows(target: Tensor, rows: Tensor, weights: Tensor) -> None:
-    """Adds the weighted rows to the target in place."""
-    weights = weights.to(target.dtype)
-    if rows.dtype == target.dtype:
-        torch.addmv(target, rows.T, weights, out=target)
-    else:
-        for row, weight in zip(rows, weights, strict=True):
-            target.add_(row.to(target.dtype) * weight)

@@ -9,18 +9,23 @@ from torch import Tensor
 
 from thalweg.second_order.bfgs import BFGS
 from thalweg.second_order.conjugate_gradient import ConjugateGradient
-from thalweg.second_order.descent import Limits, Place, Report, descend, search_for
+from thalweg.second_order.descent import descend, search_for
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.lbfgs import LBFGS
 from thalweg.second_order.newton import newton
 from thalweg.second_order.objective import FunctionObjective, NotAnObjective
 from thalweg.second_order.truncated_newton import truncated_newton
+from thalweg.second_order.watch import Callback, Limits, Report
 
 Method = Literal["lbfgs", "bfgs", "cg", "newton", "truncated-newton"]
 METHODS: tuple[Method, ...] = ("lbfgs", "bfgs", "cg", "newton", "truncated-newton")
+DIRECTIONS: dict[str, tuple[Callable[..., Direction], tuple[str, ...]]] = {  # and the options that each takes
+    "lbfgs": (LBFGS, ("memory", "damping")),
+    "bfgs": (BFGS, ()),
+    "cg": (ConjugateGradient, ("beta", "orthogonality", "every")),
+}
 MESSAGES = {
     "gradient": (0, "The gradient is small enough."),
-    "value": (0, "The value hardly falls any more."),
     "callback": (0, "The callback ended it."),
     "iterations": (1, "The number of iterations was reached."),
     "evaluations": (1, "The number of evaluations was reached."),
@@ -79,8 +84,8 @@ def minimize(
         gtol: relative; multiplying f by a constant changes nothing. With 0 it goes on until no progress can be made.
         max_evaluations: of the function and its gradient together.
         callback: is told (x, f(x)) after each iteration; True ends it.
-        options: of the method: ``memory`` (15) of lbfgs; ``beta``, ``orthogonality`` and ``every`` of cg;
-            ``line_search`` (``"more-thuente"`` or ``"hager-zhang"``) of all three; ``max_iterations`` is taken by all.
+        options: of the method: ``memory`` (15) and ``damping`` (0) of lbfgs; ``beta``, ``orthogonality`` and ``every``
+            of cg; ``line_search`` (``"more-thuente"`` or ``"hager-zhang"``) of bfgs too; ``max_iterations`` of all.
 
     Returns:
         The :class:`MinimizeResult`.
@@ -101,7 +106,7 @@ def minimize(
         raise ValueError(f"unknown method {method!r}: choose among {', '.join(METHODS)}")
     chosen = dict(options or {})
     objective = FunctionObjective(lambda flat: fun(flat.view(x0.shape)))
-    limits = Limits(gtol, 0.0, chosen.pop("max_iterations", None), max_evaluations)
+    limits = Limits(gtol, chosen.pop("max_iterations", None), max_evaluations)
     told = None if callback is None else _telling(callback, x0.shape)
     start = x0.detach().reshape(-1).clone()
     report = _run(method, objective, start, limits, told, chosen)
@@ -118,25 +123,18 @@ def _run(
     objective: FunctionObjective,
     start: Tensor,
     limits: Limits,
-    told: Callable[[Place], bool | None] | None,
+    told: Callback | None,
     options: dict[str, Any],
 ) -> Report:
     if method in ("newton", "truncated-newton"):
         _none_left(method, options)
         drive = newton if method == "newton" else truncated_newton
-        return drive(objective, start, limits, callback=told)
-    direction: Direction
-    if method == "lbfgs":
-        direction = LBFGS(options.pop("memory", 15))
-    elif method == "bfgs":
-        direction = BFGS()
-    else:
-        orthogonality, every = options.pop("orthogonality", 1.0), options.pop("every", None)
-        direction = ConjugateGradient(options.pop("beta", "polak_ribiere_plus"), orthogonality, every)
-    name = options.pop("line_search", "more-thuente")
+        return drive(objective, start, limits, told)
+    make, names = DIRECTIONS[method]
+    direction = make(**{name: options.pop(name) for name in names if name in options})
+    search = search_for(options.pop("line_search", "more-thuente"), start.dtype, loose=method != "cg")
     _none_left(method, options)
-    search = search_for(name, start.dtype, loose=method != "cg")
-    return descend(objective, start, direction, search, limits, callback=told)
+    return descend(objective, start, direction, search, limits, told)
 
 
 def _none_left(method: str, options: Mapping[str, Any]) -> None:
@@ -144,7 +142,7 @@ def _none_left(method: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"method {method!r} has no option {min(options)!r}")
 
 
-def _telling(callback: Callable[[Tensor, float], bool | None], shape: torch.Size) -> Callable[[Place], bool | None]:
+def _telling(callback: Callable[[Tensor, float], bool | None], shape: torch.Size) -> Callback:
     return lambda place: callback(place.x.view(shape), place.value)
 
 

@@ -4,23 +4,22 @@
 
 fixed        α as given, and the step taken whatever comes of it: exact in one step on a quadratic for α = 0, drawn to
              a saddle point where H has negative eigenvalues that α does not outweigh
-adaptive     α raised until the Cholesky factorization succeeds, then by Levenberg and Marquardt's rule: smaller when
-             the model foretold well, larger when it did not
+adaptive     α large enough to outweigh the most negative eigenvalue, and then by Levenberg and Marquardt's rule:
+             smaller when the model foretold well, larger when it did not
 saddle-free  H replaced by |H| (its eigenvalues' sizes), damped alike: runs away from saddle points
 
 Source: Deep Learning, §8.2.3 and §8.6.1, algorithm 8.8; Dauphin et al. 2014 (saddle-free).
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from thalweg.curvature import exact_matrix
-from thalweg.second_order.descent import Limits, Place, Report
 from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.trust import GOOD, POOR, Model, follow_model
+from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch
 
 Damping = Literal["fixed", "adaptive", "saddle-free"]
 SMALLEST = 1e-8  # damping, as a share of the Hessian's size, below which there is none
@@ -42,8 +41,7 @@ class DampedNewton(Model):
         g = at.gradient
         if self._of is not g:  # the matrix of a place is computed once, however often its step is tried
             assert at.curvature is not None
-            matrix = exact_matrix(at.curvature, "the Hessian")
-            self._values, self._vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+            self._values, self._vectors = torch.linalg.eigh(exact_matrix(at.curvature, "the Hessian"))
             self._of, self._size = g, float(self._values.abs().max())
         if not self._size > 0:
             return None
@@ -52,12 +50,8 @@ class DampedNewton(Model):
         share = self.alpha
         if lowest <= SMALLEST:  # α must outweigh the most negative eigenvalue
             share = max(share, SMALLEST) - lowest + max(1e-3 * -lowest, SMALLEST)
-        self._used = share
         d = -along / (values + share * self._size)
-        foretold = -(along @ d + 0.5 * (d * self._values) @ d)
-        if foretold <= 0 and self.saddle_free:
-            foretold = -(along @ d + 0.5 * (d * values) @ d)
-        return self._vectors @ d, float(foretold)
+        return self._vectors @ d, -float(along @ d + 0.5 * (d * values) @ d)
 
     def judge(self, ratio: float, d: Tensor) -> None:
         if ratio > GOOD:
@@ -70,51 +64,30 @@ def newton(
     objective: Objective,
     x: Tensor,
     limits: Limits,
+    callback: Callback | None = None,
     *,
     damping: Damping = "adaptive",
     alpha: float = 0.0,
-    lr: float = 1.0,
-    reference: float | None = None,
-    callback: Callable[[Place], bool | None] | None = None,
 ) -> Report:
     """Minimizes by Newton's method; for ``fixed`` damping ``alpha`` is absolute, else a share of ‖H‖ to begin with."""
     if damping == "fixed":
-        return _undoubting(objective, x, limits, alpha, lr, reference, callback)
-    model = DampedNewton(damping == "saddle-free", alpha)
-    return follow_model(objective, x, model, limits, reference=reference, callback=callback)
+        return _undoubting(objective, x, limits, callback, alpha)
+    return follow_model(objective, x, DampedNewton(damping == "saddle-free", alpha), limits, callback)
 
 
-def _undoubting(
-    objective: Objective,
-    x: Tensor,
-    limits: Limits,
-    alpha: float,
-    lr: float,
-    reference: float | None,
-    callback: Callable[[Place], bool | None] | None,
-) -> Report:
-    """Takes every step θ ← θ − lr (H + αI)⁻¹ g, up or down."""
-    iteration = 0
-    while True:
-        at = objective.evaluate(x, curvature=True)
-        value, size = torch.stack([at.value.to(x.dtype).reshape(()), at.gradient.abs().max()]).tolist()
-        place = Place(x, value, at.gradient, size)
-        reference = size if reference is None else reference
-        finite = bool(torch.isfinite(at.gradient).all()) and value == value and abs(value) != float("inf")
-        if not finite:
-            return Report(place, "not finite", iteration)
-        if iteration and callback is not None and callback(place):
-            return Report(place, "callback", iteration)
-        if size <= limits.gradient * reference:
-            return Report(place, "gradient", iteration)
-        if limits.iterations is not None and iteration >= limits.iterations:
-            return Report(place, "iterations", iteration)
-        if limits.evaluations is not None and objective.evaluations >= limits.evaluations:
-            return Report(place, "evaluations", iteration)
+def _undoubting(objective: Objective, x: Tensor, limits: Limits, callback: Callback | None, alpha: float) -> Report:
+    """Takes every step θ ← θ − (H + αI)⁻¹ g, up or down."""
+    at = objective.evaluate(x, curvature=True)
+    watch = Watch(objective, Place.of(x, at), limits, callback)
+    while not (ending := watch.ended()):
         assert at.curvature is not None
         matrix = exact_matrix(at.curvature, "the Hessian")
         matrix.diagonal().add_(alpha)
-        solved, info = torch.linalg.solve_ex(matrix, at.gradient[:, None])
-        if int(info) or not bool(torch.isfinite(solved).all()):
-            return Report(place, "no progress", iteration)
-        x, iteration = x - lr * solved[:, 0], iteration + 1
+        step, singular = torch.linalg.solve_ex(matrix, at.gradient)
+        if int(singular):
+            return watch.report("no progress")
+        x = watch.place.x - step
+        at = objective.evaluate(x, curvature=True)
+        if ending := watch.move(Place.of(x, at)):
+            break
+    return watch.report(ending)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature import Hessian, LinearOperator
+from thalweg.curvature.operator import Tally
 
 
 class NotAnObjective(ValueError):
@@ -30,22 +31,19 @@ class Objective(ABC):
 
     def __init__(self) -> None:
         self.evaluations = 0
-        self._operators: list[LinearOperator] = []
-        self._products = 0
+        self._tallies: list[Tally] = []
 
     @property
     def products(self) -> int:
         """Products with curvature matrices so far."""
-        return self._products + sum(operator.products for operator in self._operators)
+        return sum(tally.products for tally in self._tallies)
 
     def evaluate(self, x: Tensor, curvature: bool = False) -> Evaluation:
         """Returns value and gradient at ``x``; with ``curvature`` also the matrix there, which keeps the graph."""
         self.evaluations += 1
         found = self._evaluate(x, curvature)
         if found.curvature is not None:
-            # Only the newest operator is alive: its forerunners' graphs can go.
-            self._products += sum(operator.products for operator in self._operators[:-1])
-            self._operators = [*self._operators[-1:], found.curvature]
+            self._tallies.append(found.curvature.tally)
         return found
 
     @abstractmethod

@@ -2,22 +2,20 @@
 
     minimize m(d) = gᵀd + ½ dᵀB d,  ‖d‖ ≤ Δ,   by products B v alone
 
-B is the Hessian or the generalised Gauss–Newton matrix. Linear CG stops when ‖Bd + g‖ ≤ η ‖g‖ with η falling as the
+B is the Hessian. Linear CG stops when ‖Bd + g‖ ≤ η ‖g‖ with η falling as the
 gradient does, which makes the end superlinear; a direction of negative curvature is followed to the boundary
 (Steihaug). Δ grows when the model foretold well and shrinks when it did not. Memory: a few vectors.
 
 Source: Deep Learning, §8.6.2; Steihaug 1983; Martens 2010 (Hessian-free); Nocedal & Wright, algorithm 7.2.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from thalweg.curvature import linear_cg
-from thalweg.second_order.descent import Limits, Place, Report
 from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.trust import GOOD, POOR, Model, follow_model
+from thalweg.second_order.watch import Callback, Limits, Report
 
 
 class TrustRegion(Model):
@@ -51,13 +49,6 @@ class TrustRegion(Model):
             self.radius = max(self.radius, (4 if ratio > 0.9 else 2) * length)
 
 
-def truncated_newton(
-    objective: Objective,
-    x: Tensor,
-    limits: Limits,
-    *,
-    reference: float | None = None,
-    callback: Callable[[Place], bool | None] | None = None,
-) -> Report:
+def truncated_newton(objective: Objective, x: Tensor, limits: Limits, callback: Callback | None = None) -> Report:
     """Minimizes by truncated Newton in a trust region."""
-    return follow_model(objective, x, TrustRegion(), limits, reference=reference, callback=callback)
+    return follow_model(objective, x, TrustRegion(), limits, callback)

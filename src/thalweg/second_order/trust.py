@@ -10,14 +10,12 @@ Source: Nocedal & Wright, Numerical Optimization, §4.1 and §10.3.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from thalweg.second_order.descent import PATIENCE, Limits, Place, Report
-from thalweg.second_order.direction import norm
 from thalweg.second_order.objective import Evaluation, Objective
+from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
 REJECTIONS = 60  # in a row, after which no progress can be made
@@ -39,60 +37,37 @@ class Model(ABC):
 
 
 def follow_model(
-    objective: Objective,
-    x: Tensor,
-    model: Model,
-    limits: Limits,
-    *,
-    reference: float | None = None,
-    callback: Callable[[Place], bool | None] | None = None,
+    objective: Objective, x: Tensor, model: Model, limits: Limits, callback: Callback | None = None
 ) -> Report:
     """Minimizes from ``x`` by steps of the model; arguments as in :func:`thalweg.second_order.descent.descend`."""
     at = objective.evaluate(x, curvature=True)
-    place = _place(x, at)
-    if not math.isfinite(place.value) or not math.isfinite(place.norm):
-        return Report(place, "not finite", 0)
-    reference = place.norm if reference is None else reference
+    watch, rejected = Watch(objective, Place.of(x, at), limits, callback), 0
     rounding = 10 * torch.finfo(x.dtype).eps
-    iteration = still = rejected = 0
-    best = place.value, place.norm
-    while True:
-        if place.norm <= limits.gradient * reference:
-            return Report(place, "gradient", iteration)
-        if limits.iterations is not None and iteration >= limits.iterations:
-            return Report(place, "iterations", iteration)
-        if limits.evaluations is not None and objective.evaluations >= limits.evaluations:
-            return Report(place, "evaluations", iteration)
-        found = model.step(place.x, at, place.norm / reference if reference else 0.0)
+    while not (ending := watch.ended()):
+        place = watch.place
+        found = model.step(place.x, at, place.norm / watch.first)
         if found is None:
-            return Report(place, "no progress", iteration)
+            return watch.report("no progress")
         d, foretold = found
         trial = objective.evaluate(place.x + d, curvature=True)
-        new = _place(place.x + d, trial)
-        ratio = (place.value - new.value) / foretold if foretold > 0 else -math.inf
-        hidden = max(abs(place.value - new.value), foretold) <= rounding * abs(place.value)
-        if hidden and math.isfinite(new.norm):
-            ratio = 1.0 if new.norm < place.norm else -1.0
-        if not math.isfinite(ratio) or not math.isfinite(new.norm):
-            ratio = -math.inf
+        new = Place.of(place.x + d, trial)
+        ratio = _ratio(place, new, foretold, rounding)
         model.judge(ratio, d)
-        if ratio <= ACCEPT:
+        if ratio > ACCEPT:
+            rejected, at = 0, trial
+            if ending := watch.move(new):
+                break
+        else:
             rejected += 1
-            if rejected >= REJECTIONS or not bool(torch.any(place.x + d != place.x)):
-                return Report(place, "no progress", iteration)
-            continue
-        rejected, iteration, before = 0, iteration + 1, place
-        place, at = new, trial
-        if callback is not None and callback(place):
-            return Report(place, "callback", iteration)
-        if limits.value and before.value - place.value <= limits.value * max(abs(before.value), abs(place.value)):
-            return Report(place, "value", iteration)
-        still = 0 if place.value < best[0] or place.norm < best[1] else still + 1
-        best = min(best[0], place.value), min(best[1], place.norm)
-        if still >= PATIENCE:
-            return Report(place, "no progress", iteration)
+            if rejected >= REJECTIONS or not bool(torch.any(new.x != place.x)):
+                return watch.report("no progress")
+    return watch.report(ending)
 
 
-def _place(x: Tensor, at: Evaluation) -> Place:
-    value, size = torch.stack([at.value.to(x.dtype).reshape(()), norm(at.gradient)]).tolist()
-    return Place(x, value, at.gradient, size)
+def _ratio(place: Place, new: Place, foretold: float, rounding: float) -> float:
+    """Returns the decrease as a share of what was foretold; −∞ where there is nothing to go to."""
+    if not new.finite or not foretold > 0:
+        return -math.inf
+    if max(abs(place.value - new.value), foretold) <= rounding * abs(place.value):
+        return 1.0 if new.norm < place.norm else -1.0
+    return (place.value - new.value) / foretold

@@ -1,0 +1,107 @@
+"""Where a descent is, and when it ends: said once, for every driver."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from thalweg.second_order.objective import Evaluation, Objective
+
+Ending = Literal["gradient", "iterations", "evaluations", "no progress", "not finite", "unbounded", "callback"]
+PATIENCE = 12  # iterations without a lower value or a smaller gradient before it is said that nothing moves any more
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop.
+
+    Arguments:
+        gradient: ‖∇f‖∞ at most this share of the start's.
+        iterations, evaluations: caps.
+    """
+
+    gradient: float = 1e-5
+    iterations: int | None = None
+    evaluations: int | None = None
+
+
+class Place(NamedTuple):
+    """A point with its value, gradient and ‖∇f‖∞."""
+
+    x: Tensor
+    value: float
+    gradient: Tensor
+    norm: float
+
+    @classmethod
+    def of(cls, x: Tensor, at: Evaluation) -> "Place":
+        """Returns the place at ``x`` where ``at`` was found; one transfer to the host."""
+        value, size = torch.stack([at.value.to(x.dtype).reshape(()), norm(at.gradient)]).tolist()
+        return cls(x, value, at.gradient, size)
+
+    @property
+    def finite(self) -> bool:
+        """Whether value and gradient are."""
+        return math.isfinite(self.value) and math.isfinite(self.norm)
+
+
+Callback = Callable[[Place], bool | None]
+
+
+class Report(NamedTuple):
+    """Where a descent ended and why."""
+
+    place: Place
+    ending: Ending
+    iterations: int
+
+
+class Watch:
+    """Follows a descent from its start and says when it ends.
+
+    Attributes: ``place`` the newest place, ``iterations`` so far, ``first`` the start's ‖∇f‖∞.
+    """
+
+    def __init__(self, objective: Objective, start: Place, limits: Limits, callback: Callback | None) -> None:
+        self.objective, self.place, self.limits, self.callback = objective, start, limits, callback
+        self.iterations, self.first = 0, start.norm
+        self._best, self._still = (start.value, start.norm), 0
+
+    @property
+    def left(self) -> int | None:
+        """Evaluations left, None where there is no cap."""
+        cap = self.limits.evaluations
+        return None if cap is None else cap - self.objective.evaluations
+
+    def ended(self) -> Ending | None:
+        """Returns why no further step is to be taken, or None."""
+        limits, left = self.limits, self.left
+        if not self.place.finite:
+            return "not finite"
+        if self.place.norm <= limits.gradient * self.first:
+            return "gradient"
+        if limits.iterations is not None and self.iterations >= limits.iterations:
+            return "iterations"
+        if left is not None and left <= 0:
+            return "evaluations"
+        return "no progress" if self._still >= PATIENCE else None
+
+    def move(self, place: Place) -> Ending | None:
+        """Takes in a new place; returns "callback" where that ends it."""
+        self.iterations, self.place = self.iterations + 1, place
+        better = place.value < self._best[0] or place.norm < self._best[1]
+        self._still = 0 if better else self._still + 1
+        self._best = min(self._best[0], place.value), min(self._best[1], place.norm)
+        return "callback" if self.callback is not None and self.callback(place) else None
+
+    def report(self, ending: Ending) -> Report:
+        """Returns the report of a descent that ends here."""
+        return Report(self.place, ending, self.iterations)
+
+
+def norm(vector: Tensor) -> Tensor:
+    """Returns ‖v‖∞ ``()``."""
+    return torch.linalg.vector_norm(vector, ord=torch.inf)
