@@ -58,6 +58,14 @@ def test_compiled_lanes_of_mixed_rules_equal_serial(shop):
         same(one, two, **TOLERANCE)
 
 
+def test_compiled_lanes_serve_any_number_of_rows_in_any_order(shop):
+    lanes = Lanes(shop, 4)
+    for count in (1, 3, 2, 4, 1):  # nothing is checked before a compiled call, so each form must be its own
+        jobs = [job(name, seed=seed) for seed in range(count) for name in ("adam", "sgd")]
+        for one, two in zip(Serial(shop).run(jobs, quiet), lanes.run(jobs, quiet), strict=True):
+            same(one, two, **TOLERANCE)
+
+
 def test_float32_lanes_stay_near_serial():
     shop = workshop()
     jobs = [job(name, seed=seed) for name in ("sgd", "adam", "rmsprop") for seed in (1, 2)]

@@ -363,6 +363,24 @@ def test_compiled_steps_equal_foreach_for_many_tensors_of_equal_and_other_sizes(
     same([p.detach() for p in a], [q.detach() for q in b], rtol=1e-5, atol=1e-6)
 
 
+def test_compiled_steps_of_other_types_and_sizes_follow_each_other():
+    for dtype, size in (
+        (torch.float32, 20_000),
+        (torch.bfloat16, 30_000),
+        (torch.float64, 17_000),
+        (torch.float32, 40_000),
+    ):
+        results = []
+        for engine in ("foreach", "compiled"):
+            p = nn.Parameter(torch.linspace(-1, 1, size).to(dtype))
+            optimizer = optim.Adam([p], lr=0.1, engine=engine)
+            for _ in range(3):
+                p.grad = torch.linspace(1, 2, size).to(dtype)
+                optimizer.step()
+            results.append(p.detach())
+        same(*results, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+
+
 @each
 def test_parameters_that_are_no_dense_block_still_step_right_when_compiled(make):
     """A transposed gradient, a parameter that is a slice: the flat kernel must not be fooled by their strides."""
@@ -423,7 +441,7 @@ def test_the_whole_step_can_be_captured_by_torch_compile(make):
 
 
 def test_without_a_compiler_it_falls_back_and_says_so_once(monkeypatch):
-    from thalweg.optim import optimizer as module
+    from thalweg.optim import engines as module
     from thalweg.tensors import compiling
 
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)

@@ -4,7 +4,8 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from thalweg.optim.optimizer import Engine, Group, Params, RuleOptimizer, Switches
+from thalweg.optim.engines import Engine, Group
+from thalweg.optim.optimizer import Params, RuleOptimizer, Switches
 from thalweg.rules.adagrad import AdaGrad as AdaGradRule
 from thalweg.rules.rule import Rule
 

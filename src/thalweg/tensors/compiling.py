@@ -28,13 +28,14 @@ def compiled(function: F, device: torch.device | None = None, *, unguarded: bool
     """Returns the function compiled, with a cache of its own; the function itself where there is no compiler.
 
     ``unguarded`` is the caller's promise that every call will have the types and shapes of the first one, but for
-    dimensions marked as dynamic; then nothing is checked before a call, which otherwise costs as much as a small
-    kernel.
+    dimensions marked as dynamic; then nothing is checked before a call on the CPU, which otherwise costs as much as
+    a small kernel. Elsewhere the checks stay: kernels there depend on more, as on the width of an index.
 
     torch keys its cache and its recompilation limit by code object, so that closures of one ``def`` (a kernel
     per rule) would share both; a copy of the code object keeps them apart.
     """
-    if (device is None or device.type == "cpu") and compiler_missing():
+    on_cpu = device is None or device.type == "cpu"
+    if on_cpu and compiler_missing():
         return function
     assert isinstance(function, FunctionType)
     own = FunctionType(
@@ -45,6 +46,6 @@ def compiled(function: F, device: torch.device | None = None, *, unguarded: bool
         function.__closure__,
     )
     own.__kwdefaults__ = function.__kwdefaults__
-    if unguarded:
+    if unguarded and on_cpu:
         options["options"] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     return cast(F, torch.compile(own, **options))

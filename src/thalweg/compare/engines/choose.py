@@ -106,7 +106,7 @@ class Chooser:
     def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choice that the store recorded, so that a resumed study runs on the same engine."""
         self.choices = [Choice(**choice) for choice in stored]
-        self.serial.threads = self.choices[0].serial_threads
+        self.serial.threads = self.choices[0].serial_threads or self.serial.threads
         by_group = {choice.group: choice for choice in self.choices}
         for strategy in strategies:
             choice = by_group.get(strategy.name) or next(c for c in self.choices if c.group.startswith("update rules"))

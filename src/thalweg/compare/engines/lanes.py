@@ -8,38 +8,20 @@ rule. A lane never sees another lane's numbers.
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from thalweg.compare.engines.job import (
-    Curve,
-    Job,
-    Outcome,
-    Progress,
-    Unstackable,
-    Workshop,
-    coefficient_names,
-    coefficient_table,
-)
+from thalweg.compare.engines.job import Job, Outcome, Progress, Unstackable, Workshop
 from thalweg.compare.engines.kernels import Kernel, update_kernel
+from thalweg.compare.engines.slots import Block, Group, Lane, block_of, group_of
 from thalweg.compare.engines.watch import first_divergence
-from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
 
 CHUNK = 1024  # rows evaluated at once
-
-Group = tuple[Rule, tuple[str, ...]]
-
-
-def group_of(job: Job) -> Group:
-    """Returns what jobs must share to be stepped by one kernel."""
-    assert job.strategy.rule is not None
-    return job.strategy.rule, tuple(coefficient_names(job.strategy.rule, job.hyper))
 
 
 def unstackable_reason(model: nn.Module) -> str | None:
@@ -132,10 +114,10 @@ class Lanes:
         for group, members in groupby(enumerate(first), key=lambda pair: group_of(pair[1])):
             slots = list(members)
             part = slice(slots[0][0], slots[-1][0] + 1)
-            blocks.append(_Block(group, flat[part], part, self._kernel(group, len(slots) == 1)))
-        lanes: list[_Lane | None] = [None] * self.width
+            blocks.append(Block(group, flat[part], part, self._kernel(group, len(slots) == 1)))
+        lanes: list[Lane | None] = [None] * self.width
         for slot, job in enumerate(first):
-            lanes[slot] = self._enter(job, _block_of(blocks, slot), slot)
+            lanes[slot] = block_of(blocks, slot).enter(job, slot, shop)
         elapsed = 0
         while any(lanes):
             live = [lane for lane in lanes if lane]
@@ -148,21 +130,21 @@ class Lanes:
                 self._refill(waiting, blocks, lanes, len(first), elapsed)
 
     def _refill(
-        self, waiting: deque[Job], blocks: "list[_Block]", lanes: "list[_Lane | None]", used: int, elapsed: int
+        self, waiting: deque[Job], blocks: list[Block], lanes: list[Lane | None], used: int, elapsed: int
     ) -> None:
         """Puts waiting jobs of the right rule into empty slots, while it is early.
 
         A job that enters late ends late, with all other slots stepping idly.
         """
         for slot in [slot for slot in range(used) if lanes[slot] is None]:
-            block = _block_of(blocks, slot)
+            block = block_of(blocks, slot)
             fitting = (job for job in waiting if group_of(job) == block.group and 8 * elapsed <= job.stop - job.start)
             following = next(fitting, None)
             if following:
                 waiting.remove(following)
-                lanes[slot] = self._enter(following, block, slot)
+                lanes[slot] = block.enter(following, slot, self.shop)
 
-    def _advance(self, flat: Tensor, blocks: "list[_Block]", lanes: "list[_Lane | None]", stretch: int) -> Tensor:
+    def _advance(self, flat: Tensor, blocks: list[Block], lanes: list[Lane | None], stretch: int) -> Tensor:
         """Takes ``stretch`` steps with every slot and returns the losses ``(stretch, width)``."""
         shop = self.shop
         some = next(lane for lane in lanes if lane)
@@ -183,8 +165,8 @@ class Lanes:
     def _close(
         self,
         flat: Tensor,
-        blocks: "list[_Block]",
-        lanes: "list[_Lane | None]",
+        blocks: list[Block],
+        lanes: list[Lane | None],
         losses: Tensor,
         stretch: int,
         outcomes: dict[str, Outcome],
@@ -226,7 +208,7 @@ class Lanes:
             lane = lanes[slot]
             assert lane is not None
             assert lane.first is not None
-            snapshot = _block_of(blocks, slot).snapshot(slot)
+            snapshot = block_of(blocks, slot).snapshot(slot)
             job = lane.job
             outcomes[job.key] = Outcome(job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot)
             lanes[slot] = None
@@ -274,67 +256,3 @@ class Lanes:
         if key not in self._kernels:
             self._kernels[key] = update_kernel(*group, self.shop.device, self.compile)
         return self._kernels[key]
-
-    def _enter(self, job: Job, block: "_Block", slot: int) -> "_Lane":
-        row = slot - block.start
-        snapshot = job.snapshot
-        start = self.shop.start(job.strategy.initialization, job.seed) if snapshot is None else snapshot["params"]
-        block.params[row].copy_(start)
-        for name, initial, buffer in zip(
-            block.group[0].buffers, block.group[0].buffers.values(), block.buffers, strict=True
-        ):
-            if snapshot is None:
-                buffer[row].fill_(initial)
-            else:
-                buffer[row].copy_(snapshot[name])
-        return _Lane(job, job.start, job.first_loss)
-
-
-@dataclass
-class _Lane:
-    """A job in a slot: how far it is and what is summed since its last point."""
-
-    job: Job
-    t: int
-    first: float | None
-    curve: Curve = field(default_factory=Curve)
-    sum: float = 0.0
-    since: int = 0
-
-
-class _Block:
-    """Neighbouring slots of one rule: their rows of the parameters, their state and their kernel."""
-
-    def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel) -> None:
-        self.group, self.params, self.part, self.start, self.kernel = group, params, part, part.start, kernel
-        self.buffers = [torch.full_like(params, initial) for initial in group[0].buffers.values()]
-        self.fresh = True
-
-    def step(self, grads: Tensor, coefficients: Tensor) -> None:
-        """Steps every row with its gradient, of those of all slots, and its coefficients ``(rows, c)``."""
-        mine = grads[self.part]
-        if self.fresh and len(mine) > 1:  # compiled now, if it was not before: for any number of rows
-            for tensor in (self.params, mine, *self.buffers, coefficients):
-                torch._dynamo.mark_dynamic(tensor, 0)
-        self.fresh = False
-        self.kernel(self.params, mine, self.buffers, coefficients)
-
-    def table(self, lanes: list[_Lane | None], stretch: int) -> Tensor:
-        """Returns the coefficients ``(stretch, rows, c)`` of the block's lanes; zeros in empty slots."""
-        tables = torch.zeros(stretch, len(self.params), len(self.group[1]), dtype=torch.float64)
-        for row, lane in enumerate(lanes[self.start : self.start + len(self.params)]):
-            if lane:
-                tables[:, row] = coefficient_table(self.group[0], lane.job, lane.t, lane.t + stretch)
-        return tables.to(self.params)
-
-    def snapshot(self, slot: int) -> dict[str, Tensor]:
-        """Returns what the rest of the run of the job in the slot depends on."""
-        row = slot - self.start
-        state = {
-            name: buffer[row].cpu().clone() for name, buffer in zip(self.group[0].buffers, self.buffers, strict=True)
-        }
-        return {"params": self.params[row].cpu().clone(), **state}
-
-
-def _block_of(blocks: list[_Block], slot: int) -> _Block:
-    return next(block for block in reversed(blocks) if block.start <= slot)

@@ -39,12 +39,10 @@ class Serial:
 
     def settle_threads(self, job: Job) -> None:
         """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two."""
-        most = torch.get_num_threads()
-        if most > 1 and self.shop.device.type == "cpu":
-            times = {}
-            for self.threads in (most, 1):
-                times[self.threads] = self.seconds_per_step(job, 0.1, 100)
-            self.threads = min(times, key=lambda n: times[n])
+        if self.threads > 1 and self.shop.device.type == "cpu":
+            alone = Serial(self.shop, 1)
+            if alone.seconds_per_step(job, 0.1, 100) < self.seconds_per_step(job, 0.1, 100):
+                self.threads = 1
 
     def seconds_per_step(self, job: Job, budget: float = 0.3, most: int = 300) -> float:
         """Returns the median seconds of a training step of the job, run alone, after a warm-up."""

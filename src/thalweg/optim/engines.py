@@ -1,0 +1,164 @@
+"""How a bucket of parameters is stepped by a rule: list by list through foreach, or compiled, a pass over memory."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.fx.experimental import _config
+
+from thalweg.rules.rule import Rule, apply, scalars_of_step
+from thalweg.tensors.compiling import compiled, compiler_missing
+from thalweg.tensors.many import Many
+from thalweg.tensors.vector import real
+
+Engine = Literal["auto", "foreach", "compiled"]
+Group = dict[str, Any]
+
+COMPILE_FROM = 4_000_000  # elements in a group from which "auto" compiles
+SMALL = 16_384  # elements below which a tensor of a compiled group goes with the others through foreach
+BUNDLES = (8, 2, 1)  # how many tensors one call steps, since each call takes its time to begin
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Entry(NamedTuple):
+    """A parameter that has a gradient, with its state."""
+
+    p: Tensor
+    grad: Tensor
+    state: dict[str, Any]
+
+
+def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
+    """Steps parameters of one device, type and step count."""
+    large: list[Entry] = []
+    rest = entries
+    if _wants_compiled(group, entries):
+        same = _dtypes(entries[0], rule)
+        large = [e for e in entries if e.p.numel() >= SMALL and _is_flat(e, rule) and _dtypes(e, rule) == same]
+        chosen = {id(e.p) for e in large}
+        rest = [e for e in entries if id(e.p) not in chosen]
+    if large:
+        _update_compiled(large, rule, c, group["maximize"])
+    if rest:
+        _update_foreach(rest, rule, c, group["maximize"])
+
+
+def _update_compiled(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
+    p = entries[0].p
+    if any(isinstance(v, Tensor) for v in c.values()):
+        coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in c.values()])
+    else:
+        coefficients = torch.tensor(list(c.values()), dtype=torch.float64)
+    coefficients = coefficients.to(p.device, _working_dtype(p))
+    # Each length is a number of its own to the compiler, equal or not: one kernel serves every model.
+    dtypes = _dtypes(entries[0], rule)
+    with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+        for bundle in _bundles(entries):
+            kernel = _kernel(rule, tuple(c), maximize, p.device, len(bundle), dtypes)
+            params, grads = [_flat(e.p.detach()) for e in bundle], [_flat(e.grad) for e in bundle]
+            kernel(params, grads, [[_flat(e.state[name]) for e in bundle] for name in rule.buffers], coefficients)
+
+
+def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
+    p = entries[0].p
+    c = {name: v.to(p.device) if isinstance(v, Tensor) else v for name, v in c.items()}
+    work = _working_dtype(p)
+    target = Many([real(e.p.detach()) for e in entries])
+    grads = Many([real(e.grad) for e in entries]).to(work)
+    state = {name: Many([real(e.state[name]) for e in entries]) for name in rule.buffers}
+    new, after = apply(rule, target.to(work), -grads if maximize else grads, state, c)
+    target.copy_(new)
+    for name, buffer in state.items():
+        buffer.copy_(after[name])
+
+
+def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
+    """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
+    p, given, state = entry
+    state["step"] += 1
+    c, scalars = scalars_of_step(rule, hyper, state["step"], {name: state[name] for name in rule.scalar_state})
+    target = real(p.detach())
+    grad = real(given).to(_working_dtype(p))
+    buffers = {name: real(state[name]) for name in rule.buffers}
+    new, after = apply(rule, target.to(grad.dtype), -grad if maximize else grad, buffers, c)
+    target.copy_(new)
+    for name, buffer in buffers.items():
+        buffer.copy_(after[name])
+    for name, value in scalars.items():
+        state[name].copy_(value)
+
+
+def _working_dtype(p: Tensor) -> torch.dtype:
+    """Returns the type in which the parameter's step is worked out, in real numbers."""
+    return torch.float32 if p.dtype in HALF else real(p).dtype
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Returns a dense tensor's memory as a vector; complex numbers as pairs."""
+    tensor = real(tensor)
+    return tensor.view(-1) if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,))
+
+
+def _bundles(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Yields the parameters that one call of a kernel steps: eight, two, or one."""
+    start = 0
+    for size in BUNDLES:
+        while len(entries) - start >= size:
+            yield entries[start : start + size]
+            start += size
+
+
+def _dtypes(entry: Entry, rule: Rule) -> tuple[torch.dtype, ...]:
+    """Returns the types of parameter, gradient and state."""
+    return entry.p.dtype, entry.grad.dtype, *(entry.state[name].dtype for name in rule.buffers)
+
+
+def _is_flat(entry: Entry, rule: Rule) -> bool:
+    """Says whether parameter, gradient and state are plain dense tensors in the same order of memory."""
+    p, grad, state = entry
+    tensors = [p, grad, *(state[name] for name in rule.buffers)]
+    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
+        return False
+    if all(t.is_contiguous() for t in tensors):
+        return True
+    is_dense = torch.ops.aten.is_non_overlapping_and_dense.default
+    return all(t.stride() == p.stride() and is_dense(t) for t in tensors)
+
+
+def _wants_compiled(group: Group, entries: list[Entry]) -> bool:
+    engine = group["engine"]
+    if engine == "auto":
+        engine = "compiled" if sum(e.p.numel() for e in entries) >= COMPILE_FROM else "foreach"
+    return engine == "compiled" and not (entries[0].p.device.type == "cpu" and compiler_missing())
+
+
+@cache
+def _kernel(
+    rule: Rule,
+    names: tuple[str, ...],
+    maximize: bool,
+    device: torch.device,
+    count: int,
+    dtypes: tuple[torch.dtype, ...],
+) -> Callable[..., None]:
+    """Returns the compiled step of ``count`` vectors in place; one for all optimizers of that form, for any lengths.
+
+    ``buffers`` holds, for each slot of the rule, one vector a parameter; ``dtypes`` are those of parameter, gradient
+    and state.
+    """
+    slots = tuple(rule.buffers)
+
+    def kernel(params: list[Tensor], grads: list[Tensor], buffers: list[list[Tensor]], coefficients: Tensor) -> None:
+        work = coefficients.dtype
+        c = {name: coefficients[i] for i, name in enumerate(names)}
+        for i, (param, given) in enumerate(zip(params, grads, strict=True)):
+            grad = given.to(work)
+            state = {slot: buffers[j][i] for j, slot in enumerate(slots)}
+            new, after = apply(rule, param.to(work), -grad if maximize else grad, state, c)
+            param.copy_(new)
+            for slot, buffer in state.items():
+                buffer.copy_(after[slot])
+
+    return compiled(kernel, device, unguarded=True, dynamic=True)
