@@ -1,0 +1,80 @@
+"""Which engine trains what: memory bounds the lanes, a choice can be taken up again, any optimizer finds its place."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tests.compare.small import job, small_task, workshop
+from thalweg.compare.engines.choose import Chooser, lane_bytes
+from thalweg.compare.engines.serial import Serial, make_optimizers
+from thalweg.compare.strategy import Strategy
+
+RUNGS = [(40, 100), (10, 300)]
+
+
+def quiet(steps):
+    """No progress."""
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 7])
+def test_memory_bounds_the_lanes(lanes):
+    shop = workshop()
+    bounded = Chooser(shop, "lanes", lanes * lane_bytes(shop), RUNGS)
+    assert 1 <= bounded._width() <= lanes
+    assert Chooser(shop, "lanes", None, RUNGS)._width() > 7
+
+
+def test_a_lane_is_charged_for_what_it_keeps():
+    small, large = workshop(), workshop(small_task(model=lambda: nn.Sequential(nn.Linear(6, 500), nn.Linear(500, 3))))
+    assert lane_bytes(small) > 4 * 4 * small.layout.size  # parameters, gradient and two moments at least
+    assert lane_bytes(large) > 10 * lane_bytes(small)
+
+
+def test_little_work_is_not_worth_compiling_and_the_reason_says_so():
+    chooser = Chooser(workshop(), "auto", None, RUNGS)
+    threads = torch.get_num_threads()
+    choice = chooser.choose([Strategy.parse("adam")], job("adam"))[0]
+    assert (choice.name, choice.width) == ("serial", 1)
+    assert "less than compiling lanes would" in choice.reason
+    assert choice.serial_threads in (1, threads)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_resumed_study_takes_up_the_stored_choice():
+    adam, own = Strategy.parse("adam"), Strategy("own", factory=torch.optim.SGD)
+    chooser = Chooser(workshop(), "lanes", None, RUNGS)
+    stored = [choice.as_dict() for choice in chooser.choose([adam, own], job("adam"))]
+    again = Chooser(workshop(), "auto", None, RUNGS)
+    again.reuse([adam, own], stored)
+    assert [choice.as_dict() for choice in again.choices] == stored
+    assert again.engine_of(adam).width == chooser.engine_of(adam).width
+    assert again.engine_of(own) is again.serial
+    assert again.serial.threads == chooser.serial.threads
+
+
+def test_an_optimizer_for_matrices_alone_leaves_the_rest_to_adamw():
+    muon, shop = Strategy.parse("torch.optim.Muon"), workshop()
+    chooser = Chooser(shop, "auto", None, RUNGS)
+    assert "AdamW at its defaults" in chooser.choose([muon], job(muon))[0].reason
+    optimizers = make_optimizers(muon, shop.model, {"lr": 0.01})
+    assert [type(optimizer).__name__ for optimizer in optimizers] == ["Muon", "AdamW"]
+    stepped = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in stepped} == {id(p) for p in shop.model.parameters()}
+    outcome = Serial(shop).run([job(muon, 0.02)], quiet)[0]
+    assert outcome.curve.valid_loss[-1] < outcome.first_loss
+    assert math.isfinite(outcome.curve.valid_metric[-1])
+
+
+def test_an_optimizer_that_cannot_take_part_says_why():
+    shop = workshop()
+    lbfgs = Strategy("l", factory=torch.optim.LBFGS)
+    with pytest.raises(ValueError, match="evaluated the gradient .* times in a step: only methods of one"):
+        Serial(shop).run([job(lbfgs, 0.1)], quiet)
+    for factory, match in (
+        (lambda params, lr: 3, "gives a int, not a torch.optim.Optimizer"),
+        (nn.Linear, "cannot step"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            make_optimizers(Strategy("s", factory=factory), shop.model, {"lr": 0.1})
