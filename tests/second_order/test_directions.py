@@ -15,6 +15,11 @@ def quadratic(n, seed=0, condition=100.0):
     return (a + a.T) / 2, torch.randn(n, dtype=torch.float64, generator=g)
 
 
+def prepared(direction, n):
+    direction.prepare(torch.zeros(n, dtype=torch.float64))
+    return direction
+
+
 def pairs_of(n, count, seed=1):
     """Steps, changes of the gradient, and gradients before and after, of a random walk on a convex quadratic."""
     a, x = quadratic(n, seed)
@@ -34,10 +39,10 @@ def bfgs_inverse(M, s, y):
 
 
 def test_bfgs_is_the_rank_two_formula():
-    walk, direction, M = pairs_of(6, 5), BFGS(), None
+    walk, direction, M = pairs_of(6, 5), prepared(BFGS(), 6), None
     for s, y, before, g in walk:
         direction(before)
-        direction.learn(s, before, g)
+        direction.learn(s, 1.0, before, g)
         M = torch.eye(6, dtype=s.dtype) * (s @ y) / (y @ y) if M is None else M
         M = bfgs_inverse(M, s, y)
         torch.testing.assert_close(direction.inverse, M, rtol=1e-10, atol=1e-12)
@@ -48,12 +53,12 @@ def test_bfgs_is_the_rank_two_formula():
 @pytest.mark.parametrize("ask", [True, False], ids=["asked between pairs", "pairs alone"])
 def test_lbfgs_is_bfgs_from_the_last_pairs(memory, ask):
     n = 12
-    direction = LBFGS(memory)
+    direction = prepared(LBFGS(memory), n)
     walk = pairs_of(n, 8)
     for i, (s, y, before, g) in enumerate(walk, start=1):
         if ask:
             direction(before)
-        direction.learn(s, before, g)
+        direction.learn(s, 1.0, before, g)
         kept = walk[max(0, i - memory) : i]
         M = torch.eye(n, dtype=torch.float64) * (s @ y) / (y @ y)
         for s_, y_, _, _ in kept:
@@ -65,19 +70,19 @@ def test_lbfgs_is_bfgs_from_the_last_pairs(memory, ask):
 
 @pytest.mark.parametrize("make", [BFGS, LBFGS])
 def test_a_pair_without_curvature_is_skipped(make):
-    direction, s = make(), torch.tensor([1.0, 0.0], dtype=torch.float64)
-    direction.learn(s, s, -s)
+    direction, s = prepared(make(), 2), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    direction.learn(s, 1.0, s, -s)
     assert direction.fresh
-    direction.learn(s, -s, s)
+    direction.learn(s, 1.0, -s, s)
     before = direction(s)
-    direction.learn(s, s, s)
+    direction.learn(s, 1.0, s, s)
     torch.testing.assert_close(direction(s), before, rtol=0, atol=0)
 
 
 def test_powells_damping_keeps_a_bad_pair_usable():
-    direction, s = LBFGS(damping=0.2), torch.tensor([1.0, 0.0], dtype=torch.float64)
-    direction.learn(s, -s, s)
-    direction.learn(s, s, -s)
+    direction, s = prepared(LBFGS(damping=0.2), 2), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    direction.learn(s, 1.0, -s, s)
+    direction.learn(s, 1.0, s, -s)
     assert direction.pairs == 2
     g = torch.tensor([0.3, -1.0], dtype=torch.float64)
     assert direction(g) @ g < 0
@@ -87,7 +92,7 @@ def test_powells_damping_keeps_a_bad_pair_usable():
 def test_conjugate_gradients_on_a_quadratic_with_exact_steps_are_linear_cg(beta):
     n = 8
     a, b = quadratic(n, seed=3, condition=20.0)
-    direction, x, old = ConjugateGradient(beta, math.inf), torch.zeros(n, dtype=torch.float64), []
+    direction, x, old = prepared(ConjugateGradient(beta, math.inf), n), torch.zeros(n, dtype=torch.float64), []
     g = a @ x - b
     for _ in range(n):
         d = direction(g)
@@ -95,7 +100,7 @@ def test_conjugate_gradients_on_a_quadratic_with_exact_steps_are_linear_cg(beta)
             assert abs(d @ a @ before) < 1e-6 * math.sqrt((d @ a @ d) * (before @ a @ before))
         step = -(g @ d) / (d @ a @ d)
         x, after = x + step * d, g + step * (a @ d)
-        direction.learn(step * d, g, after)
+        direction.learn(d, step, g, after)
         g = after
         old.append(d)
     torch.testing.assert_close(x, torch.linalg.solve(a, b), rtol=1e-7, atol=1e-8)
@@ -113,17 +118,18 @@ def test_formulas_of_beta():
         "hager_zhang": (y - 2 * d_before * (y @ y) / (d_before @ y)) @ g / (d_before @ y),
     }
     for beta, value in expected.items():
-        direction = ConjugateGradient(beta, orthogonality=math.inf)
+        direction = prepared(ConjugateGradient(beta, orthogonality=math.inf), 2)
         torch.testing.assert_close(direction(before), d_before)
-        direction.learn(d_before, before, g)
+        direction.learn(d_before, 1.0, before, g)
         torch.testing.assert_close(direction(g), -g + value * d_before)
 
 
 def test_it_begins_anew_after_so_many_steps_and_when_gradients_are_far_from_orthogonal():
     g = torch.tensor([1.0, 1.0], dtype=torch.float64)
     for direction in (ConjugateGradient(every=1), ConjugateGradient("fletcher_reeves", orthogonality=0.2)):
+        prepared(direction, 2)
         direction(g)
-        direction.learn(g, g, g)
+        direction.learn(g, 1.0, g, g)
         torch.testing.assert_close(direction(2 * g), -2 * g)
     with pytest.raises(ValueError, match="unknown beta 'polak': choose among fletcher_reeves"):
         ConjugateGradient("polak")
@@ -131,14 +137,14 @@ def test_it_begins_anew_after_so_many_steps_and_when_gradients_are_far_from_orth
 
 @pytest.mark.parametrize("make", [BFGS, lambda: LBFGS(4), ConjugateGradient])
 def test_state_carries_all_that_the_rest_depends_on(make):
-    walk, one, two = pairs_of(7, 12), make(), make()
+    walk, one, two = pairs_of(7, 12), prepared(make(), 7), prepared(make(), 7)
     for s, _, before, g in walk[:6]:
         one(before)
-        one.learn(s, before, g)
+        one.learn(s, 1.0, before, g)
     two.load({name: value.clone() for name, value in one.state().items()})
     for s, _, before, g in walk[6:]:
         torch.testing.assert_close(one(before), two(before), rtol=1e-9, atol=1e-9)
-        one.learn(s, before, g)
-        two.learn(s, before, g)
+        one.learn(s, 1.0, before, g)
+        two.learn(s, 1.0, before, g)
     one.reset()
     assert one.fresh

@@ -30,6 +30,7 @@ class GaussNewton(LinearOperator):
 
     Attributes:
         gradient: of the loss by θ ``(n,)``.
+        used: for each parameter, whether the loss depends on it.
 
     Raises:
         ValueError: the loss is not one real number, has no graph, or its graph is gone; a parameter requires no
@@ -56,7 +57,9 @@ class GaussNewton(LinearOperator):
             raise ValueError("the loss does not depend on the outputs: pass the very tensor it was computed from")
         # A slope without a graph is constant: the loss is linear in that output.
         self._curved = [(i, s) for i, s in enumerate(slopes) if s is not None and s.requires_grad]
-        self.gradient = to_vector(filled(gradients([loss], self.params), self.params), self.dtype, self.device)
+        found = gradients([loss], self.params)
+        self.used = [g is not None for g in found]
+        self.gradient = to_vector(filled(found, self.params), self.dtype, self.device)
         self._dual = [torch.zeros_like(z, requires_grad=True) for z in self.outputs]
         pulled = gradients(self.outputs, self.params, self._dual, create_graph=True)
         if all(p is None for p in pulled):

@@ -25,6 +25,7 @@ class Hessian(LinearOperator):
 
     Attributes:
         gradient: g ``(n,)``, made on the way.
+        used: for each parameter, whether the loss depends on it.
 
     Raises:
         ValueError: the loss is not one real number, has no graph, or its graph is gone; a parameter requires no
@@ -47,7 +48,8 @@ class Hessian(LinearOperator):
         self.params = list(params)
         super().__init__(sum(real(p).numel() for p in params), working_dtype(params), params[0].device)
         found = gradients([loss], self.params, create_graph=True)
-        if all(g is None for g in found):
+        self.used = [g is not None for g in found]
+        if not any(self.used):
             raise ValueError("the loss depends on none of the parameters")
         self.gradient = to_vector(filled(found, self.params), self.dtype, self.device)
         # A gradient without a graph is constant: there is nothing to differentiate.

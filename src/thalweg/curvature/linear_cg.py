@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from thalweg.curvature.operator import LinearOperator
 
@@ -96,7 +97,7 @@ def linear_cg(
     at_zero = value == 0
     z = r if preconditioner is None else preconditioner(r)
     p, rz = z, r @ z
-    b_norm, norm, slope = torch.stack([b.norm(), r.norm(), rz]).tolist()
+    b_norm, norm, slope = torch.stack([vector_norm(b), vector_norm(r), rz]).tolist()
     rounding = torch.finfo(operator.dtype).eps
     goal = max(tolerance, rounding) * b_norm
     most = 10 * operator.size if max_products is None else max_products
@@ -116,10 +117,11 @@ def linear_cg(
         spent += 1
         pap = p @ ap
         # The step is made before its curvature is known, so that one transfer tells of both.
-        new_x, new_r = torch.addcmul(x, rz / pap, p), torch.addcmul(r, rz / pap, ap, value=-1)
+        share = rz / pap
+        new_x, new_r = torch.addcmul(x, share, p), torch.addcmul(r, share, ap, value=-1)
         new_z = new_r if preconditioner is None else preconditioner(new_r)
         new_rz = new_r @ new_z
-        found = torch.stack([pap, new_x @ b + new_x @ new_r, new_r.norm(), new_rz]).tolist()
+        found = torch.stack([pap, new_x @ (b + new_r), vector_norm(new_r), new_rz]).tolist()
         curvature, new_value, new_norm, new_slope = found[0], -0.5 * found[1], found[2], found[3]
         if not math.isfinite(curvature):
             return Solution(x, "not finite", spent, norm, value)
@@ -145,7 +147,7 @@ def _start(operator: LinearOperator, b: Tensor, x0: Tensor | None) -> tuple[Tens
     if x0 is not None:
         x = x0.detach().to(b)
         r = b - operator.matvec(x)
-        value = -0.5 * float(x @ b + x @ r)
+        value = -0.5 * float(x @ (b + r))
         if value < 0:
             return x, r, value, 1
     return torch.zeros_like(b), b, 0.0, int(x0 is not None)
@@ -166,5 +168,5 @@ def _to_boundary(xx: float, xp: float, pp: float, radius: float) -> float:
 def _stop(status: Status, b: Tensor, x: Tensor, r: Tensor, p: Tensor, ap: Tensor, tau: float, spent: int) -> Solution:
     """Returns the solution a last stretch τ along p."""
     x, r = x + tau * p, r - tau * ap
-    norm, twice = torch.stack([r.norm(), x @ b + x @ r]).tolist()
+    norm, twice = torch.stack([vector_norm(r), x @ (b + r)]).tolist()
     return Solution(x, status, spent, norm, -0.5 * twice, p if status == "negative curvature" else None)

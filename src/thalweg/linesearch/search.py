@@ -6,8 +6,8 @@ nothing of x, d or tensors; what the driver hangs on a point (the gradient there
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self
 
 Status = Literal[
     "wolfe",  # both strong Wolfe conditions hold
@@ -64,3 +64,10 @@ class LineSearch(ABC):
             A point with finite value and slope whose value is no larger than the start's beyond rounding;
             ``start`` itself where there is none.
         """
+
+    def within(self, evaluations: int | None) -> Self:
+        """Returns the search with its cap on evaluations lowered to this number."""
+        cap = getattr(self, "max_evaluations", None)
+        if cap is None or evaluations is None or evaluations >= cap:
+            return self
+        return replace(self, max_evaluations=evaluations)  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""Every rule as a ``torch.optim.Optimizer``: change the import and nothing else.
+"""Every rule and second-order method as a ``torch.optim.Optimizer``: change the import and nothing else.
 
 >>> import torch
 >>> from thalweg import optim
@@ -11,11 +11,35 @@
 from thalweg.optim.adadelta import Adadelta
 from thalweg.optim.adagrad import AdaGrad
 from thalweg.optim.adam import Adam, AdamW
+from thalweg.optim.bfgs import BFGS
+from thalweg.optim.closure_optimizer import ClosureOptimizer, StepReport
+from thalweg.optim.conjugate_gradient import ConjugateGradient
+from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.nadam import NAdam
+from thalweg.optim.newton import Newton
 from thalweg.optim.optimizer import RuleOptimizer
 from thalweg.optim.rmsprop import RMSProp
 from thalweg.optim.sgd import SGD
+from thalweg.optim.truncated_newton import TruncatedNewton
 
 Adagrad, RMSprop = AdaGrad, RMSProp
 
-__all__ = ["SGD", "AdaGrad", "Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "RMSProp", "RMSprop", "RuleOptimizer"]
+__all__ = [
+    "BFGS",
+    "LBFGS",
+    "SGD",
+    "AdaGrad",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "ClosureOptimizer",
+    "ConjugateGradient",
+    "NAdam",
+    "Newton",
+    "RMSProp",
+    "RMSprop",
+    "RuleOptimizer",
+    "StepReport",
+    "TruncatedNewton",
+]

@@ -12,50 +12,62 @@ Source: Deep Learning, §8.6.3; Nocedal & Wright, Numerical Optimization, §6.1.
 import torch
 from torch import Tensor
 
+from thalweg.curvature import check_fits
 from thalweg.second_order.direction import Direction
 
 CURVATURE = 1e-10  # a pair with sᵀy ≤ CURVATURE · ‖s‖ ‖y‖ tells nothing
 
 
 class BFGS(Direction):
-    """Directions of BFGS; memory n² numbers."""
+    """Directions of BFGS; memory n² numbers.
+
+    Raises:
+        ValueError: when prepared, where n² numbers are more than 2 GiB.
+    """
 
     def __init__(self) -> None:
-        self._inverse: Tensor | None = None
+        self._inverse = torch.empty(0, 0)
+        self._pairs = 0
+
+    def prepare(self, like: Tensor) -> None:
+        check_fits("the estimate of BFGS", len(like), like.dtype, "L-BFGS or nonlinear conjugate gradients")
+        self._inverse = like.new_zeros(len(like), len(like))
+        self.reset()
 
     def reset(self) -> None:
-        self._inverse = None
+        self._pairs = 0
 
     @property
     def inverse(self) -> Tensor | None:
         """The estimate of the inverse Hessian ``(n, n)``, None before the first step."""
-        return self._inverse
+        return self._inverse if self._pairs else None
 
     @property
     def fresh(self) -> bool:
-        return self._inverse is None
+        return not self._pairs
 
     @property
     def well_scaled(self) -> bool:
-        return self._inverse is not None
+        return bool(self._pairs)
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        return -gradient if self._inverse is None else -(self._inverse @ gradient)
+        return -(self._inverse @ gradient) if self._pairs else -gradient
 
-    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
-        y = after - before
+    def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
+        s, y = d * step, after - before
         sy, ss, yy = torch.stack([s @ y, s @ s, y @ y]).tolist()
         if not sy > CURVATURE * (ss * yy) ** 0.5:
             return
-        if self._inverse is None:
-            self._inverse = torch.eye(len(s), dtype=s.dtype, device=s.device) * (sy / yy)
+        if not self._pairs:
+            self._inverse.zero_().fill_diagonal_(sy / yy)
         my = self._inverse @ y
         rho = 1 / sy
         v = s * ((rho + rho**2 * (y @ my)) / 2) - my * rho
         self._inverse.addmm_(torch.stack([s, v], dim=1), torch.stack([v, s]))
+        self._pairs += 1
 
     def state(self) -> dict[str, Tensor]:
-        return {} if self._inverse is None else {"inverse": self._inverse}
+        return {"inverse": self._inverse, "pairs": torch.tensor(self._pairs)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self._inverse = state.get("inverse")
+        self._inverse, self._pairs = state["inverse"], int(state["pairs"])

@@ -47,16 +47,19 @@ class ConjugateGradient(Direction):
         if beta not in BETAS:
             raise ValueError(f"unknown beta {beta!r}: choose among {', '.join(BETAS)}")
         self.beta, self.orthogonality, self.every = beta, orthogonality, every
+        self._gradient = self._direction = torch.empty(0)
+        self._steps = -1  # since it began anew; −1 before it has a direction
+
+    def prepare(self, like: Tensor) -> None:
+        self._gradient, self._direction = torch.zeros_like(like), torch.zeros_like(like)
         self.reset()
 
     def reset(self) -> None:
-        self._gradient: Tensor | None = None
-        self._direction: Tensor | None = None
-        self._steps = 0
+        self._steps = -1
 
     @property
     def fresh(self) -> bool:
-        return self._direction is None
+        return self._steps < 0
 
     @property
     def well_scaled(self) -> bool:
@@ -64,7 +67,7 @@ class ConjugateGradient(Direction):
 
     def __call__(self, gradient: Tensor) -> Tensor:
         due = self.every is not None and self._steps >= self.every
-        if self._direction is None or self._gradient is None or due:
+        if self.fresh or due:
             self._steps, self._direction = 0, -gradient
         else:
             beta = self._beta(gradient, self._gradient, self._direction)
@@ -75,7 +78,7 @@ class ConjugateGradient(Direction):
         self._gradient = gradient
         return self._direction
 
-    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
+    def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
         self._steps += 1
 
     def _beta(self, g: Tensor, before: Tensor, d: Tensor) -> Tensor:
@@ -95,13 +98,7 @@ class ConjugateGradient(Direction):
         return torch.maximum((g @ y - 2 * (y @ y) * (d @ g) / dy) / dy, eta)
 
     def state(self) -> dict[str, Tensor]:
-        if self._gradient is None or self._direction is None:
-            return {}
-        steps = torch.tensor(float(self._steps), dtype=torch.float64)
-        return {"gradient": self._gradient, "direction": self._direction, "steps": steps}
+        return {"gradient": self._gradient, "direction": self._direction, "steps": torch.tensor(self._steps)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self.reset()
-        if "direction" in state:
-            self._gradient, self._direction = state["gradient"], state["direction"]
-            self._steps = int(state["steps"])
+        self._gradient, self._direction, self._steps = state["gradient"], state["direction"], int(state["steps"])

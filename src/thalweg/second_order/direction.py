@@ -8,16 +8,21 @@ from torch import Tensor
 class Direction(ABC):
     """Contract of the methods that go down along a line: L-BFGS, BFGS, conjugate gradients.
 
-    ``state`` and ``load`` carry what the rest of a run depends on, as tensors under names.
+    ``state`` and ``load`` carry what the rest of a run depends on, as tensors under names, whose shapes are the same
+    before the first step and after any.
     """
+
+    @abstractmethod
+    def prepare(self, like: Tensor) -> None:
+        """Allocates for vectors of this size, type and device ``(n,)``, with nothing learned."""
 
     @abstractmethod
     def __call__(self, gradient: Tensor) -> Tensor:
         """Returns the direction ``(n,)`` at a point with this gradient ``(n,)``."""
 
     @abstractmethod
-    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
-        """Takes in a step s = x₊ − x and the gradients ∇f(x) and ∇f(x₊) at its ends, all ``(n,)``."""
+    def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
+        """Takes in a step x₊ − x = step · d and the gradients ∇f(x) and ∇f(x₊) at its ends; vectors ``(n,)``."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -35,8 +40,8 @@ class Direction(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Returns what the rest of a run depends on."""
+        """Returns what the rest of a run depends on; the tensors are the ones in use, not copies."""
 
     @abstractmethod
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes up what :meth:`state` returned."""
+        """Takes up what :meth:`state` returned, after :meth:`prepare`; the tensors become the ones in use."""

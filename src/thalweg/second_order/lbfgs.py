@@ -7,9 +7,10 @@ and γ = sᵀy / yᵀy of the newest pair:
     q = R⁻ᵀ ((D + γ Y Yᵀ) p − γ Y g)
     M g = γ g + Sᵀ q − γ Yᵀ p
 
-S and Y are read twice an iteration, once for S g and Y g and once for the sum; nothing else grows with m n. The
-small matrices S Yᵀ and Y Yᵀ get one new row and column a pair, from products that are there already: S y is the
-difference of S g at the two ends of the step. They stay on the device, in double precision.
+S and Y are read twice an iteration, once for S g and Y g and once for the sum; nothing else grows with m n. They lie
+in one block, each y behind its s, so that each reading is one matrix-vector product. The small matrices S Yᵀ and Y Yᵀ
+get one new row and column a pair, from products that are there already: S y is the difference of S g at the two ends
+of the step. They stay on the device, in double precision.
 
 Source: Deep Learning, §8.6.3 (L-BFGS); Byrd, Nocedal & Schnabel 1994, theorem 2.2 and section 3.2.
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from thalweg.second_order.bfgs import CURVATURE
 from thalweg.second_order.direction import Direction
+from thalweg.second_order.rows import add_rows_, times
 
 
 class LBFGS(Direction):
@@ -28,25 +30,32 @@ class LBFGS(Direction):
         memory: m, pairs kept.
         damping: Powell's; a pair with sᵀy < damping · sᵀs/γ, the share of what the scaled identity foretells, is bent
             until they are equal instead of being skipped. 0 skips.
+        dtype: in which pairs are kept; the vectors' own by default. bfloat16 halves what is read an iteration.
 
     Raises:
-        ValueError: memory < 1.
+        ValueError: memory < 1; damping outside [0, 1); a type that is no floating-point one.
     """
 
-    def __init__(self, memory: int = 15, damping: float = 0.0) -> None:
+    def __init__(self, memory: int = 15, damping: float = 0.0, dtype: torch.dtype | None = None) -> None:
         if memory < 1:
             raise ValueError(f"memory must be at least 1, not {memory}")
         if not 0 <= damping < 1:
             raise ValueError(f"damping must lie in [0, 1), not {damping}")
-        self.memory, self.damping = memory, damping
-        self._s: Tensor | None = None
-        self._y: Tensor | None = None
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"pairs are kept in a floating-point type, not in {dtype}")
+        self.memory, self.damping, self.dtype = memory, damping, dtype
+        self._s = self._y = torch.empty(0, 0)
+        self.reset()
+
+    def prepare(self, like: Tensor) -> None:
+        size = self.memory, len(like)
+        self._s, self._y = (like.new_zeros(size, dtype=self.dtype or like.dtype) for _ in range(2))
+        small = like.new_zeros(self.memory, self.memory, dtype=torch.float64)
+        self._sy, self._yy, self._gamma = small, small.clone(), like.new_ones((), dtype=torch.float64)
         self.reset()
 
     def reset(self) -> None:
         self._order: list[int] = []  # rows from the oldest to the newest
-        self._sy = self._yy = torch.zeros(0, 0, dtype=torch.float64)
-        self._gamma = torch.ones((), dtype=torch.float64)
         self._before: tuple[Tensor, Tensor, Tensor] | None = None  # g, S g, Y g where the last direction was made
         self._newest: tuple[Tensor, Tensor] | None = None  # the newest pair's gradients, until its products are known
 
@@ -64,12 +73,11 @@ class LBFGS(Direction):
         return len(self._order)
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        if not self._order or self._s is None or self._y is None:
-            self._before = None
+        if not self._order:
             return -gradient
         k = len(self._order)
         s, y = self._s[:k], self._y[:k]
-        sg, yg = (s @ gradient).double(), (y @ gradient).double()
+        sg, yg = times(s, gradient), times(y, gradient)
         self._complete(gradient, sg, yg)
         self._before = gradient, sg, yg
         order = torch.tensor(self._order, device=gradient.device)
@@ -80,36 +88,30 @@ class LBFGS(Direction):
         q = torch.linalg.solve_triangular(upper.T, middle, upper=False)
         back = torch.empty_like(order)
         back[order] = torch.arange(k, device=order.device)
-        weights_s, weights_y = q[back, 0], -self._gamma * p[back, 0]
-        step = gradient * self._gamma.to(gradient.dtype)
-        for rows, weights in ((s, weights_s), (y, weights_y)):
-            step.addmv_(rows.T, weights.to(gradient.dtype))
-        return step.neg_()
+        direction = gradient * -self._gamma.to(gradient.dtype)
+        add_rows_(direction, s, -q[back, 0])
+        add_rows_(direction, y, self._gamma * p[back, 0])
+        return direction
 
-    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
-        y = after - before
-        sy, yy, ss = s @ y, y @ y, s @ s
-        values = torch.stack([sy, yy, ss]).double()
-        sy_, yy_, ss_ = values.tolist()
+    def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
+        s, y = d * step, after - before
+        values = torch.stack([s @ y, y @ y, s @ s]).double()
+        sy, yy, ss = values.tolist()
         if self.damping and self._order:
-            predicted = ss_ / float(self._gamma)  # sᵀBs of the scaled identity that the estimate starts from
-            if sy_ < self.damping * predicted:
-                theta = (1 - self.damping) * predicted / (predicted - sy_)
+            foretold = ss / float(self._gamma)  # sᵀBs of the scaled identity that the estimate starts from
+            if sy < self.damping * foretold:
+                theta = (1 - self.damping) * foretold / (foretold - sy)
                 y = theta * y + (1 - theta) / float(self._gamma) * s
                 values = torch.stack([s @ y, y @ y, s @ s]).double()
-                sy_, yy_, ss_ = values.tolist()
-        if not sy_ > CURVATURE * (ss_ * yy_) ** 0.5:
+                sy, yy, ss = values.tolist()
+        if not sy > CURVATURE * (ss * yy) ** 0.5:
             return
-        if self._s is None or self._y is None or self._s.shape[1] != len(s):
-            self._s, self._y = (s.new_empty(self.memory, len(s)) for _ in range(2))
         self._settle()
         k = len(self._order)
         row = k if k < self.memory else self._order.pop(0)
-        if k < self.memory:
-            self._sy, self._yy = (torch.nn.functional.pad(m.to(s.device), (0, 1, 0, 1)) for m in (self._sy, self._yy))
-            if self._before is not None:
-                g, sg, yg = self._before
-                self._before = g, torch.cat([sg, sg.new_zeros(1)]), torch.cat([yg, yg.new_zeros(1)])
+        if k < self.memory and self._before is not None:
+            g, sg, yg = self._before
+            self._before = g, torch.cat([sg, sg.new_zeros(1)]), torch.cat([yg, yg.new_zeros(1)])
         self._s[row], self._y[row] = s, y
         self._order.append(row)
         self._sy[row, row], self._yy[row, row] = values[0], values[1]
@@ -127,37 +129,27 @@ class LBFGS(Direction):
 
     def _settle(self) -> None:
         """Enters the newest pair's products with the others at the price of one more pass over the pairs."""
-        if self._newest is not None and self._s is not None and self._y is not None:
-            k, y = len(self._order), self._y[self._order[-1]]
-            self._enter((self._s[:k] @ y).double(), (self._y[:k] @ y).double())
+        if self._newest is not None:
+            k, newest = len(self._order), self._order[-1]
+            y = self._y[newest].to(self._newest[0].dtype)
+            self._enter(times(self._s[:k], y), times(self._y[:k], y))
 
     def _enter(self, sy: Tensor, yy: Tensor) -> None:
-        row = self._order[-1]
+        k, row = len(self._order), self._order[-1]
         keep = self._sy[row, row].clone(), self._yy[row, row].clone()
-        self._sy[:, row] = sy
-        self._yy[:, row] = yy
-        self._yy[row] = yy
+        self._sy[:k, row] = sy
+        self._yy[:k, row] = self._yy[row, :k] = yy
         self._sy[row, row], self._yy[row, row] = keep
         self._newest = None
 
     def state(self) -> dict[str, Tensor]:
-        if not self._order or self._s is None or self._y is None:
-            return {}
         self._settle()
-        order = torch.tensor(self._order, dtype=torch.float64)
-        k = len(self._order)
+        order = torch.tensor(self._order + [-1] * (self.memory - len(self._order)))
         return {
-            "s": self._s[:k], "y": self._y[:k], "order": order, "sy": self._sy, "yy": self._yy, "gamma": self._gamma,
+            "s": self._s, "y": self._y, "order": order, "sy": self._sy, "yy": self._yy, "gamma": self._gamma,
         }  # fmt: skip
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.reset()
-        if "order" not in state:
-            return
-        self._order = [int(i) for i in state["order"].tolist()]
-        k = len(self._order)
-        self._s = state["s"].new_empty(self.memory, state["s"].shape[1])
-        self._y = torch.empty_like(self._s)
-        self._s[:k], self._y[:k] = state["s"], state["y"]
-        device = self._s.device
-        self._sy, self._yy, self._gamma = (state[name].to(device, torch.float64) for name in ("sy", "yy", "gamma"))
+        self._s, self._y, self._sy, self._yy, self._gamma = (state[name] for name in ("s", "y", "sy", "yy", "gamma"))
+        self._order = [row for row in state["order"].tolist() if row >= 0]

@@ -15,24 +15,19 @@ from thalweg.second_order.lbfgs import LBFGS
 from thalweg.second_order.newton import newton
 from thalweg.second_order.objective import FunctionObjective, NotAnObjective
 from thalweg.second_order.truncated_newton import truncated_newton
-from thalweg.second_order.watch import Callback, Limits, Report
+from thalweg.second_order.watch import MESSAGES, Callback, Ending, Limits, Report
 
 Method = Literal["lbfgs", "bfgs", "cg", "newton", "truncated-newton"]
 METHODS: tuple[Method, ...] = ("lbfgs", "bfgs", "cg", "newton", "truncated-newton")
 DIRECTIONS: dict[str, tuple[Callable[..., Direction], tuple[str, ...]]] = {  # and the options that each takes
-    "lbfgs": (LBFGS, ("memory", "damping")),
+    "lbfgs": (LBFGS, ("memory", "damping", "dtype")),
     "bfgs": (BFGS, ()),
     "cg": (ConjugateGradient, ("beta", "orthogonality", "every")),
 }
-MESSAGES = {
-    "gradient": (0, "The gradient is small enough."),
-    "callback": (0, "The callback ended it."),
-    "iterations": (1, "The number of iterations was reached."),
-    "evaluations": (1, "The number of evaluations was reached."),
-    "no progress": (2, "No progress can be made in this precision."),
-    "not finite": (3, "The value or the gradient is not finite where it starts or wherever it could go."),
-    "unbounded": (4, "The function falls without end along a line."),
-}
+STATUS: dict[Ending, int] = {
+    "gradient": 0, "change": 0, "callback": 0, "iterations": 1, "evaluations": 1, "no progress": 2, "not finite": 3,
+    "unbounded": 4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,8 +79,9 @@ def minimize(
         gtol: relative; multiplying f by a constant changes nothing. With 0 it goes on until no progress can be made.
         max_evaluations: of the function and its gradient together.
         callback: is told (x, f(x)) after each iteration; True ends it.
-        options: of the method: ``memory`` (15) and ``damping`` (0) of lbfgs; ``beta``, ``orthogonality`` and ``every``
-            of cg; ``line_search`` (``"more-thuente"`` or ``"hager-zhang"``) of bfgs too; ``max_iterations`` of all.
+        options: of the method: ``memory`` (15), ``damping`` (0) and ``dtype`` of lbfgs; ``beta``, ``orthogonality`` and
+            ``every`` of cg; ``line_search`` (``"more-thuente"``, ``"hager-zhang"``, ``"backtracking"``) of the three
+            with lines; ``max_iterations`` of all.
 
     Returns:
         The :class:`MinimizeResult`.
@@ -111,7 +107,7 @@ def minimize(
     start = x0.detach().reshape(-1).clone()
     report = _run(method, objective, start, limits, told, chosen)
     place = report.place
-    status, message = MESSAGES[report.ending]
+    status, message = STATUS[report.ending], MESSAGES[report.ending]
     return MinimizeResult(
         place.x.view(x0.shape), place.value, place.gradient.view(x0.shape), objective.evaluations,
         objective.evaluations, objective.products, report.iterations, status, status == 0, message,
@@ -134,6 +130,7 @@ def _run(
     direction = make(**{name: options.pop(name) for name in names if name in options})
     search = search_for(options.pop("line_search", "more-thuente"), start.dtype, loose=method != "cg")
     _none_left(method, options)
+    direction.prepare(start)
     return descend(objective, start, direction, search, limits, told)
 
 

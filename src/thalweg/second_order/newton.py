@@ -4,13 +4,17 @@
 
 fixed        α as given, and the step taken whatever comes of it: exact in one step on a quadratic for α = 0, drawn to
              a saddle point where H has negative eigenvalues that α does not outweigh
-adaptive     α large enough to outweigh the most negative eigenvalue, and then by Levenberg and Marquardt's rule:
-             smaller when the model foretold well, larger when it did not
+adaptive     α outweighs the most negative eigenvalue, and on top of that follows Levenberg and Marquardt's rule: a
+             tenth when the model foretold well, four times as much when it did not, but at least dᵀ|H|d / dᵀd
 saddle-free  H replaced by |H| (its eigenvalues' sizes), damped alike: runs away from saddle points
+
+dᵀ|H|d / dᵀd is the curvature along the step d that failed, and α of that size halves it. It may be many powers of ten
+below ‖H‖, so no share of ‖H‖ can tell how much damping is little.
 
 Source: Deep Learning, §8.2.3 and §8.6.1, algorithm 8.8; Dauphin et al. 2014 (saddle-free).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -19,10 +23,9 @@ from torch import Tensor
 from thalweg.curvature import exact_matrix
 from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.trust import GOOD, POOR, Model, follow_model
-from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch
+from thalweg.second_order.watch import Callback, Limits, Report
 
 Damping = Literal["fixed", "adaptive", "saddle-free"]
-SMALLEST = 1e-8  # damping, as a share of the Hessian's size, below which there is none
 
 
 class DampedNewton(Model):
@@ -34,30 +37,74 @@ class DampedNewton(Model):
     """
 
     def __init__(self, saddle_free: bool = False, alpha: float = 0.0) -> None:
-        self.saddle_free, self.alpha = saddle_free, alpha
+        self.saddle_free, self.start = saddle_free, alpha
+        self.alpha = math.nan  # before there is a Hessian to measure it by
         self._of: Tensor | None = None
 
+    def prepare(self, like: Tensor) -> None:
+        self.alpha, self._of = math.nan, None
+
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
-        g = at.gradient
+        g, rounding = at.gradient, torch.finfo(at.gradient.dtype).eps
         if self._of is not g:  # the matrix of a place is computed once, however often its step is tried
             assert at.curvature is not None
-            self._values, self._vectors = torch.linalg.eigh(exact_matrix(at.curvature, "the Hessian"))
-            self._of, self._size = g, float(self._values.abs().max())
+            values, self._vectors = torch.linalg.eigh(exact_matrix(at.curvature, "the Hessian"))
+            self._of, self._values = g, values.abs() if self.saddle_free else values
+            self._size, self._lowest = torch.stack([values.abs().max(), self._values.min()]).tolist()
         if not self._size > 0:
             return None
-        along, values = self._vectors.T @ g, self._values.abs() if self.saddle_free else self._values
-        lowest = float(values.min()) / self._size
-        share = self.alpha
-        if lowest <= SMALLEST:  # α must outweigh the most negative eigenvalue
-            share = max(share, SMALLEST) - lowest + max(1e-3 * -lowest, SMALLEST)
-        d = -along / (values + share * self._size)
-        return self._vectors @ d, -float(along @ d + 0.5 * (d * values) @ d)
+        if math.isnan(self.alpha):
+            self.alpha = self.start * self._size
+        alpha, values, along = self.alpha, self._values, self._vectors.T @ g
+        # A part of g that rounding alone explains says nothing; divided by an eigenvalue as small it would say much.
+        along = torch.where(along.abs() > 10 * rounding * torch.linalg.vector_norm(g), along, 0)
+        if self._lowest <= 0:
+            alpha += max(1e-3 * -self._lowest, rounding * self._size) - self._lowest
+        d = -along / (values + alpha)
+        foretold, self._bend = torch.stack(
+            [-along @ d - (d * values) @ d / 2, (d * values.abs()) @ d / (d @ d)]
+        ).tolist()
+        return self._vectors @ d, foretold
 
     def judge(self, ratio: float, d: Tensor) -> None:
         if ratio > GOOD:
-            self.alpha = self.alpha / 10 if self.alpha > SMALLEST else 0.0
+            self.alpha = self.alpha / 10 if self.alpha > 1e-3 * abs(self._lowest) else 0.0
         elif ratio < POOR:
-            self.alpha = max(4 * self.alpha, 1e-3 if ratio > 0 else 1e-2)
+            self.alpha = max(4 * self.alpha, self._bend)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"alpha": torch.tensor(self.alpha, dtype=torch.float64)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.alpha = float(state["alpha"])
+
+
+class FixedNewton(Model):
+    """The whole Hessian plus αI, with every step taken; no step where that is singular."""
+
+    certain = True
+
+    def __init__(self, alpha: float = 0.0) -> None:
+        self.alpha = alpha
+
+    def prepare(self, like: Tensor) -> None:
+        """Has nothing to prepare."""
+
+    def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
+        assert at.curvature is not None
+        matrix = exact_matrix(at.curvature, "the Hessian")
+        matrix.diagonal().add_(self.alpha)
+        d, singular = torch.linalg.solve_ex(matrix, -at.gradient)
+        return None if int(singular) else (d, -0.5 * float(at.gradient @ d))
+
+    def judge(self, ratio: float, d: Tensor) -> None:
+        """Does not doubt."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Has no state."""
 
 
 def newton(
@@ -70,24 +117,19 @@ def newton(
     alpha: float = 0.0,
 ) -> Report:
     """Minimizes by Newton's method; for ``fixed`` damping ``alpha`` is absolute, else a share of ‖H‖ to begin with."""
+    return follow_model(objective, x, newton_model(damping, alpha), limits, callback)
+
+
+def newton_model(damping: Damping, alpha: float) -> Model:
+    """Returns the model with this damping.
+
+    Raises:
+        ValueError: unknown damping, or a negative alpha.
+    """
+    if not alpha >= 0:
+        raise ValueError(f"alpha must not be negative, as {alpha} is")
     if damping == "fixed":
-        return _undoubting(objective, x, limits, callback, alpha)
-    return follow_model(objective, x, DampedNewton(damping == "saddle-free", alpha), limits, callback)
-
-
-def _undoubting(objective: Objective, x: Tensor, limits: Limits, callback: Callback | None, alpha: float) -> Report:
-    """Takes every step θ ← θ − (H + αI)⁻¹ g, up or down."""
-    at = objective.evaluate(x, curvature=True)
-    watch = Watch(objective, Place.of(x, at), limits, callback)
-    while not (ending := watch.ended()):
-        assert at.curvature is not None
-        matrix = exact_matrix(at.curvature, "the Hessian")
-        matrix.diagonal().add_(alpha)
-        step, singular = torch.linalg.solve_ex(matrix, at.gradient)
-        if int(singular):
-            return watch.report("no progress")
-        x = watch.place.x - step
-        at = objective.evaluate(x, curvature=True)
-        if ending := watch.move(Place.of(x, at)):
-            break
-    return watch.report(ending)
+        return FixedNewton(alpha)
+    if damping not in ("adaptive", "saddle-free"):
+        raise ValueError(f"unknown damping {damping!r}: choose fixed, adaptive or saddle-free")
+    return DampedNewton(damping == "saddle-free", alpha)

@@ -9,6 +9,8 @@ gradient does, which makes the end superlinear; a direction of negative curvatur
 Source: Deep Learning, §8.6.2; Steihaug 1983; Martens 2010 (Hessian-free); Nocedal & Wright, algorithm 7.2.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,10 @@ class TrustRegion(Model):
     """
 
     def __init__(self, radius: float | None = None, max_products: int | None = None, most: float = 0.1) -> None:
-        self.radius, self.max_products, self.most = radius, max_products, most
+        self.start, self.radius, self.max_products, self.most = radius, radius, max_products, most
+
+    def prepare(self, like: Tensor) -> None:
+        self.radius = self.start
 
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
         assert at.curvature is not None
@@ -47,6 +52,13 @@ class TrustRegion(Model):
             self.radius = POOR * length
         elif ratio > GOOD and self._bound:
             self.radius = max(self.radius, (4 if ratio > 0.9 else 2) * length)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"radius": torch.tensor(math.nan if self.radius is None else self.radius, dtype=torch.float64)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        radius = float(state["radius"])
+        self.radius = None if math.isnan(radius) else radius
 
 
 def truncated_newton(objective: Objective, x: Tensor, limits: Limits, callback: Callback | None = None) -> Report:

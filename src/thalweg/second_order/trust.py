@@ -22,7 +22,13 @@ REJECTIONS = 60  # in a row, after which no progress can be made
 
 
 class Model(ABC):
-    """A quadratic model on a leash; knows how to be minimized and how to tighten or loosen the leash."""
+    """A quadratic model on a leash; knows how to be minimized and how to tighten or loosen the leash.
+
+    ``certain`` models have their steps taken whatever comes of it. ``state`` and ``load`` carry what the rest of a
+    run depends on, as tensors under names, whose shapes are the same before the first step and after any.
+    """
+
+    certain = False
 
     @abstractmethod
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
@@ -35,11 +41,29 @@ class Model(ABC):
     def judge(self, ratio: float, d: Tensor) -> None:
         """Adapts the leash to how well the model foretold."""
 
+    @abstractmethod
+    def prepare(self, like: Tensor) -> None:
+        """Allocates for vectors of this size, type and device ``(n,)``, with the leash as it is at the start."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Returns what the rest of a run depends on."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes up what :meth:`state` returned, after :meth:`prepare`."""
+
 
 def follow_model(
-    objective: Objective, x: Tensor, model: Model, limits: Limits, callback: Callback | None = None
+    objective: Objective,
+    x: Tensor,
+    model: Model,
+    limits: Limits,
+    callback: Callback | None = None,
+    *,
+    lr: float = 1.0,
 ) -> Report:
-    """Minimizes from ``x`` by steps of the model; arguments as in :func:`thalweg.second_order.descent.descend`."""
+    """Minimizes from ``x`` by lr times the steps of the model; see :func:`thalweg.second_order.descent.descend`."""
     at = objective.evaluate(x, curvature=True)
     watch, rejected = Watch(objective, Place.of(x, at), limits, callback), 0
     rounding = 10 * torch.finfo(x.dtype).eps
@@ -49,11 +73,14 @@ def follow_model(
         if found is None:
             return watch.report("no progress")
         d, foretold = found
+        if lr != 1:  # m(lr d) from m(d) and gᵀd
+            slope = float(place.gradient @ d)
+            d, foretold = d * lr, lr * lr * (foretold + slope) - lr * slope
         trial = objective.evaluate(place.x + d, curvature=True)
         new = Place.of(place.x + d, trial)
         ratio = _ratio(place, new, foretold, rounding)
         model.judge(ratio, d)
-        if ratio > ACCEPT:
+        if ratio > ACCEPT or model.certain:
             rejected, at = 0, trial
             if ending := watch.move(new):
                 break

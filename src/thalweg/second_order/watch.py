@@ -10,7 +10,26 @@ from torch import Tensor
 
 from thalweg.second_order.objective import Evaluation, Objective
 
-Ending = Literal["gradient", "iterations", "evaluations", "no progress", "not finite", "unbounded", "callback"]
+Ending = Literal[
+    "gradient",  # ‖∇f‖∞ is small enough
+    "change",  # f changed too little in the last step
+    "iterations",  # as many as allowed
+    "evaluations",  # as many as allowed
+    "no progress",  # neither value nor gradient can be lowered in this precision
+    "not finite",  # value or gradient is not finite at the start, or wherever a step could go
+    "unbounded",  # f falls without end along a line
+    "callback",  # asked for
+]
+MESSAGES: dict[Ending, str] = {
+    "gradient": "The gradient is small enough.",
+    "change": "The value changes too little.",
+    "iterations": "The number of iterations was reached.",
+    "evaluations": "The number of evaluations was reached.",
+    "no progress": "No progress can be made in this precision.",
+    "not finite": "The value or the gradient is not finite where it starts or wherever it could go.",
+    "unbounded": "The function falls without end along a line.",
+    "callback": "The callback ended it.",
+}
 PATIENCE = 12  # iterations without a lower value or a smaller gradient before it is said that nothing moves any more
 
 
@@ -19,13 +38,17 @@ class Limits:
     """When to stop.
 
     Arguments:
-        gradient: ‖∇f‖∞ at most this share of the start's.
+        gradient: ‖∇f‖∞ at most this share of ``first``.
         iterations, evaluations: caps.
+        change: |f(x₊) − f(x)| at most this share of the larger of both.
+        first: the ‖∇f‖∞ that ``gradient`` is a share of; the start's by default.
     """
 
     gradient: float = 1e-5
     iterations: int | None = None
     evaluations: int | None = None
+    change: float = 0.0
+    first: float | None = None
 
 
 class Place(NamedTuple):
@@ -52,23 +75,24 @@ Callback = Callable[[Place], bool | None]
 
 
 class Report(NamedTuple):
-    """Where a descent ended and why."""
+    """Where a descent ended and why, and the ‖∇f‖∞ that others were measured by."""
 
     place: Place
     ending: Ending
     iterations: int
+    first: float
 
 
 class Watch:
     """Follows a descent from its start and says when it ends.
 
-    Attributes: ``place`` the newest place, ``iterations`` so far, ``first`` the start's ‖∇f‖∞.
+    Attributes: ``place`` the newest place, ``iterations`` so far, ``first`` the ‖∇f‖∞ that others are measured by.
     """
 
     def __init__(self, objective: Objective, start: Place, limits: Limits, callback: Callback | None) -> None:
         self.objective, self.place, self.limits, self.callback = objective, start, limits, callback
-        self.iterations, self.first = 0, start.norm
-        self._best, self._still = (start.value, start.norm), 0
+        self.iterations, self.first = 0, start.norm if limits.first is None else limits.first
+        self._best, self._still, self._changed = (start.value, start.norm), 0, True
 
     @property
     def left(self) -> int | None:
@@ -83,6 +107,8 @@ class Watch:
             return "not finite"
         if self.place.norm <= limits.gradient * self.first:
             return "gradient"
+        if not self._changed:
+            return "change"
         if limits.iterations is not None and self.iterations >= limits.iterations:
             return "iterations"
         if left is not None and left <= 0:
@@ -91,6 +117,8 @@ class Watch:
 
     def move(self, place: Place) -> Ending | None:
         """Takes in a new place; returns "callback" where that ends it."""
+        change, size = abs(place.value - self.place.value), max(abs(place.value), abs(self.place.value))
+        self._changed = not self.limits.change or change > self.limits.change * size
         self.iterations, self.place = self.iterations + 1, place
         better = place.value < self._best[0] or place.norm < self._best[1]
         self._still = 0 if better else self._still + 1
@@ -99,7 +127,7 @@ class Watch:
 
     def report(self, ending: Ending) -> Report:
         """Returns the report of a descent that ends here."""
-        return Report(self.place, ending, self.iterations)
+        return Report(self.place, ending, self.iterations, self.first)
 
 
 def norm(vector: Tensor) -> Tensor:

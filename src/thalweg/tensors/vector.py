@@ -29,8 +29,9 @@ def from_vector(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     >>> [tuple(t.shape) for t in from_vector(torch.zeros(5), [torch.ones(2, 2), torch.zeros(1)])]
     [(2, 2), (1,)]
     """
-    parts = torch.split(vector, [real(t).numel() for t in like])
-    shaped = [part.view(real(t).shape).to(t.device, real(t).dtype) for part, t in zip(parts, like, strict=True)]
+    forms = [real(t) for t in like]
+    parts = vector.split_with_sizes([f.numel() for f in forms])
+    shaped = [part.view(f.shape).to(f.device, f.dtype) for part, f in zip(parts, forms, strict=True)]
     return [torch.view_as_complex(s) if t.is_complex() else s for s, t in zip(shaped, like, strict=True)]
 
 

@@ -1,0 +1,254 @@
+"""The torch.optim face of a second-order method: groups, closure, state, reports; the method itself is below."""
+
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
+from thalweg.second_order import Direction, Limits, Model, NotAnObjective, Scale, descend, follow_model
+from thalweg.second_order.descent import search_for
+from thalweg.second_order.watch import MESSAGES, Ending, Place
+from thalweg.tensors.vector import to_vector
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+Group = dict[str, Any]
+
+OWN = ("weight_decay",)  # in which groups may differ
+SEARCHES = {"strong_wolfe": "more-thuente", "hager_zhang": "hager-zhang", "backtracking": "backtracking", None: None}
+SAME = 1e3  # roundings by which two evaluations at the same parameters may differ, as sums in another order do
+
+
+class StepReport(NamedTuple):
+    """What a step came to.
+
+    Attributes:
+        ending: why it ended, in a word; ``message`` says it in a sentence.
+        iterations: of the method, within the step.
+        evaluations: of the closure.
+        products: with the Hessian or the Gauss–Newton matrix.
+        loss: the closure's, at the parameters that the step leaves.
+        gradient_norm: ‖∇f‖∞ there, weight decay included.
+    """
+
+    ending: Ending
+    iterations: int
+    evaluations: int
+    products: int
+    loss: float
+    gradient_norm: float
+
+    @property
+    def message(self) -> str:
+        """Why the step ended."""
+        return MESSAGES[self.ending]
+
+
+class ClosureOptimizer(Optimizer):
+    """Base of the methods whose step evaluates a closure several times; a subclass names its direction or model.
+
+    The closure is the objective for the whole step: with minibatches, let it keep to one batch. Each step goes on
+    from what earlier ones learned, and stops relative to the first gradient of all: multiplying the loss by a
+    constant changes nothing. At the very first step the closure is evaluated twice at the start; where the values
+    differ a warning says so.
+
+    Attributes:
+        report: the last step's :class:`StepReport`.
+    """
+
+    loose = True  # whether the line search may be
+    report: StepReport | None = None
+
+    def __init__(self, params: Params, defaults: Group) -> None:
+        super().__init__(params, defaults)
+        self._method(self.param_groups[0])  # what is out of its range is refused now
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds a group of parameters. Raises ValueError for a setting out of its range."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        try:
+            if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
+                raise ValueError("Tensor lr must be 1-element")
+            for name, words in (
+                ("lr", "learning rate"), ("weight_decay", "weight_decay value"), ("tolerance_grad", "tolerance_grad"),
+                ("tolerance_change", "tolerance_change"),
+            ):  # fmt: skip
+                if not group[name] >= 0:
+                    raise ValueError(f"Invalid {words}: {group[name]}")
+            if any(hasattr(p, "device_mesh") for p in group["params"]):
+                raise ValueError("sharded parameters (DTensor) cannot be stepped: all parameters are one vector here")
+            for name in ("max_iter", "max_eval"):
+                if group[name] is not None and not group[name] >= 1:
+                    raise ValueError(f"Invalid {name}: {group[name]}")
+            if group.get("line_search_fn") not in SEARCHES:
+                raise ValueError(
+                    f"Invalid line_search_fn: {group['line_search_fn']!r}: choose strong_wolfe, hager_zhang, "
+                    "backtracking or None"
+                )
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @abstractmethod
+    def _method(self, group: Group) -> Direction | Model:
+        """Returns the method that the group's settings ask for."""
+
+    def _curvature(self, group: Group) -> Curvature | None:
+        """Returns which matrix the method wants of a place; none by default."""
+        return None
+
+    def step(self, closure: Closure | None = None, pair: Closure | None = None) -> Any:
+        """Takes one step of up to ``max_iter`` iterations; returns the loss at its end.
+
+        Arguments:
+            closure: evaluates the loss, and may call ``backward`` on it or leave that to us; methods with curvature
+                need it left.
+            pair: of methods with a direction: another closure, from whose gradients at both ends of each step the
+                method learns curvature, as from a larger sample, or from what two minibatches have in common.
+
+        Raises:
+            NotAnObjective: the closure gives no scalar, no gradient, or a loss that is not finite where the step
+                begins. The parameters are then, as after any error of the closure's own, at the last good point.
+            RuntimeError: there is no closure.
+        """
+        with torch.no_grad():
+            return self._bare() if closure is None else self._step(closure, pair)
+
+    def _step(self, closure: Closure, pair: Closure | None) -> Tensor:
+        group = self._settings()
+        kind = self._curvature(group)
+        objective = ParameterObjective(self.param_groups, closure, kind or "hessian")
+        x = objective.begin(curvature=kind is not None)
+        state = self._state()
+        if not state:
+            self._check_repeats(objective, x)
+        method, lr = self._resume(group, x, state), float(group["lr"])
+        scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, still=not lr)
+        good: Place | None = None
+
+        def told(place: Place) -> None:
+            nonlocal good
+            good = place if place.finite else good
+
+        try:
+            if isinstance(method, Model):
+                if pair is not None:
+                    raise TypeError(f"{type(self).__name__} learns nothing from pairs: pass no pair")
+                report = follow_model(objective, x, method, limits, told, lr=lr)
+            else:
+                search = search_for(SEARCHES[group["line_search_fn"]], x.dtype, self.loose)
+                other = None if pair is None else Pair(objective, pair)
+                report = descend(objective, x, method, search, limits, told, scale=scale, lr=lr, pairs=other)
+        finally:  # whatever comes of it, the parameters are at the last good point and what was learned is kept
+            objective.put(x if good is None else good.x)
+            state |= method.state()
+            state["func_evals"] = state["func_evals"] + objective.evaluations
+            if scale.last:
+                state["last_step"] = torch.tensor(scale.last, dtype=torch.float64)
+        place = report.place if report.place.finite else good
+        if place is None:
+            raise NotAnObjective(
+                "the gradient is not finite where the step begins: the parameters are left as they are; mend the "
+                "inputs or the parameters first"
+            )
+        state["n_iter"] = state["n_iter"] + report.iterations
+        state["first_norm"] = torch.tensor(report.first, dtype=torch.float64)
+        loss = objective.loss_at(place.x, place.value)
+        counts = report.iterations, objective.evaluations, objective.products
+        self.report = StepReport(report.ending, *counts, loss, place.norm)
+        return torch.tensor(loss, dtype=x.dtype, device=x.device)
+
+    def _bare(self) -> None:
+        """Creates all state where gradients and lr are zero, as distributed checkpoints ask before they load."""
+        group = self._settings()
+        params = [p for g in self.param_groups for p in g["params"] if p.requires_grad]
+        if float(group["lr"]) or any(p.grad is not None and bool(p.grad.any()) for p in params):
+            raise RuntimeError(
+                f"{type(self).__name__} evaluates the loss several times a step: call step(closure), where closure() "
+                "returns it. Trainers that call step() bare, and gradient scaling in float16, cannot use it: take "
+                "bfloat16 or float32 and a loop of your own"
+            )
+        state = self._state()
+        if params and not state:
+            state |= self._resume(group, to_vector(params), state).state()
+
+    def _settings(self) -> Group:
+        """Returns the settings, which all groups share but for their parameters and weight decay."""
+        first = self.param_groups[0]
+        for group in self.param_groups[1:]:
+            for name, value in first.items():
+                if name in self.defaults and name not in OWN and group[name] != value:
+                    raise ValueError(
+                        f"{type(self).__name__} steps all groups together: {name} is {value} in one group and "
+                        f"{group[name]} in another, give them the same"
+                    )
+        return first
+
+    def _state(self) -> dict[str, Tensor]:
+        """Returns the state of all groups, which hangs on the first parameter."""
+        return self.state[next(p for group in self.param_groups for p in group["params"])]
+
+    def _resume(self, group: Group, x: Tensor, state: dict[str, Tensor]) -> Direction | Model:
+        """Returns the method with what it learned, anew where the vector's size or a setting has changed."""
+        method = self._method(group)
+        method.prepare(x)
+        if not state:
+            nan = torch.tensor(math.nan, dtype=torch.float64)
+            state |= {"func_evals": torch.tensor(0), "n_iter": torch.tensor(0), "first_norm": nan}
+            state["last_step"] = nan.repeat(3)
+        blank = method.state()
+        if all(name in state and state[name].shape == value.shape for name, value in blank.items()):
+            method.load({name: state[name].to(value.device, value.dtype) for name, value in blank.items()})
+        return method
+
+    def _check_repeats(self, objective: ParameterObjective, x: Tensor) -> None:
+        """Warns where the loss differs between two evaluations at the same parameters."""
+        one, two = objective.first_loss, objective.again()
+        if not abs(one - two) <= SAME * torch.finfo(x.dtype).eps * max(abs(one), abs(two)):
+            warnings.warn(
+                f"the closure gave {one:.6g} and then {two:.6g} at the same parameters: {type(self).__name__} needs "
+                "the same loss each time. Dropout (call eval() on it, or seed it in the closure), batch norm, or a new "
+                "minibatch a call make it change",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a state; its tensors keep their types, whatever the parameters' is."""
+        super().load_state_dict(state_dict)
+        given = [i for group in state_dict["param_groups"] for i in group["params"]]
+        mine = [p for group in self.param_groups for p in group["params"]]
+        for index, p in zip(given, mine, strict=True):
+            for name, value in state_dict["state"].get(index, {}).items():
+                if isinstance(value, Tensor):
+                    self.state[p][name] = value.to(p.device, copy=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)
+
+
+def _limits_of(group: Group, state: dict[str, Tensor], spent: int, still: bool) -> Limits:
+    """Returns when a step ends; no iteration where it is to stand still."""
+    first, most, cap = float(state["first_norm"]), group["max_iter"], group["max_eval"]
+    cap = max(25, most * 5 // 4) if cap is None else cap
+    return Limits(
+        group["tolerance_grad"], 0 if still else most, cap + spent, group["tolerance_change"],
+        None if math.isnan(first) else first,
+    )  # fmt: skip
+
+
+def _scale_of(state: dict[str, Tensor]) -> Scale:
+    """Returns what is known of the last step."""
+    scale, (step, slope, decrease) = Scale(), state["last_step"].tolist()
+    if not math.isnan(step):
+        scale.last = step, slope, decrease
+    return scale

@@ -1,0 +1,69 @@
+"""Nonlinear conjugate gradients as a torch.optim.Optimizer."""
+
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.lbfgs import LineSearchName
+from thalweg.second_order.conjugate_gradient import Beta
+from thalweg.second_order.conjugate_gradient import ConjugateGradient as ConjugateGradientDirection
+
+
+class ConjugateGradient(ClosureOptimizer):
+    """Nonlinear conjugate gradients: each direction keeps what the last one gained; memory of a few vectors.
+
+        d = −g + β d₋;   θ ← θ + α d,   α by the line search
+
+    It begins anew with −g when d is no descent direction, when successive gradients are far from orthogonal, and
+    after ``restart_every`` steps.
+
+    Arguments:
+        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize: as
+            :class:`thalweg.optim.LBFGS`.
+        beta: ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``, ``"hestenes_stiefel"``,
+            ``"dai_yuan"`` or ``"hager_zhang"``.
+        restart_orthogonality: it begins anew when |gᵀg₋| ≥ this ‖g‖²; Powell's constant is 0.2, infinity never.
+        restart_every: it begins anew after so many steps; classically n; never by default.
+
+    Raises:
+        ValueError: a setting out of its range; what is no objective (see :meth:`step`).
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))
+    >>> optimizer = ConjugateGradient([w], max_iter=200, tolerance_grad=1e-9)
+    >>> loss = optimizer.step(lambda: 100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2)
+    >>> [round(v, 6) for v in w.tolist()]
+    [1.0, 1.0]
+
+    Source: Deep Learning, §8.6.2; Nocedal & Wright, Numerical Optimization, §5.2.
+    """
+
+    loose = False
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        max_iter: int = 20,
+        max_eval: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+        line_search_fn: LineSearchName | None = "strong_wolfe",
+        *,
+        beta: Beta = "polak_ribiere_plus",
+        restart_orthogonality: float = 1.0,
+        restart_every: int | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        defaults: dict[str, Any] = {
+            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change, "line_search_fn": line_search_fn, "beta": beta,
+            "restart_orthogonality": restart_orthogonality, "restart_every": restart_every,
+            "weight_decay": weight_decay, "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def _method(self, group: Group) -> ConjugateGradientDirection:
+        return ConjugateGradientDirection(group["beta"], group["restart_orthogonality"], group["restart_every"])

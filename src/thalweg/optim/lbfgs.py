@@ -1,0 +1,75 @@
+"""L-BFGS as a torch.optim.Optimizer."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.second_order.lbfgs import LBFGS as LBFGSDirection
+
+LineSearchName = Literal["strong_wolfe", "hager_zhang", "backtracking"]
+
+
+class LBFGS(ClosureOptimizer):
+    """L-BFGS: BFGS's estimate of the inverse Hessian from the last pairs of steps and gradient changes.
+
+        d = −M g,   M from the last m pairs (s, y);   θ ← θ + α d,   α by the line search
+
+    Memory: 2 m vectors for the pairs, and about ten. Arguments have torch's names; other than there, groups may be
+    several, with weight decay; tolerances are relative; the last loss is returned; ``report`` says why a step ended.
+
+    Arguments:
+        params: parameters, groups or ``(name, parameter)`` pairs; of any real or complex types and devices.
+        lr: factor on the first step that the line search tries, or on every step without one.
+        max_iter: iterations a step.
+        max_eval: evaluations of the closure a step; the larger of 25 and 1.25 ``max_iter`` by default.
+        tolerance_grad: a step ends when ‖∇f‖∞ is this share of the first step's.
+        tolerance_change: a step ends when the loss changes by no more than this share of itself.
+        history_size: m, pairs kept.
+        line_search_fn: ``"strong_wolfe"`` (Moré and Thuente), ``"hager_zhang"``, ``"backtracking"`` (Armijo), or None
+            for steps of lr.
+        weight_decay: λ of the added ½λ‖θ‖², a group's own.
+        damping: Powell's, for pairs without curvature, in [0, 1); 0 skips them.
+        history_dtype: type of the pairs; the widest of the parameters, at least float32, by default. bfloat16 halves
+            memory and what is read an iteration.
+        maximize: ascend.
+
+    Raises:
+        ValueError: a setting out of its range; what is no objective (see :meth:`step`).
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))
+    >>> optimizer = LBFGS([w], max_iter=100, tolerance_grad=1e-9)
+    >>> loss = optimizer.step(lambda: 100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2)
+    >>> optimizer.report.ending, [round(v, 6) for v in w.tolist()]
+    ('gradient', [1.0, 1.0])
+
+    Source: Deep Learning, §8.6.3; Byrd, Nocedal & Schnabel 1994.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        max_iter: int = 20,
+        max_eval: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+        history_size: int = 15,
+        line_search_fn: LineSearchName | None = "strong_wolfe",
+        *,
+        weight_decay: float = 0.0,
+        damping: float = 0.0,
+        history_dtype: torch.dtype | None = None,
+        maximize: bool = False,
+    ) -> None:
+        defaults: dict[str, Any] = {
+            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change, "history_size": history_size, "line_search_fn": line_search_fn,
+            "weight_decay": weight_decay, "damping": damping, "history_dtype": history_dtype, "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def _method(self, group: Group) -> LBFGSDirection:
+        return LBFGSDirection(group["history_size"], group["damping"], group["history_dtype"])

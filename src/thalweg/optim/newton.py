@@ -1,0 +1,67 @@
+"""Newton's method as a torch.optim.Optimizer."""
+
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.parameter_objective import Curvature
+from thalweg.second_order import Model
+from thalweg.second_order.newton import Damping, newton_model
+
+
+class Newton(ClosureOptimizer):
+    """Newton's method with the whole Hessian, for models of up to some thousand parameters.
+
+        θ ← θ − lr (H + αI)⁻¹ g
+
+    Memory O(n²), work an iteration O(n³) and n Hessian products. The closure returns the loss and leaves ``backward``.
+
+    Arguments:
+        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize: as
+            :class:`thalweg.optim.LBFGS`; one iteration a step by default.
+        lr: factor on the step.
+        damping: ``"adaptive"`` (α outweighs the most negative eigenvalue, then Levenberg and Marquardt's rule),
+            ``"saddle-free"`` (|H| for H, then the same), ``"fixed"`` (α as given, every step taken).
+        alpha: α; absolute for fixed damping, else a share of ‖H‖ to begin with.
+
+    Raises:
+        ValueError: a setting out of its range; at a step, where n² numbers are more than 2 GiB, and what is no
+            objective (see :meth:`step`).
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
+    >>> optimizer = Newton([w])
+    >>> loss = optimizer.step(lambda: 50 * w[0] ** 2 + w[1] ** 2)
+    >>> w.tolist(), optimizer.report.products
+    ([0.0, 0.0], 2)
+
+    Source: Deep Learning, §8.6.1, algorithm 8.8; Dauphin et al. 2014.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        max_iter: int = 1,
+        max_eval: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 0.0,
+        *,
+        damping: Damping = "adaptive",
+        alpha: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        defaults: dict[str, Any] = {
+            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change, "damping": damping, "alpha": alpha, "weight_decay": weight_decay,
+            "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def _curvature(self, group: Group) -> Curvature:
+        return "hessian"
+
+    def _method(self, group: Group) -> Model:
+        return newton_model(group["damping"], group["alpha"])

@@ -1,0 +1,193 @@
+"""A closure's loss as an objective: the parameters of all groups are its vector, weight decay and sign included.
+
+f(θ) = ± loss(θ) + ½ Σ_groups λ ‖θ_group‖²
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from thalweg.curvature import Damped, GaussNewton, Hessian, LinearOperator
+from thalweg.second_order import Evaluation, NotAnObjective, Objective
+from thalweg.second_order.objective import check_loss
+from thalweg.tensors.vector import from_vector, real, to_vector
+
+Curvature = Literal["hessian", "gauss_newton"]
+Closure = Callable[[], Any]
+Found = Hessian | GaussNewton | list[Tensor]
+
+
+class ParameterObjective(Objective):
+    """What a closure returns, as a function of the parameters that its loss uses.
+
+    The closure may call ``backward`` or leave it to us; where curvature is asked for it must leave it, and for
+    Gauss–Newton return ``(loss, outputs)``.
+
+    Arguments:
+        groups: an optimizer's groups; of each ``params``, ``weight_decay`` and ``maximize`` are read.
+        closure: evaluates the loss at the parameters as they are.
+        kind: which matrix is the curvature.
+
+    Attributes: ``params`` that the loss uses, and ``first_loss``, known once :meth:`begin` was called.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], closure: Closure, kind: Curvature = "hessian") -> None:
+        super().__init__()
+        self.closure, self.kind = closure, kind
+        self.maximize = groups[0]["maximize"]
+        self._all = [p for group in groups for p in group["params"] if p.requires_grad]
+        self._decays = [float(group["weight_decay"]) for group in groups for p in group["params"] if p.requires_grad]
+        self.params: list[Tensor] = []
+        self._decay: float | Tensor = 0.0
+        self._x: Tensor | None = None  # where the parameters are
+        self._first: Evaluation | None = None
+
+    def begin(self, curvature: bool) -> Tensor:
+        """Evaluates where the parameters are; returns that vector, whose evaluation is then at hand.
+
+        Raises:
+            NotAnObjective: the closure gives no scalar, no gradient, or a number that is not finite.
+        """
+        if not self._all:
+            raise NotAnObjective("no parameter requires a gradient: set requires_grad on those to be trained")
+        self.params = self._all
+        loss, found = self._call(curvature)
+        self.first_loss = float(loss)
+        used = found.used if isinstance(found, (Hessian, GaussNewton)) else [p.grad is not None for p in self._all]
+        self.params = [p for p, is_used in zip(self._all, used, strict=True) if is_used]
+        if curvature and not all(used):
+            loss, found = self._call(curvature)
+        if not self.params:
+            raise NotAnObjective("the closure's loss depends on none of the optimizer's parameters")
+        if not math.isfinite(self.first_loss):
+            raise NotAnObjective(
+                f"the loss is {self.first_loss} where the step begins: the parameters are left as they are; mend the "
+                "inputs or the parameters first"
+            )
+        decays = [decay for decay, is_used in zip(self._decays, used, strict=True) if is_used]
+        if len(set(decays)) == 1:
+            self._decay = decays[0]
+        else:
+            self._decay = to_vector([torch.full_like(p, d) for p, d in zip(self.params, decays, strict=True)])
+        x = self._x = to_vector(self.params)
+        self._first = self._evaluation(x, loss, found)
+        return x
+
+    def loss_at(self, x: Tensor, value: float) -> float:
+        """Returns the closure's loss where the objective is ``value``."""
+        if isinstance(self._decay, Tensor) or self._decay:
+            value -= 0.5 * float((self._decay * x) @ x)
+        return -value if self.maximize else value
+
+    def again(self) -> float:
+        """Returns the closure's loss where the parameters are, evaluated anew."""
+        self.evaluations += 1
+        return float(self._closure()[0])
+
+    def put(self, x: Tensor) -> None:
+        """Writes the vector into the parameters."""
+        if x is not self._x:
+            with torch.no_grad():
+                targets = [real(p.detach()) for p in self.params]
+                torch._foreach_copy_(targets, [real(part) for part in from_vector(x, self.params)])
+            self._x = x
+
+    def _evaluate(self, x: Tensor, curvature: bool) -> Evaluation:
+        if self._first is not None:
+            first, self._first = self._first, None
+            if x is self._x:
+                return first
+        self.put(x)
+        return self._evaluation(x, *self._call(curvature))
+
+    def _evaluation(self, x: Tensor, loss: Tensor, found: Found) -> Evaluation:
+        value = (-loss if self.maximize else loss).to(x.device, x.dtype)
+        matrix: LinearOperator | None = None
+        if isinstance(found, (Hessian, GaussNewton)):
+            matrix, gradient = _Here(self, x, found), found.gradient.detach()
+        else:
+            gradient = to_vector(found, x.dtype, x.device)
+            if self.maximize:
+                gradient = gradient.neg_()
+        if isinstance(self._decay, Tensor) or self._decay:
+            pull = self._decay * x
+            value, gradient = value + 0.5 * pull @ x, gradient + pull
+            matrix = Damped(matrix, self._decay) if matrix is not None else None
+        return Evaluation(value, gradient, matrix)
+
+    def _call(self, curvature: bool) -> tuple[Tensor, Found]:
+        """Returns the closure's loss, and its matrix or its gradients, at the parameters as they are."""
+        loss, outputs = self._closure()
+        if curvature:
+            check_loss(loss, "the closure")
+            if self.kind == "gauss_newton" and outputs is None:
+                raise NotAnObjective("Gauss–Newton needs the model's outputs: let the closure return (loss, outputs)")
+            with torch.enable_grad():
+                signed = (-loss if self.maximize else loss).reshape(())
+                matrix = (
+                    Hessian(signed, self.params)
+                    if outputs is None or self.kind == "hessian"
+                    else GaussNewton(signed, outputs, self.params)
+                )
+            return loss.detach().reshape(()), matrix
+        if all(p.grad is None for p in self._all):
+            check_loss(loss, "the closure")
+            loss.backward()
+        for p in self.params:
+            if p.grad is not None and p.grad.is_sparse:
+                raise NotAnObjective("sparse gradients are not supported: build the embedding with sparse=False")
+        loss = torch.as_tensor(loss).detach()
+        if loss.numel() != 1:
+            raise NotAnObjective(f"the closure gives no scalar ({tuple(loss.shape)}): return the loss as one number")
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+        return loss.reshape(()), grads
+
+    def _closure(self) -> tuple[Any, Any]:
+        for p in self._all:
+            p.grad = None
+        with torch.enable_grad():
+            found = self.closure()
+        return found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+
+
+class Pair(Objective):
+    """Another closure, of the same parameters, that a direction learns curvature from."""
+
+    def __init__(self, objective: ParameterObjective, closure: Closure) -> None:
+        super().__init__()
+        self.objective, self.closure = objective, closure
+
+    def _evaluate(self, x: Tensor, curvature: bool) -> Evaluation:
+        main = self.objective
+        main.put(x)
+        main.evaluations += 1
+        own, main.closure = main.closure, self.closure
+        try:
+            return main._evaluation(x, *main._call(curvature=False))
+        finally:
+            main.closure = own
+
+
+class _Here(LinearOperator):
+    """The curvature at a place, also after the parameters have moved on: it is then evaluated there once more.
+
+    Writing the parameters in place spoils the graphs that were made before. A place is gone back to only after a
+    rejected step, and an evaluation costs less than the memory for copies of all parameters in every graph.
+    """
+
+    def __init__(self, objective: ParameterObjective, x: Tensor, operator: Hessian | GaussNewton) -> None:
+        super().__init__(operator.size, operator.dtype, operator.device)
+        self.objective, self.x, self.operator = objective, x, operator
+        self._written = objective._x
+
+    def _product(self, vector: Tensor) -> Tensor:
+        if self.objective._x is not self._written:
+            self.objective.put(self.x)
+            self.objective.evaluations += 1
+            found = self.objective._call(curvature=True)[1]
+            assert not isinstance(found, list)
+            self.operator, self._written = found, self.objective._x
+        return self.operator.matvec(vector)

@@ -1,0 +1,82 @@
+"""Truncated Newton, or Hessian-free, as a torch.optim.Optimizer."""
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.parameter_objective import Curvature
+from thalweg.second_order import HessianFree, Model, TrustRegion
+
+Leash = Literal["levenberg_marquardt", "trust_region"]
+
+
+class TruncatedNewton(ClosureOptimizer):
+    """Truncated Newton: Newton's step by linear conjugate gradients on curvature products alone.
+
+        (B + λI) d = −g,   θ ← θ + lr d         λ by Levenberg and Marquardt's rule (Hessian-free), or
+        min gᵀd + ½ dᵀBd,  ‖d‖ ≤ Δ              Δ by how well the model foretold (Steihaug)
+
+    Memory: some ten vectors and one graph of the loss. The closure returns the loss and leaves ``backward``; for the
+    Gauss–Newton matrix it returns ``(loss, outputs)``, with the very tensor from which the loss is computed.
+
+    Arguments:
+        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize: as
+            :class:`thalweg.optim.LBFGS`; one iteration a step by default.
+        lr: factor on the step.
+        curvature: B, ``"hessian"`` or ``"gauss_newton"``.
+        leash: ``"levenberg_marquardt"`` or ``"trust_region"``.
+        damping: λ to begin with, as a share of the curvature along the gradient.
+        warm_start: share of the last step's solution that linear CG starts from, with Levenberg–Marquardt.
+        max_products: products an iteration at most.
+
+    Raises:
+        ValueError: a setting out of its range; what is no objective (see :meth:`step`).
+        NotImplementedError: at a step, where an operation of the model has no second derivative.
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))
+    >>> optimizer = TruncatedNewton([w], max_iter=100, max_eval=200, tolerance_grad=1e-9)
+    >>> loss = optimizer.step(lambda: 100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2)
+    >>> [round(v, 6) for v in w.tolist()]
+    [1.0, 1.0]
+
+    Source: Deep Learning, §8.6.2; Steihaug 1983; Martens 2010.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        max_iter: int = 1,
+        max_eval: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 0.0,
+        *,
+        curvature: Curvature = "hessian",
+        leash: Leash = "levenberg_marquardt",
+        damping: float = 1.0,
+        warm_start: float = 0.95,
+        max_products: int = 250,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        if curvature not in ("hessian", "gauss_newton"):
+            raise ValueError(f"unknown curvature {curvature!r}: choose hessian or gauss_newton")
+        defaults: dict[str, Any] = {
+            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change, "curvature": curvature, "leash": leash, "damping": damping,
+            "warm_start": warm_start, "max_products": max_products, "weight_decay": weight_decay, "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def _method(self, group: Group) -> Model:
+        if group["leash"] == "trust_region":
+            return TrustRegion(max_products=group["max_products"])
+        if group["leash"] != "levenberg_marquardt":
+            raise ValueError(f"unknown leash {group['leash']!r}: choose levenberg_marquardt or trust_region")
+        return HessianFree(group["damping"], group["warm_start"], group["max_products"])
+
+    def _curvature(self, group: Group) -> Curvature:
+        kind: Curvature = group["curvature"]
+        return kind
