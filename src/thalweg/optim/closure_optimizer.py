@@ -130,11 +130,11 @@ class ClosureOptimizer(Optimizer):
             self._check_repeats(objective, x)
         method, lr = self._resume(group, x, state), float(group["lr"])
         scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, still=not lr)
-        good: Place | None = None
+        good = x
 
         def told(place: Place) -> None:
             nonlocal good
-            good = place if place.finite else good
+            good = place.x
 
         try:
             if isinstance(method, Model):
@@ -146,13 +146,13 @@ class ClosureOptimizer(Optimizer):
                 other = None if pair is None else Pair(objective, pair)
                 report = descend(objective, x, method, search, limits, told, scale=scale, lr=lr, pairs=other)
         finally:  # whatever comes of it, the parameters are at the last good point and what was learned is kept
-            objective.put(x if good is None else good.x)
+            objective.put(good)
             state |= method.state()
             state["func_evals"] = state["func_evals"] + objective.evaluations
             if scale.last:
                 state["last_step"] = torch.tensor(scale.last, dtype=torch.float64)
-        place = report.place if report.place.finite else good
-        if place is None:
+        place = report.place
+        if not place.finite:
             raise NotAnObjective(
                 "the gradient is not finite where the step begins: the parameters are left as they are; mend the "
                 "inputs or the parameters first"

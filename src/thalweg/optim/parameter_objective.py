@@ -58,8 +58,11 @@ class ParameterObjective(Objective):
         self.first_loss = float(loss)
         used = found.used if isinstance(found, (Hessian, GaussNewton)) else [p.grad is not None for p in self._all]
         self.params = [p for p, is_used in zip(self._all, used, strict=True) if is_used]
-        if curvature and not all(used):
-            loss, found = self._call(curvature)
+        if not all(used):
+            if isinstance(found, list):
+                found = [g for g, is_used in zip(found, used, strict=True) if is_used]
+            else:
+                loss, found = self._call(curvature)
         if not self.params:
             raise NotAnObjective("the closure's loss depends on none of the optimizer's parameters")
         if not math.isfinite(self.first_loss):

@@ -116,7 +116,9 @@ class Watch:
         return "no progress" if self._still >= PATIENCE else None
 
     def move(self, place: Place) -> Ending | None:
-        """Takes in a new place; returns "callback" where that ends it."""
+        """Takes in a new place; returns "callback" where that ends it, "not finite" where it is none to go to."""
+        if not place.finite:
+            return "not finite"
         change, size = abs(place.value - self.place.value), max(abs(place.value), abs(self.place.value))
         self._changed = not self.limits.change or change > self.limits.change * size
         self.iterations, self.place = self.iterations + 1, place
