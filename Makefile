@@ -27,7 +27,7 @@ test: .venv/tested  ## every check and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --numprocesses 2 --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --durations 10
 
 bench: .venv/benched  ## side by side with peers; JSON and tables in docs/benchmarks
 	$(BIN)/python -m benchmarks

@@ -14,17 +14,20 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
 
     Example: `thalweg list tasks`
     """
+    from thalweg.compare.second_order import SECOND_ORDER
     from thalweg.compare.tasks import DESCRIPTIONS
     from thalweg.initialization import SCHEMES
     from thalweg.rules import RULES, SPACES
     from thalweg.rules.schedules import SCHEDULES
 
+    spaces = {**SPACES, **{name: method.space for name, method in SECOND_ORDER.items()}}
+
     def ranges(name: str) -> str:
-        return ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in SPACES[name].items())
+        return ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in spaces[name].items())
 
     sections = {
         "tasks": (("task", "what it is"), list(DESCRIPTIONS.items())),
-        "strategies": (("strategy", "search space (log-uniform)"), [(name, ranges(name)) for name in RULES]),
+        "strategies": (("strategy", "search space (log-uniform)"), [(name, ranges(name)) for name in [*RULES, *SECOND_ORDER]]),
         "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in SCHEMES]),
         "schedules": (("schedule", "written as"), [(name, f"adam@{name}") for name in SCHEDULES]),
     }

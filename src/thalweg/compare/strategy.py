@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from thalweg.compare.loading import LoadError, load_object
+from thalweg.compare.second_order import SECOND_ORDER
 from thalweg.initialization import SCHEMES
+from thalweg.optim import ClosureOptimizer
 from thalweg.rules import RULES, SPACES, Rule
 from thalweg.rules.schedules import SCHEDULES, Schedule
 
@@ -28,6 +30,9 @@ class Strategy:
         factory: any callable ``(params, **hyperparameters) -> torch.optim.Optimizer``; runs serially.
         defaults: hyperparameters of the default configuration.
         space: log-uniform search range ``(low, high)`` of each hyperparameter that is tuned.
+        whole: which hyperparameters are whole numbers.
+        closure: whether a step evaluates the loss several times: the optimizer is then given a large batch, of as
+            many minibatches as the hyperparameter ``batches`` says, and pays for each evaluation.
         initialization: a name of :data:`thalweg.initialization.SCHEMES`.
         schedule: the learning rate's factor over the run; ``schedule_name`` is its name.
 
@@ -42,6 +47,8 @@ class Strategy:
     space: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"lr": LR_RANGE})
     initialization: str = "default"
     schedule_name: str = "constant"
+    whole: tuple[str, ...] = ()
+    closure: bool = False
 
     def __post_init__(self) -> None:
         if (self.rule is None) == (self.factory is None):
@@ -60,7 +67,11 @@ class Strategy:
     def default_configuration(self) -> dict[str, float]:
         """Returns the default hyperparameters, and the middle of the range where there is no default."""
         middle = {name: math.sqrt(low * high) for name, (low, high) in self.space.items()}
-        return {**middle, **self.defaults}
+        return self.rounded({**middle, **self.defaults})
+
+    def rounded(self, hyper: Mapping[str, float]) -> dict[str, float]:
+        """Returns the hyperparameters with the whole ones rounded, to at least 1."""
+        return {name: max(1, round(value)) if name in self.whole else value for name, value in hyper.items()}
 
     def describe(self) -> dict[str, Any]:
         """Returns what identifies the strategy, for the store's fingerprint and the report."""
@@ -71,6 +82,7 @@ class Strategy:
             "space": {name: list(bounds) for name, bounds in self.space.items()},
             "initialization": self.initialization,
             "schedule": self.schedule_name,
+            **({"closure": True, "whole": list(self.whole)} if self.closure else {}),
         }
 
     @classmethod
@@ -96,8 +108,19 @@ class Strategy:
             if not callable(found):
                 raise LoadError(f"{optimizer} is neither a Strategy nor a callable that makes an optimizer")
             label = text.rsplit(":", 1)[-1] if ":" in text else text
-            return cls(label, None, found, _own_defaults(found), initialization=initialization, schedule_name=schedule)
-        _known(optimizer, RULES, "strategy")
+            several = isinstance(found, type) and issubclass(found, (ClosureOptimizer, torch.optim.LBFGS))
+            defaults = {**_own_defaults(found), **({"batches": 16.0} if several else {})}
+            return cls(
+                label, None, found, defaults, initialization=initialization, schedule_name=schedule,
+                whole=("batches",) if several else (), closure=several,
+            )  # fmt: skip
+        _known(optimizer, {**RULES, **SECOND_ORDER}, "strategy")
+        if optimizer in SECOND_ORDER:
+            method = SECOND_ORDER[optimizer]
+            return cls(
+                text, None, method.make, dict(method.defaults), method.space, initialization, schedule,
+                tuple(method.whole), closure=True,
+            )  # fmt: skip
         rule = RULES[optimizer]
         return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], initialization, schedule)
 

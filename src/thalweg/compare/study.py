@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from thalweg.compare.design import Budget, configuration, edge, sobol, survivors, widen
+from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
 from thalweg.compare.engines.job import Engine, Job, Outcome
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.store import Store
@@ -99,12 +99,12 @@ class Study:
 
     def _first_trials(self, strategy: Strategy) -> list[Trial]:
         count = self.budget.trials - self.budget.held_back
-        drawn = [{**strategy.defaults, **configuration(strategy.space, p)} for p in self.points[:count]]
+        drawn = [self._drawn(strategy, strategy.space, p) for p in self.points[:count]]
         return [Trial(strategy, i, hyper) for i, hyper in enumerate([strategy.default_configuration(), *drawn])]
 
     def _second_trials(self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, Outcome]) -> list[Trial]:
         """Returns the held-back configurations, in the widened strip when the incumbent lies on the edge."""
-        space: Mapping[str, tuple[float, float]] = strategy.space
+        space = strategy.space
         scores = [self._score(done[t.key]) for t in tried]
         best = min(range(len(tried)), key=lambda i: scores[i])
         on_edge = edge(space, tried[best].hyper) if math.isfinite(scores[best][0]) else None
@@ -113,9 +113,10 @@ class Study:
             self.store.add_fact(f"widened {strategy.name}", asdict(widened))
         points = self.points[self.budget.trials - self.budget.held_back :]
         start = len(tried)
-        return [
-            Trial(strategy, start + i, {**strategy.defaults, **configuration(space, p)}) for i, p in enumerate(points)
-        ]
+        return [Trial(strategy, start + i, self._drawn(strategy, space, p)) for i, p in enumerate(points)]
+
+    def _drawn(self, strategy: Strategy, space: Space, point: Sequence[float]) -> dict[str, float]:
+        return strategy.rounded({**strategy.defaults, **configuration(space, point)})
 
     def _promoted(self, trials: Sequence[Trial], done: Mapping[str, Outcome]) -> list[Trial]:
         kept = []

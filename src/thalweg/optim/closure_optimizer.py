@@ -3,7 +3,7 @@
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -103,7 +103,12 @@ class ClosureOptimizer(Optimizer):
         """Returns which matrix the method wants of a place; none by default."""
         return None
 
-    def step(self, closure: Closure | None = None, pair: Closure | None = None) -> Any:
+    def step(
+        self,
+        closure: Closure | None = None,
+        pair: Closure | None = None,
+        callback: Callable[[float], bool | None] | None = None,
+    ) -> Any:
         """Takes one step of up to ``max_iter`` iterations; returns the loss at its end.
 
         Arguments:
@@ -111,6 +116,7 @@ class ClosureOptimizer(Optimizer):
                 need it left.
             pair: of methods with a direction: another closure, from whose gradients at both ends of each step the
                 method learns curvature, as from a larger sample, or from what two minibatches have in common.
+            callback: is told the loss after each iteration, when the parameters are there; True ends the step.
 
         Raises:
             NotAnObjective: the closure gives no scalar, no gradient, or a loss that is not finite where the step
@@ -118,9 +124,9 @@ class ClosureOptimizer(Optimizer):
             RuntimeError: there is no closure.
         """
         with torch.no_grad():
-            return self._bare() if closure is None else self._step(closure, pair)
+            return self._bare() if closure is None else self._step(closure, pair, callback)
 
-    def _step(self, closure: Closure, pair: Closure | None) -> Tensor:
+    def _step(self, closure: Closure, pair: Closure | None, callback: Callable[[float], bool | None] | None) -> Tensor:
         group = self._settings()
         kind = self._curvature(group)
         objective = ParameterObjective(self.param_groups, closure, kind or "hessian")
@@ -132,9 +138,11 @@ class ClosureOptimizer(Optimizer):
         scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, still=not lr)
         good = x
 
-        def told(place: Place) -> None:
+        def told(place: Place) -> bool | None:
             nonlocal good
             good = place.x
+            objective.put(good)
+            return callback(objective.loss_at(place.x, place.value)) if callback else None
 
         try:
             if isinstance(method, Model):

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import torch
 
+from thalweg.compare.engines.closure_run import ClosureRun, unaffordable
+from thalweg.compare.engines.factory import make_optimizers
 from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
 from thalweg.compare.engines.lanes import Lanes, has_randomness
-from thalweg.compare.engines.serial import Serial, make_optimizers
+from thalweg.compare.engines.serial import Serial
 from thalweg.compare.strategy import Strategy
 
 Name = Literal["auto", "lanes", "serial"]
@@ -116,11 +118,22 @@ class Chooser:
 
     def _choose_for_factory(self, strategy: Strategy, job: Job) -> Choice:
         specimen = replace(job, strategy=strategy, hyper=strategy.default_configuration())
+        if strategy.closure:
+            return self._choose_for_closure(specimen)
         optimizers = make_optimizers(strategy, self.shop.model, specimen.hyper)
         reason = "an optimizer made by a factory steps one model at a time"
         if len(optimizers) > 1:
             reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"
         return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(specimen, 0.1))
+
+    def _choose_for_closure(self, specimen: Job) -> Choice:
+        too_much = unaffordable(self.shop, replace(specimen, stop=self.rungs[0][1]))
+        if too_much:
+            raise ValueError(too_much)
+        unit = ClosureRun(self.shop, specimen).unit
+        reason = f"it evaluates the loss several times a step; by default at {unit:.3g} gradient evaluations each"
+        seconds = self.serial.seconds_per_step(specimen, 0.3)
+        return Choice(specimen.strategy.name, "serial", reason, 1 / seconds)
 
     def _choose_for_rules(self, job: Job, count: int) -> Choice:
         group = f"update rules ({count} strateg{'y' if count == 1 else 'ies'})"

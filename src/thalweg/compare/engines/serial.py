@@ -1,18 +1,17 @@
 """One trial at a time: any model, any optimizer."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.engines.closure_run import ClosureRun
+from thalweg.compare.engines.factory import FactoryRun
 from thalweg.compare.engines.job import Curve, Job, Outcome, Progress, Workshop, coefficient_names, coefficient_table
 from thalweg.compare.engines.kernels import Kernel, update_kernel
 from thalweg.compare.engines.watch import first_divergence
-from thalweg.compare.strategy import Strategy
-from thalweg.optim import AdamW
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 
@@ -47,6 +46,9 @@ class Serial:
     def seconds_per_step(self, job: Job, budget: float = 0.3, most: int = 300) -> float:
         """Returns the median seconds of a training step of the job, run alone, after a warm-up."""
         run = self._open(job)
+        if isinstance(run, ClosureRun):
+            with _threads(self.threads):
+                return run.seconds_per_unit(budget)
         rows = self.shop.batches(job.seed, 0, most)
         seconds: list[float] = []
         with _threads(self.threads):
@@ -59,9 +61,11 @@ class Serial:
                     break
         return sorted(seconds[len(seconds) // 5 :])[len(seconds[len(seconds) // 5 :]) // 2]
 
-    def _open(self, job: Job) -> "_RuleRun | _FactoryRun":
+    def _open(self, job: Job) -> "_RuleRun | FactoryRun | ClosureRun":
+        if job.strategy.closure:
+            return ClosureRun(self.shop, job)
         if job.strategy.rule is None:
-            return _FactoryRun(self.shop, job)
+            return FactoryRun(self.shop, job)
         return _RuleRun(self.shop, job, self._kernel(job))
 
     def _kernel(self, job: Job) -> Kernel:
@@ -79,12 +83,9 @@ class Serial:
         first, t = job.first_loss, job.start
         while t < job.stop:
             end = job.next_event(t)
-            rows = shop.batches(job.seed, t, end)
-            run.prepare(t, end)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive_seed(job.seed, "noise", t))
-                run.model.train()
-                losses = torch.stack([run.step(rows[i], t + i) for i in range(end - t)])
+                losses = run.advance(t, end)
             progress(end - t)
             first = float(losses[0]) if first is None else first
             bad = first_divergence(losses[:, None], torch.tensor([first], device=losses.device))[0]
@@ -144,6 +145,13 @@ class _RuleRun:
                 buffer.copy_(snapshot[f"buffer.{name}"])
         self.prepare(job.start, min(job.total, job.start + 300))
 
+    def advance(self, t: int, end: int) -> Tensor:
+        """Trains from step ``t`` to ``end``; returns the minibatch losses ``(end - t,)``."""
+        rows = self.shop.batches(self.job.seed, t, end)
+        self.prepare(t, end)
+        self.model.train()
+        return torch.stack([self.step(rows[i], t + i) for i in range(end - t)])
+
     def prepare(self, start: int, stop: int) -> None:
         """Computes the coefficients of steps ``start`` to ``stop``."""
         self.offset, self.table = start, coefficient_table(self.rule, self.job, start, stop).to(self.flat)
@@ -164,99 +172,3 @@ class _RuleRun:
         state = {slot: buffer[0].cpu() for slot, buffer in zip(self.rule.buffers, self.buffers, strict=True)}
         buffers = {f"buffer.{name}": value.cpu() for name, value in self.model.named_buffers()}
         return {"params": self.flat[0].detach().cpu(), **state, **buffers}
-
-
-def make_optimizers(strategy: Strategy, model: nn.Module, hyper: Mapping[str, float]) -> list[torch.optim.Optimizer]:
-    """Returns the strategy's optimizer for the model's trainable parameters.
-
-    One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest.
-
-    Raises:
-        ValueError: the factory refuses the parameters.
-    """
-    assert strategy.factory is not None
-    params = [p for p in model.parameters() if p.requires_grad]
-    try:
-        return [_checked(strategy.factory(params, **hyper))]
-    except Exception as error:
-        matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
-        if matrices and rest:
-            try:
-                return [_checked(strategy.factory(matrices, **hyper)), AdamW(rest)]
-            except Exception:
-                pass  # matrices are not what it asks for: the first error is the one to show
-        line = (str(error).splitlines() or ["no message"])[0]
-        settings = ", ".join(f"{k}={v:g}" for k, v in hyper.items())
-        raise ValueError(
-            f"strategy {strategy.name!r} cannot step this model with {settings} ({type(error).__name__}: {line}): "
-            "write my.py:strategy, a function of the parameters that makes the optimizer"
-        ) from error
-
-
-def _checked(optimizer: object) -> torch.optim.Optimizer:
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
-    return optimizer
-
-
-class _FactoryRun:
-    """A model and an optimizer made by a factory, driven through the ordinary interface."""
-
-    def __init__(self, shop: Workshop, job: Job) -> None:
-        self.shop, self.job = shop, job
-        self.model = shop.fresh_model(job.strategy.initialization, job.seed)
-        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper)
-        self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
-        if job.snapshot is not None:
-            self._restore(job.snapshot)
-
-    def prepare(self, start: int, stop: int) -> None:
-        """Nothing to prepare: the optimizer computes its own scalars."""
-
-    def step(self, rows: Tensor, t: int) -> Tensor:
-        """Takes one training step and returns the minibatch loss before it."""
-        factor = self.job.strategy.schedule(t, self.job.total)
-        for optimizer, rates in zip(self.optimizers, self.base, strict=True):
-            for group, lr in zip(optimizer.param_groups, rates, strict=True):
-                if lr is not None:
-                    group["lr"] = lr * factor
-        x, y = self.shop.data.train_x[rows], self.shop.data.train_y[rows]
-        losses: list[Tensor] = []
-
-        def closure() -> Tensor:
-            self.model.zero_grad()
-            loss = self.shop.task.loss(self.model(x), y)
-            loss.backward()
-            losses.append(loss.detach())
-            return loss
-
-        self.optimizers[0].step(closure)  # type: ignore[arg-type]
-        for optimizer in self.optimizers[1:]:
-            optimizer.step()
-        if len(losses) != 1:
-            raise ValueError(
-                f"strategy {self.job.strategy.name!r} evaluated the gradient {len(losses)} times in a step: "
-                "only methods of one evaluation a step can be compared at an equal budget"
-            )
-        return losses[0]
-
-    def snapshot(self) -> dict[str, Tensor]:
-        """Returns model and optimizer state as flat names to tensors."""
-        model = {f"model.{name}": value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        return model | {
-            f"state.{which}.{index}.{name}": torch.as_tensor(value).detach().cpu().clone()
-            for which, optimizer in enumerate(self.optimizers)
-            for index, entries in optimizer.state_dict()["state"].items()
-            for name, value in entries.items()
-            if isinstance(value, (Tensor, int, float))
-        }
-
-    def _restore(self, snapshot: Mapping[str, Tensor]) -> None:
-        self.model.load_state_dict({k[6:]: v for k, v in snapshot.items() if k.startswith("model.")})
-        states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
-        for key, value in snapshot.items():
-            if key.startswith("state."):
-                _, which, index, name = key.split(".", 3)
-                states[int(which)].setdefault(int(index), {})[name] = value.clone()
-        for optimizer, state in zip(self.optimizers, states, strict=True):
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
