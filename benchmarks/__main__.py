@@ -10,7 +10,9 @@ from types import ModuleType
 
 from benchmarks.measure import machine
 
-QUESTIONS = ["throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "minimizers"]
+QUESTIONS = [
+    "throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "products", "overhead", "minimizers",
+]  # fmt: skip
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDS = DOCS / "benchmarks"
 

@@ -25,6 +25,11 @@ from benchmarks.problems import PROBLEMS, Problem
 
 LIMIT, TOLERANCE = 3000, 1e-9
 TIMES = [1, 2, 4, 8, 16, 32]
+PICTURE = (
+    "![Share of the problems solved against the cost](gallery/performance_profile.svg)\n\n"
+    "Drawn from these runs by `python -m docs.gallery performance_profile`: see the "
+    "[gallery](gallery.md#performance-profiles-of-the-minimizers)."
+)
 
 Vector = NDArray[np.float64]
 
@@ -297,7 +302,7 @@ def show(found: dict[str, Any]) -> str:
         ["evaluations (+ products)", *names],
         [[problem, *(_cost(runs[name]) for name in names)] for problem, runs in found["runs"].items()],
     )
-    return f"{first}\n\n{second}\n\n{third}"
+    return f"{first}\n\n{PICTURE}\n\n{second}\n\n{third}"
 
 
 def _share(ratios: list[float | None], times: float) -> float:

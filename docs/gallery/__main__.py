@@ -6,7 +6,11 @@ from pathlib import Path
 
 import matplotlib
 
-FIGURES = ["comparison", "adagrad_rates", "rmsprop_forgets", "adam_bias"]
+FIGURES = [
+    "comparison", "adagrad_rates", "rmsprop_forgets", "adam_bias",
+    "newton_quadratic", "newton_saddle", "conjugate_directions", "bfgs_inverse", "orders",
+    "performance_profile",
+]  # fmt: skip
 
 
 def main() -> None:

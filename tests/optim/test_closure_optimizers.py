@@ -460,8 +460,8 @@ def test_pairs_come_from_the_other_closure():
     before = w.detach().clone()
     optimizer.step(lambda: (w**2).sum(), pair=lambda: 0.5 * (curved * w**2).sum())
     state, s = optimizer.state[w], w.detach() - before
-    same(state["s"][0], s, rtol=1e-12, atol=1e-14)
-    same(state["y"][0], curved * s, rtol=1e-12, atol=1e-14)
+    same(state["pairs"][0, 0], s, rtol=1e-12, atol=1e-14)
+    same(state["pairs"][0, 1], curved * s, rtol=1e-12, atol=1e-14)
     assert optimizer.report.evaluations == state["func_evals"] >= 5
     with pytest.raises(TypeError, match="learns nothing from pairs"):
         optim.Newton([w]).step(lambda: (w**2).sum(), pair=lambda: (w**2).sum())

@@ -146,7 +146,7 @@ def test_what_is_no_objective_is_refused(method):
             thalweg.minimize(function, START, method)
 
 
-@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "cg", "truncated-newton"])
+@each
 def test_solves_the_standard_set(method):
     """‖∇f‖∞ ≤ 1e-9 max(1, ‖∇f(x₀)‖∞) within 3,000 evaluations, on each of the 35 problems."""
     from benchmarks.minimizers import Counted, _Exhausted, _Solved
@@ -204,3 +204,20 @@ def test_newton_is_drawn_to_a_saddle_and_damping_and_the_absolute_hessian_leave_
     assert ends["fixed"].abs().max() < 1e-6
     for damping in ("adaptive", "saddle-free"):
         assert ends[damping][1].abs().item() == pytest.approx(0.5**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("damping", ["adaptive", "saddle-free"])
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if "rank 1" in p.name], ids=lambda p: p.name)
+def test_newton_is_not_led_astray_by_eigenvalues_that_are_rounding(damping, problem):
+    report = newton(FunctionObjective(problem), problem.start, Limits(1e-9, evaluations=5), damping=damping)
+    assert report.ending == "gradient"
+    assert report.place.value == pytest.approx(problem.minima[0])
+
+
+@pytest.mark.parametrize("damping", ["adaptive", "saddle-free"])
+@pytest.mark.parametrize("name", ["Powell badly scaled", "Brown badly scaled"])
+def test_newton_crosses_valleys_whose_curvatures_are_many_powers_of_ten_apart(damping, name):
+    problem = next(p for p in PROBLEMS if p.name == name)
+    report = newton(FunctionObjective(problem), problem.start, Limits(1e-9, evaluations=400), damping=damping)
+    assert report.ending == "gradient"
+    assert report.place.value < 1e-8

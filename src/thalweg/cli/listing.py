@@ -27,7 +27,10 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
 
     sections = {
         "tasks": (("task", "what it is"), list(DESCRIPTIONS.items())),
-        "strategies": (("strategy", "search space (log-uniform)"), [(name, ranges(name)) for name in [*RULES, *SECOND_ORDER]]),
+        "strategies": (
+            ("strategy", "search space (log-uniform)"),
+            [(name, ranges(name)) for name in [*RULES, *SECOND_ORDER]],
+        ),
         "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in SCHEMES]),
         "schedules": (("schedule", "written as"), [(name, f"adam@{name}") for name in SCHEDULES]),
     }

@@ -29,10 +29,9 @@ class BFGS(Direction):
         self._inverse = torch.empty(0, 0)
         self._pairs = 0
 
-    def prepare(self, like: Tensor) -> None:
+    def _allocate(self, like: Tensor) -> None:
         check_fits("the estimate of BFGS", len(like), like.dtype, "L-BFGS or nonlinear conjugate gradients")
         self._inverse = like.new_zeros(len(like), len(like))
-        self.reset()
 
     def reset(self) -> None:
         self._pairs = 0

@@ -50,9 +50,8 @@ class ConjugateGradient(Direction):
         self._gradient = self._direction = torch.empty(0)
         self._steps = -1  # since it began anew; −1 before it has a direction
 
-    def prepare(self, like: Tensor) -> None:
+    def _allocate(self, like: Tensor) -> None:
         self._gradient, self._direction = torch.zeros_like(like), torch.zeros_like(like)
-        self.reset()
 
     def reset(self) -> None:
         self._steps = -1

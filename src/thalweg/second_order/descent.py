@@ -34,7 +34,7 @@ def descend(
     Arguments:
         objective: what is minimized.
         x: start ``(n,)``; not changed.
-        direction: gives directions and learns from steps; prepared for vectors like x.
+        direction: gives directions and learns from steps.
         search: chooses the step along each.
         limits: when to stop.
         callback: is told every new place; True ends the descent.
@@ -42,6 +42,8 @@ def descend(
         lr: factor on the first step to try along each direction.
         pairs: another objective, of the same x, from whose gradients the direction learns.
     """
+    if not direction.prepared:
+        direction.prepare(x)
     watch, scale = Watch(objective, Place.of(x, objective.evaluate(x)), limits, callback), scale or Scale()
     while not (ending := watch.ended()):
         place, fresh = watch.place, direction.fresh

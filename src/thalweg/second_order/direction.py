@@ -12,9 +12,17 @@ class Direction(ABC):
     before the first step and after any.
     """
 
-    @abstractmethod
+    prepared = False
+
     def prepare(self, like: Tensor) -> None:
         """Allocates for vectors of this size, type and device ``(n,)``, with nothing learned."""
+        self._allocate(like)
+        self.reset()
+        self.prepared = True
+
+    @abstractmethod
+    def _allocate(self, like: Tensor) -> None:
+        """Allocates the state."""
 
     @abstractmethod
     def __call__(self, gradient: Tensor) -> Tensor:

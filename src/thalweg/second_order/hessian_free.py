@@ -48,7 +48,7 @@ class HessianFree(Model):
         self._damping, self._last = math.nan, torch.empty(0)
         self._curved = True
 
-    def prepare(self, like: Tensor) -> None:
+    def _allocate(self, like: Tensor) -> None:
         self._damping, self._last = math.nan, torch.zeros_like(like)
 
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:

@@ -24,7 +24,7 @@ from thalweg.second_order.rows import add_rows_, times
 
 
 class LBFGS(Direction):
-    """Directions of L-BFGS; memory 2 m n numbers in two blocks.
+    """Directions of L-BFGS; memory 2 m n numbers in one block.
 
     Arguments:
         memory: m, pairs kept.
@@ -44,19 +44,18 @@ class LBFGS(Direction):
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"pairs are kept in a floating-point type, not in {dtype}")
         self.memory, self.damping, self.dtype = memory, damping, dtype
-        self._s = self._y = torch.empty(0, 0)
+        self._pairs = torch.empty(0, 2, 0)  # (m, 2, n): s and y, row by row
         self.reset()
 
-    def prepare(self, like: Tensor) -> None:
-        size = self.memory, len(like)
-        self._s, self._y = (like.new_zeros(size, dtype=self.dtype or like.dtype) for _ in range(2))
-        small = like.new_zeros(self.memory, self.memory, dtype=torch.float64)
-        self._sy, self._yy, self._gamma = small, small.clone(), like.new_ones((), dtype=torch.float64)
-        self.reset()
+    def _allocate(self, like: Tensor) -> None:
+        self._pairs = like.new_zeros(self.memory, 2, len(like), dtype=self.dtype or like.dtype)
+        # S Yᵀ, of which the upper triangle counts, and Y Yᵀ, from the oldest pair to the newest.
+        self._products = torch.zeros(2, self.memory, self.memory, dtype=torch.float64, device=like.device)
+        self._gamma = 1.0
 
     def reset(self) -> None:
-        self._order: list[int] = []  # rows from the oldest to the newest
-        self._before: tuple[Tensor, Tensor, Tensor] | None = None  # g, S g, Y g where the last direction was made
+        self._order: list[int] = []  # rows from the oldest pair to the newest: 0, 1, … or a rotation of that
+        self._before: tuple[Tensor, Tensor] | None = None  # g and [S g, Y g] where the last direction was made
         self._newest: tuple[Tensor, Tensor] | None = None  # the newest pair's gradients, until its products are known
 
     @property
@@ -75,81 +74,85 @@ class LBFGS(Direction):
     def __call__(self, gradient: Tensor) -> Tensor:
         if not self._order:
             return -gradient
+        both = self._with_all(gradient)
+        self._complete(gradient, both)
+        self._before = gradient, both
         k = len(self._order)
-        s, y = self._s[:k], self._y[:k]
-        sg, yg = times(s, gradient), times(y, gradient)
-        self._complete(gradient, sg, yg)
-        self._before = gradient, sg, yg
-        order = torch.tensor(self._order, device=gradient.device)
-        products = self._sy[order][:, order]
-        upper = products.triu()
-        p = torch.linalg.solve_triangular(upper, sg[order, None], upper=True)
-        middle = products.diagonal()[:, None] * p + self._gamma * (self._yy[order][:, order] @ p - yg[order, None])
-        q = torch.linalg.solve_triangular(upper.T, middle, upper=False)
-        back = torch.empty_like(order)
-        back[order] = torch.arange(k, device=order.device)
-        direction = gradient * -self._gamma.to(gradient.dtype)
-        add_rows_(direction, s, -q[back, 0])
-        add_rows_(direction, y, self._gamma * p[back, 0])
+        sy, yy = self._products[:, :k, :k].unbind()
+        p = torch.linalg.solve_triangular(sy, both[:, :1], upper=True)  # reads one triangle alone
+        middle = torch.addmm(both[:, 1:], yy, p, beta=-self._gamma, alpha=self._gamma)
+        middle = torch.addcmul(middle, sy.diagonal()[:, None], p)
+        q = torch.linalg.solve_triangular(sy.T, middle, upper=False)
+        weights = _turned(torch.cat([-q, p * self._gamma], dim=1), self._order[0])
+        direction = gradient * -self._gamma
+        add_rows_(direction, self._pairs[:k].flatten(0, 1), weights.flatten())
         return direction
+
+    def _with_all(self, vector: Tensor) -> Tensor:
+        """Returns the vector's products with the pairs ``(k, 2)``, from the oldest to the newest."""
+        k = len(self._order)
+        return _turned(times(self._pairs[:k].flatten(0, 1), vector).view(k, 2), -self._order[0])
 
     def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
         s, y = d * step, after - before
         values = torch.stack([s @ y, y @ y, s @ s]).double()
         sy, yy, ss = values.tolist()
         if self.damping and self._order:
-            foretold = ss / float(self._gamma)  # sᵀBs of the scaled identity that the estimate starts from
+            foretold = ss / self._gamma  # sᵀBs of the scaled identity that the estimate starts from
             if sy < self.damping * foretold:
                 theta = (1 - self.damping) * foretold / (foretold - sy)
-                y = theta * y + (1 - theta) / float(self._gamma) * s
+                y = theta * y + (1 - theta) / self._gamma * s
                 values = torch.stack([s @ y, y @ y, s @ s]).double()
                 sy, yy, ss = values.tolist()
         if not sy > CURVATURE * (ss * yy) ** 0.5:
             return
-        self._settle()
+        if self._newest is not None:  # no direction was asked for in between
+            self._settle()
+            self._before = None
         k = len(self._order)
-        row = k if k < self.memory else self._order.pop(0)
-        if k < self.memory and self._before is not None:
-            g, sg, yg = self._before
-            self._before = g, torch.cat([sg, sg.new_zeros(1)]), torch.cat([yg, yg.new_zeros(1)])
-        self._s[row], self._y[row] = s, y
+        if k < self.memory:
+            row = k
+        else:
+            row, self._products = self._order.pop(0), self._products.roll((-1, -1), (1, 2))
+        self._pairs[row, 0], self._pairs[row, 1] = s, y
         self._order.append(row)
-        self._sy[row, row], self._yy[row, row] = values[0], values[1]
-        self._gamma = values[0] / values[1]
+        newest = len(self._order) - 1
+        self._products[:, newest, newest] = values[:2]
+        self._gamma = sy / yy
         self._newest = before, after
 
-    def _complete(self, gradient: Tensor, sg: Tensor, yg: Tensor) -> None:
-        """Enters the newest pair's products with the others, from ``S g`` and ``Y g`` at both ends of its step."""
+    def _complete(self, gradient: Tensor, both: Tensor) -> None:
+        """Enters the newest pair's products with the others, from S g and Y g at both ends of its step."""
         if self._newest is not None and self._before is not None and not self.damping:
             before, after = self._newest
             if before is self._before[0] and after is gradient:
-                self._enter(sg - self._before[1], yg - self._before[2])
+                then, older = self._before[1], len(both) - 1  # a pair that was there before may have gone
+                self._enter(both[:older] - then[len(then) - older :])
                 return
         self._settle()
 
     def _settle(self) -> None:
         """Enters the newest pair's products with the others at the price of one more pass over the pairs."""
         if self._newest is not None:
-            k, newest = len(self._order), self._order[-1]
-            y = self._y[newest].to(self._newest[0].dtype)
-            self._enter(times(self._s[:k], y), times(self._y[:k], y))
+            self._enter(self._with_all(self._pairs[self._order[-1], 1].to(self._newest[0].dtype))[:-1])
 
-    def _enter(self, sy: Tensor, yy: Tensor) -> None:
-        k, row = len(self._order), self._order[-1]
-        keep = self._sy[row, row].clone(), self._yy[row, row].clone()
-        self._sy[:k, row] = sy
-        self._yy[:k, row] = self._yy[row, :k] = yy
-        self._sy[row, row], self._yy[row, row] = keep
+    def _enter(self, others: Tensor) -> None:
+        """Enters the products of the newest y with the older pairs ``(k − 1, 2)``."""
+        newest = len(others)
+        self._products[:, :newest, newest] = self._products[:, newest, :newest] = others.T
         self._newest = None
 
     def state(self) -> dict[str, Tensor]:
         self._settle()
         order = torch.tensor(self._order + [-1] * (self.memory - len(self._order)))
-        return {
-            "s": self._s, "y": self._y, "order": order, "sy": self._sy, "yy": self._yy, "gamma": self._gamma,
-        }  # fmt: skip
+        gamma = torch.tensor(self._gamma, dtype=torch.float64)
+        return {"pairs": self._pairs, "order": order, "products": self._products, "gamma": gamma}
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.reset()
-        self._s, self._y, self._sy, self._yy, self._gamma = (state[name] for name in ("s", "y", "sy", "yy", "gamma"))
+        self._pairs, self._products, self._gamma = state["pairs"], state["products"], float(state["gamma"])
         self._order = [row for row in state["order"].tolist() if row >= 0]
+
+
+def _turned(rows: Tensor, shift: int) -> Tensor:
+    return rows.roll(shift, 0) if shift else rows

@@ -130,7 +130,6 @@ def _run(
     direction = make(**{name: options.pop(name) for name in names if name in options})
     search = search_for(options.pop("line_search", "more-thuente"), start.dtype, loose=method != "cg")
     _none_left(method, options)
-    direction.prepare(start)
     return descend(objective, start, direction, search, limits, told)
 
 

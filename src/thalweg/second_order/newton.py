@@ -41,30 +41,33 @@ class DampedNewton(Model):
         self.alpha = math.nan  # before there is a Hessian to measure it by
         self._of: Tensor | None = None
 
-    def prepare(self, like: Tensor) -> None:
+    def _allocate(self, like: Tensor) -> None:
         self.alpha, self._of = math.nan, None
 
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
-        g, rounding = at.gradient, torch.finfo(at.gradient.dtype).eps
-        if self._of is not g:  # the matrix of a place is computed once, however often its step is tried
-            assert at.curvature is not None
-            values, self._vectors = torch.linalg.eigh(exact_matrix(at.curvature, "the Hessian"))
-            self._of, self._values = g, values.abs() if self.saddle_free else values
-            self._size, self._lowest = torch.stack([values.abs().max(), self._values.min()]).tolist()
+        if self._of is not at.gradient:  # the matrix of a place is computed once, however often its step is tried
+            self._see(at)
         if not self._size > 0:
             return None
         if math.isnan(self.alpha):
             self.alpha = self.start * self._size
-        alpha, values, along = self.alpha, self._values, self._vectors.T @ g
-        # A part of g that rounding alone explains says nothing; divided by an eigenvalue as small it would say much.
-        along = torch.where(along.abs() > 10 * rounding * torch.linalg.vector_norm(g), along, 0)
+        alpha = self.alpha
         if self._lowest <= 0:
-            alpha += max(1e-3 * -self._lowest, rounding * self._size) - self._lowest
-        d = -along / (values + alpha)
-        foretold, self._bend = torch.stack(
-            [-along @ d - (d * values) @ d / 2, (d * values.abs()) @ d / (d @ d)]
-        ).tolist()
-        return self._vectors @ d, foretold
+            alpha += max(1e-3 * -self._lowest, self._rounding * self._size) - self._lowest
+        d = self._pull / (self._values + alpha)
+        pull, square, bend = torch.stack([self._pull @ d, d @ d, (d * d) @ self._values.abs()]).tolist()
+        self._bend = bend / square if square else 0.0
+        return self._vectors @ d, 0.5 * (pull + alpha * square)  # −m(d), as Hd = −g − αd
+
+    def _see(self, at: Evaluation) -> None:
+        assert at.curvature is not None
+        values, self._vectors = torch.linalg.eigh(exact_matrix(at.curvature, "the Hessian"))
+        self._of, self._values = at.gradient, values.abs() if self.saddle_free else values
+        self._rounding = torch.finfo(values.dtype).eps
+        pull = -(self._vectors.T @ at.gradient)
+        # A part of g that rounding alone explains says nothing; divided by an eigenvalue as small it would say much.
+        self._pull = torch.where(pull.abs() > 10 * self._rounding * torch.linalg.vector_norm(pull), pull, 0)
+        self._size, self._lowest = torch.stack([values.abs().max(), self._values.min()]).tolist()
 
     def judge(self, ratio: float, d: Tensor) -> None:
         if ratio > GOOD:
@@ -87,8 +90,8 @@ class FixedNewton(Model):
     def __init__(self, alpha: float = 0.0) -> None:
         self.alpha = alpha
 
-    def prepare(self, like: Tensor) -> None:
-        """Has nothing to prepare."""
+    def _allocate(self, like: Tensor) -> None:
+        """Has nothing to allocate."""
 
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
         assert at.curvature is not None

@@ -32,7 +32,7 @@ class TrustRegion(Model):
     def __init__(self, radius: float | None = None, max_products: int | None = None, most: float = 0.1) -> None:
         self.start, self.radius, self.max_products, self.most = radius, radius, max_products, most
 
-    def prepare(self, like: Tensor) -> None:
+    def _allocate(self, like: Tensor) -> None:
         self.radius = self.start
 
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:

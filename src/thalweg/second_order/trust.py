@@ -41,9 +41,16 @@ class Model(ABC):
     def judge(self, ratio: float, d: Tensor) -> None:
         """Adapts the leash to how well the model foretold."""
 
-    @abstractmethod
+    prepared = False
+
     def prepare(self, like: Tensor) -> None:
         """Allocates for vectors of this size, type and device ``(n,)``, with the leash as it is at the start."""
+        self._allocate(like)
+        self.prepared = True
+
+    @abstractmethod
+    def _allocate(self, like: Tensor) -> None:
+        """Allocates the state."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -64,6 +71,8 @@ def follow_model(
     lr: float = 1.0,
 ) -> Report:
     """Minimizes from ``x`` by lr times the steps of the model; see :func:`thalweg.second_order.descent.descend`."""
+    if not model.prepared:
+        model.prepare(x)
     at = objective.evaluate(x, curvature=True)
     watch, rejected = Watch(objective, Place.of(x, at), limits, callback), 0
     rounding = 10 * torch.finfo(x.dtype).eps
@@ -76,8 +85,9 @@ def follow_model(
         if lr != 1:  # m(lr d) from m(d) and gᵀd
             slope = float(place.gradient @ d)
             d, foretold = d * lr, lr * lr * (foretold + slope) - lr * slope
-        trial = objective.evaluate(place.x + d, curvature=True)
-        new = Place.of(place.x + d, trial)
+        there = place.x + d
+        trial = objective.evaluate(there, curvature=True)
+        new = Place.of(there, trial)
         ratio = _ratio(place, new, foretold, rounding)
         model.judge(ratio, d)
         if ratio > ACCEPT or model.certain:
