@@ -11,7 +11,8 @@ from types import ModuleType
 from benchmarks.measure import machine
 
 QUESTIONS = [
-    "throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "products", "overhead", "minimizers",
+    "throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "products", "lbfgs_time",
+    "overhead", "minimizers",
 ]  # fmt: skip
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDS = DOCS / "benchmarks"

@@ -34,11 +34,11 @@ PICTURE = (
 Vector = NDArray[np.float64]
 
 
-class _Solved(Exception):
+class Solved(Exception):
     """A point that meets the criterion was evaluated."""
 
 
-class _Exhausted(Exception):
+class Exhausted(Exception):
     """The evaluations are used up."""
 
 
@@ -69,7 +69,7 @@ class Counted:
         """Returns f(x) and ∇f(x); ends the solver that has just solved the problem."""
         value = self._note(torch.tensor(x))
         if self.solved_at is not None:
-            raise _Solved
+            raise Solved
         return value, self._gradient.numpy().copy()
 
     def product(self, x: Vector, direction: Vector) -> Vector:
@@ -88,7 +88,7 @@ class Counted:
     def _note(self, x: Tensor) -> float:
         if self._last is None or not torch.equal(x, self._last):
             if self.evaluations == LIMIT:
-                raise _Exhausted
+                raise Exhausted
             self.evaluations += 1
             self._last = x.clone()
             self._at_last, self._gradient = _value_and_gradient(self._problem, self._last)
@@ -204,9 +204,9 @@ def _run(solver: Solver, problem: Problem) -> dict[str, Any]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             message = solver.run(counted, problem.start)
-    except _Solved:
+    except Solved:
         message = "solved"
-    except _Exhausted:
+    except Exhausted:
         message = f"{LIMIT} evaluations"
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:  # overflow within the solver
         message = f"{type(error).__name__}: {error}"

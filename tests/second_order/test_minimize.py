@@ -149,12 +149,12 @@ def test_what_is_no_objective_is_refused(method):
 @each
 def test_solves_the_standard_set(method):
     """‖∇f‖∞ ≤ 1e-9 max(1, ‖∇f(x₀)‖∞) within 3,000 evaluations, on each of the 35 problems."""
-    from benchmarks.minimizers import Counted, _Exhausted, _Solved
+    from benchmarks.minimizers import Counted, Exhausted, Solved
 
     unsolved = []
     for problem in PROBLEMS:
         counted = Counted(problem)
-        with contextlib.suppress(_Solved, _Exhausted):
+        with contextlib.suppress(Solved, Exhausted):
             thalweg.minimize(counted, problem.start, method, gtol=0.0, max_evaluations=3000)
         if not counted.solved_at:
             unsolved.append(problem.name)

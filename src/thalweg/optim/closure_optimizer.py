@@ -204,15 +204,17 @@ class ClosureOptimizer(Optimizer):
 
     def _resume(self, group: Group, x: Tensor, state: dict[str, Tensor]) -> Direction | Model:
         """Returns the method with what it learned, anew where the vector's size or a setting has changed."""
-        method = self._method(group)
-        method.prepare(x)
+        method, shapes = self._method(group), self._method(group)
         if not state:
             nan = torch.tensor(math.nan, dtype=torch.float64)
             state |= {"func_evals": torch.tensor(0), "n_iter": torch.tensor(0), "first_norm": nan}
             state["last_step"] = nan.repeat(3)
-        blank = method.state()
-        if all(name in state and state[name].shape == value.shape for name, value in blank.items()):
-            method.load({name: state[name].to(value.device, value.dtype) for name, value in blank.items()})
+        shapes.prepare(x.to("meta"))  # nothing is allocated there
+        wanted = shapes.state()
+        if all(name in state and state[name].shape == value.shape for name, value in wanted.items()):
+            method.load({name: state[name].to(value.dtype) for name, value in wanted.items()})
+        else:
+            method.prepare(x)
         return method
 
     def _check_repeats(self, objective: ParameterObjective, x: Tensor) -> None:

@@ -50,6 +50,11 @@ class Direction(ABC):
     def state(self) -> dict[str, Tensor]:
         """Returns what the rest of a run depends on; the tensors are the ones in use, not copies."""
 
-    @abstractmethod
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes up what :meth:`state` returned, after :meth:`prepare`; the tensors become the ones in use."""
+        """Takes up what :meth:`state` returned, instead of :meth:`prepare`; the tensors become the ones in use."""
+        self._take(state)
+        self.prepared = True
+
+    @abstractmethod
+    def _take(self, state: dict[str, Tensor]) -> None:
+        """Takes up the state."""

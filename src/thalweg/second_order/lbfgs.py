@@ -20,7 +20,7 @@ from torch import Tensor
 
 from thalweg.second_order.bfgs import CURVATURE
 from thalweg.second_order.direction import Direction
-from thalweg.second_order.rows import add_rows_, times
+from thalweg.second_order.rows import combination, secant, store, times
 
 
 class LBFGS(Direction):
@@ -84,9 +84,7 @@ class LBFGS(Direction):
         middle = torch.addcmul(middle, sy.diagonal()[:, None], p)
         q = torch.linalg.solve_triangular(sy.T, middle, upper=False)
         weights = _turned(torch.cat([-q, p * self._gamma], dim=1), self._order[0])
-        direction = gradient * -self._gamma
-        add_rows_(direction, self._pairs[:k].flatten(0, 1), weights.flatten())
-        return direction
+        return combination(gradient, -self._gamma, self._pairs[:k].flatten(0, 1), weights.flatten())
 
     def _with_all(self, vector: Tensor) -> Tensor:
         """Returns the vector's products with the pairs ``(k, 2)``, from the oldest to the newest."""
@@ -94,15 +92,16 @@ class LBFGS(Direction):
         return _turned(times(self._pairs[:k].flatten(0, 1), vector).view(k, 2), -self._order[0])
 
     def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
-        s, y = d * step, after - before
-        values = torch.stack([s @ y, y @ y, s @ s]).double()
+        values = secant(d, step, before, after)
         sy, yy, ss = values.tolist()
+        bent: Tensor | None = None
         if self.damping and self._order:
             foretold = ss / self._gamma  # sᵀBs of the scaled identity that the estimate starts from
             if sy < self.damping * foretold:
                 theta = (1 - self.damping) * foretold / (foretold - sy)
-                y = theta * y + (1 - theta) / self._gamma * s
-                values = torch.stack([s @ y, y @ y, s @ s]).double()
+                s = d * step
+                bent = theta * (after - before) + (1 - theta) / self._gamma * s
+                values = torch.stack([s @ bent, bent @ bent, s @ s]).double()
                 sy, yy, ss = values.tolist()
         if not sy > CURVATURE * (ss * yy) ** 0.5:
             return
@@ -114,7 +113,9 @@ class LBFGS(Direction):
             row = k
         else:
             row, self._products = self._order.pop(0), self._products.roll((-1, -1), (1, 2))
-        self._pairs[row, 0], self._pairs[row, 1] = s, y
+        store(d, step, before, after, *self._pairs[row])
+        if bent is not None:
+            self._pairs[row, 1] = bent
         self._order.append(row)
         newest = len(self._order) - 1
         self._products[:, newest, newest] = values[:2]
@@ -148,7 +149,7 @@ class LBFGS(Direction):
         gamma = torch.tensor(self._gamma, dtype=torch.float64)
         return {"pairs": self._pairs, "order": order, "products": self._products, "gamma": gamma}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _take(self, state: dict[str, Tensor]) -> None:
         self.reset()
         self._pairs, self._products, self._gamma = state["pairs"], state["products"], float(state["gamma"])
         self._order = [row for row in state["order"].tolist() if row >= 0]

@@ -78,7 +78,7 @@ class DampedNewton(Model):
     def state(self) -> dict[str, Tensor]:
         return {"alpha": torch.tensor(self.alpha, dtype=torch.float64)}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _take(self, state: dict[str, Tensor]) -> None:
         self.alpha = float(state["alpha"])
 
 
@@ -106,7 +106,7 @@ class FixedNewton(Model):
     def state(self) -> dict[str, Tensor]:
         return {}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _take(self, state: dict[str, Tensor]) -> None:
         """Has no state."""
 
 

@@ -1,15 +1,22 @@
 """Products with a few long rows, kept in the vectors' type or in a narrower one: memory is read once, and no more.
 
-    (k, n) @ (n,) → (k,)      and      out + (k, n)ᵀ @ (k,)  → (n,)
+    (k, n) @ (n,) → (k,)      and      scale · base + (k, n)ᵀ @ (k,)  → (n,)
 
-Rows in a narrower type are widened a stretch of columns at a time, in a buffer that stays in cache.
+On the CPU, BLAS multiplies a few long rows by a vector with one thread, at half the speed of memory. From
+:data:`COMPILE_FROM` columns on, the rows go in bundles through compiled loops instead, which use all threads and read
+rows of a narrower type as they are. Elsewhere those are widened a stretch of columns at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from thalweg.tensors.compiling import compiled, compiler_missing
+
+COMPILE_FROM = 1_000_000  # columns; below, compiling costs more than many thousand products
+BUNDLES = (10, 2)  # rows that one call of a kernel takes
 BUFFER = 2**21  # numbers widened at a time: 8 MiB of float32
 
 
@@ -19,6 +26,9 @@ def times(rows: Tensor, vector: Tensor) -> Tensor:
     >>> times(torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(3)).tolist()
     [3.0, 3.0]
     """
+    if _wants_compiled(vector):
+        parts = [_dots(len(some), rows.dtype, vector.dtype)(some, vector) for _, some in _bundles(rows)]
+        return torch.cat(parts)
     if rows.dtype == vector.dtype:
         return (rows @ vector).double()
     total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
@@ -27,14 +37,97 @@ def times(rows: Tensor, vector: Tensor) -> Tensor:
     return total
 
 
-def add_rows_(out: Tensor, rows: Tensor, weights: Tensor) -> None:
-    """Adds Σ weights_i rows_i to ``out`` ``(n,)``."""
-    weights = weights.to(out.dtype)
-    if rows.dtype == out.dtype:
-        out.addmv_(rows.T, weights)
-        return
-    for columns, part in _widened(rows, out.dtype):
-        out[columns].addmv_(part.T, weights)
+def combination(base: Tensor, scale: float, rows: Tensor, weights: Tensor) -> Tensor:
+    """Returns scale · base + Σ weights_i rows_i ``(n,)``.
+
+    >>> combination(torch.ones(2), 3.0, torch.eye(2), torch.tensor([1.0, -1.0])).tolist()
+    [4.0, 2.0]
+    """
+    weights = weights.to(base.dtype)
+    if not _wants_compiled(base):
+        out = base * scale
+        if rows.dtype == base.dtype:
+            return out.addmv_(rows.T, weights)
+        for columns, part in _widened(rows, base.dtype):
+            out[columns].addmv_(part.T, weights)
+        return out
+    out, factor = torch.empty_like(base), weights.new_tensor([scale])
+    for first, some in _bundles(rows):
+        coefficients = torch.cat([factor, weights[first : first + len(some)]])
+        _sum(len(some), rows.dtype, base.dtype)(out, base, some, coefficients)
+        base, factor = out, weights.new_ones(1)
+    return out
+
+
+def secant(d: Tensor, step: float, before: Tensor, after: Tensor) -> Tensor:
+    """Returns sᵀy, yᵀy and sᵀs ``(3,)`` of the pair s = step · d, y = after − before, in double precision.
+
+    >>> secant(torch.ones(2), 0.5, torch.zeros(2), torch.ones(2)).tolist()
+    [1.0, 2.0, 0.5]
+    """
+    if _wants_compiled(d):
+        return _secant(d.dtype)(d, d.new_tensor(step), before, after)
+    s, y = d * step, after - before
+    return torch.stack([s @ y, y @ y, s @ s]).double()
+
+
+def store(d: Tensor, step: float, before: Tensor, after: Tensor, s: Tensor, y: Tensor) -> None:
+    """Writes step · d to ``s`` and after − before to ``y``."""
+    if _wants_compiled(d):
+        _store(d.dtype, s.dtype)(d, d.new_tensor(step), before, after, s, y)
+    else:
+        s.copy_(d * step)
+        y.copy_(after - before)
+
+
+def _wants_compiled(vector: Tensor) -> bool:
+    return vector.device.type == "cpu" and len(vector) >= COMPILE_FROM and not compiler_missing()
+
+
+def _bundles(rows: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yields the rows, an even number, in bundles, with the number of the first row of each."""
+    first, every = 0, rows.unbind()
+    for size in BUNDLES:
+        while len(every) - first >= size:
+            yield first, list(every[first : first + size])
+            first += size
+
+
+@cache
+def _dots(count: int, stored: torch.dtype, work: torch.dtype) -> Callable[[list[Tensor], Tensor], Tensor]:
+    def kernel(rows: list[Tensor], vector: Tensor) -> Tensor:
+        return torch.stack([(row.to(work) * vector).sum() for row in rows]).double()
+
+    return compiled(kernel, unguarded=True, dynamic=True)
+
+
+@cache
+def _sum(count: int, stored: torch.dtype, work: torch.dtype) -> Callable[[Tensor, Tensor, list[Tensor], Tensor], None]:
+    def kernel(out: Tensor, base: Tensor, rows: list[Tensor], coefficients: Tensor) -> None:
+        total = base * coefficients[0]
+        for i, row in enumerate(rows, start=1):
+            total = total + coefficients[i] * row.to(work)
+        out.copy_(total)
+
+    return compiled(kernel, unguarded=True, dynamic=True)
+
+
+@cache
+def _secant(work: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    def kernel(d: Tensor, step: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        s, y = d * step, after - before
+        return torch.stack([(s * y).sum(), (y * y).sum(), (s * s).sum()]).double()
+
+    return compiled(kernel, unguarded=True, dynamic=True)
+
+
+@cache
+def _store(work: torch.dtype, stored: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], None]:
+    def kernel(d: Tensor, step: Tensor, before: Tensor, after: Tensor, s: Tensor, y: Tensor) -> None:
+        s.copy_((d * step).to(stored))
+        y.copy_((after - before).to(stored))
+
+    return compiled(kernel, unguarded=True, dynamic=True)
 
 
 def _widened(rows: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:

@@ -56,9 +56,14 @@ class Model(ABC):
     def state(self) -> dict[str, Tensor]:
         """Returns what the rest of a run depends on."""
 
-    @abstractmethod
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes up what :meth:`state` returned, after :meth:`prepare`."""
+        """Takes up what :meth:`state` returned, instead of :meth:`prepare`; the tensors become the ones in use."""
+        self._take(state)
+        self.prepared = True
+
+    @abstractmethod
+    def _take(self, state: dict[str, Tensor]) -> None:
+        """Takes up the state."""
 
 
 def follow_model(

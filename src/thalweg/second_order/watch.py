@@ -134,4 +134,5 @@ class Watch:
 
 def norm(vector: Tensor) -> Tensor:
     """Returns ‖v‖∞ ``()``."""
-    return torch.linalg.vector_norm(vector, ord=torch.inf)
+    low, high = torch.aminmax(vector)  # vector_norm takes twenty times as long on a CPU
+    return torch.maximum(high, -low)
