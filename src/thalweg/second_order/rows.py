@@ -81,7 +81,7 @@ def store(d: Tensor, step: float, before: Tensor, after: Tensor, s: Tensor, y: T
 
 
 def _wants_compiled(vector: Tensor) -> bool:
-    return vector.device.type == "cpu" and len(vector) >= COMPILE_FROM and not compiler_missing()
+    return len(vector) >= COMPILE_FROM and vector.device.type == "cpu" and not compiler_missing()
 
 
 def _bundles(rows: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
