@@ -1,0 +1,91 @@
+"""Whether lanes would help second-order methods, whose batches are large: a gradient in stacked lanes and alone.
+
+Masked line searches in lanes would evaluate all lanes as often as the one that needs most, so they gain only where a
+stacked gradient is that much cheaper than one alone. Milliseconds a trial, on the digits perceptron; and evaluations
+an iteration of each method there, full batch, the mean over 24 seeds and the mean of the largest of the 24.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks.measure import alternately, ratio, seconds, table
+from thalweg import optim
+from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.loading import load_task
+from thalweg.compare.task import build_model, materialize
+
+WIDTH, ROUNDS, REPEAT, ITERATIONS = 24, 15, 5, 50
+
+
+def measure() -> dict[str, Any]:
+    """Returns seconds of a gradient by batch size, and evaluations an iteration."""
+    found = []
+    for batch in (64, 256, 1000):
+        task = replace(load_task("digits"), batch_size=batch)
+        shop = Workshop(task, materialize(task), torch.device("cpu"))
+        lanes, model = Lanes(shop, WIDTH), shop.fresh_model("default", 0)
+        flat = shop.start("default", 0).repeat(WIDTH, 1)
+        rows = shop.batches(0, 0, 1)
+        stacked = rows.expand(WIDTH, -1).contiguous()
+        x, y = shop.data.train_x[rows[0]], shop.data.train_y[rows[0]]
+
+        def together(lanes: Lanes = lanes, flat: torch.Tensor = flat, stacked: torch.Tensor = stacked) -> None:
+            with torch.no_grad():
+                for _ in range(REPEAT):
+                    lanes.gradient(flat, stacked)
+
+        def alone(model: Any = model, x: torch.Tensor = x, y: torch.Tensor = y, task: Any = task) -> None:
+            for _ in range(REPEAT):
+                model.zero_grad()
+                task.loss(model(x), y).backward()
+
+        together()
+        alone()
+        runs = {
+            "lanes": lambda f=together: seconds(f) / (REPEAT * WIDTH),
+            "alone": lambda f=alone: seconds(f) / REPEAT,
+        }
+        found.append({"batch": batch, **alternately(runs, ROUNDS)})
+    return {"gradients": found, "evaluations": [_evaluations(make) for make in (optim.LBFGS, optim.ConjugateGradient)]}
+
+
+def _evaluations(make: type[optim.LBFGS | optim.ConjugateGradient]) -> dict[str, Any]:
+    task = load_task("digits")
+    data = materialize(task)
+    counts = torch.zeros(WIDTH, ITERATIONS)
+    for seed in range(WIDTH):
+        torch.manual_seed(seed)
+        model, calls, ends = build_model(task), [0], []
+
+        def closure(model: Any = model, calls: list[int] = calls) -> torch.Tensor:
+            calls[0] += 1
+            return task.loss(model(data.train_x), data.train_y)
+
+        optimizer = make(model.parameters(), max_iter=ITERATIONS, max_eval=20 * ITERATIONS, tolerance_change=0)
+        optimizer.step(closure, callback=lambda loss, calls=calls, ends=ends: ends.append(calls[0]))
+        each = torch.tensor([2, *ends]).diff()  # two at the start
+        counts[seed, : len(each)] = each
+    return {"method": make.__name__, "mean": float(counts.mean()), "largest": float(counts.amax(dim=0).mean())}
+
+
+def show(found: dict[str, Any]) -> str:
+    """Returns the tables."""
+    gradients = table(
+        ["batch", f"in {WIDTH} lanes, ms", "alone, ms", "alone / lanes"],
+        [
+            [
+                r["batch"],
+                *(sorted(r[n])[len(r[n]) // 2] * 1e3 for n in ("lanes", "alone")),
+                ratio(r["alone"], r["lanes"]),
+            ]
+            for r in found["gradients"]
+        ],
+    )
+    evaluations = table(
+        ["evaluations an iteration", "mean", f"largest of {WIDTH}", "largest / mean"],
+        [[r["method"], r["mean"], r["largest"], r["largest"] / r["mean"]] for r in found["evaluations"]],
+    )
+    return f"{gradients}\n\n{evaluations}"
