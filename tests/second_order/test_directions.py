@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from thalweg.second_order import BETAS, BFGS, LBFGS, ConjugateGradient
+from thalweg.second_order import (
+    BETAS,
+    BFGS,
+    LBFGS,
+    ConjugateGradient,
+    FunctionObjective,
+    Limits,
+    descend,
+    search_for,
+)
 
 
 def quadratic(n, seed=0, condition=100.0):
@@ -148,3 +157,38 @@ def test_state_carries_all_that_the_rest_depends_on(make):
         two.learn(s, 1.0, before, g)
     one.reset()
     assert one.fresh
+
+
+def test_bfgs_multiplies_no_two_large_matrices():
+    """A product of two would be 2 n³ operations."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    n = 64
+    direction, walk = prepared(BFGS(), n), pairs_of(n, 2)
+    with FlopCounterMode(display=False) as counter:
+        for s, _, before, g in walk:
+            direction(before)
+            direction.learn(s, 1.0, before, g)
+    assert counter.get_total_flops() < n**3
+
+
+def test_numbers_that_go_to_the_host_do_not_grow_with_the_memory(monkeypatch):
+    """On a GPU each is a synchronization."""
+    a, b = quadratic(40, condition=1e4)
+    counts = {}
+    for memory in (2, 30):
+        transfers = []
+        for name in ("tolist", "item", "__float__", "__bool__", "__int__"):
+            real = getattr(torch.Tensor, name)
+            monkeypatch.setattr(
+                torch.Tensor, name, lambda self, real=real, transfers=transfers: transfers.append(1) or real(self)
+            )
+        objective = FunctionObjective(lambda x: 0.5 * x @ a @ x - b @ x)
+        start = torch.zeros(40, dtype=torch.float64)
+        report = descend(
+            objective, start, LBFGS(memory), search_for("more-thuente", start.dtype), Limits(iterations=20)
+        )
+        counts[memory] = len(transfers) - objective.evaluations, report.iterations  # one an evaluation, by the search
+        monkeypatch.undo()
+    assert counts[2][1] == counts[30][1] == 20
+    assert counts[2][0] == counts[30][0] <= 3 * 20

@@ -108,7 +108,7 @@ def _line(objective: Objective, x: Tensor, d: Tensor) -> Callable[[float], Point
 def search_for(name: str | None, dtype: torch.dtype, loose: bool = True) -> LineSearch:
     """Returns the line search called ``name``, with rounding as it is in the type.
 
-    Quasi-Newton directions need curvature and little else, ``loose``: c₂ = 0.9; conjugate ones a better minimum, 0.25.
+    Quasi-Newton directions need curvature and little else, ``loose``: c₂ = 0.9; conjugate ones a better minimum, 0.1.
 
     Raises:
         ValueError: there is none of this name.
@@ -117,7 +117,7 @@ def search_for(name: str | None, dtype: torch.dtype, loose: bool = True) -> Line
     if name == "hager-zhang":
         return HagerZhang(sigma=0.9 if loose else 0.4, rounding=rounding, omega=max(1e-6, rounding))
     if name == "more-thuente":
-        return MoreThuente(c2=0.9 if loose else 0.25, rounding=rounding)
+        return MoreThuente(c2=0.9 if loose else 0.1, rounding=rounding)
     if name == "backtracking":
         return Backtracking()
     if name is None:
