@@ -8,7 +8,8 @@ from torch import nn
 
 from tests.compare.small import job, small_task, workshop
 from thalweg.compare.engines.choose import Chooser, lane_bytes
-from thalweg.compare.engines.serial import Serial, make_optimizers
+from thalweg.compare.engines.factory import make_optimizers
+from thalweg.compare.engines.serial import Serial
 from thalweg.compare.strategy import Strategy
 
 RUNGS = [(40, 100), (10, 300)]

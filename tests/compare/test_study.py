@@ -18,6 +18,7 @@ from tests.compare.small import small_task
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.run import Silent
 from thalweg.compare.store import Store, StudyError
+from thalweg.compare.strategy import Strategy
 
 SMALL = {"trials": 4, "steps": 12, "seeds": 3, "engine": "serial"}
 
@@ -312,6 +313,9 @@ def test_a_comparison_shows_itself_in_a_notebook(done):
     assert "adam@warmup-linear" in repr(done) or "sgd" in repr(done)
 
 
+SEVERAL = Strategy("several", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -322,7 +326,7 @@ def test_a_comparison_shows_itself_in_a_notebook(done):
         ({"strategies": ("adam", "adam")}, "'adam' is named twice"),
         ({"device": "cuda:77"}, "cannot be used here .*: use --device cpu"),
         ({"device": "teapot"}, "cannot be used here"),
-        ({"strategies": ("sgd", "torch.optim.LBFGS")}, "evaluated the gradient .* times in a step"),
+        ({"strategies": ("sgd", SEVERAL)}, "evaluated the gradient .* times in a step"),
         ({"strategies": ("sgd", "torch.nn.Linear")}, "cannot step this model"),
     ],
 )

@@ -222,7 +222,7 @@ class ClosureOptimizer(Optimizer):
         one, two = objective.first_loss, objective.again()
         if not abs(one - two) <= SAME * torch.finfo(x.dtype).eps * max(abs(one), abs(two)):
             warnings.warn(
-                f"the closure gave {one:.6g} and then {two:.6g} at the same parameters: {type(self).__name__} needs "
+                f"the closure gave {one:.9g} and then {two:.9g} at the same parameters: {type(self).__name__} needs "
                 "the same loss each time. Dropout (call eval() on it, or seed it in the closure), batch norm, or a new "
                 "minibatch a call make it change",
                 RuntimeWarning,

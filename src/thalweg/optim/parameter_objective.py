@@ -142,7 +142,7 @@ class ParameterObjective(Objective):
         for p in self.params:
             if p.grad is not None and p.grad.is_sparse:
                 raise NotAnObjective("sparse gradients are not supported: build the embedding with sparse=False")
-        loss = torch.as_tensor(loss).detach()
+        loss = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
         if loss.numel() != 1:
             raise NotAnObjective(f"the closure gives no scalar ({tuple(loss.shape)}): return the loss as one number")
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
