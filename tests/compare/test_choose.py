@@ -71,7 +71,7 @@ def test_an_optimizer_for_matrices_alone_leaves_the_rest_to_adamw():
 def test_an_optimizer_that_cannot_take_part_says_why():
     shop = workshop()
     lbfgs = Strategy("l", factory=torch.optim.LBFGS)
-    with pytest.raises(ValueError, match="evaluated the gradient .* times in a step: only methods of one"):
+    with pytest.raises(ValueError, match="evaluated the gradient .* times in a step: give it as a"):
         Serial(shop).run([job(lbfgs, 0.1)], quiet)
     for factory, match in (
         (lambda params, lr: 3, "gives a int, not a torch.optim.Optimizer"),

@@ -48,9 +48,9 @@ def descend(
     while not (ending := watch.ended()):
         place, fresh = watch.place, direction.fresh
         d = direction(place.gradient)
-        slope, length = torch.stack([place.gradient @ d, norm(d)]).tolist()
+        slope = float(place.gradient @ d)  # finite only where d is
         found = None
-        if slope < 0 and math.isfinite(length):
+        if slope < 0 and math.isfinite(slope):
             first = lr if direction.well_scaled else lr * scale.first(slope)
             start = Point(0.0, place.value, slope)
             found = search.within(watch.left)(_line(objective, place.x, d), start, first)
