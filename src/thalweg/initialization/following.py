@@ -1,0 +1,163 @@
+"""Which nonlinearity follows each layer: read from the graph of the model, or watched while a batch runs through.
+
+From a layer's output on, everything that leaves values' scale alone (dropout, normalization, pooling, reshaping, the
+sum of a residual connection) is looked through, up to the first nonlinearity; where another layer or the end of the
+model comes first, the layer is linear.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+from thalweg.initialization.gains import FUNCTIONS, name_of
+
+_NAMES = (
+    "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d batch_norm layer_norm group_norm "
+    "instance_norm rms_norm flatten unflatten view reshape permute transpose movedim contiguous unsqueeze squeeze "
+    "expand to float half bfloat16 type clone add iadd radd sub cat stack chunk split getitem mean sum max_pool1d "
+    "max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d adaptive_max_pool2d interpolate pad mul div"
+)
+LOOKED_THROUGH = frozenset(_NAMES.split())
+LOOKED_THROUGH_MODULES = (
+    nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Flatten,
+    nn.Unflatten, nn.Identity, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd, nn.Upsample,
+)  # fmt: skip
+
+
+class NotTraceable(ValueError):
+    """The model's graph cannot be read; the message says what to pass instead."""
+
+
+def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None) -> dict[str, str]:
+    """Returns the name of the nonlinearity that follows each layer.
+
+    Arguments:
+        model: any module; it is not changed, nor is the state of random draws.
+        layers: names of modules within the model, to the modules.
+        batch: an input, or a tuple of the inputs, of the model; without it the graph is traced by torch.fx.
+
+    Raises:
+        NotTraceable: without a batch, the graph depends on values; or the batch does not fit the model.
+
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    >>> following(net, {"0": net[0], "3": net[3]})
+    {'0': 'relu', '3': 'linear'}
+    """
+    return _watched(model, layers, batch) if batch is not None else _traced(model, layers)
+
+
+def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotTraceable(
+            f"the model's graph cannot be read ({line}): pass batch=, an input of the model, or nonlinearity="
+        ) from error
+    modules = dict(model.named_modules())
+    names = {id(module): name for name, module in layers.items()}
+    found = dict.fromkeys(layers, "linear")
+    for node in graph.nodes:
+        if node.op == "call_module" and id(modules[str(node.target)]) in names:
+            found[names[id(modules[str(node.target)])]] = _after(node, modules) or "linear"
+    for block in modules.values():  # one piece to the tracer
+        if isinstance(block, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)) and id(block.linear1) in names:
+            activation = block.activation
+            inner = name_of(activation) if isinstance(activation, nn.Module) else _function_name(activation)
+            found[names[id(block.linear1)]] = inner if inner in FUNCTIONS else "linear"
+    return found
+
+
+def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
+    """Returns the first nonlinearity on the ways on from a node."""
+    waiting, seen = list(node.users), set()
+    while waiting:
+        user = waiting.pop(0)
+        if user in seen:
+            continue
+        seen.add(user)
+        if user.op == "call_module":
+            module = modules[str(user.target)]
+            name = name_of(module)
+            if name and name != "linear":
+                return name
+            passes = isinstance(module, LOOKED_THROUGH_MODULES)
+        elif user.op in ("call_function", "call_method"):
+            name = _function_name(user.target)
+            if name in FUNCTIONS:
+                slope = user.kwargs.get("negative_slope", user.args[1] if len(user.args) > 1 else 0.01)
+                return f"leaky_relu:{slope:g}" if name == "leaky_relu" else name
+            passes = name in LOOKED_THROUGH
+        else:
+            passes = False
+        if passes:
+            waiting += user.users
+    return None
+
+
+def _function_name(function: Any) -> str:
+    name = function if isinstance(function, str) else getattr(function, "__name__", "")
+    return name.strip("_")
+
+
+class _Watch(TorchFunctionMode):
+    """Follows the layers' outputs through every function that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[int, set[str]] = {}  # a tensor's id: the layers whose scale it carries
+        self.kept: list[Tensor] = []  # so that no id is used twice
+        self.found: dict[str, str] = {}
+
+    def mark(self, value: Any, names: set[str]) -> None:
+        for tensor in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(tensor, Tensor) and names:
+                self.of[id(tensor)] = self.of.get(id(tensor), set()) | names
+                self.kept.append(tensor)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = _function_name(func)
+        given = [a for arg in (*args, *kwargs.values()) for a in (arg if isinstance(arg, (tuple, list)) else (arg,))]
+        names = set().union(*(self.of.get(id(a), set()) for a in given if isinstance(a, Tensor)))
+        if name in FUNCTIONS and names:
+            slope = kwargs.get("negative_slope", args[1] if len(args) > 1 else 0.01)
+            for layer in names:
+                self.found.setdefault(layer, f"leaky_relu:{slope:g}" if name == "leaky_relu" else name)
+        elif name in LOOKED_THROUGH:
+            self.mark(result, names)
+        return result
+
+
+def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str, str]:
+    watch = _Watch()
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: watch.mark(output, {name}))
+        for name, module in layers.items()
+    ]
+    modes, buffers = [(m, m.training) for m in model.modules()], [b.detach().clone() for b in model.buffers()]
+    try:
+        with torch.random.fork_rng(), torch.no_grad(), watch:
+            model.eval()
+            model(*batch) if isinstance(batch, tuple) else model(batch)
+    except Exception as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotTraceable(
+            f"the batch does not fit the model ({type(error).__name__}: {line}): pass one of its inputs"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes:
+            module.training = training
+        for buffer, value in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+    return {name: watch.found.get(name, "linear") for name in layers}

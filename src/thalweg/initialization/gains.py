@@ -1,0 +1,105 @@
+"""Gains: by how much the weights before a nonlinearity must be larger so that it hands on what it gets.
+
+    gain = 1 / √E[φ(z)²],   z ~ N(0, 1)
+
+With weights of variance gain²/m every layer's output has, at the start, the mean square of its input: √2 for a
+rectifier. It is worked out by quadrature for any elementwise function, so that a new one needs no table. The one
+exception is the logistic sigmoid, whose output ½ would count as signal: its gain is 4, after its slope ¼ at zero.
+
+Source: Deep Learning, §8.4; He et al. 2015; Glorot & Bengio 2010, §4.2 (the sigmoid's 4).
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Function = Callable[[Tensor], Tensor]
+
+FUNCTIONS: dict[str, Function] = {
+    "linear": lambda z: z,
+    "relu": functional.relu,
+    "relu6": functional.relu6,
+    "leaky_relu": functional.leaky_relu,
+    "elu": functional.elu,
+    "selu": functional.selu,
+    "celu": functional.celu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "mish": functional.mish,
+    "softplus": functional.softplus,
+    "softsign": functional.softsign,
+    "tanh": torch.tanh,
+    "hardtanh": functional.hardtanh,
+    "hardswish": functional.hardswish,
+    "sin": torch.sin,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": functional.hardsigmoid,
+}
+SIGMOID = 4.0
+
+
+@cache
+def gain_of(nonlinearity: str) -> float:
+    """Returns the gain of weights that feed a nonlinearity.
+
+    Arguments:
+        nonlinearity: a name of :data:`FUNCTIONS`; ``"leaky_relu:0.2"`` gives the slope.
+
+    Raises:
+        ValueError: unknown name.
+
+    >>> round(gain_of("relu") ** 2, 6), round(gain_of("linear"), 6), gain_of("sigmoid")
+    (2.0, 1.0, 4.0)
+    """
+    name, _, slope = nonlinearity.partition(":")
+    if name not in FUNCTIONS:
+        raise ValueError(f"unknown nonlinearity {nonlinearity!r}: choose among {', '.join(FUNCTIONS)}")
+    if name in ("sigmoid", "hardsigmoid"):
+        return SIGMOID
+    if slope:
+        return gain_of_function(lambda z: functional.leaky_relu(z, float(slope)))
+    return gain_of_function(FUNCTIONS[name])
+
+
+def gain_of_function(function: Function) -> float:
+    """Returns 1 / √E[φ(z)²] of any elementwise function.
+
+    Raises:
+        ValueError: the function gives nothing, or what is not finite.
+
+    >>> round(gain_of_function(torch.tanh), 3)
+    1.593
+    """
+    # Each half line by itself: most of these functions have their kink at zero.
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    z = torch.from_numpy((nodes + 1) * 5)  # to ten standard deviations
+    density = torch.from_numpy(weights) * 5 * torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    with torch.no_grad():
+        square = float(sum(((function(side * z).double() ** 2) * density).sum() for side in (1, -1)))
+    if not 0 < square < math.inf:
+        raise ValueError(f"the mean square of the nonlinearity's output is {square}: it hands nothing on")
+    return square**-0.5
+
+
+def name_of(module: nn.Module) -> str | None:
+    """Returns the name of an activation module's nonlinearity, None where it is none that is known.
+
+    >>> name_of(nn.LeakyReLU(0.1)), name_of(nn.Linear(1, 1))
+    ('leaky_relu:0.1', None)
+    """
+    if isinstance(module, nn.LeakyReLU):
+        return f"leaky_relu:{module.negative_slope:g}"
+    return _MODULES.get(type(module))
+
+
+_MODULES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu", nn.ReLU6: "relu6", nn.ELU: "elu", nn.SELU: "selu", nn.CELU: "celu", nn.GELU: "gelu",
+    nn.SiLU: "silu", nn.Mish: "mish", nn.Softplus: "softplus", nn.Softsign: "softsign", nn.Tanh: "tanh",
+    nn.Hardtanh: "hardtanh", nn.Hardswish: "hardswish", nn.Sigmoid: "sigmoid", nn.Hardsigmoid: "hardsigmoid",
+    nn.Identity: "linear",
+}  # fmt: skip

@@ -1,0 +1,112 @@
+"""Gains keep the mean square, and the nonlinearity after each layer is found, traced or watched."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from thalweg.initialization.following import NotTraceable, following
+from thalweg.initialization.gains import FUNCTIONS, gain_of, gain_of_function, name_of
+
+
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if "sigmoid" not in n])
+def test_a_gain_keeps_the_mean_square(name):
+    z = torch.randn(2_000_000, generator=torch.Generator().manual_seed(0))
+    assert FUNCTIONS[name](z).square().mean().item() * gain_of(name) ** 2 == pytest.approx(1.0, rel=5e-3)
+
+
+def test_gains_are_torchs_where_torch_has_the_exact_one():
+    for name in ("linear", "relu"):
+        assert gain_of(name) == pytest.approx(nn.init.calculate_gain(name), rel=1e-6)
+    assert gain_of("leaky_relu:0.3") == pytest.approx(nn.init.calculate_gain("leaky_relu", 0.3), rel=1e-6)
+    assert gain_of("selu") == pytest.approx(1.0, abs=1e-6)  # how it was made
+    with pytest.raises(ValueError, match="unknown nonlinearity 'reul': choose among linear, relu"):
+        gain_of("reul")
+    with pytest.raises(ValueError, match="hands nothing on"):
+        gain_of_function(torch.zeros_like)
+
+
+def test_every_activation_module_has_a_name_that_is_known():
+    for module in (nn.ReLU(), nn.Tanh(), nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.LeakyReLU(0.2), nn.Identity()):
+        name = name_of(module)
+        z = torch.linspace(-3, 3, 7)
+        expected = functional.leaky_relu(z, 0.2) if "leaky" in name else FUNCTIONS[name](z)
+        torch.testing.assert_close(module(z), expected)
+    assert name_of(nn.Linear(1, 1)) is None
+
+
+class Mixed(nn.Module):
+    """Functions, methods, a residual sum, a branch and a layer used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.norm, self.drop, self.conv = nn.LayerNorm(8), nn.Dropout(0.5), nn.Conv1d(1, 2, 3)
+        self.batch_norm = nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        h = functional.leaky_relu(self.a(x), 0.2)
+        h = torch.tanh(self.norm(h + self.drop(self.b(h))))
+        h = self.batch_norm(self.c(h)).relu()
+        return self.head(h).mean() + functional.gelu(self.conv(x[:, None]).flatten(1)).mean()
+
+
+EXPECTED = {"a": "leaky_relu:0.2", "b": "tanh", "c": "relu", "head": "linear", "conv": "gelu"}
+
+
+def layers(model):
+    return {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv1d))}
+
+
+def test_traced_and_watched_find_the_same():
+    model, batch = Mixed(), torch.randn(6, 4)
+    assert following(model, layers(model)) == EXPECTED
+    assert following(model, layers(model), batch) == EXPECTED
+
+
+def test_watching_changes_nothing():
+    model = Mixed().train()
+    model.drop.eval()
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    following(model, layers(model), torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(before[n], v) for n, v in model.state_dict().items())
+    assert [model.training, model.drop.training, model.norm.training] == [True, False, True]
+    assert not model.a._forward_hooks
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return torch.relu(self.a(x)) if x.sum() > 0 else self.a(x)
+
+
+def test_a_graph_that_depends_on_values_asks_for_a_batch():
+    model = Branching()
+    with pytest.raises(NotTraceable, match="pass batch="):
+        following(model, layers(model))
+    assert following(model, layers(model), torch.ones(2, 3)) == {"a": "relu"}
+    with pytest.raises(NotTraceable, match="the batch does not fit the model"):
+        following(model, layers(model), torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_inside_of_a_transformer(activation):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(self.block(x))
+
+    model = Model()
+    found = following(model, layers(model), torch.randn(2, 3, 8))
+    assert found == following(model, layers(model))
+    assert (found["block.linear1"], found["block.linear2"], found["head"]) == (activation, "linear", "linear")
