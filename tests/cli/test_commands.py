@@ -98,6 +98,21 @@ def test_expectations_gate_by_exit_code(folder):
         assert ("does not bear out" in done.stderr) == (text != holds)
 
 
+def test_initializations_are_crossed_with_strategies(folder):
+    small = ("--trials", "1", "--seeds", "2", "--steps", "6", "--engine", "serial", "--json")
+    alone = thalweg("compare", "breast-cancer", "--initializations", "he,sparse", "--out", "i1", *small, cwd=folder)
+    assert {s["name"] for s in json.loads(alone.stdout)["strategies"]} == {"adam+he", "adam+sparse"}
+    both = thalweg(
+        "compare", "breast-cancer", "--strategies", "sgd@cosine,adam+he", "--initializations", "orthogonal,sparse",
+        "--out", "i2", *small, cwd=folder,
+    )  # fmt: skip
+    names = {"sgd+orthogonal@cosine", "sgd+sparse@cosine", "adam+he"}
+    assert {s["name"] for s in json.loads(both.stdout)["strategies"]} == names
+    wrong = thalweg("compare", "breast-cancer", "--initializations", "orthogonl", cwd=folder)
+    assert wrong.returncode == 2
+    assert "did you mean 'orthogonal'?" in wrong.stderr
+
+
 def test_report_and_export_read_the_store_alone(folder):
     (folder / "o" / "report.html").unlink()
     done = thalweg("report", "o", cwd=folder)

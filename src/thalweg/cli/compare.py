@@ -22,6 +22,12 @@ def command(
         str,
         typer.Option(help="Comma-separated OPTIMIZER[+INITIALIZATION][@SCHEDULE]; also torch.optim.X or my.py:name."),
     ] = DEFAULT,
+    initializations: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated, or all: each strategy with each of them; adam alone where no --strategies are given."
+        ),
+    ] = None,
     trials: Annotated[int, typer.Option(help="Configurations a strategy, beside its default one.")] = 16,
     steps: Annotated[
         int | None, typer.Option(help="Gradient evaluations of a whole run.", show_default="the task's")
@@ -43,15 +49,22 @@ def command(
 
     Example: `thalweg compare my.py:task --strategies adam,momentum@cosine --trials 16 --seeds 10`
 
+    Example: `thalweg compare digits-deep --initializations default,glorot-normal,orthogonal`
+
     Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted (the same command goes on).
     """
     from thalweg.cli.progress import LiveReporter
     from thalweg.compare.run import compare
-    from thalweg.compare.strategy import Strategy
+    from thalweg.compare.strategy import Strategy, crossed
     from thalweg.compare.verdict import check_expectation, parse_expectation
+    from thalweg.initialization import SCHEMES
 
     console = Console(stderr=as_json)
-    chosen = [Strategy.parse(name.strip()) for name in strategies.split(",") if name.strip()]
+    names = _list(strategies)
+    if initializations is not None:
+        starts = list(SCHEMES) if initializations == "all" else _list(initializations)
+        names = crossed(["adam"] if strategies == DEFAULT else names, starts)
+    chosen = [Strategy.parse(name) for name in names]
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
     with LiveReporter(console) as reporter:
@@ -78,6 +91,10 @@ def command(
         if not check_expectation(text, done.results["pairs"], done.results["task"]["direction"]):
             Console(stderr=True).print(f"the verdict does not bear out {text!r}", style="red", markup=False)
             raise typer.Exit(1)
+
+
+def _list(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _bytes(text: str | None) -> int | None:

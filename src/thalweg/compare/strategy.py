@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +123,19 @@ class Strategy:
             )  # fmt: skip
         rule = RULES[optimizer]
         return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], initialization, schedule)
+
+
+def crossed(strategies: Sequence[str], initializations: Sequence[str]) -> list[str]:
+    """Returns every strategy with every initialization; one that names its own stays as it is.
+
+    >>> crossed(["adam@cosine", "sgd+he"], ["default", "orthogonal"])
+    ['adam+default@cosine', 'adam+orthogonal@cosine', 'sgd+he']
+    """
+    names = []
+    for text in strategies:
+        body, at, schedule = text.partition("@")
+        names += [text] if "+" in body else [f"{body}+{start}{at}{schedule}" for start in initializations]
+    return names
 
 
 def _known(name: str, table: Mapping[str, object], kind: str) -> None:
