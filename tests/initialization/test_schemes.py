@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from thalweg.initialization import SCHEMES, fans, initialize, sparse_
+from thalweg.initialization import SCHEMES, fans, initialize
 
 SHAPES = [(300, 200), (64, 32, 3, 3), (50, 40, 5)]
 
@@ -65,19 +65,6 @@ def test_orthogonal_keeps_lengths(n, m):
     torch.testing.assert_close(gram, torch.eye(min(n, m), dtype=torch.float64))
 
 
-@given(st.integers(1, 30), st.integers(1, 60), st.integers(1, 20))
-@settings(max_examples=30)
-def test_sparse_gives_every_unit_exactly_k_inputs(n, m, k):
-    weight = sparse_(torch.empty(n, m), seeded(), k=k)
-    assert (weight != 0).sum(dim=1).tolist() == [min(k, m)] * n
-
-
-def test_total_input_of_a_sparse_unit_does_not_depend_on_the_number_of_inputs():
-    sizes = [sparse_(torch.empty(2000, m), seeded(m)).sum(dim=1).std().item() for m in (100, 1000)]
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
-    assert sizes[0] == pytest.approx(15**0.5, rel=0.1)
-
-
 def net():
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 2, bias=False)
@@ -128,6 +115,19 @@ def test_a_transposed_convolution_is_drawn_by_the_inputs_of_its_units():
     layer = nn.ConvTranspose2d(400, 3, 1)
     initialize(layer, "he", seeded())
     assert layer.weight.std().item() == pytest.approx((2 / 400) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [n for n in SCHEMES if n != "default"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_is_drawn_as_the_convolution_of_the_same_units(name, groups):
+    """Unit for unit, whatever the layout: inputs come first in a transposed convolution, group by group."""
+    ordinary = nn.Conv2d(6, 4, 3, padding=1, groups=groups)
+    turned = nn.ConvTranspose2d(6, 4, 3, padding=1, groups=groups)
+    initialize(ordinary, name, seeded(2))
+    initialize(turned, name, seeded(2))
+    x = torch.randn(1, 6, 5, 5, generator=seeded())
+    # A transposed convolution turns its kernel around.
+    torch.testing.assert_close(turned(x), nn.functional.conv2d(x, ordinary.weight.flip(2, 3), padding=1, groups=groups))
 
 
 def test_units_that_start_equal_stay_equal_for_ever():

@@ -8,10 +8,18 @@ from torch import Generator, Tensor, nn
 from thalweg.initialization.constant import constant_
 from thalweg.initialization.glorot import glorot_normal_, glorot_uniform_
 from thalweg.initialization.he import he_
+from thalweg.initialization.layers import WEIGHTED, unit_blocks
 from thalweg.initialization.orthogonal import orthogonal_
-from thalweg.initialization.sparse import sparse_
+from thalweg.initialization.sparse import INPUTS, sparse_
 from thalweg.initialization.too_large import too_large_
 from thalweg.initialization.uniform_fan_in import uniform_fan_in_
+
+
+def _sparse(weight: Tensor, generator: Generator | None = None) -> Tensor:
+    # A layer narrower than the scheme's number of inputs is drawn densely.
+    inputs = weight.shape[1:].numel()
+    return sparse_(weight, generator, k=min(INPUTS, inputs)) if inputs else weight
+
 
 # Names to in-place functions (weight, generator); None: each module's own reset.
 SCHEMES: dict[str, Callable[[Tensor, Generator | None], Tensor] | None] = {
@@ -21,12 +29,10 @@ SCHEMES: dict[str, Callable[[Tensor, Generator | None], Tensor] | None] = {
     "glorot-normal": glorot_normal_,
     "he": he_,
     "orthogonal": orthogonal_,
-    "sparse": sparse_,
+    "sparse": _sparse,
     "constant": constant_,
     "too-large": too_large_,
 }
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -35,7 +41,8 @@ def initialize(model: nn.Module, scheme: str, generator: Generator) -> None:
     """Draws the model's parameters anew in place: dense and convolution weights by the scheme, their biases 0.
 
     Embeddings, attention and recurrent modules draw by their own ``reset_parameters``, as everything does under
-    ``"default"``; normalizations and parameters that are not trained stay as they are.
+    ``"default"``; normalizations and parameters that are not trained stay as they are. ``"sparse"`` draws layers with
+    fewer inputs than :func:`~thalweg.initialization.sparse_` chooses densely.
 
     Arguments:
         model: any module.
@@ -60,11 +67,12 @@ def initialize(model: nn.Module, scheme: str, generator: Generator) -> None:
             own = list(module.parameters(recurse=False))
             if not any(p.requires_grad for p in own) or isinstance(module, _NORMS):
                 continue
-            if draw is not None and isinstance(module, _WEIGHTED):
-                weight = torch.empty(module.weight.shape, dtype=module.weight.dtype)
-                # A transposed convolution keeps its inputs first; the schemes want one unit a row.
-                draw(weight.transpose(0, 1) if isinstance(module, _TRANSPOSED) else weight, generator)
-                module.weight.copy_(weight)
+            if draw is not None and isinstance(module, WEIGHTED):
+                blocks = unit_blocks(module, module.weight)
+                units, *inputs = blocks[0].shape
+                drawn = draw(torch.empty(len(blocks) * units, *inputs, dtype=module.weight.dtype), generator)
+                for block, rows in zip(blocks, drawn.chunk(len(blocks)), strict=True):
+                    block.copy_(rows)
                 if module.bias is not None:
                     module.bias.zero_()
                 continue
