@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import thalweg
+import thalweg.optim
 from tests.compare.small import job, small_task, workshop
 from thalweg.compare.engines.closure_run import PRODUCT, ClosureRun
 from thalweg.compare.engines.serial import Serial
@@ -140,3 +142,22 @@ def test_a_closure_strategy_of_ones_own(shop):
     single = Strategy("single", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
     with pytest.raises(ValueError, match="with closure=True, so that each of them is paid for"):
         run(shop, job(single, **LONG))
+
+
+def test_what_a_method_cannot_step_is_refused_in_a_line_and_no_divergence(tmp_path):
+    def attention():
+        layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+        return nn.Sequential(nn.Unflatten(1, (1, 6)), layer, nn.Flatten(), nn.Linear(6, 3))
+
+    task = small_task(model=attention, steps=2000)
+    with pytest.raises(ValueError, match="'truncated-newton' cannot step this model: .*no second derivative"):
+        thalweg.compare(task, ["truncated-newton"], trials=1, seeds=2, out=tmp_path / "study")
+
+
+def test_gauss_newton_can_take_part(shop):
+    def made(params, lr):
+        return thalweg.optim.TruncatedNewton(params, lr=lr, curvature="gauss_newton")
+
+    mine = Strategy("gn", factory=made, defaults={"lr": 1.0}, closure=True)
+    outcome = run(shop, job(mine, **LONG))
+    assert (outcome.status, outcome.curve.train_loss[-1] < 0.7 * outcome.first_loss) == ("finished", True)

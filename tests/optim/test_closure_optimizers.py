@@ -467,6 +467,54 @@ def test_pairs_come_from_the_other_closure():
         optim.Newton([w]).step(lambda: (w**2).sum(), pair=lambda: (w**2).sum())
 
 
+@each
+def test_the_loss_is_the_closures_own_also_under_a_large_penalty(make):
+    w, v = nn.Parameter(torch.full((100,), 30.0)), nn.Parameter(torch.tensor(2.0))
+    optimizer = make([w, v], max_iter=2, weight_decay=1e-2)
+
+    def closure():
+        return 1e-6 * (v - 1) ** 2 + 0 * w.sum()
+
+    assert optimizer.step(closure).item() == optimizer.report.loss == closure().item() > 0
+
+
+@each
+def test_another_start_or_loss_is_measured_anew(make):
+    one, two = net(), net()
+    optimizer = make(one.parameters(), max_iter=50, max_eval=500)
+    optimizer.step(lambda: 1e6 * loss_of(one))
+    one.load_state_dict(two.state_dict())
+    optimizer.step(lambda: 1e-3 * loss_of(one))
+    assert optimizer.report.iterations > 1
+    assert loss_of(one) < 0.1 * loss_of(two)
+
+
+def test_another_optimizers_state_is_begun_anew():
+    model = net()
+    theirs, mine = torch.optim.LBFGS(model.parameters()), optim.LBFGS(model.parameters())
+
+    def closure():
+        model.zero_grad()
+        loss = loss_of(model)
+        loss.backward()
+        return loss
+
+    theirs.step(closure)
+    mine.load_state_dict(theirs.state_dict())
+    before = loss_of(model).item()
+    mine.step(closure)
+    assert loss_of(model).item() <= before
+
+
+def test_a_hessian_that_is_zero_is_named():
+    w = nn.Parameter(torch.tensor([1.0, -2.0]))
+    for damping in ("adaptive", "fixed"):
+        optimizer = optim.Newton([w], damping=damping)
+        optimizer.step(lambda: (3 * w).sum() + 0 * (w**2).sum())
+        assert optimizer.report.ending == "singular"
+        assert "damp it" in optimizer.report.message
+
+
 def test_lbfgs_takes_torchs_arguments():
     mine, theirs = inspect.signature(optim.LBFGS).parameters, inspect.signature(torch.optim.LBFGS).parameters
     assert list(theirs) == list(mine)[: len(theirs)]
@@ -481,9 +529,13 @@ def test_lbfgs_takes_torchs_arguments():
     ("call", "match"),
     [
         (lambda p: optim.LBFGS(p, lr=-1), "Invalid learning rate: -1"),
-        (lambda p: optim.LBFGS(p, max_iter=0), "Invalid max_iter: 0"),
+        (lambda p: optim.LBFGS(p, max_iter=0), "Invalid max_iter: 0: give a whole number"),
+        (lambda p: optim.LBFGS(p, max_eval=1), "Invalid max_eval: 1: give a whole number of at least 2"),
+        (lambda p: optim.LBFGS(p, max_iter=2.5), "Invalid max_iter: 2.5"),
+        (lambda p: optim.LBFGS(p, history_size=2.5), "whole number"),
+        (lambda p: optim.ConjugateGradient(p, restart_every=0), "every is 0"),
         (lambda p: optim.LBFGS(p, tolerance_grad=-1e-3), "Invalid tolerance_grad"),
-        (lambda p: optim.LBFGS(p, history_size=0), "memory must be at least 1"),
+        (lambda p: optim.LBFGS(p, history_size=0), "memory must be a whole number of at least 1"),
         (lambda p: optim.LBFGS(p, damping=1.0), r"damping must lie in \[0, 1\)"),
         (lambda p: optim.LBFGS(p, history_dtype=torch.int8), "floating-point type"),
         (lambda p: optim.LBFGS(p, line_search_fn="exact"), "Invalid line_search_fn: 'exact': choose strong_wolfe"),
@@ -571,6 +623,24 @@ def test_hessian_free_solves_the_damped_system(warm_start):
         d = torch.linalg.solve(a + damping * torch.eye(6, dtype=torch.float64), -g)
         same(w.detach() - x, d, rtol=0.2 if step == 0 else 0.4, atol=0.1 * d.norm().item())
         assert optimizer.state[w]["damping"].item() == pytest.approx(damping.item() * 2 / 3, rel=1e-9)
+
+
+def test_gauss_newton_takes_named_outputs_and_says_where_its_matrix_is_zero():
+    torch.manual_seed(0)
+    model, x, y = nn.Linear(4, 3), torch.randn(9, 4), torch.arange(9) % 3
+
+    def named():
+        outputs = model(x)
+        return nn.functional.cross_entropy(outputs, y), {"logits": outputs}
+
+    def linear():
+        logs = torch.log_softmax(model(x), dim=1)
+        return nn.functional.nll_loss(logs, y), logs
+
+    for closure, ending in ((named, "iterations"), (linear, "singular")):
+        optimizer = optim.TruncatedNewton(model.parameters(), curvature="gauss_newton")
+        optimizer.step(closure)
+        assert optimizer.report.ending == ending
 
 
 def test_newton_at_a_saddle():

@@ -62,6 +62,16 @@ def test_multiplying_the_function_changes_nothing(method, factor):
     torch.testing.assert_close(one.x, two.x, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "cg"])
+@pytest.mark.parametrize("factor", [1e-19, 1e12])
+def test_also_by_a_large_constant(method, factor):
+    one = thalweg.minimize(rosenbrock, START, method)
+    two = thalweg.minimize(lambda x: rosenbrock(x) * factor, START, method)
+    assert two.success
+    assert two.nfev == pytest.approx(one.nfev, rel=0.3)
+    torch.testing.assert_close(one.x, two.x, rtol=1e-3, atol=1e-3)
+
+
 @each
 def test_the_cap_on_evaluations_is_exact(method):
     for cap in (1, 2, 5, 9):
@@ -113,7 +123,7 @@ def test_bad_functions_end_with_a_status(method):
 
 
 def test_what_falls_without_end_says_so():
-    for method in ("lbfgs", "bfgs", "cg"):
+    for method in ("lbfgs", "bfgs", "cg", "truncated-newton"):
         found = thalweg.minimize(lambda x: x.sum(), torch.zeros(2, dtype=torch.float64), method)
         assert (found.status, found.success) == (4, False)
 
@@ -127,7 +137,10 @@ def test_what_falls_without_end_says_so():
         (lambda: thalweg.minimize(rosenbrock, START, options={"memry": 3}), "'lbfgs' has no option 'memry'"),
         (lambda: thalweg.minimize(rosenbrock, START, "newton", options={"memory": 3}), "'newton' has no option"),
         (lambda: thalweg.minimize(rosenbrock, START, options={"line_search": "exact"}), "choose more-thuente"),
-        (lambda: thalweg.minimize(rosenbrock, START, options={"memory": 0}), "memory must be at least 1"),
+        (
+            lambda: thalweg.minimize(rosenbrock, START, options={"memory": 0}),
+            "memory must be a whole number of at least 1",
+        ),
     ],
 )
 def test_bad_input_names_the_mend(call, match):

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,12 +78,14 @@ def command(
     title = f"{name}: {cost:,} gradient evaluations a strategy"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=0)
     rows = done.rows()
+    apart = [f" {row['strategy']}: {row.pop('tuned to')}" for row in rows] if not _fits(rows, console.width) else []
     for column in rows[0]:
-        last = column == "tuned to"
-        table.add_column(column, overflow="fold", no_wrap=not last, max_width=24, min_width=10 if last else None)
+        table.add_column(column, overflow="fold", no_wrap=column != "tuned to", max_width=24)
     for row in rows:
         table.add_row(*row.values())
     console.print(table, markup=False)
+    if apart:
+        console.print("tuned to", *apart, "", sep="\n", markup=False, highlight=False, soft_wrap=True)
     console.print(done.verdict, style="bold", markup=False, highlight=False)
     console.print(f"report: {done.report}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
@@ -91,6 +94,16 @@ def command(
         if not check_expectation(text, done.results["pairs"], done.results["task"]["direction"]):
             Console(stderr=True).print(f"the verdict does not bear out {text!r}", style="red", markup=False)
             raise typer.Exit(1)
+
+
+def _fits(rows: Sequence[Mapping[str, str]], width: int) -> bool:
+    """Says whether the rows fit on a line each."""
+    longest = [max(map(len, (line for cell in column for line in cell.split("\n")))) for column in _columns(rows)]
+    return sum(longest) + len(longest) <= width
+
+
+def _columns(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    return [[name.split()[-1], *(row[name] for row in rows)] for name in rows[0]]
 
 
 def _list(text: str) -> list[str]:

@@ -32,7 +32,7 @@ class Strategy:
         space: log-uniform search range ``(low, high)`` of each hyperparameter that is tuned.
         whole: which hyperparameters are whole numbers.
         closure: whether a step evaluates the loss several times: the optimizer is then given a large batch, of as
-            many minibatches as the hyperparameter ``batches`` says, and pays for each evaluation.
+            many minibatches as the hyperparameter ``batches`` says (16 by default), and pays for each evaluation.
         initialization: a name of :data:`thalweg.initialization.SCHEMES`.
         schedule: the learning rate's factor over the run; ``schedule_name`` is its name.
 

@@ -13,7 +13,7 @@ ONCE = (
     "torch.nn.attention.sdpa_kernel(SDPBackend.MATH); recurrent layers of cuDNN: under "
     "torch.backends.cudnn.flags(enabled=False); compiled models: call the uncompiled one"
 )
-NO_SECOND = ("is not implemented", "double backward")
+NO_SECOND = ("is not implemented", "double backward", "donated buffers")
 
 
 def check_graph(loss: Tensor, params: Sequence[Tensor]) -> None:

@@ -65,9 +65,16 @@ class LineSearch(ABC):
             ``start`` itself where there is none.
         """
 
-    def within(self, evaluations: int | None) -> Self:
-        """Returns the search with its cap on evaluations lowered to this number."""
-        cap = getattr(self, "max_evaluations", None)
-        if cap is None or evaluations is None or evaluations >= cap:
-            return self
-        return replace(self, max_evaluations=evaluations)  # type: ignore[type-var]
+    def within(self, evaluations: int | None, first: float = 1.0) -> Self:
+        """Returns the search with its cap on evaluations lowered to this number, for lines that begin at this step.
+
+        Where the first step is above 1, the longest one is as many times longer: slopes that are small because the
+        function is, by a constant, ask for long steps.
+        """
+        changes: dict[str, float] = {}
+        cap, longest = getattr(self, "max_evaluations", None), getattr(self, "longest", None)
+        if cap is not None and evaluations is not None and evaluations < cap:
+            changes["max_evaluations"] = evaluations
+        if longest is not None and first > 1:
+            changes["longest"] = longest * first
+        return replace(self, **changes) if changes else self  # type: ignore[type-var]

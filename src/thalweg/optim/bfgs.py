@@ -34,6 +34,8 @@ class BFGS(ClosureOptimizer):
     Source: Deep Learning, §8.6.3; Nocedal & Wright, Numerical Optimization, §6.1.
     """
 
+    share = 1.25
+
     def __init__(
         self,
         params: Params,

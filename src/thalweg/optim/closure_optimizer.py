@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
-from thalweg.second_order import Direction, Limits, Model, NotAnObjective, Scale, descend, follow_model
+from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
 from thalweg.second_order.descent import search_for
-from thalweg.second_order.watch import MESSAGES, Ending, Place
+from thalweg.second_order.watch import MESSAGES, Ending, Place, norm
 from thalweg.tensors.vector import to_vector
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -21,6 +21,7 @@ Group = dict[str, Any]
 
 OWN = ("weight_decay",)  # in which groups may differ
 SEARCHES = {"strong_wolfe": "more-thuente", "hager_zhang": "hager-zhang", "backtracking": "backtracking", None: None}
+LIKE = 10.0  # a step that begins with a gradient so many times another than the last one ended with begins anew
 SAME = 1e3  # roundings by which two evaluations at the same parameters may differ, as sums in another order do
 
 
@@ -53,15 +54,17 @@ class ClosureOptimizer(Optimizer):
     """Base of the methods whose step evaluates a closure several times; a subclass names its direction or model.
 
     The closure is the objective for the whole step: with minibatches, let it keep to one batch. Each step goes on
-    from what earlier ones learned, and stops relative to the first gradient of all: multiplying the loss by a
-    constant changes nothing. At the very first step the closure is evaluated twice at the start; where the values
-    differ a warning says so.
+    from what earlier ones learned, and stops relative to the first gradient: multiplying the loss by a constant
+    changes nothing. The first gradient is taken anew where a step begins with one ten times larger or smaller than the
+    last step ended with. At the very first step the closure is evaluated twice at the start, beside what ``max_eval``
+    allows; where the values differ a warning says so.
 
     Attributes:
         report: the last step's :class:`StepReport`.
     """
 
     loose = True  # whether the line search may be
+    share = 3.0  # of ``max_iter``, how many evaluations a step has by default, but at least 25
     report: StepReport | None = None
 
     def __init__(self, params: Params, defaults: Group) -> None:
@@ -83,9 +86,9 @@ class ClosureOptimizer(Optimizer):
                     raise ValueError(f"Invalid {words}: {group[name]}")
             if any(hasattr(p, "device_mesh") for p in group["params"]):
                 raise ValueError("sharded parameters (DTensor) cannot be stepped: all parameters are one vector here")
-            for name in ("max_iter", "max_eval"):
-                if group[name] is not None and not group[name] >= 1:
-                    raise ValueError(f"Invalid {name}: {group[name]}")
+            for name, least in (("max_iter", 1), ("max_eval", 2)):
+                if group[name] is not None and not (isinstance(group[name], int) and group[name] >= least):
+                    raise ValueError(f"Invalid {name}: {group[name]}: give a whole number of at least {least}")
             if group.get("line_search_fn") not in SEARCHES:
                 raise ValueError(
                     f"Invalid line_search_fn: {group['line_search_fn']!r}: choose strong_wolfe, hager_zhang, "
@@ -127,7 +130,7 @@ class ClosureOptimizer(Optimizer):
             return self._bare() if closure is None else self._step(closure, pair, callback)
 
     def _step(self, closure: Closure, pair: Closure | None, callback: Callable[[float], bool | None] | None) -> Tensor:
-        group = self._settings()
+        group, self.report = self._settings(), None
         kind = self._curvature(group)
         objective = ParameterObjective(self.param_groups, closure, kind or "hessian")
         x = objective.begin(curvature=kind is not None)
@@ -135,14 +138,19 @@ class ClosureOptimizer(Optimizer):
         if not state:
             self._check_repeats(objective, x)
         method, lr = self._resume(group, x, state), float(group["lr"])
-        scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, still=not lr)
+        start = float(norm(objective.start.gradient))
+        if (
+            not LIKE * state["last_norm"] > start > state["last_norm"] / LIKE
+        ):  # another batch, loss or start than before
+            state["first_norm"] = torch.tensor(math.nan, dtype=torch.float64)
+        scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, not lr, self.share)
         good = x
 
         def told(place: Place) -> bool | None:
             nonlocal good
             good = place.x
             objective.put(good)
-            return callback(objective.loss_at(place.x, place.value)) if callback else None
+            return callback(objective.loss_at(place.x)) if callback else None
 
         try:
             if isinstance(method, Model):
@@ -161,13 +169,14 @@ class ClosureOptimizer(Optimizer):
                 state["last_step"] = torch.tensor(scale.last, dtype=torch.float64)
         place = report.place
         if not place.finite:
-            raise NotAnObjective(
+            raise NotFinite(
                 "the gradient is not finite where the step begins: the parameters are left as they are; mend the "
                 "inputs or the parameters first"
             )
         state["n_iter"] = state["n_iter"] + report.iterations
-        state["first_norm"] = torch.tensor(report.first, dtype=torch.float64)
-        loss = objective.loss_at(place.x, place.value)
+        for name, value in (("first_norm", report.first), ("last_norm", place.norm)):
+            state[name] = torch.tensor(value, dtype=torch.float64)
+        loss = objective.loss_at(place.x)
         counts = report.iterations, objective.evaluations, objective.products
         self.report = StepReport(report.ending, *counts, loss, place.norm)
         return torch.tensor(loss, dtype=x.dtype, device=x.device)
@@ -205,10 +214,10 @@ class ClosureOptimizer(Optimizer):
     def _resume(self, group: Group, x: Tensor, state: dict[str, Tensor]) -> Direction | Model:
         """Returns the method with what it learned, anew where the vector's size or a setting has changed."""
         method, shapes = self._method(group), self._method(group)
-        if not state:
-            nan = torch.tensor(math.nan, dtype=torch.float64)
-            state |= {"func_evals": torch.tensor(0), "n_iter": torch.tensor(0), "first_norm": nan}
-            state["last_step"] = nan.repeat(3)
+        nan = torch.tensor(math.nan, dtype=torch.float64)
+        blank = {"func_evals": torch.tensor(0), "n_iter": torch.tensor(0), "first_norm": nan, "last_norm": nan}
+        for name, value in {**blank, "last_step": nan.repeat(3)}.items():
+            state.setdefault(name, value)
         shapes.prepare(x.to("meta"))  # nothing is allocated there
         wanted = shapes.state()
         if all(name in state and state[name].shape == value.shape for name, value in wanted.items()):
@@ -246,10 +255,10 @@ class ClosureOptimizer(Optimizer):
                 group.setdefault(key, value)
 
 
-def _limits_of(group: Group, state: dict[str, Tensor], spent: int, still: bool) -> Limits:
+def _limits_of(group: Group, state: dict[str, Tensor], spent: int, still: bool, share: float) -> Limits:
     """Returns when a step ends; no iteration where it is to stand still."""
     first, most, cap = float(state["first_norm"]), group["max_iter"], group["max_eval"]
-    cap = max(25, most * 5 // 4) if cap is None else cap
+    cap = max(25, int(share * most)) if cap is None else cap
     return Limits(
         group["tolerance_grad"], 0 if still else most, cap + spent, group["tolerance_change"],
         None if math.isnan(first) else first,

@@ -20,7 +20,7 @@ class ConjugateGradient(ClosureOptimizer):
 
     Arguments:
         params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize: as
-            :class:`thalweg.optim.LBFGS`.
+            :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
         beta: ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``, ``"hestenes_stiefel"``,
             ``"dai_yuan"`` or ``"hager_zhang"``.
         restart_orthogonality: it begins anew when |gᵀg₋| ≥ this ‖g‖²; Powell's constant is 0.2, infinity never.

@@ -16,14 +16,15 @@ class LBFGS(ClosureOptimizer):
 
         d = −M g,   M from the last m pairs (s, y);   θ ← θ + α d,   α by the line search
 
-    Memory: 2 m vectors for the pairs, and about ten. Arguments have torch's names; other than there, groups may be
-    several, with weight decay; tolerances are relative; the last loss is returned; ``report`` says why a step ended.
+    Memory: 2 m vectors for the pairs, and about ten. Arguments have torch's names. Other than there, the line search is
+    on and the history 15 pairs by default; groups may be several, with weight decay; tolerances are relative, so that a
+    bad start loosens them; the last loss is returned; ``report`` says why a step ended. States do not travel.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs; of any real or complex types and devices.
         lr: factor on the first step that the line search tries, or on every step without one.
         max_iter: iterations a step.
-        max_eval: evaluations of the closure a step; the larger of 25 and 1.25 ``max_iter`` by default.
+        max_eval: evaluations of the closure a step, at least 2; the larger of 25 and 1.25 ``max_iter`` by default.
         tolerance_grad: a step ends when ‖∇f‖∞ is this share of the first step's.
         tolerance_change: a step ends when the loss changes by no more than this share of itself.
         history_size: m, pairs kept.
@@ -47,6 +48,8 @@ class LBFGS(ClosureOptimizer):
 
     Source: Deep Learning, §8.6.3; Byrd, Nocedal & Schnabel 1994.
     """
+
+    share = 1.25
 
     def __init__(
         self,

@@ -4,14 +4,14 @@ f(θ) = ± loss(θ) + ½ Σ_groups λ ‖θ_group‖²
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from thalweg.curvature import Damped, GaussNewton, Hessian, LinearOperator
-from thalweg.second_order import Evaluation, NotAnObjective, Objective
+from thalweg.second_order import Evaluation, NotAnObjective, NotFinite, Objective
 from thalweg.second_order.objective import check_loss
 from thalweg.tensors.vector import from_vector, real, to_vector
 
@@ -44,6 +44,7 @@ class ParameterObjective(Objective):
         self._decay: float | Tensor = 0.0
         self._x: Tensor | None = None  # where the parameters are
         self._first: Evaluation | None = None
+        self._losses: dict[int, Tensor] = {}  # the closure's own, by the vector where it was evaluated
 
     def begin(self, curvature: bool) -> Tensor:
         """Evaluates where the parameters are; returns that vector, whose evaluation is then at hand.
@@ -63,10 +64,10 @@ class ParameterObjective(Objective):
                 found = [g for g, is_used in zip(found, used, strict=True) if is_used]
             else:
                 loss, found = self._call(curvature)
-        if not self.params:
+        if not sum(p.numel() for p in self.params):
             raise NotAnObjective("the closure's loss depends on none of the optimizer's parameters")
         if not math.isfinite(self.first_loss):
-            raise NotAnObjective(
+            raise NotFinite(
                 f"the loss is {self.first_loss} where the step begins: the parameters are left as they are; mend the "
                 "inputs or the parameters first"
             )
@@ -76,14 +77,13 @@ class ParameterObjective(Objective):
         else:
             self._decay = to_vector([torch.full_like(p, d) for p, d in zip(self.params, decays, strict=True)])
         x = self._x = to_vector(self.params)
-        self._first = self._evaluation(x, loss, found)
+        self.start = self._first = self._evaluation(x, loss, found)
         return x
 
-    def loss_at(self, x: Tensor, value: float) -> float:
-        """Returns the closure's loss where the objective is ``value``."""
-        if isinstance(self._decay, Tensor) or self._decay:
-            value -= 0.5 * float((self._decay * x) @ x)
-        return -value if self.maximize else value
+    def loss_at(self, x: Tensor) -> float:
+        """Returns the closure's loss at a vector that was evaluated, and forgets those at all others."""
+        self._losses = {id(x): self._losses[id(x)]}
+        return float(self._losses[id(x)])
 
     def again(self) -> float:
         """Returns the closure's loss where the parameters are, evaluated anew."""
@@ -107,6 +107,7 @@ class ParameterObjective(Objective):
         return self._evaluation(x, *self._call(curvature))
 
     def _evaluation(self, x: Tensor, loss: Tensor, found: Found) -> Evaluation:
+        self._losses[id(x)] = loss  # of two with one id the newer one lives
         value = (-loss if self.maximize else loss).to(x.device, x.dtype)
         matrix: LinearOperator | None = None
         if isinstance(found, (Hessian, GaussNewton)):
@@ -128,6 +129,8 @@ class ParameterObjective(Objective):
             check_loss(loss, "the closure")
             if self.kind == "gauss_newton" and outputs is None:
                 raise NotAnObjective("Gauss–Newton needs the model's outputs: let the closure return (loss, outputs)")
+            if isinstance(outputs, Mapping):
+                outputs = list(outputs.values())
             with torch.enable_grad():
                 signed = (-loss if self.maximize else loss).reshape(())
                 matrix = (

@@ -18,7 +18,8 @@ class TruncatedNewton(ClosureOptimizer):
         min gᵀd + ½ dᵀBd,  ‖d‖ ≤ Δ              Δ by how well the model foretold (Steihaug)
 
     Memory: some ten vectors and one graph of the loss. The closure returns the loss and leaves ``backward``; for the
-    Gauss–Newton matrix it returns ``(loss, outputs)``, with the very tensor from which the loss is computed.
+    Gauss–Newton matrix it returns ``(loss, outputs)``, with the very tensor from which the loss is computed; in it the
+    loss must not be linear: logits, not their log_softmax.
 
     Arguments:
         params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize: as

@@ -40,12 +40,14 @@ class ConjugateGradient(Direction):
         every: steps after which it begins anew; never by default.
 
     Raises:
-        ValueError: unknown formula.
+        ValueError: unknown formula, or a constant out of its range.
     """
 
     def __init__(self, beta: Beta = "polak_ribiere_plus", orthogonality: float = 1.0, every: int | None = None) -> None:
         if beta not in BETAS:
             raise ValueError(f"unknown beta {beta!r}: choose among {', '.join(BETAS)}")
+        if not orthogonality >= 0 or (every is not None and not every >= 1):
+            raise ValueError(f"orthogonality is {orthogonality}, every is {every}: give at least 0 and at least 1")
         self.beta, self.orthogonality, self.every = beta, orthogonality, every
         self._gradient = self._direction = torch.empty(0)
         self._steps = -1  # since it began anew; −1 before it has a direction

@@ -53,7 +53,7 @@ def descend(
         if slope < 0 and math.isfinite(slope):
             first = lr if direction.well_scaled else lr * scale.first(slope)
             start = Point(0.0, place.value, slope)
-            found = search.within(watch.left)(_line(objective, place.x, d), start, first)
+            found = search.within(watch.left, first)(_line(objective, place.x, d), start, first)
         if found is None or not found.point.step:
             if fresh:  # steepest descent itself goes nowhere
                 lost = found is not None and found.status == "not finite"

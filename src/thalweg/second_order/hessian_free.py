@@ -56,6 +56,8 @@ class HessianFree(Model):
         g = at.gradient
         if math.isnan(self._damping):
             curvature, square = torch.stack([g @ at.curvature.matvec(g), g @ g]).tolist()
+            if not (square > 0 and curvature):  # out of the type's range, or a loss that is linear in the outputs
+                return None
             self._damping = self.start * abs(curvature) / square
         found = linear_cg(
             Damped(at.curvature, self._damping), -g, x0=self.warm_start * self._last if self.warm_start else None,

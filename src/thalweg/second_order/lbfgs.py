@@ -37,8 +37,8 @@ class LBFGS(Direction):
     """
 
     def __init__(self, memory: int = 15, damping: float = 0.0, dtype: torch.dtype | None = None) -> None:
-        if memory < 1:
-            raise ValueError(f"memory must be at least 1, not {memory}")
+        if not (isinstance(memory, int) and memory >= 1):
+            raise ValueError(f"memory must be a whole number of at least 1, not {memory}")
         if not 0 <= damping < 1:
             raise ValueError(f"damping must lie in [0, 1), not {damping}")
         if dtype is not None and not dtype.is_floating_point:

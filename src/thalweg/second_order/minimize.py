@@ -26,7 +26,7 @@ DIRECTIONS: dict[str, tuple[Callable[..., Direction], tuple[str, ...]]] = {  # a
 }
 STATUS: dict[Ending, int] = {
     "gradient": 0, "change": 0, "callback": 0, "iterations": 1, "evaluations": 1, "no progress": 2, "not finite": 3,
-    "unbounded": 4,
+    "unbounded": 4, "singular": 5,
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ class MinimizeResult:
         grad: gradient there, in the shape of x.
         nfev, ngev, nhev: evaluations of the function, of its gradient (always together), and Hessian products.
         nit: iterations.
-        status: 0 converged, 1 a cap was reached, 2 no progress, 3 not finite, 4 unbounded.
+        status: 0 converged, 1 a cap was reached, 2 no progress, 3 not finite, 4 unbounded, 5 a singular Hessian.
         success: whether it converged.
         message: why it ended, in words.
     """
@@ -76,7 +76,8 @@ def minimize(
         x0: the start; any shape, any real type, any device; not changed.
         method: ``"lbfgs"`` (memory of a few vectors), ``"bfgs"`` (n² numbers), ``"cg"`` (two vectors), ``"newton"``
             (n² numbers and n Hessian products an iteration), ``"truncated-newton"`` (Hessian products).
-        gtol: relative; multiplying f by a constant changes nothing. With 0 it goes on until no progress can be made.
+        gtol: relative; multiplying f by a constant changes nothing, within the range in which ‖∇f‖² can be held, and a
+            bad start loosens it. With 0 it goes on until no progress can be made.
         max_evaluations: of the function and its gradient together.
         callback: is told (x, f(x)) after each iteration; True ends it.
         options: of the method: ``memory`` (15), ``damping`` (0) and ``dtype`` of lbfgs; ``beta``, ``orthogonality`` and

@@ -15,6 +15,10 @@ class NotAnObjective(ValueError):
     """A function that cannot be minimized as it is; the message is one line with the cause and the mend."""
 
 
+class NotFinite(NotAnObjective):
+    """The value or the gradient is NaN or infinite where a descent is to begin."""
+
+
 class Evaluation(NamedTuple):
     """A point: f(x) ``()`` and ∇f(x) ``(n,)`` without graphs, and the curvature there if it was asked for."""
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from thalweg.second_order.objective import Evaluation, Objective
-from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch
+from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch, norm
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
+FAR = 1e10  # times as far from the origin as the start, or as 1: the function falls without end
 REJECTIONS = 60  # in a row, after which no progress can be made
 
 
@@ -80,12 +81,12 @@ def follow_model(
         model.prepare(x)
     at = objective.evaluate(x, curvature=True)
     watch, rejected = Watch(objective, Place.of(x, at), limits, callback), 0
-    rounding = 10 * torch.finfo(x.dtype).eps
+    rounding, far = 10 * torch.finfo(x.dtype).eps, FAR * max(1.0, float(norm(x)))
     while not (ending := watch.ended()):
         place = watch.place
         found = model.step(place.x, at, place.norm / watch.first)
         if found is None:
-            return watch.report("no progress")
+            return watch.report("singular")
         d, foretold = found
         if lr != 1:  # m(lr d) from m(d) and gᵀd
             slope = float(place.gradient @ d)
@@ -99,6 +100,8 @@ def follow_model(
             rejected, at = 0, trial
             if ending := watch.move(new):
                 break
+            if float(norm(new.x)) > far:
+                return watch.report("unbounded")
         else:
             rejected += 1
             if rejected >= REJECTIONS or not bool(torch.any(new.x != place.x)):

@@ -16,6 +16,7 @@ Ending = Literal[
     "iterations",  # as many as allowed
     "evaluations",  # as many as allowed
     "no progress",  # neither value nor gradient can be lowered in this precision
+    "singular",  # the Hessian is, and nothing damps it
     "not finite",  # value or gradient is not finite at the start, or wherever a step could go
     "unbounded",  # f falls without end along a line
     "callback",  # asked for
@@ -26,6 +27,7 @@ MESSAGES: dict[Ending, str] = {
     "iterations": "The number of iterations was reached.",
     "evaluations": "The number of evaluations was reached.",
     "no progress": "No progress can be made in this precision.",
+    "singular": "The Hessian is zero or singular here: damp it, or choose a method that needs no Hessian.",
     "not finite": "The value or the gradient is not finite where it starts or wherever it could go.",
     "unbounded": "The function falls without end along a line.",
     "callback": "The callback ended it.",

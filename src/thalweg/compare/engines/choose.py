@@ -14,6 +14,7 @@ from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
 from thalweg.compare.engines.lanes import Lanes, has_randomness
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.strategy import Strategy
+from thalweg.second_order import NotAnObjective
 
 Name = Literal["auto", "lanes", "serial"]
 WIDEST = 64  # more lanes than this gain nothing
@@ -131,8 +132,13 @@ class Chooser:
         if too_much:
             raise ValueError(too_much)
         unit = ClosureRun(self.shop, specimen).unit
-        reason = f"it evaluates the loss several times a step; by default at {unit:.3g} gradient evaluations each"
-        seconds = self.serial.seconds_per_step(specimen, 0.3)
+        reason = f"it evaluates the loss several times a step, at {unit:.3g} minibatches each by default"
+        if has_randomness(self.shop.model):
+            reason += "; the model draws noise, as dropout does, so that no two evaluations are alike"
+        try:
+            seconds = self.serial.seconds_per_step(specimen, 0.3)
+        except (NotImplementedError, NotAnObjective) as error:
+            raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
         return Choice(specimen.strategy.name, "serial", reason, 1 / seconds)
 
     def _choose_for_rules(self, job: Job, count: int) -> Choice:

@@ -8,8 +8,10 @@ budget: where what is left does not pay for another step, it stands still.
 import copy
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +19,9 @@ from torch import Tensor
 from thalweg.compare.engines.factory import make_optimizers, restored, state_of
 from thalweg.compare.engines.job import Job, Workshop
 from thalweg.optim import ClosureOptimizer, Newton
-from thalweg.second_order import NotAnObjective
+from thalweg.second_order import NotFinite
 
+BATCHES = 16  # minibatches in a large batch where the strategy does not say
 PRODUCT = 2.0  # price of a Hessian product in gradients: measured, docs/benchmarks.md
 KEPT = 2**26  # bytes above which a tensor of the optimizer's is not carried from rung to rung: it is learned anew
 
@@ -36,7 +39,7 @@ class ClosureRun:
         (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
         data, batch = shop.data.train_x, shop.task.batch_size
-        self.count = min(int(job.hyper.get("batches", 1)), math.ceil(len(data) / batch))
+        self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(len(data) / batch))
         self.full = self.count * batch >= len(data)
         self.unit = len(data) / batch if self.full else float(self.count)
         self.spent, self.round, self.lost = float(job.start), 0, False
@@ -72,21 +75,25 @@ class ClosureRun:
         x, y = self._rows()
         before, began, evaluations = self.spent, len(self._points), 0
 
-        def closure() -> Tensor:
+        def closure() -> Any:
             nonlocal evaluations
             evaluations += 1
-            loss: Tensor = self.shop.task.loss(self.training(x), y)
-            if not isinstance(self.optimizer, ClosureOptimizer):
-                self.optimizer.zero_grad()
-                loss.backward()
+            output = self.training(x)
+            loss: Tensor = self.shop.task.loss(output, y)
             self.spent = before + evaluations * self.unit
+            if isinstance(self.optimizer, ClosureOptimizer):
+                return loss, output
+            self.optimizer.zero_grad()
+            loss.backward()
             return loss
 
         self.training.train()
         if isinstance(self.optimizer, ClosureOptimizer):
             try:
-                self.optimizer.step(closure, callback=self._note)
-            except NotAnObjective:  # the loss is not finite on this batch
+                with warnings.catch_warnings():  # the line about the engine says that the model draws noise
+                    warnings.filterwarnings("ignore", "the closure gave", RuntimeWarning)
+                    self.optimizer.step(closure, callback=self._note)
+            except NotFinite:
                 self.lost = True
                 return False
             report = self.optimizer.report
@@ -96,7 +103,7 @@ class ClosureRun:
                 self._points[-1] = (self.spent, *self._points[-1][1:])
             moved = report.iterations > 0
         else:
-            self.optimizer.step(closure)  # type: ignore[arg-type]
+            self.optimizer.step(closure)
             moved = True
         if self.spent > self.job.stop:  # more than there was: as if it had not been begun
             self.spent = float(self.job.stop)
@@ -135,6 +142,7 @@ class ClosureRun:
     def _loss(self) -> float:
         """Returns the loss where the training model is; looked at, not learned from, and so not charged."""
         x, y = self._rows()
+        self.training.eval()
         with torch.no_grad():
             return float(self.shop.task.loss(self.training(x), y))
 
@@ -162,7 +170,7 @@ def unaffordable(shop: Workshop, job: Job) -> str | None:
         return None
     return (
         f"a step of {job.strategy.name!r} on {shop.layout.size:,} parameters costs {cost:,.0f} gradient evaluations "
-        f"and the first rung has {job.stop - job.start:,}: raise --steps or leave it out"
+        f"and the first rung has {job.stop - job.start:,}: give --steps {3 * math.ceil(cost)} or more, or leave it out"
     )
 
 
