@@ -1,8 +1,10 @@
 """Constant: units with the same inputs start equal and stay equal for ever. Here to show just this."""
 
+import torch
 from torch import Generator, Tensor
 
 
+@torch.no_grad()
 def constant_(weight: Tensor, generator: Generator | None = None, value: float = 0.1) -> Tensor:
     """Fills the weight in place with one value; returns it. Never use it to train: nothing breaks the symmetry.
 

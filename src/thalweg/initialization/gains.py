@@ -6,6 +6,10 @@ With weights of variance gain²/m every layer's output has, at the start, the me
 rectifier. It is worked out by quadrature for any elementwise function, so that a new one needs no table. The one
 exception is the logistic sigmoid, whose output ½ would count as signal: its gain is 4, after its slope ¼ at zero.
 
+For rectifiers the balance holds at any size of z; for bounded and exponential-linear units it is stable, and a size
+that is off comes back; for GELU, SiLU and Mish it is not, and over tens of layers without normalization the size drifts
+away from 1: scale those by data, see :func:`thalweg.initialization.scale_by_data`.
+
 Source: Deep Learning, §8.4; He et al. 2015; Glorot & Bengio 2010, §4.2 (the sigmoid's 4).
 """
 

@@ -1,10 +1,12 @@
 """Too large: the scale at which signals explode and saturating units saturate. Here to show just this."""
 
+import torch
 from torch import Generator, Tensor
 
 from thalweg.initialization.fans import fans
 
 
+@torch.no_grad()
 def too_large_(weight: Tensor, generator: Generator | None = None, gain: float = 10.0) -> Tensor:
     """Fills the weight in place with W ~ N(0, gain²/m): each layer multiplies its input by about the gain; returns it.
 

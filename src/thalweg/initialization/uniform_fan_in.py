@@ -1,10 +1,12 @@
 """U(−1/√m, 1/√m): the heuristic of before 2010, and torch's default for dense layers."""
 
+import torch
 from torch import Generator, Tensor
 
 from thalweg.initialization.fans import fans
 
 
+@torch.no_grad()
 def uniform_fan_in_(weight: Tensor, generator: Generator | None = None) -> Tensor:
     """Fills the weight in place with W ~ U(−1/√m, 1/√m), m the fan-in; returns it.
 

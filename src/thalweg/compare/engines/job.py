@@ -110,7 +110,8 @@ class Workshop:
             torch.manual_seed(derive_seed(seed, "model"))
             model = build_model(self.task)
         if scheme != "default" or isinstance(self.task.model, nn.Module):
-            initialize(model, scheme, generator(seed, "initialization"))
+            batch = self.data.train_x[:2].to("cpu")
+            initialize(model, scheme, generator(seed, "initialization"), batch=batch)
         return model.to(self.device)
 
     def start(self, scheme: str, seed: int) -> Tensor:

@@ -1,0 +1,64 @@
+"""The schemes by name: how each draws a weight, its law in words, and whether it heeds the nonlinearity."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Generator, Tensor
+
+from thalweg.initialization.constant import constant_
+from thalweg.initialization.glorot import glorot_normal_, glorot_uniform_
+from thalweg.initialization.he import he_
+from thalweg.initialization.orthogonal import orthogonal_
+from thalweg.initialization.sparse import INPUTS, sparse_
+from thalweg.initialization.too_large import too_large_
+from thalweg.initialization.uniform_fan_in import uniform_fan_in_
+
+
+class Scheme(NamedTuple):
+    """How a weight ``(units, inputs, *kernel)`` is drawn.
+
+    Attributes:
+        draw: in place, from (weight, generator, gain).
+        law: the distribution in words, from (fan-in, fan-out, gain).
+        heeds: whether the gain of the following nonlinearity matters.
+        published: the gain of the scheme as it was published.
+    """
+
+    draw: Callable[[Tensor, Generator | None, float], Tensor]
+    law: Callable[[int, int, float], str]
+    heeds: bool = False
+    published: float = 1.0
+
+    def __call__(self, weight: Tensor, generator: Generator | None = None) -> Tensor:
+        """Draws one weight in place, with the published gain; returns it."""
+        return self.draw(weight, generator, self.published)
+
+
+def _sparse(weight: Tensor, generator: Generator | None, gain: float) -> Tensor:
+    # A layer narrower than the scheme's number of inputs is drawn densely.
+    inputs = weight.shape[1:].numel()
+    return sparse_(weight, generator, k=min(INPUTS, inputs)) if inputs else weight
+
+
+SCHEMES: dict[str, Scheme | None] = {
+    "default": None,  # each module's own reset
+    "uniform-fan-in": Scheme(lambda w, g, _: uniform_fan_in_(w, g), lambda m, n, _: f"U(±{m**-0.5:.3g})"),
+    "glorot-uniform": Scheme(glorot_uniform_, lambda m, n, gain: f"U(±{gain * (6 / (m + n)) ** 0.5:.3g})", True),
+    "glorot-normal": Scheme(glorot_normal_, lambda m, n, gain: f"N(0, {gain * (2 / (m + n)) ** 0.5:.3g}²)", True),
+    "he": Scheme(he_, lambda m, n, gain: f"N(0, {gain * m**-0.5:.3g}²)", True, 2**0.5),
+    "orthogonal": Scheme(orthogonal_, lambda m, n, gain: f"{gain:.3g} · orthogonal", True),
+    "sparse": Scheme(_sparse, lambda m, n, _: f"N(0, 1) for {min(INPUTS, m)} of {m} inputs"),
+    "constant": Scheme(lambda w, g, _: constant_(w, g), lambda m, n, _: "0.1"),
+    "too-large": Scheme(lambda w, g, _: too_large_(w, g), lambda m, n, _: f"N(0, {10 * m**-0.5:.3g}²)"),
+}
+
+
+def scheme_of(name: str) -> Scheme | None:
+    """Returns the scheme of this name, None for ``"default"``.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in SCHEMES:
+        raise ValueError(f"unknown scheme {name!r}: choose among {', '.join(SCHEMES)}")
+    return SCHEMES[name]
