@@ -192,3 +192,49 @@ def test_bad_input_leaves_the_model_as_it_was(model, options, match):
     with pytest.raises(ValueError, match=match):
         initialize(model, **{"scheme": "he", "generator": seeded(), **options})
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+class Block(nn.Module):
+    def __init__(self, width=8, normalize=False, project=False):
+        super().__init__()
+        self.a, self.b = nn.Linear(width, width), nn.Linear(width, width)
+        self.norm = nn.BatchNorm1d(width) if normalize else nn.Identity()
+        self.skip = nn.Linear(width, width) if project else nn.Identity()
+
+    def forward(self, x):
+        return self.skip(x) + self.norm(self.b(torch.relu(self.a(x))))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_residual_blocks_may_start_as_the_identity(normalize):
+    model = nn.Sequential(*(Block(normalize=normalize) for _ in range(4)))
+    table = initialize(model, "he", seeded(), residual="zero")
+    x = torch.randn(16, 8)
+    torch.testing.assert_close(model(x), x)
+    end = "2.norm.weight" if normalize else "2.b.weight"
+    assert table[end].distribution == "0, the end of a residual branch"
+    assert model[2].a.weight.any()
+
+
+def test_or_so_small_that_their_sum_keeps_its_size():
+    model = nn.Sequential(*(Block(width=128) for _ in range(64)))
+    table = initialize(model, "he", seeded(), residual="depth")
+    assert table["0.b.weight"].distribution.endswith("times 1/√64")
+    x = torch.randn(64, 128, generator=seeded(1))
+    assert 1 < model(x).square().mean().item() < 8
+    initialize(model, "he", seeded())
+    assert model(x).square().mean().item() > 1e6
+
+
+def test_ends_of_branches_behind_projections_and_in_transformers():
+    from thalweg.initialization.residual import residual_ends
+
+    assert residual_ends(nn.Sequential(Block(project=True), Block(normalize=True))) == ["0.b", "1.norm"]
+    encoder = nn.TransformerEncoderLayer(8, 2, 16)
+    assert residual_ends(encoder) == ["self_attn.out_proj", "linear2"]
+    initialize(encoder, "he", seeded(), residual="zero", nonlinearity="relu")
+    assert not encoder.linear2.weight.any()
+    with pytest.raises(ValueError, match="no residual branch"):
+        initialize(nn.Linear(3, 3), "he", seeded(), residual="zero")
+    with pytest.raises(ValueError, match="unknown residual start 'one'"):
+        initialize(encoder, "he", seeded(), residual="one")

@@ -51,14 +51,23 @@ def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None)
     return _watched(model, layers, batch) if batch is not None else _traced(model, layers)
 
 
-def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
+def trace(model: nn.Module) -> fx.Graph:
+    """Returns the graph of a model, in which torch's own modules are one piece each.
+
+    Raises:
+        NotTraceable: it depends on values.
+    """
     try:
-        graph = fx.Tracer().trace(model)
+        return fx.Tracer().trace(model)
     except Exception as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotTraceable(
             f"the model's graph cannot be read ({line}): pass batch=, an input of the model, or nonlinearity="
         ) from error
+
+
+def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
+    graph = trace(model)
     modules = dict(model.named_modules())
     names = {id(module): name for name, module in layers.items()}
     found = dict.fromkeys(layers, "linear")
@@ -68,7 +77,7 @@ def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
     for block in modules.values():  # one piece to the tracer
         if isinstance(block, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)) and id(block.linear1) in names:
             activation = block.activation
-            inner = name_of(activation) if isinstance(activation, nn.Module) else _function_name(activation)
+            inner = name_of(activation) if isinstance(activation, nn.Module) else function_name(activation)
             found[names[id(block.linear1)]] = inner if inner in FUNCTIONS else "linear"
     return found
 
@@ -88,7 +97,7 @@ def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
                 return name
             passes = isinstance(module, LOOKED_THROUGH_MODULES)
         elif user.op in ("call_function", "call_method"):
-            name = _function_name(user.target)
+            name = function_name(user.target)
             if name in FUNCTIONS:
                 slope = user.kwargs.get("negative_slope", user.args[1] if len(user.args) > 1 else 0.01)
                 return f"leaky_relu:{slope:g}" if name == "leaky_relu" else name
@@ -100,7 +109,12 @@ def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
     return None
 
 
-def _function_name(function: Any) -> str:
+def function_name(function: Any) -> str:
+    """Returns a function's or method's name without underscores at its ends.
+
+    >>> function_name(torch.relu_), function_name("__add__")
+    ('relu', 'add')
+    """
     name = function if isinstance(function, str) else getattr(function, "__name__", "")
     return name.strip("_")
 
@@ -125,7 +139,7 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = _function_name(func)
+        name = function_name(func)
         given = [a for arg in (*args, *kwargs.values()) for a in (arg if isinstance(arg, (tuple, list)) else (arg,))]
         names = set().union(*(self.of.get(id(a), set()) for a in given if isinstance(a, Tensor)))
         if name in FUNCTIONS and names:

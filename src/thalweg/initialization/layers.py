@@ -1,8 +1,9 @@
-"""Which layers have weights of the usual kind, and how to see one unit a row in them."""
+"""Which layers have weights or scales of the usual kind, and how to see one unit a row in them."""
 
 from torch import Tensor, nn
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 

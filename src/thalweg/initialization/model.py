@@ -1,6 +1,7 @@
 """A scheme over a whole model: every layer with the gain of the nonlinearity that follows it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,12 +11,12 @@ from thalweg.initialization.fans import fans
 from thalweg.initialization.following import NotTraceable, following
 from thalweg.initialization.gains import gain_of
 from thalweg.initialization.gate_biases import gate_biases_
-from thalweg.initialization.layers import WEIGHTED, unit_blocks
+from thalweg.initialization.layers import NORMS, WEIGHTED, unit_blocks
 from thalweg.initialization.orthogonal import orthogonal_
+from thalweg.initialization.residual import Residual, check_residual, start_residual
 from thalweg.initialization.schemes import Scheme, scheme_of
 from thalweg.initialization.table import InitializationTable, Row
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 GATED = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)
 UNKNOWN = "unknown"
@@ -30,6 +31,7 @@ def initialize(
     nonlinearity: str | Mapping[str, str] | None = None,
     batch: Any = None,
     rectifier_bias: float = 0.0,
+    residual: Residual | None = None,
 ) -> InitializationTable:
     """Draws a model's parameters anew in place, and says in a table what was done to each.
 
@@ -49,6 +51,8 @@ def initialize(
         batch: an input of the model, or a tuple of its inputs, to find it by where the graph cannot be read; layers
             whose nonlinearity is not found have gain 1, and the table says "unknown".
         rectifier_bias: bias of layers that feed a rectifier; 0.1 keeps most of them active at the start.
+        residual: how the ends of residual branches start: ``"zero"``, so that each block begins as the identity, or
+            ``"depth"``, 1/√L of the scheme's size for L branches.
 
     Returns:
         The :class:`InitializationTable`: distribution, gain, fan-in and fan-out of each parameter.
@@ -69,6 +73,8 @@ def initialize(
     """
     chosen = scheme_of(scheme)
     _check(model)
+    if residual is not None:
+        check_residual(model, residual)
     if generator is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     found = _nonlinearities(model, nonlinearity, batch) if chosen is not None and chosen.heeds else {}
@@ -83,6 +89,11 @@ def initialize(
                 continue
             for p, row in _drawn(module, found.get(name), chosen, generator, own, rectifier_bias):
                 rows[names[id(p)]] = row
+    ends = start_residual(model, residual) if residual is not None else {}
+    for name, law in ends.items():
+        if name in rows:
+            before = rows[name]
+            rows[name] = replace(before, distribution=f"{before.distribution} {law}" if "times" in law else law)
     return InitializationTable(
         tuple(
             Row(n, _shape(p), "as it was") if n not in rows else Row(n, _shape(p), *_rest(rows[n]))
