@@ -463,6 +463,7 @@ def test_pairs_come_from_the_other_closure():
     same(state["pairs"][0, 0], s, rtol=1e-12, atol=1e-14)
     same(state["pairs"][0, 1], curved * s, rtol=1e-12, atol=1e-14)
     assert optimizer.report.evaluations == state["func_evals"] >= 5
+    assert optimizer.report.loss == (w**2).sum().item()
     with pytest.raises(TypeError, match="learns nothing from pairs"):
         optim.Newton([w]).step(lambda: (w**2).sum(), pair=lambda: (w**2).sum())
 

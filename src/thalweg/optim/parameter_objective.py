@@ -170,11 +170,12 @@ class Pair(Objective):
         main = self.objective
         main.put(x)
         main.evaluations += 1
-        own, main.closure = main.closure, self.closure
+        own, losses = main.closure, main._losses.copy()
+        main.closure = self.closure
         try:
             return main._evaluation(x, *main._call(curvature=False))
         finally:
-            main.closure = own
+            main.closure, main._losses = own, losses
 
 
 class _Here(LinearOperator):
