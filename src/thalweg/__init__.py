@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy
     from thalweg.compare.task import Task
+    from thalweg.diagnosis.diagnose import diagnose
     from thalweg.second_order.minimize import minimize
 
-__all__ = ["Comparison", "Strategy", "Task", "__version__", "compare", "minimize"]
+__all__ = ["Comparison", "Strategy", "Task", "__version__", "compare", "diagnose", "minimize"]
 
 # Loaded when first used: importing thalweg costs next to nothing beyond torch.
 _HOMES = {
     "Comparison": "thalweg.compare.comparison",
     "Strategy": "thalweg.compare.strategy",
     "Task": "thalweg.compare.task",
+    "diagnose": "thalweg.diagnosis.diagnose",
     "minimize": "thalweg.second_order.minimize",
 }
 

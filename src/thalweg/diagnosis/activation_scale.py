@@ -1,0 +1,52 @@
+"""Activations over depth: whether the signal, what differs between examples, vanishes or explodes."""
+
+from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.observe import Seen, deviation
+from thalweg.diagnosis.scale import SMALL, runs_off
+
+FIX = "thalweg.initialization.scale_by_data(model, inputs)"
+
+
+def activation_scale(seen: Seen) -> list[Finding]:
+    """Finds the layer from which on outputs vary between examples < 1e-3 or > 1e3 times as much as the first's.
+
+        σ_l = √ mean_units Var_examples(a_l)
+
+    An error where the end is past 1e-6 or 1e6, or where the first layer's output is the same for every example. An
+    output layer of zeros is a way to start and gives a note.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thalweg.diagnosis.observe import observe
+    >>> net = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 1))
+    >>> with torch.no_grad():
+    ...     _ = net[1].weight.mul_(1e-5)
+    >>> found = activation_scale(observe(net, (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss))
+    >>> [(f.kind, f.layer) for f in found]
+    [('vanishing signal', '1')]
+
+    Source: Deep Learning, §8.4 (p. 302, 305).
+    """
+    names = list(seen.layers)
+    if seen.examples < 2 or not names:
+        return []
+    sizes = [deviation(layer.output, seen.examples) for layer in seen.layers.values()]
+    if not sizes[0] > 0:
+        meaning = "its output is the same for every example: the inputs do not differ, or its weights are 0"
+        fix = 'thalweg.initialization.initialize(model, "he")'
+        return [Finding("vanishing signal", "error", names[0], 0.0, meaning, fix)]
+    found = runs_off(sizes)
+    if found is None:
+        return []
+    at, ratio = found
+    weight = getattr(seen.layers[names[-1]].module, "weight", None)
+    if at == len(names) - 1 and weight is not None and not weight.detach().any():
+        meaning = "the output layer gives every example the same: the first step trains that layer alone"
+        return [Finding("constant output", "note", names[at], 0.0, meaning)]
+    kind = "vanishing signal" if ratio < SMALL else "exploding signal"
+    grave = not SMALL**2 <= ratio <= SMALL**-2
+    meaning = (
+        f"from here on outputs differ between examples {'less' if ratio < SMALL else 'more'} than "
+        f"{'1e-3' if ratio < SMALL else '1e3'} times as much as the first layer's; at the end {ratio:.2g} times"
+    )
+    return [Finding(kind, "error" if grave else "warning", names[at], ratio, meaning, FIX)]

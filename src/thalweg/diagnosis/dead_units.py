@@ -1,0 +1,34 @@
+"""Dead units: rectifiers that give zero for every example pass no gradient on."""
+
+from thalweg.diagnosis.findings import Finding, Severity
+from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
+
+SHARE = 0.5
+RECTIFIERS = ("relu", "relu6", "hardswish")
+
+
+def dead_units(seen: Seen) -> list[Finding]:
+    """Finds layers half of whose rectifiers, or all, are zero for every example; none is judged by fewer than 8.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thalweg.diagnosis.observe import observe
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    >>> _ = nn.init.constant_(net[0].bias, -100.0)
+    >>> found = dead_units(observe(net, (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss))
+    >>> [(f.severity, f.layer, f.figure) for f in found]
+    [('error', '0', 1.0)]
+
+    Source: Deep Learning, §6.3.1, §8.4 (p. 305: a bias of 0.1 for rectifiers).
+    """
+    found = []
+    for layer in seen.layers.values() if seen.examples >= FEWEST else ():
+        for name in layer.activations.keys() & set(RECTIFIERS):
+            share = float((by_unit(layer, layer.activations[name]) == 0).all(0).float().mean())
+            if share >= SHARE:
+                who = "all" if share == 1 else f"{share:.0%} of"
+                meaning = f"{who} its rectifiers are 0 for every example of the batch and get no gradient"
+                fix = "thalweg.initialization.initialize(model, rectifier_bias=0.1)"
+                grave: Severity = "error" if share == 1 else "warning"
+                found.append(Finding("dead units", grave, layer.name, share, meaning, fix))
+    return found

@@ -1,0 +1,170 @@
+"""One forward and one backward pass, watched: every layer's output, what follows it, and the gradients."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from thalweg.diagnosis.watch import Layer, Watch
+
+Loss = Callable[[Any, Any], Tensor]
+FEWEST = 8  # examples by which a unit is judged
+
+
+@dataclass
+class Seen:
+    """A model on a batch at the start.
+
+    Attributes:
+        model: the module itself.
+        layers: dense, convolution, recurrent and attention layers in the order in which they ran.
+        norms: normalization layers likewise.
+        inputs: of the model.
+        output, target: of the model, and what the loss compares it with.
+        loss: its value.
+        order: names of both as they ran.
+        gradients: of the loss by each trainable parameter, None for one that it does not use.
+        examples: in the batch.
+    """
+
+    model: nn.Module
+    layers: dict[str, Layer]
+    norms: dict[str, Layer]
+    order: list[str]
+    inputs: tuple[Any, ...]
+    output: Any
+    target: Any
+    loss: float
+    gradients: dict[str, Tensor | None]
+    examples: int
+
+
+def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
+    """Returns what a model shows on one batch as it would be trained, with dropout off; nothing is changed.
+
+    Arguments:
+        model: any module.
+        batch: ``(inputs, target)``; several inputs are a tuple.
+        loss: ``(output, target) -> scalar``.
+
+    Raises:
+        ValueError: the batch fits the model or the loss not; the loss is no scalar, or hangs on no parameter.
+
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    >>> seen = observe(net, (torch.randn(8, 3), torch.randn(8, 1)), nn.functional.mse_loss)
+    >>> list(seen.layers), list(seen.layers["0"].activations), seen.layers["0"].feeds
+    (['0', '2'], ['relu'], {'2'})
+    """
+    if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
+        raise ValueError("the batch is no pair: pass (inputs, target); several inputs are a tuple in its first place")
+    lazy = next((name for name, p in model.named_parameters() if is_lazy(p)), None)
+    if lazy is not None:
+        raise ValueError(f"{lazy} has no shape yet: run a batch through the model before")
+    inputs, target = batch[0] if isinstance(batch[0], tuple) else (batch[0],), batch[1]
+    watch = Watch(model)
+    with as_trained(model):
+        try:
+            with watch:
+                output = model(*inputs)
+        except Exception as error:
+            raise ValueError(f"the batch does not fit the model ({brief(error)}): pass one of its inputs") from error
+        value = loss_value(loss, output, target)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if trained and not value.requires_grad:
+            raise ValueError("the loss does not depend on the parameters: do not detach or round on the way to it")
+        kept = {name: t for name, t in watch.graph.items() if t.requires_grad}
+        found: list[Tensor | None] = [None] * (len(trained) + len(kept))
+        if value.requires_grad:
+            try:
+                found = list(torch.autograd.grad(value, [*trained.values(), *kept.values()], allow_unused=True))
+            except RuntimeError as error:
+                raise ValueError(
+                    f"the loss cannot be differentiated ({brief(error)}): change no tensor in place that is needed"
+                ) from error
+    every = watch.layers | watch.norms
+    for name, gradient in zip(kept, found[len(trained) :], strict=True):
+        every[name].gradient = gradient
+    first = next((t for t in (target, *inputs) if isinstance(t, Tensor) and t.dim()), None)
+    return Seen(
+        model, watch.layers, watch.norms, list(watch.graph), inputs, detached(output), target,
+        value.item(), dict(zip(trained, found, strict=False)), 1 if first is None else len(first),
+    )  # fmt: skip
+
+
+def loss_value(loss: Loss, output: Any, target: Any) -> Tensor:
+    """Returns the loss, checked to be a scalar.
+
+    Raises:
+        ValueError: it raises, or is no scalar.
+    """
+    try:
+        value = loss(output, target)
+    except Exception as error:
+        raise ValueError(f"the loss raises on the model's output ({brief(error)}): pass the target it needs") from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"the loss is no scalar tensor ({what}): return the mean over the batch")
+    return value.reshape(())
+
+
+@contextmanager
+def as_trained(model: nn.Module) -> Iterator[None]:
+    """Runs its body as in training, dropout off and draws from seed 0, and puts modes, buffers and draws back.
+
+    Where the model is in training mode its parts keep theirs; one in eval mode is put into training mode as a whole.
+    """
+    modes = [(m, m.training) for m in model.modules()]
+    buffers = [
+        (m, name, b, b.detach().clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
+    ]
+    try:
+        if not model.training:
+            model.train()
+        for module, _ in modes:
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.training = False
+        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
+            torch.manual_seed(0)
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for module, name, buffer, value in buffers:
+                buffer.copy_(value)
+                module._buffers[name] = buffer
+
+
+def deviation(values: Tensor, examples: int) -> float:
+    """Returns the standard deviation between examples, the root of its mean square over the places of one.
+
+    The examples are the first dimension, or the second where that alone has their number; else all but the last.
+    """
+    values = values.detach().float()
+    if values.dim() < 2:
+        values = values.reshape(-1, 1)
+    if values.shape[0] != examples:
+        values = values.transpose(0, 1) if values.shape[1] == examples else values.flatten(0, -2)
+    return float(values.var(0, correction=0).mean()) ** 0.5
+
+
+def by_unit(layer: Layer, values: Tensor) -> Tensor:
+    """Returns ``(cases, units)``; positions are cases, and what was reshaped counts each place as a unit."""
+    if values.dim() == layer.output.dim():
+        return values.movedim(layer.unit_dim, -1).flatten(0, -2)
+    return values.flatten(1)
+
+
+def brief(error: Exception) -> str:
+    """Returns an error's kind and its first line."""
+    line = next((line for line in str(error).splitlines() if line.strip()), "no message")
+    return f"{type(error).__name__}: {line[:200]}"
+
+
+def detached(value: Any) -> Any:
+    """Returns a tensor without its graph, anything else as it is."""
+    return value.detach() if isinstance(value, Tensor) else value

@@ -1,0 +1,29 @@
+"""A bias before a batch normalization, which takes the mean away again."""
+
+from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.observe import Seen
+
+
+def redundant_bias(seen: Seen) -> list[Finding]:
+    """Finds layers with a bias whose output goes to a batch or instance normalization and nowhere else.
+
+        a + b − mean(a + b) = a − mean(a)
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thalweg.diagnosis.observe import observe
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
+    >>> found = redundant_bias(observe(net, (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss))
+    >>> [(f.severity, f.layer, f.figure) for f in found]
+    [('note', '0', 4.0)]
+
+    Source: Deep Learning, §8.7.1 (p. 320: the bias should be left out).
+    """
+    found = []
+    for layer in seen.layers.values():
+        bias = getattr(layer.module, "bias", None)
+        if layer.norm and bias is not None and bias is not True and bias.requires_grad:
+            meaning = f"{layer.norm}, which follows, takes the bias away: its {bias.numel()} numbers do nothing"
+            fix = f'model.get_submodule({layer.name!r}).register_parameter("bias", None)  # bias=False'
+            found.append(Finding("redundant bias", "note", layer.name, float(bias.numel()), meaning, fix))
+    return found

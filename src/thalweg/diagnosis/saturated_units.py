@@ -1,0 +1,37 @@
+"""Saturated units: sigmoids and tanh at their bounds, where the slope and with it the gradient is next to nothing."""
+
+from thalweg.diagnosis.findings import Finding, Severity
+from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
+
+SHARE, CASES, NEAR = 0.5, 0.9, 0.02
+BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0)}
+
+
+def saturated_units(seen: Seen) -> list[Finding]:
+    """Finds layers half of whose units, or all, are within 0.02 of a bound for nine examples in ten.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thalweg.diagnosis.observe import observe
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    >>> _ = nn.init.constant_(net[0].bias, 100.0)
+    >>> found = saturated_units(observe(net, (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss))
+    >>> [(f.severity, f.layer, f.figure) for f in found]
+    [('error', '0', 1.0)]
+
+    Source: Deep Learning, §6.3.2, §8.4 (p. 302: weights so large that units saturate).
+    """
+    found = []
+    for layer in seen.layers.values() if seen.examples >= FEWEST else ():
+        for name in layer.activations.keys() & BOUNDS.keys():
+            low, high = BOUNDS[name]
+            values = by_unit(layer, layer.activations[name]).float()
+            near = (values < low + NEAR) | (values > high - NEAR)
+            share = float((near.float().mean(0) >= CASES).float().mean())
+            if share >= SHARE:
+                who = "all" if share == 1 else f"{share:.0%} of"
+                meaning = f"{who} its {name} units are at their bounds for 90 % of the examples, where slopes are ~0"
+                fix = "thalweg.initialization.scale_by_data(model, inputs, center=True)"
+                grave: Severity = "error" if share == 1 else "warning"
+                found.append(Finding("saturated units", grave, layer.name, share, meaning, fix))
+    return found

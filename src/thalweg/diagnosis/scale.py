@@ -1,0 +1,27 @@
+"""Where a size runs off along the depth of a model: what the checks of activations and of gradients share."""
+
+from collections.abc import Sequence
+
+SMALL, LARGE = 1e-3, 1e3
+
+
+def runs_off(sizes: Sequence[float]) -> tuple[int, float] | None:
+    """Returns where sizes leave 1e-3 to 1e3 times the first for good, and the last's ratio; None where they do not.
+
+    What comes back is no loss: a branch that starts at zero beside a residual path, or a normalization further on.
+
+    >>> runs_off([1.0, 1e-2, 1e-4, 1e-5])
+    (2, 1e-05)
+    >>> runs_off([1.0, 1e-5, 1.0]) is None
+    True
+    """
+    if len(sizes) < 2 or not sizes[0] > 0:
+        return None
+    ratios = [size / sizes[0] for size in sizes]
+    if SMALL <= ratios[-1] <= LARGE:
+        return None
+    low = ratios[-1] < SMALL
+    at = len(ratios) - 1
+    while at > 1 and (ratios[at - 1] < SMALL if low else ratios[at - 1] > LARGE):
+        at -= 1
+    return at, ratios[-1]

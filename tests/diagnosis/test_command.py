@@ -1,0 +1,87 @@
+"""``thalweg diagnose`` as a user meets it: the table, the JSON, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+USER = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+import thalweg
+
+data = TensorDataset(torch.randn(40, 6), torch.arange(40) % 3)
+
+def model():
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    nn.init.constant_(net[0].bias, -100.0)
+    return net
+
+def task():
+    return thalweg.Task(model, data, data, data, nn.functional.cross_entropy, batch_size=20, name="dead[b]")
+
+def small():
+    return thalweg.Task(lambda: nn.Linear(5, 3), data, data, data, nn.functional.cross_entropy, batch_size=20)
+"""
+
+
+def thalweg(*arguments, cwd=None):
+    command = [sys.executable, "-m", "thalweg", "diagnose", *arguments]
+    env = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "my.py").write_text(USER)
+    return tmp_path
+
+
+def test_a_sound_task_prints_a_table_of_notes():
+    done = thalweg("digits")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split() == ["severity", "finding", "layer", "figure", "meaning"]
+    assert {line.split()[0] for line in done.stdout.splitlines()[1:]} == {"note"}
+    assert done.stderr == ""
+
+
+def test_json_names_the_vanishing_signal_of_the_deep_task():
+    done = thalweg("digits-deep", "--json", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["task"] == "digits-deep"
+    assert set(said["findings"][0]) == {"kind", "severity", "layer", "figure", "meaning", "fix"}
+    signal = next(f for f in said["findings"] if f["kind"] == "vanishing signal")
+    assert signal["severity"] == "error"
+    assert 2 <= int(signal["layer"]) <= 12
+    assert thalweg("digits-deep", "--json", "--seed", "3").stdout == done.stdout
+
+
+def test_a_task_of_the_users_own(folder):
+    done = thalweg("my.py:task", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert any(line.startswith("error     dead units") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["digts"], "unknown task 'digts': did you mean 'digits'"),
+        (["nowhere.py:task"], "there is no file nowhere.py"),
+        (["my.py:small"], "the model raises on a batch of shape (20, 6)"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
+    done = thalweg(*words, cwd=folder)
+    assert done.returncode == 2
+    assert needle in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_has_an_example():
+    done = thalweg("--help")
+    assert done.returncode == 0
+    assert "Example: thalweg diagnose" in done.stdout.replace("`", "")
