@@ -15,7 +15,7 @@ from torch import nn
 
 import thalweg
 from thalweg import optim
-from thalweg.second_order import NotAnObjective
+from thalweg.second_order import FunctionObjective, HessianFree, NotAnObjective
 
 MAKE = {
     "LBFGS": optim.LBFGS,
@@ -447,7 +447,7 @@ def test_a_minibatch_a_step_trains(make):
     model = net()
     optimizer = make(model.parameters(), max_iter=2, weight_decay=1e-4)
     before = (model(x) - y).square().mean().item()
-    for step in range(12):
+    for step in range(24):
         rows = torch.arange(step % 4 * 128, step % 4 * 128 + 128)
         optimizer.step(lambda rows=rows: (model(x[rows]) - y[rows]).square().mean())
     assert (model(x) - y).square().mean().item() < 0.2 * before
@@ -609,21 +609,25 @@ def test_gauss_newton_goes_down_where_the_hessian_is_not_positive():
 
 @pytest.mark.parametrize("warm_start", [0.0, 0.95])
 def test_hessian_free_solves_the_damped_system(warm_start):
-    """(B + λI) d = −g, against the dense matrix; and λ moves by 2/3 where the model foretold well."""
+    """(B + λI) d = −g, against the dense matrix; what it foretells; and λ moves by 2/3 where that came true."""
     torch.manual_seed(2)
     a = torch.randn(6, 6, dtype=torch.float64)
     a, b = a @ a.T + torch.eye(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
-    w = nn.Parameter(torch.zeros(6, dtype=torch.float64))
-    optimizer = optim.TruncatedNewton([w], damping=0.5, warm_start=warm_start)
-    damping = None
-    for step in range(3):
-        x = w.detach().clone()
-        g = a @ x - b
-        damping = 0.5 * (g @ a @ g) / (g @ g) if damping is None else damping * 2 / 3
-        optimizer.step(lambda: 0.5 * w @ a @ w - b @ w)
-        d = torch.linalg.solve(a + damping * torch.eye(6, dtype=torch.float64), -g)
-        same(w.detach() - x, d, rtol=0.2 if step == 0 else 0.4, atol=0.1 * d.norm().item())
-        assert optimizer.state[w]["damping"].item() == pytest.approx(damping.item() * 2 / 3, rel=1e-9)
+    objective = FunctionObjective(lambda x: 0.5 * x @ a @ x - b @ x)
+    model, x = HessianFree(0.5, warm_start, progress=1e-14), torch.zeros(6, dtype=torch.float64)
+    model.prepare(x)
+    g = a @ x - b
+    damping = 0.5 * (g @ a @ g) / (g @ g)
+    for _ in range(3):
+        at = objective.evaluate(x, curvature=True)
+        d, foretold = model.step(x, at, gradient_share=1e-20)
+        exact = torch.linalg.solve(a + damping * torch.eye(6, dtype=torch.float64), -at.gradient)
+        same(d, exact, rtol=1e-7, atol=1e-9)
+        after = objective.evaluate(x + d)
+        assert foretold == pytest.approx((at.value - after.value).item(), rel=1e-7)
+        model.judge(1.0, d)
+        damping, x = damping * 2 / 3, x + d
+        assert model.state()["damping"].item() == pytest.approx(damping.item(), rel=1e-12)
 
 
 def test_gauss_newton_takes_named_outputs_and_says_where_its_matrix_is_zero():
@@ -655,7 +659,7 @@ def test_newton_at_a_saddle():
         assert end(**others)[1].abs().item() == pytest.approx(0.5**0.5, rel=1e-3)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 12), condition=st.floats(1.0, 1e3))
 def test_every_method_finds_the_minimum_of_a_convex_quadratic(seed, n, condition):
     g = torch.Generator().manual_seed(seed)
@@ -666,7 +670,9 @@ def test_every_method_finds_the_minimum_of_a_convex_quadratic(seed, n, condition
         w = nn.Parameter(torch.zeros(n, dtype=torch.float64))
         optimizer = make([w], max_iter=200, max_eval=500, tolerance_grad=1e-8, tolerance_change=0.0)
         optimizer.step(lambda w=w: 0.5 * w @ a @ w - b @ w)
-        assert optimizer.report.gradient_norm <= 1e-6 * max(1.0, b.abs().max().item()), optimizer
+        # Values tell of gradients down to √(2 ε λ |f|), here 4e-7; of conjugate directions' searches few go below.
+        least = 1e-6 if make is optim.ConjugateGradient else 1e-7
+        assert optimizer.report.gradient_norm <= least * max(1.0, b.abs().max().item()), optimizer
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -2,7 +2,7 @@
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen, deviation
-from thalweg.diagnosis.scale import SMALL, runs_off
+from thalweg.diagnosis.scale import SMALL, runs_off, severity
 
 FIX = "thalweg.initialization.scale_by_data(model, inputs)"
 
@@ -44,9 +44,8 @@ def activation_scale(seen: Seen) -> list[Finding]:
         meaning = "the output layer gives every example the same: the first step trains that layer alone"
         return [Finding("constant output", "note", names[at], 0.0, meaning)]
     kind = "vanishing signal" if ratio < SMALL else "exploding signal"
-    grave = not SMALL**2 <= ratio <= SMALL**-2
     meaning = (
         f"from here on outputs differ between examples {'less' if ratio < SMALL else 'more'} than "
         f"{'1e-3' if ratio < SMALL else '1e3'} times as much as the first layer's; at the end {ratio:.2g} times"
     )
-    return [Finding(kind, "error" if grave else "warning", names[at], ratio, meaning, FIX)]
+    return [Finding(kind, severity(ratio), names[at], ratio, meaning, FIX)]

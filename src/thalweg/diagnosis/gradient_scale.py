@@ -2,7 +2,7 @@
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen
-from thalweg.diagnosis.scale import SMALL, runs_off
+from thalweg.diagnosis.scale import SMALL, runs_off, severity
 
 FIX = 'thalweg.initialization.scale_by_data(model, inputs, of="gradients", loss=lambda y: loss(y, target))'
 
@@ -39,9 +39,8 @@ def gradient_scale(seen: Seen) -> list[Finding]:
         return []
     at, ratio = found
     kind = "vanishing gradient" if ratio < SMALL else "exploding gradient"
-    grave = not SMALL**2 <= ratio <= SMALL**-2
     meaning = (
         f"from here back to the first layer gradients are {'below 1e-3' if ratio < SMALL else 'above 1e3'} times the "
         f"last layer's; at the first {ratio:.2g} times"
     )
-    return [Finding(kind, "error" if grave else "warning", layers[at].name, ratio, meaning, FIX)]
+    return [Finding(kind, severity(ratio), layers[at].name, ratio, meaning, FIX)]

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from thalweg.diagnosis.findings import Severity
+
 SMALL, LARGE = 1e-3, 1e3
 
 
@@ -25,3 +27,12 @@ def runs_off(sizes: Sequence[float]) -> tuple[int, float] | None:
     while at > 1 and (ratios[at - 1] < SMALL if low else ratios[at - 1] > LARGE):
         at -= 1
     return at, ratios[-1]
+
+
+def severity(ratio: float) -> Severity:
+    """Returns how grave it is that a size runs off to this many times the first.
+
+    >>> severity(1e-4), severity(1e-7)
+    ('warning', 'error')
+    """
+    return "warning" if SMALL**2 <= ratio <= LARGE**2 else "error"

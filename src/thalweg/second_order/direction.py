@@ -1,28 +1,18 @@
 """What a search direction is: a vector for a gradient, and what it learns from the step that was taken."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from torch import Tensor
 
+from thalweg.second_order.carried import Carried
 
-class Direction(ABC):
-    """Contract of the methods that go down along a line: L-BFGS, BFGS, conjugate gradients.
 
-    ``state`` and ``load`` carry what the rest of a run depends on, as tensors under names, whose shapes are the same
-    before the first step and after any.
-    """
-
-    prepared = False
+class Direction(Carried):
+    """Contract of the methods that go down along a line: L-BFGS, BFGS, conjugate gradients."""
 
     def prepare(self, like: Tensor) -> None:
-        """Allocates for vectors of this size, type and device ``(n,)``, with nothing learned."""
-        self._allocate(like)
+        super().prepare(like)
         self.reset()
-        self.prepared = True
-
-    @abstractmethod
-    def _allocate(self, like: Tensor) -> None:
-        """Allocates the state."""
 
     @abstractmethod
     def __call__(self, gradient: Tensor) -> Tensor:
@@ -45,16 +35,3 @@ class Direction(ABC):
     @abstractmethod
     def well_scaled(self) -> bool:
         """Whether a step of 1 along the next direction is the natural first one to try."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Tensor]:
-        """Returns what the rest of a run depends on; the tensors are the ones in use, not copies."""
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Takes up what :meth:`state` returned, instead of :meth:`prepare`; the tensors become the ones in use."""
-        self._take(state)
-        self.prepared = True
-
-    @abstractmethod
-    def _take(self, state: dict[str, Tensor]) -> None:
-        """Takes up the state."""

@@ -9,11 +9,12 @@ Source: Nocedal & Wright, Numerical Optimization, §4.1 and §10.3.
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
+from thalweg.second_order.carried import Carried
 from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch, norm
 
@@ -22,11 +23,10 @@ FAR = 1e10  # times as far from the origin as the start, or as 1: the function f
 REJECTIONS = 60  # in a row, after which no progress can be made
 
 
-class Model(ABC):
+class Model(Carried):
     """A quadratic model on a leash; knows how to be minimized and how to tighten or loosen the leash.
 
-    ``certain`` models have their steps taken whatever comes of it. ``state`` and ``load`` carry what the rest of a
-    run depends on, as tensors under names, whose shapes are the same before the first step and after any.
+    ``certain`` models have their steps taken whatever comes of it.
     """
 
     certain = False
@@ -41,30 +41,6 @@ class Model(ABC):
     @abstractmethod
     def judge(self, ratio: float, d: Tensor) -> None:
         """Adapts the leash to how well the model foretold."""
-
-    prepared = False
-
-    def prepare(self, like: Tensor) -> None:
-        """Allocates for vectors of this size, type and device ``(n,)``, with the leash as it is at the start."""
-        self._allocate(like)
-        self.prepared = True
-
-    @abstractmethod
-    def _allocate(self, like: Tensor) -> None:
-        """Allocates the state."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Tensor]:
-        """Returns what the rest of a run depends on."""
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Takes up what :meth:`state` returned, instead of :meth:`prepare`; the tensors become the ones in use."""
-        self._take(state)
-        self.prepared = True
-
-    @abstractmethod
-    def _take(self, state: dict[str, Tensor]) -> None:
-        """Takes up the state."""
 
 
 def follow_model(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.strategy import Strategy
 from thalweg.optim import AdamW
 
@@ -45,7 +46,7 @@ def _checked(optimizer: object) -> torch.optim.Optimizer:
     return optimizer
 
 
-class FactoryRun:
+class FactoryRun(StepRun):
     """A model and an optimizer made by a factory, driven through the ordinary interface."""
 
     def __init__(self, shop: Workshop, job: Job) -> None:
@@ -55,13 +56,6 @@ class FactoryRun:
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         if job.snapshot is not None:
             self._restore(job.snapshot)
-
-    def advance(self, t: int, end: int) -> Tensor:
-        """Trains from step ``t`` to ``end``; returns the minibatch losses ``(end - t,)``."""
-        rows = self.shop.batches(self.job.seed, t, end)
-        self.prepare(t, end)
-        self.model.train()
-        return torch.stack([self.step(rows[i], t + i) for i in range(end - t)])
 
     def prepare(self, start: int, stop: int) -> None:
         """Nothing to prepare: the optimizer computes its own scalars."""

@@ -11,6 +11,7 @@ from thalweg.compare.engines.closure_run import ClosureRun
 from thalweg.compare.engines.factory import FactoryRun
 from thalweg.compare.engines.job import Curve, Job, Outcome, Progress, Workshop, coefficient_names, coefficient_table
 from thalweg.compare.engines.kernels import Kernel, update_kernel
+from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.engines.watch import first_divergence
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
@@ -121,7 +122,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _RuleRun:
+class _RuleRun(StepRun):
     """A model whose parameters and gradients are views of flat vectors ``(1, n)``, stepped by a rule."""
 
     def __init__(self, shop: Workshop, job: Job, kernel: Kernel) -> None:
@@ -144,13 +145,6 @@ class _RuleRun:
             if f"buffer.{name}" in snapshot:
                 buffer.copy_(snapshot[f"buffer.{name}"])
         self.prepare(job.start, min(job.total, job.start + 300))
-
-    def advance(self, t: int, end: int) -> Tensor:
-        """Trains from step ``t`` to ``end``; returns the minibatch losses ``(end - t,)``."""
-        rows = self.shop.batches(self.job.seed, t, end)
-        self.prepare(t, end)
-        self.model.train()
-        return torch.stack([self.step(rows[i], t + i) for i in range(end - t)])
 
     def prepare(self, start: int, stop: int) -> None:
         """Computes the coefficients of steps ``start`` to ``stop``."""

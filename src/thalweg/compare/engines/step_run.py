@@ -1,0 +1,35 @@
+"""A run of a method that takes a minibatch a step, and evaluates its gradient once."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.compare.engines.job import Job, Workshop
+
+
+class StepRun(ABC):
+    """One model in training; ``model`` is where it is now."""
+
+    shop: Workshop
+    job: Job
+    model: nn.Module
+
+    def advance(self, t: int, end: int) -> Tensor:
+        """Trains from step ``t`` to ``end``; returns the minibatch losses ``(end - t,)``."""
+        rows = self.shop.batches(self.job.seed, t, end)
+        self.prepare(t, end)
+        self.model.train()
+        return torch.stack([self.step(rows[i], t + i) for i in range(end - t)])
+
+    @abstractmethod
+    def prepare(self, start: int, stop: int) -> None:
+        """Computes what steps ``start`` to ``stop`` need beforehand."""
+
+    @abstractmethod
+    def step(self, rows: Tensor, t: int) -> Tensor:
+        """Takes one training step and returns the minibatch loss before it."""
+
+    @abstractmethod
+    def snapshot(self) -> dict[str, Tensor]:
+        """Returns all that the rest of the run depends on."""
