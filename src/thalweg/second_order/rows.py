@@ -51,11 +51,14 @@ def combination(base: Tensor, scale: float, rows: Tensor, weights: Tensor) -> Te
         for columns, part in _widened(rows, base.dtype):
             out[columns].addmv_(part.T, weights)
         return out
-    out, factor = torch.empty_like(base), weights.new_tensor([scale])
+    out = torch.empty_like(base)
     for first, some in _bundles(rows):
-        coefficients = torch.cat([factor, weights[first : first + len(some)]])
-        _sum(len(some), rows.dtype, base.dtype)(out, base, some, coefficients)
-        base, factor = out, weights.new_ones(1)
+        some_weights = weights[first : first + len(some)]
+        if first:
+            _add(len(some), rows.dtype, base.dtype)(out, some, some_weights)
+        else:
+            coefficients = torch.cat([weights.new_tensor([scale]), some_weights])
+            _sum(len(some), rows.dtype, base.dtype)(out, base, some, coefficients)
     return out
 
 
@@ -73,11 +76,8 @@ def secant(d: Tensor, step: float, before: Tensor, after: Tensor) -> Tensor:
 
 def store(d: Tensor, step: float, before: Tensor, after: Tensor, s: Tensor, y: Tensor) -> None:
     """Writes step · d to ``s`` and after − before to ``y``."""
-    if _wants_compiled(d):
-        _store(d.dtype, s.dtype)(d, d.new_tensor(step), before, after, s, y)
-    else:
-        s.copy_(d * step)
-        y.copy_(after - before)
+    torch.mul(d, step, out=s)
+    torch.sub(after, before, out=y)
 
 
 def _wants_compiled(vector: Tensor) -> bool:
@@ -113,19 +113,22 @@ def _sum(count: int, stored: torch.dtype, work: torch.dtype) -> Callable[[Tensor
 
 
 @cache
-def _secant(work: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    def kernel(d: Tensor, step: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        s, y = d * step, after - before
-        return torch.stack([(s * y).sum(), (y * y).sum(), (s * s).sum()]).double()
+def _add(count: int, stored: torch.dtype, work: torch.dtype) -> Callable[[Tensor, list[Tensor], Tensor], None]:
+    # Not _sum with out for base: compiled for one tensor in two places, it would go wrong on two.
+    def kernel(out: Tensor, rows: list[Tensor], weights: Tensor) -> None:
+        total = out
+        for i, row in enumerate(rows):
+            total = total + weights[i] * row.to(work)
+        out.copy_(total)
 
     return compiled(kernel, unguarded=True, dynamic=True)
 
 
 @cache
-def _store(work: torch.dtype, stored: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], None]:
-    def kernel(d: Tensor, step: Tensor, before: Tensor, after: Tensor, s: Tensor, y: Tensor) -> None:
-        s.copy_((d * step).to(stored))
-        y.copy_((after - before).to(stored))
+def _secant(work: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    def kernel(d: Tensor, step: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        s, y = d * step, after - before
+        return torch.stack([(s * y).sum(), (y * y).sum(), (s * s).sum()]).double()
 
     return compiled(kernel, unguarded=True, dynamic=True)
 
