@@ -16,6 +16,7 @@ from thalweg.diagnosis.start_loss import best_constant
 from thalweg.initialization import initialize, output_bias_from, too_large_
 
 CLASSES = 10
+QUICK = {"curvature_steps": 0, "noise_batches": 0, "range_steps": 0}
 cross_entropy, mse = functional.cross_entropy, functional.mse_loss
 
 
@@ -112,7 +113,8 @@ def batch_for(shape, examples=64):
 
 
 def planted(net, shape=VECTORS, loss=cross_entropy, batch=None, **options):
-    return thalweg.diagnose(net, batch or batch_for(shape), loss, curvature_steps=0, **options)
+    options = QUICK | options
+    return thalweg.diagnose(net, batch or batch_for(shape), loss, **options)
 
 
 def found(diagnosis, kind):

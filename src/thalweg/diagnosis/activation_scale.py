@@ -1,10 +1,9 @@
 """Activations over depth: whether the signal, what differs between examples, vanishes or explodes."""
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.mends import redraw, rescale
 from thalweg.diagnosis.observe import Seen, deviation
 from thalweg.diagnosis.scale import SMALL, runs_off, severity
-
-FIX = "thalweg.initialization.scale_by_data(model, inputs)"
 
 
 def activation_scale(seen: Seen) -> list[Finding]:
@@ -33,8 +32,7 @@ def activation_scale(seen: Seen) -> list[Finding]:
     sizes = [deviation(layer.output, seen.examples) for layer in seen.layers.values()]
     if not sizes[0] > 0:
         meaning = "its output is the same for every example: the inputs do not differ, or its weights are 0"
-        fix = 'thalweg.initialization.initialize(model, "he")'
-        return [Finding("vanishing signal", "error", names[0], 0.0, meaning, fix)]
+        return [Finding("vanishing signal", "error", names[0], 0.0, meaning, *redraw(seen.layers[names[0]]))]
     found = runs_off(sizes)
     if found is None:
         return []
@@ -48,4 +46,4 @@ def activation_scale(seen: Seen) -> list[Finding]:
         f"from here on outputs differ between examples {'less' if ratio < SMALL else 'more'} than "
         f"{'1e-3' if ratio < SMALL else '1e3'} times as much as the first layer's; at the end {ratio:.2g} times"
     )
-    return [Finding(kind, severity(ratio), names[at], ratio, meaning, FIX)]
+    return [Finding(kind, severity(ratio), names[at], ratio, meaning, *rescale(seen))]

@@ -1,7 +1,11 @@
 """Dead units: rectifiers that give zero for every example pass no gradient on."""
 
+from torch import Tensor
+
 from thalweg.diagnosis.findings import Finding, Severity
+from thalweg.diagnosis.mends import rescale
 from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
+from thalweg.diagnosis.watch import Layer
 
 SHARE = 0.5
 RECTIFIERS = ("relu", "relu6", "hardswish")
@@ -24,11 +28,15 @@ def dead_units(seen: Seen) -> list[Finding]:
     found = []
     for layer in seen.layers.values() if seen.examples >= FEWEST else ():
         for name in layer.activations.keys() & set(RECTIFIERS):
-            share = float((by_unit(layer, layer.activations[name]) == 0).all(0).float().mean())
+            share = float(dead(layer, name).float().mean())
             if share >= SHARE:
                 who = "all" if share == 1 else f"{share:.0%} of"
                 meaning = f"{who} its rectifiers are 0 for every example of the batch and get no gradient"
-                fix = "thalweg.initialization.initialize(model, rectifier_bias=0.1)"
                 grave: Severity = "error" if share == 1 else "warning"
-                found.append(Finding("dead units", grave, layer.name, share, meaning, fix))
+                found.append(Finding("dead units", grave, layer.name, share, meaning, *rescale(seen, center=True)))
     return found
+
+
+def dead(layer: Layer, name: str) -> Tensor:
+    """Returns which units ``(units,)`` the rectifier of this name gives as zero for every example."""
+    return (by_unit(layer, layer.activations[name]) == 0).all(0)

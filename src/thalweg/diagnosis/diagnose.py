@@ -1,20 +1,26 @@
 """All checks on a model before it trains."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
 from thalweg.diagnosis.activation_scale import activation_scale
+from thalweg.diagnosis.batches import as_batch
 from thalweg.diagnosis.chaos import chaos, growth
 from thalweg.diagnosis.dead_units import dead_units
+from thalweg.diagnosis.depth import depth
 from thalweg.diagnosis.few_examples import few_examples
-from thalweg.diagnosis.findings import Diagnosis
+from thalweg.diagnosis.findings import Diagnosis, Finding
+from thalweg.diagnosis.fixing import fixing
+from thalweg.diagnosis.gradient_noise import batch_size, gradient_noise
 from thalweg.diagnosis.gradient_scale import gradient_scale
-from thalweg.diagnosis.nonfinite import nonfinite
-from thalweg.diagnosis.observe import Loss, observe
+from thalweg.diagnosis.learning_rate import learning_rate
+from thalweg.diagnosis.nonfinite import KIND, nonfinite
+from thalweg.diagnosis.observe import Loss, Seen, observe
 from thalweg.diagnosis.redundant_bias import redundant_bias
 from thalweg.diagnosis.saturated_units import saturated_units
-from thalweg.diagnosis.sharpness import curvature, sharpness
+from thalweg.diagnosis.sharpness import STEPS, curvature, sharpness
 from thalweg.diagnosis.start_loss import best_constant, start_loss
 from thalweg.diagnosis.symmetry import symmetry
 from thalweg.diagnosis.untrained import untrained
@@ -31,19 +37,38 @@ CHECKS = (
 )
 
 
-def diagnose(model: nn.Module, batch: Any, loss: Loss, *, curvature_steps: int = 20) -> Diagnosis:
+def diagnose(
+    model: nn.Module,
+    batch: Any,
+    loss: Loss,
+    *,
+    more: Sequence[Any] = (),
+    fix: bool = False,
+    curvature_steps: int = 20,
+    noise_batches: int = 16,
+    range_steps: int = 100,
+    progress: Callable[[str], None] | None = None,
+) -> Diagnosis:
     """Says what is wrong with a model before it trains, layer by layer, and how to mend it.
 
-    One forward and one backward pass are watched, as in training but with dropout off. Parameters, gradients,
-    buffers, modes and the state of random draws are afterwards what they were. Where NaN or infinity is found nothing
-    else is looked at but parameters that will not train.
+    One forward and one backward pass are watched, as in training but with dropout off. Then the curvature is
+    measured, at the start and after ten steps of gradient descent; the noise of the gradients; and the loss while the
+    learning rate rises. Parameters, gradients, buffers, modes and the state of random draws are afterwards what they
+    were, unless ``fix`` is asked for. Where NaN or infinity is found nothing else is looked at but parameters that
+    will not train.
 
     Arguments:
         model: any module, with its parameters as they will start.
         batch: ``(inputs, target)``, as it will be trained on; several inputs are a tuple. From 8 examples on units are
             judged, from 2 on scales.
         loss: ``(output, target) -> scalar``.
+        more: further batches, for the gradients' noise (7 or more, else the batch is cut up) and the range test.
+        fix: whether to apply to the model those mends that lose nothing, and to say what is then left. A mend that
+            does not help is taken back.
         curvature_steps: products with the Hessian, each of two to three gradients; 0 leaves curvature out.
+        noise_batches: gradients by which their noise is judged; 0 leaves it out.
+        range_steps: of the learning-rate range test, 16 or more; 0 leaves it out.
+        progress: is told what is being looked at.
 
     Returns:
         The :class:`Diagnosis`: findings, gravest first. It prints as a table.
@@ -57,18 +82,44 @@ def diagnose(model: nn.Module, batch: Any, loss: Loss, *, curvature_steps: int =
     >>> batch = (torch.randn(64, 8), torch.randint(2, (64,)))
     >>> [(f.severity, f.layer) for f in diagnose(net, batch, nn.functional.cross_entropy) if f.kind == "dead units"]
     [('error', '0')]
+    >>> [f.kind for f in diagnose(net, batch, nn.functional.cross_entropy, fix=True).fixed]
+    ['dead units']
 
     Source: Deep Learning, §8.2, §8.4.
     """
-    if curvature_steps < 0:
-        raise ValueError(f"curvature_steps is {curvature_steps}: it must be at least 0, which leaves curvature out")
+    asked = {
+        "curvature_steps": (curvature_steps, 1),
+        "noise_batches": (noise_batches, 4),
+        "range_steps": (range_steps, 16),
+    }
+    for name, (value, least) in asked.items():
+        if value and value < least:
+            raise ValueError(f"{name} is {value}: it must be at least {least}, or 0, which leaves that out")
+    tell = progress or (lambda _: None)
+    tell("layers")
+    fixed = fixing(model, lambda: _watched(observe(model, batch, loss), loss)[0]) if fix else ()
     seen = observe(model, batch, loss)
+    found, growths = _watched(seen, loss)
+    others, test = [as_batch(b) for b in more], None
+    if not any(f.kind == KIND for f in found):
+        if curvature_steps:
+            for steps, when in ((0, "at the start"), (STEPS, f"after {STEPS} steps")):
+                tell(f"curvature {when}")
+                found += sharpness(curvature(seen, loss, curvature_steps, steps), when)
+        if noise_batches:
+            tell("gradient noise")
+            found += batch_size(gradient_noise(seen, others, loss, noise_batches))
+        if range_steps:
+            tell("learning rates")
+            notes, test = learning_rate(seen, others, loss, range_steps)
+            found += notes
+    return Diagnosis(tuple(found), fixed, depth(seen, growths), test)
+
+
+def _watched(seen: Seen, loss: Loss) -> tuple[list[Finding], dict[str, float]]:
+    """Returns what the watched passes show, and how a small difference grows from layer to layer."""
     bad = nonfinite(seen)
     if bad:
-        return Diagnosis((*bad, *untrained(seen)))
-    found = [finding for check in CHECKS for finding in check(seen)]
-    found += start_loss(seen, best_constant(seen, loss))
-    found += chaos(growth(seen))
-    if curvature_steps:
-        found += sharpness(curvature(seen, loss, curvature_steps))
-    return Diagnosis(tuple(found))
+        return [*bad, *untrained(seen)], {}
+    found, growths = [finding for check in CHECKS for finding in check(seen)], growth(seen)
+    return [*found, *start_loss(seen, best_constant(seen, loss)), *chaos(growths)], growths

@@ -1,9 +1,15 @@
 """What a diagnosis says: findings, each with its layer, its figure, its meaning and its mend."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
+from torch import nn
+
+from thalweg.diagnosis.learning_rate_range import RangeTest
+
+Mend = Callable[[nn.Module], Any]
 Severity = Literal["note", "warning", "error"]
 GRAVITY: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
 
@@ -21,6 +27,7 @@ class Finding:
         meaning: one sentence.
         fix: a line of code that mends it, in terms of ``model``, ``inputs``, ``target`` and ``loss``; empty where there
             is nothing to mend.
+        mend: does what ``fix`` says, where that loses nothing that was learned; None elsewhere.
     """
 
     kind: str
@@ -29,11 +36,43 @@ class Finding:
     figure: float
     meaning: str
     fix: str = ""
+    mend: Mend | None = field(default=None, compare=False, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain values, with ``safe`` for whether ``--fix`` applies it; NaN and ∞ are None."""
+        plain = asdict(replace(self, mend=None)) | {"safe": self.mend is not None}
+        del plain["mend"]
+        return plain | {"figure": self.figure if math.isfinite(self.figure) else None}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one layer shows, for plots over depth.
+
+    Attributes:
+        layer: qualified name.
+        signal: deviation of its output between examples.
+        gradient: norm of the loss's gradient by its output; None where none comes.
+        growth: of a small difference between inputs until there, 1 at the first layer; None where it is rounding.
+        idle: share of its units that are dead or saturated; None where nothing that can be follows.
+    """
+
+    layer: str
+    signal: float
+    gradient: float | None
+    growth: float | None
+    idle: float | None
 
 
 @dataclass(frozen=True)
 class Diagnosis:
     """All findings, gravest first; those of one severity in the order of the checks.
+
+    Attributes:
+        findings: what there is to say of the model as it is now.
+        fixed: findings that were there before, and were mended.
+        profile: one :class:`Profile` a layer, in the order in which they run.
+        range_test: the learning-rate range test, None where it was left out.
 
     >>> print(Diagnosis((Finding("dead units", "error", "0", 1.0, "every unit is 0", "initialize(model)"),)))
     severity  finding     layer  figure  meaning
@@ -43,6 +82,9 @@ class Diagnosis:
     """
 
     findings: tuple[Finding, ...]
+    fixed: tuple[Finding, ...] = ()
+    profile: tuple[Profile, ...] = ()
+    range_test: RangeTest | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", tuple(sorted(self.findings, key=lambda f: GRAVITY[f.severity])))
@@ -58,14 +100,37 @@ class Diagnosis:
         """The gravest severity; None where nothing was found."""
         return self.findings[0].severity if self.findings else None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all of it as plain values, fit for strict JSON."""
+        test = None
+        if self.range_test is not None:
+            test = {k: _plain(v) for k, v in asdict(self.range_test).items()}
+        return {
+            "findings": [f.as_dict() for f in self.findings],
+            "fixed": [f.as_dict() for f in self.fixed],
+            "profile": [{k: _plain(v) for k, v in asdict(p).items()} for p in self.profile],
+            "range_test": test,
+        }
+
     def __str__(self) -> str:
+        done = [f"fixed: {_where(f)}: {f.fix}" for f in self.fixed]
         if not self.findings:
-            return "nothing was found"
+            return "\n".join([*done, "nothing was found"])
         head = ("severity", "finding", "layer", "figure", "meaning")
         cells = [head, *((f.severity, f.kind, f.layer, f"{f.figure:.4g}", f.meaning) for f in self.findings)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
         ]
-        fixes = [f"{f.kind}{f' ({f.layer})' if f.layer else ''}: {f.fix}" for f in self.findings if f.fix]
-        return "\n".join([*lines, *(["", *fixes] if fixes else [])])
+        fixes = [f"{_where(f)}: {f.fix}" for f in self.findings if f.fix]
+        return "\n".join([*done, *([""] if done else []), *lines, *(["", *fixes] if fixes else [])])
+
+
+def _where(finding: Finding) -> str:
+    return f"{finding.kind} ({finding.layer})" if finding.layer else finding.kind
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,10 +1,9 @@
 """Gradients over depth: whether they vanish or explode on their way back to the first layers."""
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.mends import rescale
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.scale import SMALL, runs_off, severity
-
-FIX = 'thalweg.initialization.scale_by_data(model, inputs, of="gradients", loss=lambda y: loss(y, target))'
 
 
 def gradient_scale(seen: Seen) -> list[Finding]:
@@ -43,4 +42,4 @@ def gradient_scale(seen: Seen) -> list[Finding]:
         f"from here back to the first layer gradients are {'below 1e-3' if ratio < SMALL else 'above 1e3'} times the "
         f"last layer's; at the first {ratio:.2g} times"
     )
-    return [Finding(kind, severity(ratio), layers[at].name, ratio, meaning, FIX)]
+    return [Finding(kind, severity(ratio), layers[at].name, ratio, meaning, *rescale(seen))]

@@ -1,7 +1,6 @@
 """One forward and one backward pass, watched: every layer's output, what follows it, and the gradients."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from thalweg.diagnosis.batches import Batch, as_batch, examples_in
 from thalweg.diagnosis.watch import Layer, Watch
+from thalweg.tensors.as_trained import as_trained
 
 Loss = Callable[[Any, Any], Tensor]
 FEWEST = 8  # examples by which a unit is judged
@@ -42,6 +43,11 @@ class Seen:
     gradients: dict[str, Tensor | None]
     examples: int
 
+    @property
+    def batch(self) -> Batch:
+        """Inputs and target."""
+        return self.inputs, self.target
+
 
 def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     """Returns what a model shows on one batch as it would be trained, with dropout off; nothing is changed.
@@ -59,12 +65,10 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     >>> list(seen.layers), list(seen.layers["0"].activations), seen.layers["0"].feeds
     (['0', '2'], ['relu'], {'2'})
     """
-    if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
-        raise ValueError("the batch is no pair: pass (inputs, target); several inputs are a tuple in its first place")
+    inputs, target = as_batch(batch)
     lazy = next((name for name, p in model.named_parameters() if is_lazy(p)), None)
     if lazy is not None:
         raise ValueError(f"{lazy} has no shape yet: run a batch through the model before")
-    inputs, target = batch[0] if isinstance(batch[0], tuple) else (batch[0],), batch[1]
     watch = Watch(model)
     with as_trained(model):
         try:
@@ -88,10 +92,9 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     every = watch.layers | watch.norms
     for name, gradient in zip(kept, found[len(trained) :], strict=True):
         every[name].gradient = gradient
-    first = next((t for t in (target, *inputs) if isinstance(t, Tensor) and t.dim()), None)
     return Seen(
         model, watch.layers, watch.norms, list(watch.graph), inputs, detached(output), target,
-        value.item(), dict(zip(trained, found, strict=False)), 1 if first is None else len(first),
+        value.item(), dict(zip(trained, found, strict=False)), examples_in((inputs, target)),
     )  # fmt: skip
 
 
@@ -109,34 +112,6 @@ def loss_value(loss: Loss, output: Any, target: Any) -> Tensor:
         what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"the loss is no scalar tensor ({what}): return the mean over the batch")
     return value.reshape(())
-
-
-@contextmanager
-def as_trained(model: nn.Module) -> Iterator[None]:
-    """Runs its body as in training, dropout off and draws from seed 0, and puts modes, buffers and draws back.
-
-    Where the model is in training mode its parts keep theirs; one in eval mode is put into training mode as a whole.
-    """
-    modes = [(m, m.training) for m in model.modules()]
-    buffers = [
-        (m, name, b, b.detach().clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
-    ]
-    try:
-        if not model.training:
-            model.train()
-        for module, _ in modes:
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.training = False
-        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
-            torch.manual_seed(0)
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for module, name, buffer, value in buffers:
-                buffer.copy_(value)
-                module._buffers[name] = buffer
 
 
 def deviation(values: Tensor, examples: int) -> float:

@@ -1,5 +1,11 @@
 """A bias before a batch normalization, which takes the mean away again."""
 
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen
 
@@ -25,5 +31,17 @@ def redundant_bias(seen: Seen) -> list[Finding]:
         if layer.norm and bias is not None and bias is not True and bias.requires_grad:
             meaning = f"{layer.norm}, which follows, takes the bias away: its {bias.numel()} numbers do nothing"
             fix = f'model.get_submodule({layer.name!r}).register_parameter("bias", None)  # bias=False'
-            found.append(Finding("redundant bias", "note", layer.name, float(bias.numel()), meaning, fix))
+            mend = partial(_leave_out, layer.name, layer.norm)
+            found.append(Finding("redundant bias", "note", layer.name, float(bias.numel()), meaning, fix, mend))
     return found
+
+
+@torch.no_grad()
+def _leave_out(name: str, norm_name: str, model: nn.Module) -> None:
+    """Drops the bias; running means, which hold it, are as if it had never been."""
+    layer, norm = model.get_submodule(name), model.get_submodule(norm_name)
+    bias: Any = layer.bias
+    mean: Any = getattr(norm, "running_mean", None)
+    if mean is not None and int(norm.num_batches_tracked):  # type: ignore[arg-type]
+        mean.sub_(bias)
+    layer.register_parameter("bias", None)

@@ -1,7 +1,11 @@
 """Saturated units: sigmoids and tanh at their bounds, where the slope and with it the gradient is next to nothing."""
 
+from torch import Tensor
+
 from thalweg.diagnosis.findings import Finding, Severity
+from thalweg.diagnosis.mends import rescale
 from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
+from thalweg.diagnosis.watch import Layer
 
 SHARE, CASES, NEAR = 0.5, 0.9, 0.02
 BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0)}
@@ -24,14 +28,17 @@ def saturated_units(seen: Seen) -> list[Finding]:
     found = []
     for layer in seen.layers.values() if seen.examples >= FEWEST else ():
         for name in layer.activations.keys() & BOUNDS.keys():
-            low, high = BOUNDS[name]
-            values = by_unit(layer, layer.activations[name]).float()
-            near = (values < low + NEAR) | (values > high - NEAR)
-            share = float((near.float().mean(0) >= CASES).float().mean())
+            share = float(saturated(layer, name).float().mean())
             if share >= SHARE:
                 who = "all" if share == 1 else f"{share:.0%} of"
                 meaning = f"{who} its {name} units are at their bounds for 90 % of the examples, where slopes are ~0"
-                fix = "thalweg.initialization.scale_by_data(model, inputs, center=True)"
                 grave: Severity = "error" if share == 1 else "warning"
-                found.append(Finding("saturated units", grave, layer.name, share, meaning, fix))
+                found.append(Finding("saturated units", grave, layer.name, share, meaning, *rescale(seen, center=True)))
     return found
+
+
+def saturated(layer: Layer, name: str) -> Tensor:
+    """Returns which units ``(units,)`` the function of this name has at a bound for nine examples in ten."""
+    low, high = BOUNDS[name]
+    values = by_unit(layer, layer.activations[name]).float()
+    return ((values < low + NEAR) | (values > high - NEAR)).float().mean(0) >= CASES

@@ -1,5 +1,8 @@
-"""Curvature at the start: how long a step may be, and how much of the curvature is negative."""
+"""Curvature at the start and after a few steps: how long a step may be, and how much of the curvature is negative."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -7,38 +10,49 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thalweg.curvature import Hessian
-from thalweg.curvature.lanczos import gaussian, lanczos
+from thalweg.curvature.lanczos import Tridiagonal, gaussian, lanczos
+from thalweg.diagnosis.batches import gradient
 from thalweg.diagnosis.findings import Finding
-from thalweg.diagnosis.observe import Loss, Seen, as_trained, brief
+from thalweg.diagnosis.observe import Loss, Seen, brief
+from thalweg.tensors.as_trained import as_trained, put_back
 from thalweg.tensors.seeds import generator
 
 MOST_BYTES = 2**32
+STEPS = 10
 
 
 class Curvature(NamedTuple):
-    """Smallest and largest eigenvalue of the Hessian as far as found, and the negative share of Σ|λ|."""
+    """Ends of the Hessian's spectrum as far as found, the negative share of Σ|λ|, and a lower bound of the condition.
+
+    ``condition`` is max |λ| / min |λ|, which is at least this; infinite where the Hessian is singular for sure.
+    """
 
     smallest: float
     largest: float
     negative: float
+    condition: float
 
 
-def curvature(seen: Seen, loss: Loss, steps: int = 20) -> Curvature | str:
-    """Returns what Lanczos shows of the Hessian at the start, or why it shows nothing.
+def curvature(seen: Seen, loss: Loss, steps: int = 20, descended: int = 0) -> Curvature | str:
+    """Returns what Lanczos shows of the Hessian, or why it shows nothing.
 
         share = Σ ω_i |θ_i| [θ_i < 0] / Σ ω_i |θ_i|,   θ_i Ritz values, ω_i their weights in a random start
+
+    Ritz values lie within the spectrum, so that max |θ| ≤ max |λ|; and min |λ| ≤ ‖Hq‖ for every unit vector q, the
+    least of which in the space of Lanczos's vectors is the least singular value of T with its next row.
 
     Arguments:
         seen: model and batch.
         loss: ``(output, target) -> scalar``.
         steps: products with the Hessian at most.
+        descended: steps of gradient descent on the batch before, each of length 1/λmax at the start.
 
     >>> from torch import nn
     >>> from thalweg.diagnosis.observe import observe
     >>> net = nn.Linear(2, 1, bias=False)
     >>> seen = observe(net, (torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1)), nn.functional.mse_loss)
     >>> [round(v, 4) for v in curvature(seen, nn.functional.mse_loss)]
-    [1.0, 4.0, 0.0]
+    [1.0, 4.0, 0.0, 4.0]
     """
     params: list[Tensor] = [p for p in seen.model.parameters() if p.requires_grad]
     if not params:
@@ -47,35 +61,71 @@ def curvature(seen: Seen, loss: Loss, steps: int = 20) -> Curvature | str:
     if needed > MOST_BYTES:
         return f"{steps} vectors of the parameters' size take {needed / 2**30:.1f} GiB; pass fewer curvature_steps"
     try:
-        # Attention and recurrent layers have second derivatives in their plain form only.
-        with as_trained(seen.model), sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
-            hessian = Hessian(loss(seen.model(*seen.inputs), seen.target).reshape(()), params)
-            found = lanczos(hessian, gaussian(hessian, generator(0, "diagnosis")), steps)
+        with _plain(), as_trained(seen.model), put_back(params):
+            if descended:
+                largest = _lanczos(seen, loss, params, min(steps, 10)).eigh()[0].abs().max()
+                _descend(seen, loss, params, descended, float(largest))
+            found = _lanczos(seen, loss, params, steps)
     except (RuntimeError, ValueError) as error:  # NotImplementedError among them
         return brief(error)
+    return _read(found)
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """Attention and recurrent layers have second derivatives in their plain form only."""
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        yield
+
+
+def _lanczos(seen: Seen, loss: Loss, params: list[Tensor], steps: int) -> Tridiagonal:
+    hessian = Hessian(loss(seen.model(*seen.inputs), seen.target).reshape(()), params)
+    return lanczos(hessian, gaussian(hessian, generator(0, "diagnosis")), steps)
+
+
+def _descend(seen: Seen, loss: Loss, params: list[Tensor], steps: int, largest: float) -> None:
+    for _ in range(steps if largest > 0 else 0):
+        step = gradient(seen.model, seen.batch, loss, params).div_(-largest)
+        if not bool(step.isfinite().all()):
+            return
+        with torch.no_grad():
+            for p, part in zip(params, step.split([p.numel() for p in params]), strict=True):
+                p.add_(part.view_as(p))
+
+
+def _read(found: Tridiagonal) -> Curvature:
     values, vectors = found.eigh()
     sizes = vectors[0] ** 2 * values.abs()
-    total = float(sizes.sum())
-    negative = float(sizes[values < -1e-6 * values.abs().max()].sum())
-    return Curvature(float(values[0]), float(values[-1]), negative / total if total > 0 else 0.0)
+    total, top = float(sizes.sum()), float(values.abs().max())
+    negative = float(sizes[values < -1e-6 * top].sum())
+    m = len(values)
+    tall = torch.zeros(m + 1, m, dtype=torch.float64)
+    tall[:m] = torch.diag(found.diagonal) + torch.diag(found.off_diagonal, 1) + torch.diag(found.off_diagonal, -1)
+    tall[m, m - 1] = found.residual
+    least = float(torch.linalg.svdvals(tall)[-1])
+    flat = least <= 1e-7 * top  # as float32 products go
+    return Curvature(
+        float(values[0]), float(values[-1]), negative / total if total > 0 else 0.0, math.inf if flat else top / least
+    )
 
 
-def sharpness(found: Curvature | str) -> list[Finding]:
-    """Notes the largest stable learning rate 2/λmax of gradient descent, the ends of the spectrum, the negative share.
+def sharpness(found: Curvature | str, when: str = "at the start") -> list[Finding]:
+    """Notes the largest stable learning rate 2/λmax of gradient descent, the condition, the negative share.
 
-    >>> [(f.kind, f.figure) for f in sharpness(Curvature(-1.0, 4.0, 0.25))]
-    [('largest stable lr', 0.5), ('negative curvature', 0.25)]
+    >>> [(f.kind, f.figure) for f in sharpness(Curvature(-1.0, 4.0, 0.25, 40.0))]
+    [('largest stable lr', 0.5), ('condition', 40.0), ('negative curvature', 0.25)]
 
-    Source: Deep Learning, §8.2.1, §8.2.3, §4.3.1.
+    Source: Deep Learning, §4.3.1, §8.2.1, §8.2.3.
     """
     if isinstance(found, str):
-        return [Finding("curvature", "note", "", 0.0, f"not looked at: {found}")]
+        return [Finding("curvature", "note", "", 0.0, f"{when} not looked at: {found}")]
     notes = []
     if found.largest > 0:
-        lr = 2 / found.largest
-        meaning = (
-            f"gradient descent diverges at first above 2/λmax; λmax {found.largest:.3g}, λmin {found.smallest:.3g}"
-        )
-        notes.append(Finding("largest stable lr", "note", "", lr, meaning))
-    meaning = f"{found.negative:.0%} of the absolute curvature at the start is negative"
+        ends = f"λmax {found.largest:.3g}, λmin {found.smallest:.3g}"
+        meaning = f"{when} gradient descent diverges above 2/λmax; {ends}"
+        notes.append(Finding("largest stable lr", "note", "", 2 / found.largest, meaning))
+    times = "at least so many times" if math.isfinite(found.condition) else "infinitely many times"
+    meaning = f"{when} the greatest curvature is {times} the least: steps that suit one do not suit the other"
+    notes.append(Finding("condition", "note", "", found.condition, meaning))
+    meaning = f"{found.negative:.0%} of the absolute curvature {when} is negative"
     return [*notes, Finding("negative curvature", "note", "", found.negative, meaning)]

@@ -2,22 +2,25 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from thalweg.diagnosis.findings import Finding
-from thalweg.diagnosis.observe import Loss, Seen, as_trained
+from thalweg.diagnosis.findings import Finding, Mend
+from thalweg.diagnosis.observe import Loss, Seen
+from thalweg.tensors.as_trained import as_trained
 
 ABOVE = 1.5
 
 
 class Constant(NamedTuple):
-    """Loss of the best constant output, and of the model with the bias that is best beside its weights."""
+    """Loss of the best constant output; that of the model with the best shift of its outputs, and the shift."""
 
     best: float
     shifted: float
+    shift: Tensor | None = None
 
 
 def best_constant(seen: Seen, loss: Loss) -> Constant | None:
@@ -45,7 +48,9 @@ def best_constant(seen: Seen, loss: Loss) -> Constant | None:
     with as_trained(seen.model):
         best = _least(lambda c: loss((mean + c).expand_as(y), seen.target), torch.zeros(shape).to(y))
         shifted = _least(lambda c: loss(y + c, seen.target), torch.zeros(shape).to(y))
-    return None if best is None else Constant(best, math.inf if shifted is None else shifted)
+    if best is None:
+        return None
+    return Constant(best[0], math.inf, None) if shifted is None else Constant(best[0], *shifted)
 
 
 def start_loss(seen: Seen, constant: Constant | None) -> list[Finding]:
@@ -71,13 +76,16 @@ def start_loss(seen: Seen, constant: Constant | None) -> list[Finding]:
     layer = f"model.get_submodule({last!r})"
     has_bias = isinstance(getattr(seen.layers[last].module if last else None, "bias", None), Tensor)
     fix = f"{layer}.bias.data = {bias}" if has_bias else f"output = output + {bias}"
+    mend: Mend | None = None
     if constant.shifted > ABOVE * constant.best:
         fix = f"{layer}.weight.data.mul_(0.1); {fix}"
         why = "outputs differ more between examples than the targets do"
     else:
         why = "the output's mean is off"
+        if has_bias and constant.shift is not None and seen.layers[last].module.bias.numel() == constant.shift.numel():
+            mend = partial(_add_to_bias, last, constant.shift)
     meaning = f"the loss starts at {seen.loss:.3g}, that of the best constant output is {constant.best:.3g}: {why}"
-    return [Finding("high start loss", "warning", last, times, meaning, fix)]
+    return [Finding("high start loss", "warning", last, times, meaning, fix, mend)]
 
 
 def _unit_dim(seen: Seen, y: Tensor) -> int | None:
@@ -90,8 +98,14 @@ def _unit_dim(seen: Seen, y: Tensor) -> int | None:
     return next((d for d in places if y.shape[d] == last.output.shape[last.unit_dim]), None)
 
 
-def _least(function: Callable[[Tensor], Tensor], start: Tensor) -> float | None:
-    """Returns the least value of a function of one tensor, or None where L-BFGS finds none."""
+@torch.no_grad()
+def _add_to_bias(name: str, shift: Tensor, model: nn.Module) -> None:
+    bias = model.get_submodule(name).get_parameter("bias")
+    bias.add_(shift.flatten().to(bias))
+
+
+def _least(function: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor] | None:
+    """Returns the least value of a function of one tensor and where it is, or None where L-BFGS finds none."""
     c = start.requires_grad_()
     search = torch.optim.LBFGS([c], max_iter=100, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
 
@@ -108,4 +122,4 @@ def _least(function: Callable[[Tensor], Tensor], start: Tensor) -> float | None:
     except (RuntimeError, ValueError, IndexError, TypeError):
         return None
     flat = c.grad is not None and float(c.grad.abs().max()) <= 1e-3 * max(1.0, abs(first))
-    return value if flat and math.isfinite(value) and value <= first else None
+    return (value, c.detach()) if flat and math.isfinite(value) and value <= first else None

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.mends import redraw
 from thalweg.diagnosis.observe import Seen, by_unit
 from thalweg.diagnosis.watch import Layer
 from thalweg.initialization.layers import WEIGHTED, unit_blocks
@@ -39,8 +40,8 @@ def symmetry(seen: Seen) -> list[Finding]:
             first, units = first + len(block), units + len(block)
         if alike:
             meaning = f"{alike} of {units} units start equal to another one and will stay equal"
-            fix = 'thalweg.initialization.initialize(model, "he")'
-            found.append(Finding("symmetric units", "error", layer.name, float(alike), meaning, fix))
+            how = redraw(layer, safe=alike == units)
+            found.append(Finding("symmetric units", "error", layer.name, float(alike), meaning, *how))
     return found
 
 

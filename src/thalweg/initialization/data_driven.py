@@ -15,8 +15,7 @@ Source: Deep Learning, §8.4 (p. 305); Mishkin & Matas 2015 (LSUV).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -26,6 +25,7 @@ from torch import Generator, Tensor, nn
 
 from thalweg.initialization.layers import WEIGHTED, unit_blocks
 from thalweg.initialization.orthogonal import orthogonal_
+from thalweg.tensors.as_trained import as_trained
 
 Method = Literal["first-small", "lsuv"]
 
@@ -228,7 +228,7 @@ class _Probe:
             for name, layer in self.layers.items()
         ]
         try:
-            with _as_in_training(self.model), torch.random.fork_rng(), torch.set_grad_enabled(self.loss is not None):
+            with as_trained(self.model), torch.set_grad_enabled(self.loss is not None):
                 result = self.model(*self.batch) if isinstance(self.batch, tuple) else self.model(self.batch)
                 if self.loss is not None:
                     grads = torch.autograd.grad(self.loss(result), list(outputs.values()), allow_unused=True)
@@ -252,21 +252,3 @@ def _seen(layer: nn.Module, output: Tensor) -> _Seen:
     units = output.flatten(0, -2) if isinstance(layer, nn.Linear) else output.movedim(1, -1).flatten(0, -2)
     variance, mean = torch.var_mean(units, dim=0, correction=0)
     return _Seen(float(variance.mean()) ** 0.5, mean)
-
-
-@contextmanager
-def _as_in_training(model: nn.Module) -> Iterator[None]:
-    """Runs its body with normalization by the batch, without dropout, and puts back modes and running statistics."""
-    modes, buffers = [(m, m.training) for m in model.modules()], [b.detach().clone() for b in model.buffers()]
-    try:
-        model.train()
-        for module, _ in modes:
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.training = False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for buffer, value in zip(model.buffers(), buffers, strict=True):
-                buffer.copy_(value)

@@ -1,0 +1,167 @@
+"""The learning-rate range test, by paired differences, so that a noisy loss does not mislead it.
+
+One run of plain gradient descent (or any optimizer) while the learning rate rises from step to step. What is looked at
+is not the loss, which differs from batch to batch, but what each step does to the loss of the *next* batch, which the
+step has not seen:
+
+    d_t = J(θ_{t+1}; b_{t+1}) − J(θ_t; b_{t+1})
+
+Both values are of the same batch and the same random draws, so that the noise between batches drops out, and d_t is
+unbiased for what the step does to the expected loss. Windows of neighbouring steps are then tested: the rate is
+suggested from the window whose decrease is surest, and only where it is sure.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from thalweg.diagnosis.batches import Batch, as_batch
+from thalweg.diagnosis.observe import Loss
+from thalweg.tensors.as_trained import as_trained, put_back
+
+WINDOW = 8
+LEVEL = 0.05
+WORSE = 4.0
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a learning-rate range test saw.
+
+    Attributes:
+        lrs: the learning rates in their order.
+        losses: of each step's batch before the step.
+        changes: of the next batch's loss by the step.
+        best: the learning rate to start from; None where it cannot be told.
+        highest: the first one at which the loss surely rises; None where none did.
+        why: what the verdict rests on, in words.
+    """
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    changes: tuple[float, ...]
+    best: float | None
+    highest: float | None
+    why: str
+
+
+def learning_rate_range(
+    model: nn.Module,
+    batches: Sequence[Any],
+    loss: Loss,
+    *,
+    low: float = 1e-6,
+    high: float = 10.0,
+    steps: int = 100,
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
+) -> RangeTest:
+    """Runs the test from ``low`` to ``high`` and says which learning rate to start from, or that it cannot tell.
+
+    The suggestion is the geometric mean of the window of 8 steps whose decrease is greatest at its upper 95 % bound
+    (Student's t, Bonferroni over windows side by side). Where no window's decrease is sure, none is suggested.
+    Parameters, buffers, modes and draws are afterwards what they were.
+
+    Arguments:
+        model: any module.
+        batches: ``(inputs, target)`` pairs, in the order of the steps, from the first again when all are used.
+        loss: ``(output, target) -> scalar``.
+        low, high: first and last learning rate, evenly spaced in logarithm between.
+        steps: how many; the test ends earlier where the loss is four times its start or not finite.
+        optimizer: from parameters to the optimizer under test, whose ``lr`` is set; plain gradient descent by default.
+
+    Raises:
+        ValueError: no batches, bad bounds, or fewer than 16 steps; nothing to train.
+
+    >>> torch.manual_seed(0)
+    <torch._C.Generator object at ...>
+    >>> x = torch.randn(512, 4)
+    >>> y = x @ torch.ones(4, 1) + 0.1 * torch.randn(512, 1)
+    >>> test = learning_rate_range(nn.Linear(4, 1), [*zip(x.split(32), y.split(32))], nn.functional.mse_loss)
+    >>> 0.01 < test.best < 1.0
+    True
+
+    Source: Smith 2017 (the test); Deep Learning, §8.3.1, §11.4.1.
+    """
+    if not batches or not 0 < low < high < math.inf or steps < 2 * WINDOW:
+        raise ValueError(
+            f"{len(batches)} batches, low {low}, high {high}, {steps} steps: give a batch, 0 < low < high and "
+            f"{2 * WINDOW} steps or more"
+        )
+    params = [p for p in model.parameters() if p.requires_grad]
+    if not params:
+        raise ValueError("no parameter is trained: set requires_grad on what is to be trained")
+    lrs = [low * (high / low) ** (i / (steps - 1)) for i in range(steps)]
+    with as_trained(model), put_back(params):
+        descent = optimizer(list(params)) if optimizer else torch.optim.SGD(params, lr=low)
+        losses, changes = _run(model, [as_batch(b) for b in batches], loss, lrs, descent, params)
+    return _judge(lrs[: len(changes)], losses, changes, len(changes) < steps)
+
+
+def _run(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    loss: Loss,
+    lrs: Sequence[float],
+    descent: torch.optim.Optimizer,
+    params: Sequence[Tensor],
+) -> tuple[list[float], list[float]]:
+    losses: list[float] = []
+    changes: list[float] = []
+    stream = cycle(batches)
+    now = next(stream)
+    for step, (lr, after) in enumerate(zip(lrs, stream, strict=False)):
+
+        def value(batch: Batch, step: int = step) -> Tensor:
+            torch.manual_seed(step)
+            return loss(model(*batch[0]), batch[1]).reshape(())
+
+        with torch.no_grad():
+            before = value(after).item()
+        here = value(now)
+        for p, g in zip(params, torch.autograd.grad(here, params, allow_unused=True), strict=True):
+            p.grad = g
+        for group in descent.param_groups:
+            group["lr"] = lr
+        descent.step()
+        with torch.no_grad():
+            change = value(after).item() - before
+        losses.append(here.item())
+        changes.append(change)
+        if not math.isfinite(change) or before + change > WORSE * max(abs(losses[0]), 1e-12):
+            break
+        now = after
+    return losses, changes
+
+
+def _judge(lrs: Sequence[float], losses: Sequence[float], changes: Sequence[float], ended: bool) -> RangeTest:
+    sound = [c for c in changes if math.isfinite(c)]
+    ends = [*range(WINDOW, len(sound) + 1)]
+    bounds = [_bounds(sound[end - WINDOW : end], max(len(sound) // WINDOW, 1)) for end in ends]
+    rising = [end for end, (lower, _) in zip(ends, bounds, strict=True) if lower > 0]
+    highest = lrs[-1] if ended else None
+    if rising:
+        first = rising[0] - WINDOW  # a window rises as a whole: it begins where its mean turns
+        highest = min(lrs[first + WINDOW // 2], highest or math.inf)
+    falling = [(upper, end) for end, (_, upper) in zip(ends, bounds, strict=True) if upper < 0]
+    best, why = None, "cannot tell: no learning rate lowers the loss of the next batch for sure; pass more batches"
+    if falling:
+        _, end = min(falling)
+        best = math.sqrt(lrs[end - WINDOW] * lrs[end - 1])
+        gone = f"; from {highest:.2g} on it rises" if highest else f"; up to {lrs[-1]:.2g} it does not rise"
+        why = f"steps of this learning rate lower the loss of the next batch most surely{gone}"
+    elif highest is not None and len(sound) < 2 * WINDOW:
+        why = "cannot tell: the loss is gone within a few steps of the lowest learning rate; begin lower"
+    return RangeTest(tuple(lrs), tuple(losses), tuple(changes), best, highest, why)
+
+
+def _bounds(values: Sequence[float], windows: int) -> tuple[float, float]:
+    """Returns the bounds of the mean: two one-sided intervals of level 5 % over the number of windows."""
+    numbers = torch.tensor(values, dtype=torch.float64)
+    half = float(stats.t.ppf(1 - LEVEL / windows, len(values) - 1)) * float(numbers.std()) / math.sqrt(len(values))
+    return float(numbers.mean()) - half, float(numbers.mean()) + half
