@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from thalweg.initialization.following import NotTraceable, following
+from thalweg.initialization.following import following
 from thalweg.initialization.gains import FUNCTIONS, gain_of, gain_of_function, name_of
+from thalweg.tensors.graph import NotTraceable
 
 
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if "sigmoid" not in n])

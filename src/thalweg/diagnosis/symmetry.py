@@ -7,7 +7,7 @@ from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.mends import redraw
 from thalweg.diagnosis.observe import Seen, by_unit
 from thalweg.diagnosis.watch import Layer
-from thalweg.initialization.layers import WEIGHTED, unit_blocks
+from thalweg.tensors.layers import WEIGHTED, unit_blocks
 
 
 def symmetry(seen: Seen) -> list[Finding]:

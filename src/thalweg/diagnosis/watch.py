@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from thalweg.initialization.following import LOOKED_THROUGH
 from thalweg.initialization.gains import FUNCTIONS
-from thalweg.initialization.layers import NORMS, WEIGHTED
+from thalweg.tensors.layers import NORMS, WEIGHTED
 
 LAYERS = (*WEIGHTED, nn.RNNBase, nn.MultiheadAttention)
 CENTRING = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)

@@ -23,9 +23,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from thalweg.initialization.layers import WEIGHTED, unit_blocks
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.layers import WEIGHTED, unit_blocks
 
 Method = Literal["first-small", "lsuv"]
 

@@ -13,6 +13,8 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from thalweg.initialization.gains import FUNCTIONS, name_of
+from thalweg.tensors.graph import NotTraceable, trace
+from thalweg.tensors.layers import NORMS
 
 _NAMES = (
     "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d batch_norm layer_norm group_norm "
@@ -23,14 +25,10 @@ _NAMES = (
 )
 LOOKED_THROUGH = frozenset(_NAMES.split())
 LOOKED_THROUGH_MODULES = (
-    nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Flatten,
-    nn.Unflatten, nn.Identity, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd, nn.Upsample,
+    nn.modules.dropout._DropoutNd, *NORMS, nn.Flatten, nn.Unflatten, nn.Identity, nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.Upsample,
 )  # fmt: skip
-
-
-class NotTraceable(ValueError):
-    """The model's graph cannot be read; the message says what to pass instead."""
 
 
 def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None) -> dict[str, str]:
@@ -51,23 +49,8 @@ def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None)
     return _watched(model, layers, batch) if batch is not None else _traced(model, layers)
 
 
-def trace(model: nn.Module) -> fx.Graph:
-    """Returns the graph of a model, in which torch's own modules are one piece each.
-
-    Raises:
-        NotTraceable: it depends on values.
-    """
-    try:
-        return fx.Tracer().trace(model)
-    except Exception as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NotTraceable(
-            f"the model's graph cannot be read ({line}): pass batch=, an input of the model, or nonlinearity="
-        ) from error
-
-
 def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
-    graph = trace(model)
+    graph = trace(model, "pass batch=, an input of the model, or nonlinearity=")
     modules = dict(model.named_modules())
     names = {id(module): name for name, module in layers.items()}
     found = dict.fromkeys(layers, "linear")

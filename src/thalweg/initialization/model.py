@@ -8,14 +8,15 @@ import torch
 from torch import Generator, Tensor, nn
 
 from thalweg.initialization.fans import fans
-from thalweg.initialization.following import NotTraceable, following
+from thalweg.initialization.following import following
 from thalweg.initialization.gains import gain_of
 from thalweg.initialization.gate_biases import gate_biases_
-from thalweg.initialization.layers import NORMS, WEIGHTED, unit_blocks
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.initialization.residual import Residual, check_residual, start_residual
 from thalweg.initialization.schemes import Scheme, scheme_of
 from thalweg.initialization.table import InitializationTable, Row
+from thalweg.tensors.graph import NotTraceable
+from thalweg.tensors.layers import NORMS, WEIGHTED, unit_blocks
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 GATED = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)

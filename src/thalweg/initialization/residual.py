@@ -12,9 +12,10 @@ from typing import Literal
 import torch
 from torch import fx, nn
 
-from thalweg.initialization.following import LOOKED_THROUGH, LOOKED_THROUGH_MODULES, NotTraceable, function_name, trace
+from thalweg.initialization.following import LOOKED_THROUGH, LOOKED_THROUGH_MODULES, function_name
 from thalweg.initialization.gains import FUNCTIONS, name_of
-from thalweg.initialization.layers import NORMS, WEIGHTED
+from thalweg.tensors.graph import NotTraceable, trace
+from thalweg.tensors.layers import NORMS, WEIGHTED
 
 Residual = Literal["zero", "depth"]
 
@@ -44,7 +45,7 @@ def residual_ends(model: nn.Module) -> list[str]:
             ends |= dict.fromkeys(f"{name}.{i}".lstrip(".") for i in inner)
     if type(model) in (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer):
         return list(ends)
-    for node in trace(model).nodes:
+    for node in trace(model, "leave residual= out").nodes:
         summed = node.op in ("call_function", "call_method") and function_name(node.target) in ("add", "iadd")
         terms = [a for a in node.args if isinstance(a, fx.Node)]
         if summed and len(terms) == 2:
