@@ -44,6 +44,7 @@ def test_values_and_gradients_are_those_of_the_sum():
         (convolutional, normal(3, 4, 6, 6)),
         (lambda: nn.Sequential(nn.LayerNorm(5), nn.GELU(), nn.Linear(5, 5), nn.Dropout(0.5)), normal(3, 8, 5)),
         (lambda: nn.Sequential(nn.Sequential(nn.Linear(5, 5), nn.RMSNorm(5)), nn.Tanh()), normal(3, 5)),
+        (lambda: nn.Sequential(nn.Linear(5, 5), nn.PReLU(5)), normal(3, 5)),
         (lambda: nn.Linear(5, 5), normal(5)),
     ],
 )

@@ -13,14 +13,12 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor, fx, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
 from thalweg.architecture.linear_start import draw_seed
 from thalweg.architecture.shortcut import Undecided
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.layers import NORMS, WEIGHTED
 
-SCALED = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 Start = Literal["zero", "gate"]
 
 
@@ -124,12 +122,13 @@ def _end(chain: list[nn.Module]) -> nn.Module:
     mend = "start that at zero yourself and pass start=None, or pass start='gate'"
     for module in reversed(chain):
         name = type(module).__name__
-        if isinstance(module, SCALED):
+        if isinstance(module, (*NORMS, *WEIGHTED)):
             if module._parameters.get("weight") is None:
                 raise ValueError(f"the branch ends in a {name} without a weight of its own to start at zero: {mend}")
             return module
         if name in nn.modules.activation.__all__ and not isinstance(module, nn.MultiheadAttention):
-            zero = torch.zeros(2, requires_grad=True)
+            like = next(module.parameters(), torch.empty(2))  # of a PReLU, the slopes of its channels
+            zero = torch.zeros(2, len(like), device=like.device, dtype=like.dtype, requires_grad=True)
             with torch.random.fork_rng(devices=[]), torch.enable_grad():
                 value = module(zero)
                 (slope,) = torch.autograd.grad(value.sum(), zero)
