@@ -1,0 +1,7 @@
+"""Batch normalization (§8.7.1): as a function and as a module, put into a model, and folded away after training."""
+
+from thalweg.normalization.batch_norm import Statistics, batch_norm
+from thalweg.normalization.module import BatchNorm
+from thalweg.normalization.stateless import stateless_call
+
+__all__ = ["BatchNorm", "Statistics", "batch_norm", "stateless_call"]

@@ -1,0 +1,169 @@
+"""Batch normalization as a pure function: each unit with mean 0 and deviation 1 over the minibatch.
+
+    μ = (1/m) Σ_i H_i,    σ² = (1/m) Σ_i (H_i − μ)²,    H' = (H − μ) / √(δ + σ²),    y = γH' + β
+
+Gradients flow through μ and σ, so that no step of the layers before is spent on changing a unit's mean or deviation.
+The running statistics, for use on single examples, are an exponential average, or with ``momentum=None`` the mean
+over the batches: mean ← (1 − momentum) mean + momentum μ, var alike with the unbiased m/(m−1) σ².
+
+δ is ``eps``, γ ``weight``, β ``bias``. The statistics go in and come out; nothing is written in place.
+
+Source: Deep Learning, §8.7.1; Ioffe & Szegedy 2015; ghost batches: Hoffer, Hubara & Soudry 2017, algorithm 1.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.nn import functional
+
+from thalweg.normalization.synchronized import joined_moments
+
+Moments = tuple[Tensor, Tensor]
+
+
+class Statistics(NamedTuple):
+    """Running statistics of a layer's inputs.
+
+    Attributes:
+        mean, var: of each channel, ``(C,)``; the variance is unbiased.
+        batches: how many minibatches went into them, an integer without dimensions.
+    """
+
+    mean: Tensor
+    var: Tensor
+    batches: Tensor
+
+    @classmethod
+    def fresh(cls, channels: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> "Statistics":
+        """Returns mean 0 and variance 1 over no batch."""
+        return cls(
+            torch.zeros(channels, dtype=dtype, device=device),
+            torch.ones(channels, dtype=dtype, device=device),
+            torch.zeros((), dtype=torch.long, device=device),
+        )
+
+
+def batch_norm(
+    x: Tensor,
+    statistics: Statistics | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    training: bool,
+    momentum: float | Tensor | None = 0.1,
+    eps: float = 1e-5,
+    ghost: int | None = None,
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, Statistics | None]:
+    """Returns γH' + β and the new running statistics.
+
+    Runs under torch.func and torch.compile; under ``vmap`` every argument that is a tensor may be stacked. Half
+    precision takes its statistics in float32.
+
+    Arguments:
+        x: ``(N, C)`` or ``(N, C, *extent)``.
+        statistics: so far; None keeps none, and then the batch is used in evaluation too.
+        weight, bias: γ and β, ``(C,)``; 1 and 0 by default.
+        training: normalize by the batch and update the statistics; otherwise normalize by the statistics.
+        momentum: the share of the new batch; None gives all batches the same.
+        eps: δ, added to the variance.
+        ghost: examples that share statistics; of the groups the last is smaller where they do not come out even, and
+            is joined to the one before rather than hold a single value. Each counts as a batch to the statistics.
+        group: processes whose examples make up one batch; every one of them has to call.
+
+    Raises:
+        ValueError: in training, a single value a channel, over all processes; ``ghost`` with ``group``.
+
+    >>> x = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    >>> y, new = batch_norm(x, Statistics.fresh(2), training=True)
+    >>> y[:, 0].round(decimals=3).tolist()
+    [-1.0, 1.0]
+    >>> new.mean.tolist(), int(new.batches)
+    ([0.2..., 0.5], 1)
+    """
+    if ghost is not None and group is not None:
+        raise ValueError("ghost batches are smaller than a process's batch, a group's are larger: pass ghost or group")
+    kind = torch.promote_types(x.dtype, torch.float32)
+    weight, bias = (None if p is None else p.to(kind) for p in (weight, bias))
+    if not training and statistics is not None:
+        mean, var = statistics.mean.to(kind), statistics.var.to(kind)
+        return functional.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), statistics
+    if group is not None:
+        y, batches = _joined(x, weight, bias, eps, group)
+    else:
+        parts = [_by_group(part, weight, bias, eps) for part in _groups(x, ghost or len(x))]
+        y = parts[0][0] if len(parts) == 1 else torch.cat([part for part, _ in parts])
+        batches = [batch for _, some in parts for batch in some]
+    return y, None if statistics is None else _updated(statistics, batches, momentum)
+
+
+def _by_group(part: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, list[Moments]]:
+    """Returns the output of the groups ``(groups, examples, C, *extent)``, and each one's mean and unbiased variance.
+
+    To torch's kernel the groups are channels of their own.
+    """
+    groups, _, channels = part.shape[:3]
+    refuse_single_values(part[0])
+    x = part.transpose(0, 1).flatten(1, 2)
+    weight, bias = (None if p is None else p.repeat(groups) for p in (weight, bias))
+    kind = torch.promote_types(x.dtype, torch.float32)
+    # The kernel writes into fresh tensors; made from x, they are stacked where it is.
+    mean, var = x.new_zeros(groups * channels, dtype=kind), x.new_zeros(groups * channels, dtype=kind)
+    y = functional.batch_norm(x, mean, var, weight, bias, True, 1.0, eps)
+    y = y.unflatten(1, (groups, channels)).transpose(0, 1).flatten(0, 1)
+    return y, list(zip(mean.chunk(groups), var.chunk(groups), strict=True))
+
+
+def _joined(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: ProcessGroup
+) -> tuple[Tensor, list[Moments]]:
+    """Returns the output of this process's part of a batch, and the whole batch's mean and unbiased variance."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    mean, var, count = joined_moments(wide, group)
+    _refuse(count)
+    y = (wide - mean) * (var + eps).rsqrt()
+    y = y if weight is None else y * weight.view_as(mean)
+    y = y if bias is None else y + bias.view_as(mean)
+    return y.to(x.dtype), [(mean.detach().flatten(), var.detach().flatten() * (count / (count - 1)))]
+
+
+def _groups(x: Tensor, size: int) -> list[Tensor]:
+    """Returns the examples as groups, those of one size in one tensor."""
+    if len(x) <= size:
+        return [x[None]]
+    rest = len(x) % size
+    if rest and x[:rest, 0].numel() == 1:
+        rest += size
+    whole = len(x) - rest
+    return [x[:whole].unflatten(0, (-1, size))] * (whole > 0) + [x[whole:][None]] * (rest > 0)
+
+
+def _updated(statistics: Statistics, batches: list[Moments], momentum: float | Tensor | None) -> Statistics:
+    mean, var, seen = statistics
+    for new_mean, new_var in batches:
+        seen = seen + 1
+        share = seen.to(mean.dtype).reciprocal() if momentum is None else momentum
+        mean = (1 - share) * mean + share * new_mean.to(mean.dtype)
+        var = (1 - share) * var + share * new_var.to(var.dtype)
+    return Statistics(mean, var, seen)
+
+
+def refuse_single_values(x: Tensor) -> int:
+    """Returns how many values a channel of ``(N, C, *extent)`` has.
+
+    Raises:
+        ValueError: fewer than two, which have no variance.
+    """
+    count = x.numel() // max(1, x.shape[1])
+    _refuse(count)
+    return count
+
+
+def _refuse(count: int) -> None:
+    if count < 2:
+        raise ValueError(
+            f"a batch with {count} value{'' if count == 1 else 's'} a channel has no variance to normalize by: "
+            "pass more examples, drop the last batch, or call eval() first"
+        )

@@ -1,0 +1,117 @@
+"""Batch normalization as a module, in place of torch's three."""
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed import ProcessGroup
+
+from thalweg.normalization.batch_norm import Statistics, batch_norm, refuse_single_values
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """y = γ(H − μ)/√(δ + σ²) + β over the minibatch, by running statistics in evaluation; any number of dimensions.
+
+    Stands in for ``nn.BatchNorm1d``, ``2d`` and ``3d``: the same arguments, numbers and ``state_dict``, and to torch's
+    own tools it is one of them. In addition it takes ghost batches, batches spread over processes and channels in any
+    dimension; half precision takes its statistics in float32 also where γ and β are half.
+
+    Arguments:
+        num_features: channels C.
+        eps: δ.
+        momentum: the share of a new batch in the running statistics; None gives all batches the same.
+        affine: whether γ and β are learned; ``bias=False`` leaves β out.
+        track_running_stats: whether running statistics are kept; without them evaluation uses the batch.
+        device, dtype: of parameters and statistics.
+        ghost: examples that share statistics in training, see :func:`batch_norm`; None is the whole batch.
+        synchronize: True takes the batches of all processes of torch.distributed as one, a process group those of the
+            group. It does nothing in evaluation, nor while torch.distributed is not initialized.
+        dim: of the channels; −1 for ``(N, L, C)``. The first dimension is that of the examples.
+
+    Raises:
+        ValueError: ``ghost`` below 1, or with ``synchronize``; when called, an input whose channels are not C, or in
+            training a single value a channel.
+
+    >>> norm = BatchNorm(3)
+    >>> x = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
+    >>> y = norm(5 + 2 * x)
+    >>> y.mean(dim=0).abs().max().item() < 1e-6, y.var(dim=0, correction=0).sub(1).abs().max().item() < 1e-4
+    (True, True)
+    >>> _ = norm.load_state_dict(nn.BatchNorm2d(3).state_dict())
+
+    Source: Deep Learning, §8.7.1; Ioffe & Szegedy 2015.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
+        ghost: int | None = None,
+        synchronize: bool | ProcessGroup = False,
+        dim: int = 1,
+    ) -> None:
+        if ghost is not None and (ghost < 1 or synchronize):
+            raise ValueError(f"ghost={ghost}, synchronize={synchronize}: give ghost >= 1, and not both")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        if not bias:
+            self.register_parameter("bias", None)
+        self.ghost, self.synchronize, self.dim = ghost, synchronize, dim
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The running statistics; None where none are kept."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return None
+        return Statistics(self.running_mean, self.running_var, self.num_batches_tracked)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Returns the normalized input, and in training brings the running statistics up to date."""
+        x = self._channels_second(input)
+        group = self._group() if self.training else None
+        needs_function = self.training and (self.momentum is None or x.dtype.itemsize < 4)
+        if self.ghost is None and group is None and not needs_function:
+            if self.training or self.running_mean is None:
+                refuse_single_values(x)
+            y = super().forward(x)  # the same with less overhead
+        else:
+            y = self._by_function(x, group)
+        return y if self.dim == 1 else y.movedim(1, self.dim)
+
+    def _by_function(self, x: Tensor, group: ProcessGroup | None) -> Tensor:
+        before = self.statistics if self.track_running_stats or not self.training else None
+        y, after = batch_norm(
+            x, before, self.weight, self.bias, training=self.training, momentum=self.momentum, eps=self.eps,
+            ghost=self.ghost, group=group,
+        )  # fmt: skip
+        if before is not None and after is not None and self.training:
+            for buffer, value in zip(before, after, strict=True):
+                buffer.copy_(value)
+        return y
+
+    def _group(self) -> ProcessGroup | None:
+        """Returns the processes to join with."""
+        if not (self.synchronize and distributed.is_available() and distributed.is_initialized()):
+            return None
+        return self.synchronize if isinstance(self.synchronize, ProcessGroup) else distributed.group.WORLD
+
+    def _channels_second(self, input: Tensor) -> Tensor:
+        channels = self.dim if self.dim >= 0 else self.dim + input.dim()
+        if not 0 < channels < input.dim() or input.shape[channels] != self.num_features:
+            raise ValueError(
+                f"an input of shape {tuple(input.shape)} has no {self.num_features} channels in dimension {self.dim} "
+                "behind that of the examples: pass (N, C) or (N, C, *extent), or set dim="
+            )
+        return input if channels == 1 else input.movedim(channels, 1)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Does nothing: the input has been checked before torch's forward asks."""
+
+    def extra_repr(self) -> str:
+        """Returns torch's line and what is set beyond it."""
+        own = {"ghost": (self.ghost, None), "synchronize": (bool(self.synchronize), False), "dim": (self.dim, 1)}
+        return super().extra_repr() + "".join(f", {k}={value}" for k, (value, usual) in own.items() if value != usual)
