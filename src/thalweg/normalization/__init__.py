@@ -2,6 +2,7 @@
 
 from thalweg.normalization.batch_norm import Statistics, batch_norm
 from thalweg.normalization.module import BatchNorm
+from thalweg.normalization.population import estimate_population_statistics
 from thalweg.normalization.stateless import stateless_call
 
-__all__ = ["BatchNorm", "Statistics", "batch_norm", "stateless_call"]
+__all__ = ["BatchNorm", "Statistics", "batch_norm", "estimate_population_statistics", "stateless_call"]
