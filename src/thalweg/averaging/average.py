@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from thalweg.averaging.averaging import Averaging
-from thalweg.averaging.rounding import round_into_
+from thalweg.averaging.rounding import lerp_rounded_
 from thalweg.averaging.source import Source
 
 _STANDING: set[int] = set()  # ids of the parameters that hold an average at the moment
@@ -36,9 +36,9 @@ class Average:
             at that time; ``"copy"``, what they held at the last update; ``"average"``, their average, but for integers,
             which are copied.
         device: where the average is kept, by default with each parameter. Each update then waits for a copy.
-        dtype: ``torch.bfloat16`` (rounded by chance, so that small increments are not lost), ``torch.float32`` or
-            ``torch.float64``; by default each parameter's own, and float32 for half precision. Complex parameters
-            keep theirs.
+        dtype: ``torch.float32``, ``torch.float64``, or ``torch.bfloat16``, which is rounded by chance so that small
+            increments are not lost, and takes some ten times as long; by default each parameter's own, and float32
+            for half precision. Complex parameters keep theirs.
         generator: of chance in rounding to bfloat16, on any device; by default one with seed 0.
 
     Attributes:
@@ -109,8 +109,7 @@ class Average:
         for mean, value in zip(map(_local, self.means.values()), map(_local, values), strict=True):
             if mean.dtype == torch.bfloat16:
                 assert self._generator is not None
-                exact = mean.float().lerp_(value.to(mean.device, torch.float32), weight)
-                round_into_(mean, exact, self._generator)
+                lerp_rounded_(mean, value, weight, self._generator)
             else:
                 means.append(mean)
                 points.append(value if value.dtype == mean.dtype and value.device == mean.device else value.to(mean))
