@@ -18,3 +18,13 @@ def unit_blocks(layer: nn.Module, weight: Tensor) -> list[Tensor]:
     """
     blocks = weight.chunk(getattr(layer, "groups", 1))
     return [block.transpose(0, 1) for block in blocks] if isinstance(layer, TRANSPOSED) else list(blocks)
+
+
+def unit_count(layer: nn.Module) -> int:
+    """Returns how many units the layer has.
+
+    >>> unit_count(nn.ConvTranspose1d(4, 6, 5, groups=2))
+    6
+    """
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return sum(len(block) for block in unit_blocks(layer, weight))
