@@ -10,6 +10,7 @@ FIGURES = [
     "comparison", "adagrad_rates", "rmsprop_forgets", "adam_bias",
     "newton_quadratic", "newton_saddle", "conjugate_directions", "bfgs_inverse", "orders",
     "performance_profile", "signals", "symmetry", "chaos", "rescue",
+    "polyak_valley",
 ]  # fmt: skip
 
 
