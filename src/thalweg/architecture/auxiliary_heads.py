@@ -171,13 +171,13 @@ class AuxiliaryHeads(nn.Module):
         bare, self.model, self._last = self.model, None, None
         return bare
 
-    def get_extra_state(self) -> dict[str, int]:
-        """Returns what the state dict keeps beside the parameters."""
-        return {"step": self.step}
+    def get_extra_state(self) -> Tensor:
+        """Returns what the state dict keeps beside the parameters: the step."""
+        return torch.tensor(self.step)
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Takes the step back from a state dict."""
-        self.step = int(state["step"])
+        self.step = int(state)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}  # a graph is neither copied nor pickled

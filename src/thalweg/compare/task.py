@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+from thalweg.architecture import AuxiliaryHeads
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 CROSS_ENTROPY = (nn.functional.cross_entropy, nn.CrossEntropyLoss, nn.functional.nll_loss, nn.NLLLoss)
 
@@ -46,7 +48,8 @@ class Task:
 
     Arguments:
         model: a function that builds the model (drawing from torch's global generator, which is seeded), or a
-            module, which is copied and initialized anew for every seed.
+            module, which is copied and initialized anew for every seed. With auxiliary heads it is trained
+            on their losses too, and judged without them.
         train, valid, test: datasets of ``(input, target)`` pairs of tensors of one shape.
         loss: ``(output, target) -> scalar``, the mean over the batch.
         metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; accuracy for
@@ -100,6 +103,10 @@ class Task:
         """Least and largest value that the metric can have; infinite where that is not known."""
         known = {accuracy: (0.0, 1.0), r2: (-math.inf, 1.0), "accuracy": (0.0, 1.0), "r2": (-math.inf, 1.0)}
         return known.get(self.metric or self.metric_name, (-math.inf, math.inf))
+
+    def training_loss(self, model: nn.Module, output: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss that is trained, with that of the model's auxiliary heads where it has them."""
+        return model.loss(output, target, self.loss) if isinstance(model, AuxiliaryHeads) else self.loss(output, target)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Returns the metric of one model's output."""
@@ -199,7 +206,7 @@ def _try(task: Task, data: Data) -> None:
         if task._is_classification:
             _check_labels(output, data)
         try:
-            loss = task.loss(output, y)
+            loss = task.training_loss(model, output, y)
         except Exception as error:
             raise TaskError(
                 f"the loss raises on output {tuple(output.shape)} and target {tuple(y.shape)}: {_brief(error)}"

@@ -63,7 +63,7 @@ def lane_bytes(shop: Workshop) -> int:
 
     rows = shop.batches(0, 0, 1)[0]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        shop.task.loss(shop.model(shop.data.train_x[rows]), shop.data.train_y[rows])
+        shop.task.training_loss(shop.model, shop.model(shop.data.train_x[rows]), shop.data.train_y[rows])
     evaluated = shop.data.valid_x[:1024].numel() * 4
     return 4 * shop.layout.size * 8 + 2 * kept + evaluated
 

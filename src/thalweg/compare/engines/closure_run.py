@@ -79,7 +79,7 @@ class ClosureRun:
             nonlocal evaluations
             evaluations += 1
             output = self.training(x)
-            loss: Tensor = self.shop.task.loss(output, y)
+            loss: Tensor = self.shop.task.training_loss(self.training, output, y)
             self.spent = before + evaluations * self.unit
             if isinstance(self.optimizer, ClosureOptimizer):
                 return loss, output

@@ -72,7 +72,7 @@ class FactoryRun(StepRun):
 
         def closure() -> Tensor:
             self.model.zero_grad()
-            loss = self.shop.task.loss(self.model(x), y)
+            loss = self.shop.task.training_loss(self.model, self.model(x), y)
             loss.backward()
             losses.append(loss.detach())
             return loss

@@ -61,7 +61,7 @@ class Lanes:
         randomness = "different" if has_randomness(model) else "error"
 
         def loss(named: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return task.loss(functional_call(model, {**named, **frozen}, (x,)), y)
+            return task.training_loss(model, functional_call(model, {**named, **frozen}, (x,)), y)
 
         def gradient(flat: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             stacked = vmap(grad_and_value(loss), randomness=randomness)

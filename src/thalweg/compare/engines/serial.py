@@ -154,7 +154,7 @@ class _RuleRun(StepRun):
         """Takes one training step and returns the minibatch loss."""
         self.grads.zero_()
         data = self.shop.data
-        loss = self.shop.task.loss(self.model(data.train_x[rows]), data.train_y[rows])
+        loss = self.shop.task.training_loss(self.model, self.model(data.train_x[rows]), data.train_y[rows])
         loss.backward()
         i = t - self.offset
         with torch.no_grad():

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.breast_cancer import breast_cancer
 from thalweg.compare.tasks.diabetes import diabetes
-from thalweg.compare.tasks.digits import digits, digits_conv, digits_deep
+from thalweg.compare.tasks.digits import digits, digits_conv, digits_deep, digits_deep_heads, digits_deep_residual
 from thalweg.compare.tasks.mnist import mnist, mnist_conv
 from thalweg.compare.tasks.quadratic import quadratic
 from thalweg.compare.tasks.shakespeare import shakespeare
@@ -13,6 +13,8 @@ from thalweg.compare.tasks.shakespeare import shakespeare
 TASKS: dict[str, Callable[[], Task]] = {
     "digits": digits,
     "digits-deep": digits_deep,
+    "digits-deep-residual": digits_deep_residual,
+    "digits-deep-heads": digits_deep_heads,
     "digits-conv": digits_conv,
     "breast-cancer": breast_cancer,
     "diabetes": diabetes,

@@ -4,6 +4,7 @@ from functools import cache
 
 from torch import nn
 
+from thalweg.architecture import AuxiliaryHeads, Residual
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.splits import Parts, split
 
@@ -27,6 +28,17 @@ def _deep() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(32, 10))
 
 
+def _deep_residual() -> nn.Module:
+    """The layers of :func:`_deep`, nine of them past a shortcut."""
+    blocks = [Residual(nn.Sequential(nn.Sigmoid(), nn.Linear(32, 32)), nn.Identity()) for _ in range(9)]
+    return nn.Sequential(nn.Linear(64, 32), *blocks, nn.Sigmoid(), nn.Linear(32, 10))
+
+
+def _deep_heads() -> nn.Module:
+    """:func:`_deep` with a head on every second hidden layer below the last."""
+    return AuxiliaryHeads(_deep(), {str(4 * i - 1): nn.Linear(32, 10) for i in range(1, 5)})
+
+
 def _convolutional() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -43,6 +55,18 @@ def digits() -> Task:
 def digits_deep() -> Task:
     """Handwritten digits 8×8, ten narrow sigmoid layers: where the start decides"""
     return Task(_deep, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits-deep", steps=1000)
+
+
+def digits_deep_residual() -> Task:
+    """Handwritten digits 8×8, ten narrow sigmoid layers with shortcuts that start as the identity"""
+    loss = nn.functional.cross_entropy
+    return Task(_deep_residual, *_parts(), loss=loss, batch_size=64, name="digits-deep-residual", steps=1000)
+
+
+def digits_deep_heads() -> Task:
+    """Handwritten digits 8×8, ten narrow sigmoid layers with auxiliary heads, which are not judged"""
+    loss = nn.functional.cross_entropy
+    return Task(_deep_heads, *_parts(), loss=loss, batch_size=64, name="digits-deep-heads", steps=1000)
 
 
 def digits_conv() -> Task:

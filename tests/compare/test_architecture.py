@@ -1,0 +1,99 @@
+"""Auxiliary heads train with the model in every engine, and only the model's own output is judged."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.compare.small import job, small_task, workshop
+from tests.conformance.test_engines import TOLERANCE, quiet, same
+from thalweg import Strategy
+from thalweg.architecture import AuxiliaryHeads
+from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.engines.serial import Serial
+from thalweg.compare.task import build_model, materialize
+from thalweg.compare.tasks import TASKS
+
+
+def deep():
+    return nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 3)).double()
+
+
+def with_heads():
+    return AuxiliaryHeads(deep(), {"1": nn.Linear(12, 3).double()}, weight=0.5)
+
+
+@pytest.fixture(scope="module")
+def shop():
+    return workshop(small_task(torch.float64, with_heads))
+
+
+def test_lanes_train_heads_as_serial_does(shop):
+    jobs = [job("momentum", lr, seed) for lr in (0.03, 0.3) for seed in (1, 2)] + [job("momentum+he", 0.1)]
+    for one, two in zip(Serial(shop).run(jobs, quiet), Lanes(shop, 5, compile_=False).run(jobs, quiet), strict=True):
+        same(one, two, **TOLERANCE)
+
+
+def test_serial_training_is_the_plain_loop(shop):
+    specimen = job("sgd", 0.1, stop=7)
+    (outcome,) = Serial(shop).run([specimen], quiet)
+    heads, data = shop.fresh_model("default", 1), shop.data
+    optimizer = torch.optim.SGD(heads.parameters(), lr=0.1)
+    for rows in shop.batches(1, 0, 7):
+        optimizer.zero_grad()
+        loss = heads.loss(heads(data.train_x[rows]), data.train_y[rows], nn.functional.cross_entropy)
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(shop.layout.flatten(dict(heads.named_parameters())).detach(), outcome.snapshot["params"])
+    bare = heads.strip()
+    assert outcome.curve.valid_loss[-1] == pytest.approx(
+        nn.functional.cross_entropy(bare(data.valid_x), data.valid_y).item()
+    )
+    assert outcome.test == (bare(data.test_x).argmax(1) == data.test_y).float().mean().item()
+
+
+@pytest.mark.parametrize(
+    "strategy", [Strategy("torch-adam", factory=torch.optim.Adam, defaults={"lr": 0.03}), Strategy.parse("lbfgs")]
+)
+def test_optimizers_made_by_a_factory_train_heads_and_resume(shop, strategy):
+    whole, first = Serial(shop).run([job(strategy, stop=n, total=120) for n in (120, 63)], quiet)
+    rest = job(strategy, start=63, stop=120, total=120, snapshot=first.snapshot, first_loss=first.first_loss)
+    (resumed,) = Serial(shop).run([rest], quiet)
+    assert whole.curve.train_loss[-1] < 0.5 * whole.curve.train_loss[0]
+    assert not torch.equal(whole.snapshot["model.heads.0.weight"], shop.fresh_model("default", 1).heads[0].weight)
+    if not strategy.closure:
+        assert resumed.curve.valid_loss[-1] == whole.curve.valid_loss[-1]
+
+
+def test_shortcuts_alone_let_the_deep_network_train():
+    outcomes = {}
+    for name in ("digits-deep", "digits-deep-residual", "digits-deep-heads"):
+        task = TASKS[name]()
+        shop = workshop(task)
+        one = job("adam", 0.01, stop=150, total=150, evaluate_every=150)
+        outcomes[name] = Serial(shop).run([one], quiet)[0].curve.valid_metric[-1]
+    assert outcomes["digits-deep"] < 0.2
+    assert outcomes["digits-deep-residual"] > 0.8
+
+
+def test_variants_have_the_deep_network_s_parameters():
+    def sizes(model):
+        return [tuple(p.shape) for p in model.parameters()]
+
+    plain, residual, heads = (
+        build_model(TASKS[name]()) for name in ("digits-deep", "digits-deep-residual", "digits-deep-heads")
+    )
+    assert sizes(residual) == sizes(plain) == sizes(heads.strip())
+
+
+def test_a_head_on_a_layer_that_does_not_run_is_refused_before_training():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(6, 3), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    task = small_task(model=lambda: AuxiliaryHeads(Idle(), {"idle": nn.Identity()}))
+    with pytest.raises(ValueError, match="layer 'idle' did not run in the last forward"):
+        materialize(task)
