@@ -233,6 +233,10 @@ def exchanged(model):
     model[0].weight = nn.Parameter(torch.zeros(4, 3))
 
 
+def exchanged_for_a_frozen_one(model):
+    model[0].weight = nn.Parameter(torch.zeros(4, 3), requires_grad=False)
+
+
 def unfrozen(model):
     model[3].bias.requires_grad_()
 
@@ -246,11 +250,12 @@ def removed(model):
     [
         (
             added,
-            "'head.weight' was added or began to require gradients after the average was made: make a new one",
+            "'head.weight' was added, or began to require gradients, after the average was made: make a new one",
         ),
         (replaced, "parameter '3.weight' was replaced"),
         (exchanged, "parameter '0.weight' was replaced"),
-        (unfrozen, "parameter '3.bias' was added or began"),
+        (exchanged_for_a_frozen_one, "parameter '0.weight' was replaced"),
+        (unfrozen, "parameter '3.bias' was added, or began"),
         (removed, "parameter '0.bias' was removed after the average was made"),
     ],
 )

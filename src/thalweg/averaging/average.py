@@ -25,8 +25,11 @@ class Average:
     equal on all ranks, so is their average. Frozen parameters are left out.
 
     Batch-norm statistics belong to the parameters under which they were taken. ``buffers="average"`` is near enough
-    for an :class:`~thalweg.averaging.EMA`; else take them anew within :meth:`applied`, with any function that runs
-    the training data through the model.
+    for an :class:`~thalweg.averaging.EMA`; else take them anew over the training data once the average stands:
+
+        with average.applied():
+            estimate_population_statistics(model, loader)  # of thalweg.normalization
+            evaluate(model)
 
     Arguments:
         model: a module, whose trainable parameters are averaged; or an iterable of tensors or of ``(name, tensor)``
@@ -35,7 +38,7 @@ class Average:
         buffers: what stands in the model's persistent buffers together with the average: ``"keep"``, what they hold
             at that time; ``"copy"``, what they held at the last update; ``"average"``, their average, but for integers,
             which are copied.
-        device: where the average is kept, by default with each parameter. Each update then waits for a copy.
+        device: where the average is kept, by default with each parameter; an update across devices waits for a copy.
         dtype: ``torch.float32``, ``torch.float64``, or ``torch.bfloat16``, which is rounded by chance so that small
             increments are not lost, and takes some ten times as long; by default each parameter's own, and float32
             for half precision. Complex parameters keep theirs.

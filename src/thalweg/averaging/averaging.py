@@ -57,8 +57,8 @@ class Averaging(ABC):
 def averaged(mean: Array, value: Array, weight: Scalar) -> Array:
     """Returns θ̄ + w (θ − θ̄), the average with one more point in it.
 
-    It uses operators alone, so that one text serves a tensor, lanes ``(K, n)`` with weights ``(K, 1)``, a list of
-    tensors, and a compiled kernel that has just worked θ out.
+    It uses operators alone, so that one text serves a tensor, lanes ``(K, n)`` with weights ``(K, 1)`` of their type,
+    a list of tensors, and a compiled kernel that has just worked θ out.
 
     >>> averaged(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]), 0.5).tolist()
     [0.5, 1.5]

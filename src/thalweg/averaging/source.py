@@ -66,19 +66,28 @@ class Source:
 
         Going through ``named_parameters`` at each step would take as long as the average of a small model.
         """
+        if self.model is None or self._unchanged():
+            return
+        self._reshard()
+        now = dict(self.model.named_parameters())
+        for name in {**self.params, **now}:
+            mine, found = self.params.get(name), now.get(name)
+            if mine is found or (mine is None and found is not None and not found.requires_grad):
+                continue
+            how = "added, or began to require gradients," if mine is None else "replaced" if name in now else "removed"
+            raise RuntimeError(f"parameter {name!r} was {how} after the average was made: make a new one")
+        self._look()
+
+    def _unchanged(self) -> bool:
         parts = self._parts_now()
         same = len(parts) == len(self._parts) and all(map(is_, parts, self._parts))
-        if self.model is None or (same and not any(p.requires_grad for p in self._frozen)):
-            return
-        now = dict(self.model.named_parameters())
-        for name, p in now.items():
-            if p.requires_grad and self.params.get(name) is not p:
-                how = "was replaced" if name in self.params else "was added or began to require gradients"
-                raise RuntimeError(f"parameter {name!r} {how} after the average was made: make a new one")
-        gone = next((name for name in self.params if name not in now), None)
-        if gone is not None:
-            raise RuntimeError(f"parameter {gone!r} was removed after the average was made: make a new one")
-        self._look()
+        return same and not any(p.requires_grad for p in self._frozen)
+
+    def _reshard(self) -> None:
+        """Has FSDP2 drop the whole parameters that it keeps after a forward pass: they hold what the shards held."""
+        for module in self._modules:
+            if callable(reshard := getattr(module, "reshard", None)):
+                reshard()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -90,6 +99,7 @@ class Source:
             try:
                 yield
             finally:
+                self._reshard()
                 with torch.no_grad():
                     for module, key, buffer, value in buffers:
                         buffer.copy_(value)
