@@ -16,7 +16,9 @@ from tests.compare.small import small_task
 from thalweg.compare.report import render, write_report
 
 HOSTILE = '</script><script>document.title="broken"</script><img src=x onerror=alert(1)>{{7*7}}"\'&'
-FIGURES = ["ranking", "curves", "sensitivity", "expected", "target", "divergences"]
+OF_STRATEGIES = ["ranking", "curves", "sensitivity", "expected", "target", "divergences"]
+FIGURES = [*OF_STRATEGIES, "depth"]
+FINDING = ["kind", "layer", "meaning", "fix"]
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -30,7 +32,9 @@ def results(tmp_path_factory):
     done = thalweg.compare(
         small_task(description="a small one"), strategies, trials=4, steps=40, seeds=6, engine="serial", out=out
     )
-    return json.loads(json.dumps(done.results))
+    results = json.loads(json.dumps(done.results))
+    results["diagnosis"]["findings"] = [dict.fromkeys(FINDING, "words") | {"severity": "warning", "figure": None}]
+    return results
 
 
 def everywhere(value, old, new):
@@ -48,6 +52,8 @@ def hostile(results):
     bad["task"] |= {"name": HOSTILE, "description": HOSTILE, "metric": HOSTILE}
     bad["verdict"]["sentence"] = bad["run"]["command"] = bad["engine"][0]["reason"] = HOSTILE
     bad["notes"][0] = HOSTILE
+    bad["diagnosis"]["findings"] = [dict.fromkeys(FINDING, HOSTILE) | {"severity": "warning", "figure": None}]
+    bad["diagnosis"]["profile"][0]["layer"] = HOSTILE
     return bad
 
 
@@ -178,11 +184,11 @@ def test_a_click_on_the_legend_hides_and_shows_a_strategy_everywhere(open_page, 
     button = page.get_by_role("button", name="adam")
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
-    for figure in FIGURES:
+    for figure in OF_STRATEGIES:
         assert not any(visible(page, figure, "adam")), figure
         assert all(visible(page, figure, "sgd")), figure
     button.click()
-    assert all(visible(page, figure, "adam") for figure in FIGURES)
+    assert all(visible(page, figure, "adam") for figure in OF_STRATEGIES)
 
 
 @pytest.mark.browser

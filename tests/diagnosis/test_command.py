@@ -44,7 +44,8 @@ def test_a_sound_task_prints_a_table_of_notes():
     done = thalweg("digits")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["severity", "finding", "layer", "figure", "meaning"]
-    assert {line.split()[0] for line in done.stdout.splitlines()[1:]} == {"note"}
+    table = done.stdout.split("\n\n")[0]
+    assert {line.split()[0] for line in table.splitlines()[1:]} == {"note"}
     assert done.stderr == ""
 
 
@@ -53,7 +54,7 @@ def test_json_names_the_vanishing_signal_of_the_deep_task():
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["task"] == "digits-deep"
-    assert set(said["findings"][0]) == {"kind", "severity", "layer", "figure", "meaning", "fix"}
+    assert set(said["findings"][0]) == {"kind", "severity", "layer", "figure", "meaning", "fix", "safe"}
     signal = next(f for f in said["findings"] if f["kind"] == "vanishing signal")
     assert signal["severity"] == "error"
     assert 2 <= int(signal["layer"]) <= 12
@@ -71,7 +72,7 @@ def test_a_task_of_the_users_own(folder):
     [
         (["digts"], "unknown task 'digts': did you mean 'digits'"),
         (["nowhere.py:task"], "there is no file nowhere.py"),
-        (["my.py:small"], "the model raises on a batch of shape (20, 6)"),
+        (["my.py:small"], "the batch does not fit the model"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
@@ -79,6 +80,19 @@ def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
     assert done.returncode == 2
     assert needle in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_fix_says_what_it_did_and_out_writes_a_page(tmp_path):
+    page = tmp_path / "page.html"
+    done = thalweg("digits-deep", "--fix", "--out", str(page))
+    assert done.returncode == 0, done.stderr
+    first, *_ = done.stdout.splitlines()
+    assert first.startswith("fixed: vanishing signal (8): thalweg.initialization.scale_by_data(")
+    assert not any(line.startswith(("error", "warning")) for line in done.stdout.splitlines())
+    text = page.read_text()
+    assert "Nothing to mend was found." in text
+    assert "Learning-rate range" in text
+    assert thalweg("digits", "--out", str(tmp_path / "nowhere" / "page.html")).returncode == 2
 
 
 def test_help_has_an_example():

@@ -1,45 +1,62 @@
 """``thalweg diagnose``."""
 
 import json
-import math
-from dataclasses import asdict
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+BATCHES = 32
 
 
 def command(
     task: Annotated[
         str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
     ] = "digits",
-    seed: Annotated[int, typer.Option(help="Of the model's parameters and of the batch.")] = 0,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Apply the mends that lose nothing, and say what is then left.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write a page with plots over depth to this file, .html.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the model's parameters and of the batches.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what is wrong with a model before it trains: one batch of the task, forward and backward.
+    """Say what is wrong with a model before it trains: a few batches of the task, forward and backward.
 
-    Example: `thalweg diagnose digits-deep`
+    Example: `thalweg diagnose digits-deep --out diagnosis.html`
+
+    `--fix` mends the model in memory only: put the lines that it prints into the function that builds your model.
 
     Exit codes: 0 done, whatever was found, 2 bad input.
     """
     import torch
 
     from thalweg.compare.loading import load_task
-    from thalweg.compare.task import build_model, materialize
+    from thalweg.compare.report.diagnosis import write_diagnosis
+    from thalweg.compare.run import usable_device
+    from thalweg.compare.task import build_model, examples
     from thalweg.diagnosis import diagnose
 
+    where = usable_device(device)
     chosen = load_task(task)
-    data = materialize(chosen)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {out.absolute().parent}: make it, or choose another --out")
+    data = examples(chosen)
     torch.manual_seed(seed)
-    model = build_model(chosen)
-    rows = torch.randperm(len(data.train_x))[: chosen.batch_size]
-    found = diagnose(model, (data.train_x[rows], data.train_y[rows]), chosen.loss)
+    model = build_model(chosen).to(where)
+    size = chosen.batch_size
+    rows = torch.randperm(len(data.train_x))[: BATCHES * size].split(size)
+    batches = [(data.train_x[part].to(where), data.train_y[part].to(where)) for part in rows if len(part) == size]
+    console = Console(stderr=True)
+    with console.status("layers") if console.is_terminal else nullcontext() as status:
+        tell = status.update if status else None
+        found = diagnose(model, batches[0], chosen.loss, more=batches[1:], fix=fix, progress=tell)
     if as_json:
-        findings = [{k: _plain(v) for k, v in asdict(f).items()} for f in found]
-        print(json.dumps({"task": chosen.name, "findings": findings}, indent=1, allow_nan=False))
-        return
-    Console().print(str(found), markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        print(json.dumps({"task": chosen.name, **found.as_dict()}, indent=1, allow_nan=False))
+    else:
+        Console().print(str(found), markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        write_diagnosis(chosen.name, found.as_dict(), out)
+        console.print(f"page: {out}", markup=False, highlight=False, soft_wrap=True)

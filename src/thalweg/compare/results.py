@@ -48,6 +48,7 @@ def collect(store: Store) -> dict[str, Any]:
         "pairs": verdict.pairs(per_seed),
         "expected_best": {s["name"]: _expected_best(s, direction) for s in strategies},
         "verdict": vars(_verdict(per_seed, strategies, design, target)),
+        "diagnosis": facts.get("diagnosis"),
         "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
         "notes": _notes(strategies, facts, budget["trials"] >= 4),
     }

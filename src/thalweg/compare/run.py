@@ -21,6 +21,7 @@ from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study
 from thalweg.compare.task import Task, materialize
+from thalweg.diagnosis import diagnose
 from thalweg.tensors import derive_seed
 
 
@@ -91,7 +92,7 @@ def compare(
             raise ValueError(f"{name} must be at least {least}, not {value}")
     chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
     _check_names(chosen)
-    where = _device(device)
+    where = usable_device(device)
     the_task = load_task(task)
     data = materialize(the_task)
     length = steps if steps is not None else the_task.steps
@@ -124,15 +125,38 @@ def compare(
                 ) from error
             store.add_fact("engine", [choice.as_dict() for choice in chooser.choices])
             store.add_fact("run", _run(where, command))
+            store.add_fact("diagnosis", _diagnosed(shop, seed))
         for choice in chooser.choices:
-            say = getattr(teller, "say", None)
-            if say:
-                say(f"engine for {choice.group}: {choice.name} ({choice.reason})")
+            teller.say(f"engine for {choice.group}: {choice.name} ({choice.reason})")
+        for line in _graver(store.fact("diagnosis")):
+            teller.say(line)
         Study(chosen, budget, seed, store, chooser.engine_of, chooser.serial, shop.sign, teller).run()
         store.add_fact("seconds", time.perf_counter() - began)
         return Comparison.from_store(store, folder, write=True)
     finally:
         store.close()
+
+
+def _diagnosed(shop: Workshop, seed: int) -> dict[str, Any] | None:
+    """Returns what one batch shows of the untrained model, without what takes many gradients; None where it cannot."""
+    rows = shop.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
+    batch = (shop.data.train_x[rows], shop.data.train_y[rows])
+    model = shop.fresh_model("default", derive_seed(seed, "diagnosis"))
+    try:
+        found = diagnose(model, batch, shop.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
+    except (RuntimeError, ValueError):
+        return None
+    return found.as_dict()
+
+
+def _graver(diagnosis: Mapping[str, Any] | None) -> list[str]:
+    """Returns a line for each finding above a note."""
+    found = [f for f in (diagnosis or {}).get("findings", []) if f["severity"] != "note"]
+    layers = [f" ({f['layer']})" if f["layer"] else "" for f in found]
+    return [
+        f"{f['severity']}: the untrained model: {f['kind']}{layer}: {f['meaning']}"
+        for f, layer in zip(found, layers, strict=True)
+    ]
 
 
 def _check_names(strategies: Sequence[Strategy]) -> None:
@@ -144,7 +168,12 @@ def _check_names(strategies: Sequence[Strategy]) -> None:
         raise ValueError(f"strategy {twice[0]!r} is named twice: leave one out")
 
 
-def _device(asked: str | None) -> torch.device:
+def usable_device(asked: str | None) -> torch.device:
+    """Returns the device of that name, by default CUDA where there is one.
+
+    Raises:
+        ValueError: it cannot be used here.
+    """
     try:
         device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)

@@ -30,6 +30,9 @@ class Reporter(Protocol):
     def standing(self, best: Mapping[str, float]) -> None:
         """The best validation metric of each strategy so far."""
 
+    def say(self, line: str) -> None:
+        """Something that the user should know."""
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -139,11 +139,11 @@ def build_model(task: Task) -> nn.Module:
     return model
 
 
-def materialize(task: Task) -> Data:
-    """Returns the task's examples as tensors, after every check.
+def examples(task: Task) -> Data:
+    """Returns the task's examples as tensors, without trying the model on them.
 
     Raises:
-        TaskError: data, loss or model that cannot be trained, with the cause and the mend.
+        TaskError: data that cannot be stacked, or are fewer than a batch.
     """
     data = Data(*(t for part in ("train", "valid", "test") for t in _stack(getattr(task, part), part)))
     if task.batch_size < 1:
@@ -152,6 +152,16 @@ def materialize(task: Task) -> Data:
         raise TaskError(
             f"the batch ({task.batch_size}) is larger than the training data ({len(data.train_x)}): lower batch_size"
         )
+    return data
+
+
+def materialize(task: Task) -> Data:
+    """Returns the task's examples as tensors, after every check.
+
+    Raises:
+        TaskError: data, loss or model that cannot be trained, with the cause and the mend.
+    """
+    data = examples(task)
     if task.steps < 1:
         raise TaskError(f"steps is {task.steps}: it must be at least 1")
     for part, y in (("training", data.train_y), ("validation", data.valid_y), ("test", data.test_y)):

@@ -32,7 +32,9 @@ def activation_scale(seen: Seen) -> list[Finding]:
     sizes = [deviation(layer.output, seen.examples) for layer in seen.layers.values()]
     if not sizes[0] > 0:
         meaning = "its output is the same for every example: the inputs do not differ, or its weights are 0"
-        return [Finding("vanishing signal", "error", names[0], 0.0, meaning, *redraw(seen.layers[names[0]]))]
+        first = seen.layers[names[0]]
+        empty = not any(p.detach().any() for p in first.module.parameters() if p.dim() > 1)
+        return [Finding("vanishing signal", "error", names[0], 0.0, meaning, *redraw(first, safe=empty))]
     found = runs_off(sizes)
     if found is None:
         return []

@@ -13,9 +13,11 @@ from thalweg.diagnosis.depth import depth
 from thalweg.diagnosis.few_examples import few_examples
 from thalweg.diagnosis.findings import Diagnosis, Finding
 from thalweg.diagnosis.fixing import fixing
+from thalweg.diagnosis.gates import saturated_gates
 from thalweg.diagnosis.gradient_noise import batch_size, gradient_noise
 from thalweg.diagnosis.gradient_scale import gradient_scale
 from thalweg.diagnosis.learning_rate import learning_rate
+from thalweg.diagnosis.learning_rate_range import WINDOW
 from thalweg.diagnosis.nonfinite import KIND, nonfinite
 from thalweg.diagnosis.observe import Loss, Seen, observe
 from thalweg.diagnosis.redundant_bias import redundant_bias
@@ -31,6 +33,7 @@ CHECKS = (
     gradient_scale,
     dead_units,
     saturated_units,
+    saturated_gates,
     untrained,
     redundant_bias,
     few_examples,
@@ -67,7 +70,7 @@ def diagnose(
             does not help is taken back.
         curvature_steps: products with the Hessian, each of two to three gradients; 0 leaves curvature out.
         noise_batches: gradients by which their noise is judged; 0 leaves it out.
-        range_steps: of the learning-rate range test, 16 or more; 0 leaves it out.
+        range_steps: of the learning-rate range test, 32 or more; 0 leaves it out.
         progress: is told what is being looked at.
 
     Returns:
@@ -90,7 +93,7 @@ def diagnose(
     asked = {
         "curvature_steps": (curvature_steps, 1),
         "noise_batches": (noise_batches, 4),
-        "range_steps": (range_steps, 16),
+        "range_steps": (range_steps, 2 * WINDOW),
     }
     for name, (value, least) in asked.items():
         if value and value < least:

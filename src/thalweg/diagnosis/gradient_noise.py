@@ -89,7 +89,7 @@ def batch_size(found: Noise | str) -> list[Finding]:
         return [Finding(kind, "note", "", 0.0, meaning)]
     scale = 1 / found.inverse
     meaning = (
-        f"a batch of {scale:.2g} examples has as much noise as gradient ({1 / high:.2g} to {1 / low:.2g}): far fewer "
+        f"a batch of {scale:.3g} examples has as much noise as gradient ({1 / high:.3g} to {1 / low:.3g}): far fewer "
         "make steps noisy, far more hardly better; it grows as training goes on"
     )
     size = 2 ** max(round(math.log2(scale)), 0)

@@ -7,8 +7,8 @@ step has not seen:
     d_t = J(θ_{t+1}; b_{t+1}) − J(θ_t; b_{t+1})
 
 Both values are of the same batch and the same random draws, so that the noise between batches drops out, and d_t is
-unbiased for what the step does to the expected loss. Windows of neighbouring steps are then tested: the rate is
-suggested from the window whose decrease is surest, and only where it is sure.
+unbiased for what the step does to the expected loss. Windows of neighbouring steps are then tested, and a rate is
+suggested only where the decrease is sure.
 """
 
 import math
@@ -25,9 +25,10 @@ from thalweg.diagnosis.batches import Batch, as_batch
 from thalweg.diagnosis.observe import Loss
 from thalweg.tensors.as_trained import as_trained, put_back
 
-WINDOW = 8
+WINDOW = 16
 LEVEL = 0.05
-WORSE = 4.0
+WORSE = 4.0  # times the first loss: the test ends
+RISE, FALL = 0.1, 1e-3  # shares of the first loss that count as one
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RangeTest:
         losses: of each step's batch before the step.
         changes: of the next batch's loss by the step.
         best: the learning rate to start from; None where it cannot be told.
-        highest: the first one at which the loss surely rises; None where none did.
+        highest: from which on the loss rises, by a tenth of the first; None where it does not.
         why: what the verdict rests on, in words.
     """
 
@@ -63,8 +64,9 @@ def learning_rate_range(
 ) -> RangeTest:
     """Runs the test from ``low`` to ``high`` and says which learning rate to start from, or that it cannot tell.
 
-    The suggestion is the geometric mean of the window of 8 steps whose decrease is greatest at its upper 95 % bound
-    (Student's t, Bonferroni over windows side by side). Where no window's decrease is sure, none is suggested.
+    The suggestion is the middle of the window of 16 steps over which the loss falls most, among those where it surely
+    falls: by a thousandth of the first loss, and d_t / lr_t, whose members are alike, below 0 by Student's t at 5 %,
+    Bonferroni over the windows. Where there is none, none is suggested.
     Parameters, buffers, modes and draws are afterwards what they were.
 
     Arguments:
@@ -100,7 +102,7 @@ def learning_rate_range(
     with as_trained(model), put_back(params):
         descent = optimizer(list(params)) if optimizer else torch.optim.SGD(params, lr=low)
         losses, changes = _run(model, [as_batch(b) for b in batches], loss, lrs, descent, params)
-    return _judge(lrs[: len(changes)], losses, changes, len(changes) < steps)
+    return _judge(lrs[: len(changes)], losses, changes)
 
 
 def _run(
@@ -139,29 +141,43 @@ def _run(
     return losses, changes
 
 
-def _judge(lrs: Sequence[float], losses: Sequence[float], changes: Sequence[float], ended: bool) -> RangeTest:
+def _judge(lrs: Sequence[float], losses: Sequence[float], changes: Sequence[float]) -> RangeTest:
     sound = [c for c in changes if math.isfinite(c)]
-    ends = [*range(WINDOW, len(sound) + 1)]
-    bounds = [_bounds(sound[end - WINDOW : end], max(len(sound) // WINDOW, 1)) for end in ends]
-    rising = [end for end, (lower, _) in zip(ends, bounds, strict=True) if lower > 0]
-    highest = lrs[-1] if ended else None
-    if rising:
-        first = rising[0] - WINDOW  # a window rises as a whole: it begins where its mean turns
-        highest = min(lrs[first + WINDOW // 2], highest or math.inf)
-    falling = [(upper, end) for end, (_, upper) in zip(ends, bounds, strict=True) if upper < 0]
+    size = abs(losses[0])
+    turn = _turn(sound, RISE * size)
+    highest = lrs[turn] if turn < len(lrs) else None
+    starts = range(0, turn - WINDOW + 1, WINDOW // 2)
+    falls = {start: sum(sound[start : start + WINDOW]) for start in starts}
+    sure = [s for s in starts if falls[s] < -FALL * size and _falls(lrs, sound, s, len(starts))]
     best, why = None, "cannot tell: no learning rate lowers the loss of the next batch for sure; pass more batches"
-    if falling:
-        _, end = min(falling)
-        best = math.sqrt(lrs[end - WINDOW] * lrs[end - 1])
-        gone = f"; from {highest:.2g} on it rises" if highest else f"; up to {lrs[-1]:.2g} it does not rise"
-        why = f"steps of this learning rate lower the loss of the next batch most surely{gone}"
-    elif highest is not None and len(sound) < 2 * WINDOW:
+    if sure:
+        start = min(sure, key=falls.__getitem__)
+        best = math.sqrt(lrs[start] * lrs[start + WINDOW - 1])
+        end = f"from {highest:.2g} on it rises" if highest else f"up to {lrs[-1]:.2g} it does not rise"
+        why = f"about here a step of gradient descent lowers the next batch's loss most, and surely; {end}"
+    elif turn < WINDOW:
         why = "cannot tell: the loss is gone within a few steps of the lowest learning rate; begin lower"
     return RangeTest(tuple(lrs), tuple(losses), tuple(changes), best, highest, why)
 
 
-def _bounds(values: Sequence[float], windows: int) -> tuple[float, float]:
-    """Returns the bounds of the mean: two one-sided intervals of level 5 % over the number of windows."""
-    numbers = torch.tensor(values, dtype=torch.float64)
-    half = float(stats.t.ppf(1 - LEVEL / windows, len(values) - 1)) * float(numbers.std()) / math.sqrt(len(values))
-    return float(numbers.mean()) - half, float(numbers.mean()) + half
+def _turn(changes: Sequence[float], rise: float) -> int:
+    """Returns after how many steps the summed changes are least before they first rise so much above that.
+
+    Where they do not, it is the number of all steps, unless not all were finite.
+    """
+    least, at, height = 0.0, 0, 0.0
+    for step, change in enumerate(changes, start=1):
+        height += change
+        if height < least:
+            least, at = height, step
+        elif height > least + rise:
+            return at
+    return len(changes)
+
+
+def _falls(lrs: Sequence[float], changes: Sequence[float], start: int, windows: int) -> bool:
+    """Says whether the mean of d_t / lr_t over a window, whose members are alike, is surely below 0."""
+    over = slice(start, start + WINDOW)
+    rates = torch.tensor(changes[over], dtype=torch.float64) / torch.tensor(lrs[over], dtype=torch.float64)
+    half = float(stats.t.ppf(1 - LEVEL / windows, WINDOW - 1)) * float(rates.std()) / math.sqrt(WINDOW)
+    return float(rates.mean()) + half < 0

@@ -25,11 +25,11 @@ def rescale(seen: Seen, center: bool = False) -> tuple[str, Mend]:
     return f"thalweg.initialization.scale_by_data(model, inputs{', center=True' if center else ''})", mend
 
 
-def redraw(layer: Layer, safe: bool = True) -> tuple[str, Mend | None]:
-    """Draws one layer anew; safe where all its units are alike, so that nothing was learned in it.
+def redraw(layer: Layer, safe: bool) -> tuple[str, Mend | None]:
+    """Draws one layer anew; safe where its units are all alike or 0, so that nothing was learned in it.
 
     >>> from torch import ones
-    >>> print(redraw(Layer("2", nn.Linear(1, 1), ones(1)))[0])
+    >>> print(redraw(Layer("2", nn.Linear(1, 1), ones(1)), safe=True)[0])
     thalweg.initialization.initialize(model.get_submodule('2'), "he")
     """
     name = layer.name

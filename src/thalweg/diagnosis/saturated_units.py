@@ -33,12 +33,16 @@ def saturated_units(seen: Seen) -> list[Finding]:
                 who = "all" if share == 1 else f"{share:.0%} of"
                 meaning = f"{who} its {name} units are at their bounds for 90 % of the examples, where slopes are ~0"
                 grave: Severity = "error" if share == 1 else "warning"
-                found.append(Finding("saturated units", grave, layer.name, share, meaning, *rescale(seen, center=True)))
+                how = rescale(seen, center=True)
+                found.append(Finding("saturated units", grave, layer.name, share, meaning, *how))
     return found
 
 
 def saturated(layer: Layer, name: str) -> Tensor:
     """Returns which units ``(units,)`` the function of this name has at a bound for nine examples in ten."""
-    low, high = BOUNDS[name]
-    values = by_unit(layer, layer.activations[name]).float()
+    return at_bounds(by_unit(layer, layer.activations[name]).float(), *BOUNDS[name])
+
+
+def at_bounds(values: Tensor, low: float, high: float) -> Tensor:
+    """Returns which units ``(units,)`` of ``(cases, units)`` are within 0.02 of a bound in nine cases of ten."""
     return ((values < low + NEAR) | (values > high - NEAR)).float().mean(0) >= CASES

@@ -23,6 +23,7 @@ class Layer:
     Attributes:
         name, module: of the model.
         output: of the layer itself, before what follows; of a tuple the first.
+        inputs: what it was called with.
         gradient: of the loss by it; None where none comes.
         activations: outputs of the nonlinearities that follow it directly, by their names.
         feeds: names of the layers that its output comes to with no other layer between.
@@ -32,6 +33,7 @@ class Layer:
     name: str
     module: Any
     output: Tensor
+    inputs: tuple[Any, ...] = ()
     gradient: Tensor | None = None
     activations: dict[str, Tensor] = field(default_factory=dict)
     feeds: set[str] = field(default_factory=set)
@@ -95,7 +97,7 @@ class Watch(TorchFunctionMode):
             elif isinstance(module, CENTRING) and id(tensor) in self.output and module.training:
                 self.layers[self.output[id(tensor)]].norm = name
 
-    def _after(self, name: str, module: nn.Module, args: Any, output: Any) -> Any:
+    def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         tensor = first_of(output)
         if tensor is None or tensor.dim() < 1:
             return None
@@ -105,7 +107,7 @@ class Watch(TorchFunctionMode):
         noted = self.layers if isinstance(module, LAYERS) else self.norms
         first = name not in noted
         if first:
-            noted[name] = Layer(name, module, tensor.detach())
+            noted[name] = Layer(name, module, tensor.detach(), args if isinstance(module, nn.RNNBase) else ())
             self.graph[name] = tensor
         if noted is self.layers:
             self.source[id(passed)] = self.scale[id(passed)] = {name}

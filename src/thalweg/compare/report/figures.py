@@ -26,23 +26,24 @@ def figures(results: Results) -> list[dict[str, Any]]:
     better = "higher" if results["task"]["direction"] == "max" else "lower"
     words = f"the validation {metric} {target:.4g}" if target is not None else "a target that none reached"
     return [
-        _figure("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
+        figure("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
                 "mean and 95 % interval, one dot a seed.", _ranking(results)),
-        _figure("curves", "Learning curves", "Median over the seeds, a diverged one counting "
+        figure("curves", "Learning curves", "Median over the seeds, a diverged one counting "
                 "as the worst; the band holds the middle half.",
                 _curves(results)),
-        _figure("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
+        figure("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
                 "Open: stopped at the first rung; a cross at the margin: diverged.", _sensitivity(results)),
-        _figure("expected", "Expected best of k configurations", "What tuning with k configurations would have given, "
+        figure("expected", "Expected best of k configurations", "What tuning with k configurations would have given, "
                 f"on average (validation {metric}).", _expected(results)),
-        _figure("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
+        figure("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
                 _time_to_target(results)),
-        _figure("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
+        figure("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
                 _divergences(results)),
     ]  # fmt: skip
 
 
-def _figure(name: str, title: str, text: str, plot: dict[str, Any]) -> dict[str, Any]:
+def figure(name: str, title: str, text: str, plot: dict[str, Any]) -> dict[str, Any]:
+    """Returns a figure as the page takes it."""
     return {"id": name, "title": title, "text": text, "plot": plot}
 
 

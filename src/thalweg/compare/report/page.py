@@ -4,11 +4,12 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures, palette
 
 
@@ -25,6 +26,22 @@ def render(results: Mapping[str, Any]) -> str:
     Scripts are admitted by their hashes alone (Content-Security-Policy), data travels as inert JSON, and
     nothing is loaded from anywhere: a report is safe to open and to pass on.
     """
+    names = [s["name"] for s in results["strategies"]]
+    diagnosis = results.get("diagnosis")
+    shown = figures(results)
+    more = diagnosis_figures(diagnosis) if diagnosis else []
+    colours = palette(names)
+    return page("report.html.j2", shown, more, r=results, d=diagnosis, colours=colours, strategies=names)
+
+
+def page(
+    template: str,
+    shown: list[dict[str, Any]],
+    diagnosis: list[dict[str, Any]],
+    strategies: Sequence[str] = (),
+    **words: Any,
+) -> str:
+    """Returns a template of this folder as one document, with its figures; see :func:`render`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
@@ -33,16 +50,15 @@ def render(results: Mapping[str, Any]) -> str:
     )
     environment.filters["number"] = _number
     scripts = [get_plotlyjs(), _file("report.js")]
-    names = [s["name"] for s in results["strategies"]]
-    data = {"figures": {f["id"]: f["plot"] for f in figures(results)}, "strategies": names, "palette": palette(names)}
-    return environment.get_template("report.html.j2").render(
-        r=results,
-        figures=figures(results),
-        colours=palette(names),
+    data = {"figures": {f["id"]: f["plot"] for f in (*shown, *diagnosis)}, "strategies": list(strategies)}
+    return environment.get_template(template).render(
+        figures=shown,
+        diagnosis_figures=diagnosis,
         data=_inert(data),
         scripts=scripts,
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
         style=_file("report.css"),
+        **words,
     )
 
 

@@ -13,13 +13,13 @@
     }
     return Object.assign(whole, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif" },
-      margin: { l: 60, r: 16, t: 12, b: 48 }, showlegend: false, dragmode: false,
+      margin: { l: 60, r: 16, t: 12, b: 48 }, showlegend: Boolean(layout.showlegend), dragmode: false,
     });
   }
 
   function draw() {
     for (const [id, figure] of Object.entries(figures)) {
-      const data = figure.data.map(trace => ({ ...trace, visible: shown.has(trace.meta.strategy) }));
+      const data = figure.data.map(trace => ({ ...trace, visible: !trace.meta || shown.has(trace.meta.strategy) }));
       Plotly.react(id, data, themed(figure.layout), { responsive: true, displayModeBar: false });
     }
   }
@@ -40,7 +40,7 @@
   }
 
   const curves = figures.curves;
-  const inSteps = curves.data.map(trace => trace.x);
+  const inSteps = curves ? curves.data.map(trace => trace.x) : [];
   for (const button of document.querySelectorAll("[data-x]")) {
     button.addEventListener("click", () => {
       choose(button, "data-x");

@@ -1,0 +1,112 @@
+"""The figures of a diagnosis over depth and over learning rates, and its page alone."""
+
+import os
+from collections.abc import Mapping
+from html import escape
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from thalweg.compare.report.figures import COLOURS, figure
+
+BOUNDS = (1e-3, 1e3)
+
+
+def diagnosis_figures(diagnosis: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the figures that a diagnosis, as plain values, has something to show in."""
+    found = []
+    if len(diagnosis["profile"]) > 1:
+        found.append(
+            figure("depth", "Over depth", "Signal: how much a layer's output differs between examples, and how a small "
+                   "difference grows, in times the first layer's. Gradient: of the loss by the layer's output, in "
+                   "times the last layer's. Between the lines, 1e-3 and 1e3, nothing is wrong. Below, the share of "
+                   "units that are dead or saturated.", _depth(diagnosis["profile"]))
+        )  # fmt: skip
+    if diagnosis["range_test"]:
+        found.append(
+            figure("range", "Learning-rate range", "The loss as the learning rate of gradient descent rises from step "
+                   "to step: each step counts with what it did to the next batch, which it had not seen. "
+                   + _sentence(diagnosis["range_test"]["why"]), _range(diagnosis["range_test"]))
+        )  # fmt: skip
+    return found
+
+
+def write_diagnosis(task: str, diagnosis: Mapping[str, Any], path: Path) -> None:
+    """Writes the page of a diagnosis alone, whole or not at all."""
+    from thalweg.compare.report.page import page
+
+    worst = [f for f in diagnosis["findings"] if f["severity"] != "note"]
+    verdict = f"{len(worst)} to mend: {', '.join(f['kind'] for f in worst)}." if worst else "Nothing to mend was found."
+    part = path.with_name(path.name + ".part")
+    text = page("diagnosis_page.html.j2", [], diagnosis_figures(diagnosis), task=task, d=diagnosis, verdict=verdict)
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
+    layers = [escape(p["layer"]) or "the model" for p in profile]
+
+    def line(name: str, field: str, base: float | None, colour: str, dash: str) -> dict[str, Any]:
+        sizes = [p[field] / base if p[field] and base else None for p in profile]
+        trace = {"type": "scatter", "mode": "lines+markers", "name": name, "x": layers, "y": sizes}
+        return trace | {"line": {"color": colour, "dash": dash}, "hovertemplate": f"{name} %{{y:.2g}}<extra></extra>"}
+
+    gradients = [p["gradient"] for p in profile if p["gradient"]]
+    traces = [
+        line("signal", "signal", profile[0]["signal"], COLOURS[0], "solid"),
+        line("gradient", "gradient", gradients[-1] if gradients else None, COLOURS[1], "dash"),
+        line("growth of a difference", "growth", 1.0, COLOURS[2], "dot"),
+    ]
+    idle = [None if p["idle"] is None else 100 * p["idle"] for p in profile]
+    traces.append({"type": "bar", "name": "idle units", "x": layers, "y": idle, "yaxis": "y2", "showlegend": False,
+                   "marker": {"color": COLOURS[3]}, "hovertemplate": "%{y:.0f} % idle<extra></extra>"})  # fmt: skip
+    rule = {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "line": {"dash": "dot", "width": 1, "color": COLOURS[-1]},
+    }
+    layout = {
+        "xaxis": {"title": {"text": "layer, in the order in which they run"}, "type": "category", "anchor": "y2"},
+        "yaxis": {"title": {"text": "times the first, or the last"}, "type": "log", "exponentformat": "power",
+                  "domain": [0.32, 1], "automargin": True},
+        "yaxis2": {"title": {"text": "idle units (%)"}, "range": [0, 100], "domain": [0, 0.22], "automargin": True},
+        "shapes": [rule | {"y0": bound, "y1": bound} for bound in BOUNDS],
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "showlegend": True,
+        "height": 460,
+    }  # fmt: skip
+    return {"data": traces, "layout": layout}
+
+
+def _range(test: Mapping[str, Any]) -> dict[str, Any]:
+    changes = [c for c in test["changes"] if c is not None]
+    paired = list(accumulate(changes, initial=test["losses"][0] or 0.0))[1:]
+    traces = [
+        {"type": "scatter", "mode": "markers", "name": "loss of each step's own batch", "x": test["lrs"],
+         "y": test["losses"], "marker": {"color": COLOURS[-1], "size": 4, "opacity": 0.6}},
+        {"type": "scatter", "mode": "lines", "name": "with the differences between batches taken out",
+         "x": test["lrs"][: len(paired)], "y": paired, "line": {"color": COLOURS[0]}},
+    ]  # fmt: skip
+    marks = [(test["best"], "suggested"), (test["highest"], "rises from here")]
+    look = {"dash": "dot", "width": 1.5, "color": COLOURS[1]}
+    place = {"textposition": "start", "textangle": 0, "xanchor": "left", "font": {"color": COLOURS[1]}}
+    rule = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": look}
+    shapes = [rule | {"x0": lr, "x1": lr, "label": place | {"text": word}} for lr, word in marks if lr is not None]
+    seen = [v for v in (*paired, *test["losses"]) if v is not None]
+    low, high = min(seen), min(max(seen), 2 * (test["losses"][0] or 1.0))
+    margin = 0.1 * (high - low)
+    layout = {
+        "xaxis": {"title": {"text": "learning rate"}, "type": "log", "exponentformat": "power"},
+        "yaxis": {"title": {"text": "training loss"}, "range": [low - margin, high + margin], "automargin": True},
+        "shapes": shapes,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "showlegend": True,
+        "height": 400,
+    }
+    return {"data": traces, "layout": layout}
