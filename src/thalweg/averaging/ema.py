@@ -12,8 +12,8 @@ from thalweg.averaging.averaging import Averaging, Scalar
 class EMA(Averaging):
     """Exponential average, θ̄_t = α θ̄_{t−1} + (1 − α) θ_t, corrected for its start unless told otherwise.
 
-    Without correction θ̄_t is αᵗ θ₀ + (1 − α) Σ αᵗ⁻ⁱ θ_i: where the run began counts for αᵗ, which takes some
-    1/(1 − α) steps to fade. The corrections differ in w_t only, and no later than that they agree:
+    Without correction θ̄_t is αᵗ θ₀ + (1 − α) Σ αᵗ⁻ⁱ θ_i: where the run began counts for αᵗ, which fades over some
+    1/(1 − α) steps. A correction is another w_t, that tends to 1 − α as t passes that:
 
     ============ ================================ =====================================================
     ``"bias"``   w_t = (1 − α)/(1 − αᵗ)           θ₀ left out and the weights αᵗ⁻ⁱ made to sum to 1: exact from
