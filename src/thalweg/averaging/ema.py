@@ -15,12 +15,12 @@ class EMA(Averaging):
     Without correction θ̄_t is αᵗ θ₀ + (1 − α) Σ αᵗ⁻ⁱ θ_i: where the run began counts for αᵗ, which fades over some
     1/(1 − α) steps. A correction is another w_t, that tends to 1 − α as t passes that:
 
-    ============ ================================ =====================================================
-    ``"bias"``   w_t = (1 − α)/(1 − αᵗ)           θ₀ left out and the weights αᵗ⁻ⁱ made to sum to 1: exact from
-                                                  the first step on, as Adam's moments
+    ============ =================================== =====================================================
+    ``"bias"``   w_t = (1 − α)/(1 − αᵗ)              θ₀ left out and the weights αᵗ⁻ⁱ made to sum to 1: exact
+                                                     from the first step on, as Adam's moments
     ``"warmup"`` w_t = 1 − min(α, (1 + t)/(10 + t))  a short memory at first; begins at θ₀
-    ``"none"``   w_t = 1 − α                      the equation as it stands; begins at θ₀
-    ============ ================================ =====================================================
+    ``"none"``   w_t = 1 − α                         the equation as it stands; begins at θ₀
+    ============ =================================== =====================================================
 
     Arguments:
         decay: α in [0, 1); :meth:`over` takes the number of steps that the memory spans, 1/(1 − α).
