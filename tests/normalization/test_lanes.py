@@ -113,21 +113,22 @@ def test_second_derivatives_in_lanes(ghost):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_compiled_in_one_piece(norm):
-    """Without a compiler's kernels: that the graph has no break is what counts here."""
+    """Without kernels: that the graph has no break is what counts here."""
     model = made(mlp, NORMS[norm], torch.float32)[0]
     other = made(mlp, NORMS[norm], torch.float32)[0]
-    whole = torch.compile(model, fullgraph=True, backend="aot_eager")
+    whole = torch.compile(model, fullgraph=True, backend="eager")
     for x in batches(mlp, dtype=torch.float32)[:, 0]:
         torch.testing.assert_close(whole(x), other(x))
     for a, b in zip(model.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("norm", ["plain", "cumulative"])
+@pytest.mark.parametrize("norm", ["plain", "ghost"])
 def test_lanes_compiled_in_one_piece(norm):
-    models = made(mlp, NORMS[norm], torch.float32)
+    """With sizes that may change: so torch compiles a second task of the same process."""
+    models = made(lambda norm: nn.Sequential(norm(3), nn.Linear(3, 1)), NORMS[norm], torch.float32)
     params, buffers = stack_module_state(models)
     stacked = vmap(grad_and_value(loss_of(models[0]), has_aux=True))
-    whole = torch.compile(stacked, fullgraph=True, backend="aot_eager")
+    whole = torch.compile(stacked, fullgraph=True, backend="eager", dynamic=True)
     x = batches(mlp, dtype=torch.float32)[0]
     torch.testing.assert_close(whole(params, buffers, x), stacked(params, buffers, x))

@@ -85,7 +85,7 @@ def batch_norm(
     """
     if ghost is not None and group is not None:
         raise ValueError("ghost batches are smaller than a process's batch, a group's are larger: pass ghost or group")
-    kind = torch.promote_types(x.dtype, torch.float32)
+    kind = _kind(x)
     weight, bias = (None if p is None else p.to(kind) for p in (weight, bias))
     if not training and statistics is not None:
         mean, var = statistics.mean.to(kind), statistics.var.to(kind)
@@ -102,16 +102,20 @@ def batch_norm(
 def _by_group(part: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, list[Moments]]:
     """Returns the output of the groups ``(groups, examples, C, *extent)``, and each one's mean and unbiased variance.
 
-    To torch's kernel the groups are channels of their own.
+    The groups are normalized as if they were channels of their own.
     """
     groups, _, channels = part.shape[:3]
-    refuse_single_values(part[0])
+    count = refuse_single_values(part[0])
     x = part.transpose(0, 1).flatten(1, 2)
     weight, bias = (None if p is None else p.repeat(groups) for p in (weight, bias))
-    kind = torch.promote_types(x.dtype, torch.float32)
-    # The kernel writes into fresh tensors; made from x, they are stacked where it is.
-    mean, var = x.new_zeros(groups * channels, dtype=kind), x.new_zeros(groups * channels, dtype=kind)
-    y = functional.batch_norm(x, mean, var, weight, bias, True, 1.0, eps)
+    if torch.compiler.is_compiling():  # the compiler makes a kernel of the formula, and stumbles over torch's in vmap
+        wide = x.to(_kind(x))
+        var, mean = torch.var_mean(wide, [0, *range(2, x.dim())], correction=0, keepdim=True)
+        y = _scaled(wide, mean, var, weight, bias, eps).to(x.dtype)
+        mean, var = mean.detach().flatten(), var.detach().flatten() * (count / (count - 1))
+    else:  # made from x, the tensors that the kernel writes into are stacked where it is
+        mean, var = (x.new_zeros(groups * channels, dtype=_kind(x)) for _ in range(2))
+        y = functional.batch_norm(x, mean, var, weight, bias, True, 1.0, eps)
     y = y.unflatten(1, (groups, channels)).transpose(0, 1).flatten(0, 1)
     return y, list(zip(mean.chunk(groups), var.chunk(groups), strict=True))
 
@@ -120,13 +124,23 @@ def _joined(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: ProcessGroup
 ) -> tuple[Tensor, list[Moments]]:
     """Returns the output of this process's part of a batch, and the whole batch's mean and unbiased variance."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = x.to(_kind(x))
     mean, var, count = joined_moments(wide, group)
     _refuse(count)
-    y = (wide - mean) * (var + eps).rsqrt()
+    y = _scaled(wide, mean, var, weight, bias, eps).to(x.dtype)
+    return y, [(mean.detach().flatten(), var.detach().flatten() * (count / (count - 1)))]
+
+
+def _scaled(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Returns γ(x − mean)/√(δ + var) + β; mean and variance have the dimensions of x."""
+    y = (x - mean) * (var + eps).rsqrt()
     y = y if weight is None else y * weight.view_as(mean)
-    y = y if bias is None else y + bias.view_as(mean)
-    return y.to(x.dtype), [(mean.detach().flatten(), var.detach().flatten() * (count / (count - 1)))]
+    return y if bias is None else y + bias.view_as(mean)
+
+
+def _kind(x: Tensor) -> torch.dtype:
+    """Returns the type of the statistics: at least float32."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _groups(x: Tensor, size: int) -> list[Tensor]:
