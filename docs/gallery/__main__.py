@@ -9,7 +9,7 @@ import matplotlib
 FIGURES = [
     "comparison", "adagrad_rates", "rmsprop_forgets", "adam_bias",
     "newton_quadratic", "newton_saddle", "conjugate_directions", "bfgs_inverse", "orders",
-    "performance_profile", "signals", "symmetry", "chaos", "rescue",
+    "performance_profile", "signals", "symmetry", "chaos", "rescue", "gradient_depth",
     "polyak_valley",
 ]  # fmt: skip
 
