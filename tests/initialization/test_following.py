@@ -111,3 +111,20 @@ def test_the_inside_of_a_transformer(activation):
     found = following(model, layers(model), torch.randn(2, 3, 8))
     assert found == following(model, layers(model))
     assert (found["block.linear1"], found["block.linear2"], found["head"]) == (activation, "linear", "linear")
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_clamp_at_zero_is_a_rectifier(traced):
+    class Clamped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.d = (nn.Linear(4, 4) for _ in range(4))
+
+        def forward(self, x):
+            x = self.b(self.a(x).clamp(min=0))
+            return self.d(torch.clamp(self.c(x.clip(-1, 1)), -3, 3))
+
+    net = Clamped()
+    layers = dict(net.named_children())
+    found = following(net, layers, None if traced else torch.randn(2, 4))
+    assert found == {"a": "relu", "b": "hardtanh", "c": "linear", "d": "linear"}

@@ -65,6 +65,9 @@ def test_orthogonal_keeps_lengths(n, m):
     torch.testing.assert_close(gram, torch.eye(min(n, m), dtype=torch.float64))
 
 
+IMAGES = torch.randn(32, 1, 4, 4, generator=torch.Generator().manual_seed(7))
+
+
 def net():
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 2, bias=False)
@@ -76,14 +79,14 @@ def test_a_model_is_drawn_by_the_generator_alone(name):
     torch.manual_seed(1)
     one, two = net(), net()
     before = torch.get_rng_state()
-    initialize(one, name, seeded(3))
+    initialize(one, name, seeded(3), batch=IMAGES)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    initialize(two, name, seeded(3))
+    initialize(two, name, seeded(3), batch=IMAGES)
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
     if name not in ("default", "constant"):
-        initialize(two, name, seeded(4))
+        initialize(two, name, seeded(4), batch=IMAGES)
         assert not torch.equal(one[0].weight, two[0].weight)
 
 
@@ -95,7 +98,7 @@ def test_biases_are_zero_norms_are_reset_and_frozen_parameters_stay(name):
         model[3].weight.fill_(5.0)
     model[3].requires_grad_(False)
     bias = model[3].bias.clone()
-    initialize(model, name, seeded())
+    initialize(model, name, seeded(), batch=IMAGES)
     assert not model[0].bias.any()
     assert model[1].weight.eq(1).all()
     assert model[3].weight.eq(5).all()
@@ -117,7 +120,7 @@ def test_a_transposed_convolution_is_drawn_by_the_inputs_of_its_units():
     assert layer.weight.std().item() == pytest.approx((2 / 400) ** 0.5, rel=0.1)
 
 
-@pytest.mark.parametrize("name", [n for n in SCHEMES if n != "default"])
+@pytest.mark.parametrize("name", [n for n, scheme in SCHEMES.items() if scheme and not scheme.scaled])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_transposed_convolution_is_drawn_as_the_convolution_of_the_same_units(name, groups):
     """Unit for unit, whatever the layout: inputs come first in a transposed convolution, group by group."""
@@ -152,3 +155,24 @@ def test_too_large_a_start_blows_a_perturbation_up_by_its_gain_at_each_layer():
     x, nudge = torch.randn(200), 1e-3 * torch.randn(200)
     growth = (layers(x + nudge) - layers(x)).norm() / nudge.norm()
     assert growth.item() == pytest.approx(10**4, rel=0.5)
+
+
+@pytest.mark.parametrize("name", ["lsuv", "first-small"])
+def test_schemes_that_scale_by_a_batch_reach_unit_deviation_or_leave_the_model_as_it_was(name):
+    model = net()
+    table = initialize(model, name, seeded(), batch=IMAGES)
+    outputs = {}
+    handles = [model[i].register_forward_hook(lambda m, x, y, i=i: outputs.update({i: y})) for i in (0, 3, 5)]
+    model(IMAGES)
+    for handle in handles:
+        handle.remove()
+    for i, y in outputs.items():
+        units = y.movedim(1, -1).flatten(0, -2)
+        assert 0.79 < units.var(0, correction=0).mean().sqrt() < 1.26, i
+    assert "·" in table["5.weight"].distribution
+    start = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=f"{name} scales by what a batch shows: pass batch="):
+        initialize(model, name, seeded())
+    with pytest.raises(ValueError, match="the same for every example"):
+        initialize(model, name, seeded(), batch=torch.ones(8, 1, 4, 4))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), start, strict=True))

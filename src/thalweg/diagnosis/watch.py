@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from thalweg.initialization.following import LOOKED_THROUGH
-from thalweg.initialization.gains import FUNCTIONS
+from thalweg.initialization.following import LOOKED_THROUGH, function_name, nonlinearity_of
 from thalweg.tensors.layers import NORMS, WEIGHTED
 
 LAYERS = (*WEIGHTED, nn.RNNBase, nn.MultiheadAttention)
@@ -134,12 +133,12 @@ class Watch(TorchFunctionMode):
             self.uses[key] = self.uses.get(key, 0) + 1
         source: set[str] = set().union(*(self.source.get(key, set()) for key in keys))
         scale: set[str] = set().union(*(self.scale.get(key, set()) for key in keys))
-        name = getattr(func, "__name__", "").strip("_")
-        if name in FUNCTIONS:
+        called = nonlinearity_of(func, args, kwargs)
+        if called:
             for layer in scale:
-                self.layers[layer].activations.setdefault(name, results[0].detach().clone())
+                self.layers[layer].activations.setdefault(called.partition(":")[0], results[0].detach().clone())
             scale = set()
-        elif name not in LOOKED_THROUGH:
+        elif function_name(func) not in LOOKED_THROUGH:
             scale = set()
         for tensor in results if source else []:
             self.kept.append(tensor)

@@ -87,7 +87,7 @@ def scale_by_data(
     """Scales a model's dense and convolution weights in place by what a minibatch shows.
 
     Dropout is switched off and normalization layers use the batch, without changing their running statistics, while
-    the batch runs; recurrent and attention modules are run, and left as they are.
+    the batch runs; recurrent and attention modules, and layers that are not trained, are run and left as they are.
 
     Arguments:
         model: any module.
@@ -218,7 +218,7 @@ class _Probe:
 
     def __init__(self, model: nn.Module, batch: Any, loss: Callable[[Any], Tensor] | None) -> None:
         self.model, self.batch, self.loss = model, batch, loss
-        self.layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, WEIGHTED)}
+        self.layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, WEIGHTED) and m.weight.requires_grad}
 
     def look(self) -> dict[str, _Seen]:
         """Returns what the layers show, in the order in which they run."""

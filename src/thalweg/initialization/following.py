@@ -5,7 +5,7 @@ sum of a residual connection) is looked through, up to the first nonlinearity; w
 model comes first, the layer is linear.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ _NAMES = (
     "adaptive_avg_pool3d adaptive_max_pool2d interpolate pad mul div"
 )
 LOOKED_THROUGH = frozenset(_NAMES.split())
+CLAMPS = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",)}
+CLAMPED: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, 6): "relu6", (-1, 1): "hardtanh"}
 LOOKED_THROUGH_MODULES = (
     nn.modules.dropout._DropoutNd, *NORMS, nn.Flatten, nn.Unflatten, nn.Identity, nn.modules.pooling._MaxPoolNd,
     nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd,
@@ -80,11 +82,10 @@ def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
                 return name
             passes = isinstance(module, LOOKED_THROUGH_MODULES)
         elif user.op in ("call_function", "call_method"):
-            name = function_name(user.target)
-            if name in FUNCTIONS:
-                slope = user.kwargs.get("negative_slope", user.args[1] if len(user.args) > 1 else 0.01)
-                return f"leaky_relu:{slope:g}" if name == "leaky_relu" else name
-            passes = name in LOOKED_THROUGH
+            called = nonlinearity_of(user.target, user.args, user.kwargs)
+            if called:
+                return called
+            passes = function_name(user.target) in LOOKED_THROUGH
         else:
             passes = False
         if passes:
@@ -100,6 +101,23 @@ def function_name(function: Any) -> str:
     """
     name = function if isinstance(function, str) else getattr(function, "__name__", "")
     return name.strip("_")
+
+
+def nonlinearity_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Returns the name of the nonlinearity that a call is, None where it is none that is known.
+
+    A clamp at 0 is a rectifier, one between 0 and 6 or between −1 and 1 has a name too.
+
+    >>> nonlinearity_of(torch.clamp, (torch.ones(1), 0), {}), nonlinearity_of("clamp", (torch.ones(1), -3, 3), {})
+    ('relu', None)
+    """
+    name = function_name(function)
+    if name in CLAMPS:
+        bounds = dict(zip(CLAMPS[name], args[1:], strict=False)) | dict(kwargs)
+        return CLAMPED.get((bounds.get("min"), bounds.get("max")))
+    if name == "leaky_relu":
+        return f"leaky_relu:{kwargs.get('negative_slope', args[1] if len(args) > 1 else 0.01):g}"
+    return name if name in FUNCTIONS else None
 
 
 class _Watch(TorchFunctionMode):
@@ -122,14 +140,13 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = function_name(func)
+        called = nonlinearity_of(func, args, kwargs)
         given = [a for arg in (*args, *kwargs.values()) for a in (arg if isinstance(arg, (tuple, list)) else (arg,))]
         names = set().union(*(self.of.get(id(a), set()) for a in given if isinstance(a, Tensor)))
-        if name in FUNCTIONS and names:
-            slope = kwargs.get("negative_slope", args[1] if len(args) > 1 else 0.01)
+        if called and names:
             for layer in names:
-                self.found.setdefault(layer, f"leaky_relu:{slope:g}" if name == "leaky_relu" else name)
-        elif name in LOOKED_THROUGH:
+                self.found.setdefault(layer, called)
+        elif function_name(func) in LOOKED_THROUGH:
             self.mark(result, names)
         return result
 

@@ -1,12 +1,13 @@
 """A scheme over a whole model: every layer with the gain of the nonlinearity that follows it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from thalweg.initialization.data_driven import scale_by_data
 from thalweg.initialization.fans import fans
 from thalweg.initialization.following import following
 from thalweg.initialization.gains import gain_of
@@ -50,7 +51,8 @@ def initialize(
             one seeded from torch's global generator.
         nonlinearity: what follows the layers, a name for all or a mapping from layers' names; by default it is found.
         batch: an input of the model, or a tuple of its inputs, to find it by where the graph cannot be read; layers
-            whose nonlinearity is not found have gain 1, and the table says "unknown".
+            whose nonlinearity is not found have gain 1, and the table says "unknown". ``"lsuv"`` and
+            ``"first-small"`` scale by it.
         rectifier_bias: bias of layers that feed a rectifier; 0.1 keeps most of them active at the start.
         residual: how the ends of residual branches start: ``"zero"``, so that each block begins as the identity, or
             ``"depth"``, 1/√L of the scheme's size for L branches.
@@ -60,7 +62,8 @@ def initialize(
 
     Raises:
         ValueError: unknown scheme or nonlinearity; a parameter on the meta device, or one that is no floating-point
-            tensor; a layer without inputs or units; a batch that does not fit. The model is then as it was.
+            tensor; a layer without inputs or units; a batch that does not fit, or none where a scheme scales by it.
+            The model is then as it was.
 
     >>> net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
     >>> print(initialize(net, "he", torch.Generator().manual_seed(0)))
@@ -74,10 +77,13 @@ def initialize(
     """
     chosen = scheme_of(scheme)
     _check(model)
+    if chosen is not None and chosen.scaled and batch is None:
+        raise ValueError(f"{scheme} scales by what a batch shows: pass batch=, an input of the model")
     if residual is not None:
         check_residual(model, residual)
     if generator is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    saved = [(p, p.clone()) for p in model.parameters()] if chosen is not None and chosen.scaled else []
     found = _nonlinearities(model, nonlinearity, batch) if chosen is not None and chosen.heeds else {}
     rows: dict[str, Row] = {}
     names = {id(p): name for name, p in model.named_parameters()}
@@ -95,12 +101,27 @@ def initialize(
         if name in rows:
             before = rows[name]
             rows[name] = replace(before, distribution=f"{before.distribution} {law}" if "times" in law else law)
+    if chosen is not None and chosen.scaled:
+        for layer, factor in _scaled(model, batch, saved).items():
+            name = f"{layer}.weight" if layer else "weight"
+            rows[name] = replace(rows[name], distribution=f"{factor:.3g} · {rows[name].distribution}")
     return InitializationTable(
         tuple(
             Row(n, _shape(p), "as it was") if n not in rows else Row(n, _shape(p), *_rest(rows[n]))
             for n, p in model.named_parameters()
         )
     )
+
+
+def _scaled(model: nn.Module, batch: Any, before: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Scales the layers by the batch and returns their factors; puts parameters back where that fails."""
+    try:
+        report = scale_by_data(model, batch)
+    except ValueError:
+        for p, value in before:
+            p.copy_(value)
+        raise
+    return {s.layer: s.factor for s in report.layers if s.factor != 1}
 
 
 def _drawn(

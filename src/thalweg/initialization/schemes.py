@@ -22,12 +22,14 @@ class Scheme(NamedTuple):
         law: the distribution in words, from (fan-in, fan-out, gain).
         heeds: whether the gain of the following nonlinearity matters.
         published: the gain of the scheme as it was published.
+        scaled: whether the weights are then scaled by a batch, see :mod:`thalweg.initialization.data_driven`.
     """
 
     draw: Callable[[Tensor, Generator | None, float], Tensor]
     law: Callable[[int, int, float], str]
     heeds: bool = False
     published: float = 1.0
+    scaled: bool = False
 
     def __call__(self, weight: Tensor, generator: Generator | None = None) -> Tensor:
         """Draws one weight in place, with the published gain; returns it."""
@@ -47,6 +49,10 @@ SCHEMES: dict[str, Scheme | None] = {
     "glorot-normal": Scheme(glorot_normal_, lambda m, n, gain: f"N(0, {gain * (2 / (m + n)) ** 0.5:.3g}²)", True),
     "he": Scheme(he_, lambda m, n, gain: f"N(0, {gain * m**-0.5:.3g}²)", True, 2**0.5),
     "orthogonal": Scheme(orthogonal_, lambda m, n, gain: f"{gain:.3g} · orthogonal", True),
+    "lsuv": Scheme(lambda w, g, _: orthogonal_(w, g), lambda m, n, _: "orthogonal", scaled=True),
+    "first-small": Scheme(
+        lambda w, g, _: glorot_normal_(w, g), lambda m, n, _: f"N(0, {(2 / (m + n)) ** 0.5:.3g}²)", scaled=True
+    ),
     "sparse": Scheme(_sparse, lambda m, n, _: f"N(0, 1) for {min(INPUTS, m)} of {m} inputs"),
     "constant": Scheme(lambda w, g, _: constant_(w, g), lambda m, n, _: "0.1"),
     "too-large": Scheme(lambda w, g, _: too_large_(w, g), lambda m, n, _: f"N(0, {10 * m**-0.5:.3g}²)"),

@@ -110,7 +110,7 @@ class Workshop:
             torch.manual_seed(derive_seed(seed, "model"))
             model = build_model(self.task)
         if scheme != "default" or isinstance(self.task.model, nn.Module):
-            batch = self.data.train_x[:2].to("cpu")
+            batch = self.data.train_x[: self.task.batch_size].to("cpu")
             initialize(model, scheme, generator(seed, "initialization"), batch=batch)
         return model.to(self.device)
 
