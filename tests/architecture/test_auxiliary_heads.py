@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from thalweg import diagnose
 from thalweg.architecture import AuxiliaryHeads
 
 
@@ -272,3 +273,9 @@ def test_a_forward_that_fails_leaves_no_head_running():
         heads(normal(2, 5))
     assert torch.equal(heads.model(X), model()(X))
     heads.loss(heads(X), Y, cross_entropy)
+
+
+def test_diagnosis_is_of_the_model_without_its_heads():
+    heads, batch = AuxiliaryHeads(model(), own_heads()), (X, Y)
+    found = [str(finding) for finding in diagnose(heads, batch, cross_entropy, range_steps=0)]
+    assert found == [str(finding) for finding in diagnose(model(), batch, cross_entropy, range_steps=0)]

@@ -98,6 +98,8 @@ def test_first_batch_decides_what_a_probe_does_and_an_early_optimizer_holds_the_
     optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
     torch.manual_seed(5)
     before = torch.get_rng_state()
+    with torch.inference_mode():
+        block(normal(3, 5))
     block(normal(3, 5)).sum().backward()
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(block.shortcut.weight, probed.shortcut.weight)

@@ -223,5 +223,5 @@ def _check(
         raise ValueError("outputs= is for heads that are made here: leave it out, or pass names only")
     if not given and (outputs is None or outputs < 1):
         raise ValueError(f"outputs is {outputs}: say how many outputs the heads have, or pass a head for each layer")
-    if isinstance(decay, int) and decay < 1:
+    if decay is not None and not callable(decay) and decay < 1:
         raise ValueError(f"decay is {decay}: pass the number of steps, at least 1, in which the weight falls to 0")

@@ -31,8 +31,9 @@ class Residual(nn.Module):
             stride if there are convolutions in it, or a linear layer on the last dimension, both without bias and
             starting from N(0, 1/fan-in).
         start: ``"zero"`` sets the weight and bias of f's last normalization or layer to 0, so that the block starts
-            as its shortcut; f's own parameters learn from the second step on. ``"gate"`` leaves f as it is and
-            multiplies it by a learned scalar ``gate`` that starts at 0, for branches of every kind. None: as it is.
+            as its shortcut and what comes before in f learns from the second step on; modules without parameters
+            behind it are taken to keep zeros. ``"gate"`` leaves f as it is and multiplies it by a learned scalar
+            ``gate`` that starts at 0, for branches of every kind. None: as it is.
         probe: an input, one example will do, by which an automatic shortcut is decided at once; without it the
             first batch decides, which must come before compiling and before the model's parameters are counted.
         generator: source of the projection's weights; torch's global one by default.

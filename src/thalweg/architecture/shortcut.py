@@ -45,8 +45,8 @@ class Undecided(nn.Module):
 
     def _become(self, projection: nn.Linear | _ConvNd) -> nn.Module:
         shape = tuple(projection.weight.shape)
-        self.weight.materialize(shape)
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
+            self.weight.materialize(shape)
             self.weight.copy_(linear_start(shape, self.seed))
         projection.weight = self.weight
         return projection

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from thalweg.architecture import AuxiliaryHeads
 from thalweg.diagnosis.activation_scale import activation_scale
 from thalweg.diagnosis.batches import as_batch
 from thalweg.diagnosis.chaos import chaos, growth
@@ -61,7 +62,7 @@ def diagnose(
     will not train.
 
     Arguments:
-        model: any module, with its parameters as they will start.
+        model: any module, with its parameters as they will start; auxiliary heads are left out.
         batch: ``(inputs, target)``, as it will be trained on; several inputs are a tuple. From 8 examples on units are
             judged, from 2 on scales.
         loss: ``(output, target) -> scalar``.
@@ -98,6 +99,8 @@ def diagnose(
     for name, (value, least) in asked.items():
         if value and value < least:
             raise ValueError(f"{name} is {value}: it must be at least {least}, or 0, which leaves that out")
+    if isinstance(model, AuxiliaryHeads) and model.model is not None:
+        model = model.model  # its heads rest where it runs on its own
     tell = progress or (lambda _: None)
     tell("layers")
     fixed = fixing(model, lambda: _watched(observe(model, batch, loss), loss)[0]) if fix else ()
