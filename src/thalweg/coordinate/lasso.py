@@ -1,0 +1,143 @@
+"""Sparse codes: the lasso of many samples on one dictionary, each solved to a duality gap."""
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thalweg.coordinate import sweeps
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Sparse codes and how sure they are.
+
+    Attributes:
+        codes: ``(n, K)`` in the samples' type.
+        gap: relative duality gap of each sample ``(n,)``, float64: its cost is above the least by this share at most.
+        n_iter: pivots, or sweeps, that each took ``(n,)``.
+    """
+
+    codes: Tensor
+    gap: Tensor
+    n_iter: Tensor
+
+
+@torch.no_grad()
+def lasso(
+    samples: Tensor,
+    dictionary: Tensor,
+    alpha: float,
+    *,
+    l2: float = 0.0,
+    positive: bool = False,
+    start: Tensor | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 10_000,
+    batch_size: int = 4096,
+    gram: Tensor | None = None,
+    progress: Callable[[int, float], Any] | None = None,
+) -> Codes:
+    """Minimises  ½‖x − cD‖² + α‖c‖₁ + ½ l2‖c‖²  over the code c of every sample x.
+
+    The book writes Σ|H_ij| + Σ(X − HW)²_ij: the same with H = c, W = D and α = ½. scikit-learn's ``sparse_encode``
+    has this form and this α; its ``Lasso`` divides the square by d, so that its α is this one divided by d.
+
+    On the CPU with numba (``pip install thalweg[fast]``) each sample pivots on its support, on all of torch's
+    threads (:mod:`thalweg.coordinate.pivoting`); else all samples are swept at once as tensors, on any device
+    (:mod:`thalweg.coordinate.sweeps`). Both are exact and count in float64.
+
+    Arguments:
+        samples: x ``(n, d)``.
+        dictionary: D ``(K, d)``, one atom a row, of any norms.
+        alpha: α ≥ 0, in the samples' units times the atoms'. 0 is read as the limit: least squares, of least ℓ1 norm.
+        l2: ≥ 0, the elastic net's square.
+        positive: whether codes are to be ≥ 0.
+        start: codes to begin from ``(n, K)``; zeros by default.
+        tol: relative duality gap at which a sample is done.
+        max_iter: pivots, or sweeps, a sample at most.
+        batch_size: samples worked on at once; memory is bounded by it, but for the codes.
+        gram: D Dᵀ ``(K, K)``, if there is one.
+        progress: called with the number of samples done and the largest gap among the last.
+
+    Returns:
+        :class:`Codes`. A sample that did not reach ``tol`` is warned of; codes all zero are said to be so.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, negative ``alpha`` or ``l2``.
+
+    >>> lasso(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
+    [[2.0, 0.0]]
+
+    Source: Deep Learning, §8.7.2; Tibshirani 1996; Zou & Hastie 2005.
+    """
+    _check(samples, dictionary, alpha, l2, start)
+    d = dictionary.to(samples.device).double()
+    g = d @ d.T if gram is None else gram.to(d)
+    if l2:
+        g = g + l2 * torch.eye(len(g), dtype=g.dtype, device=g.device)
+    n, kind = len(samples), samples.dtype if samples.is_floating_point() else torch.get_default_dtype()
+    codes = torch.zeros(n, len(d), dtype=kind, device=samples.device) if start is None else start.to(samples, copy=True)
+    gap, n_iter = g.new_empty(n), torch.empty(n, dtype=torch.int64, device=samples.device)
+    solve, top = _solver(samples.device.type), 0.0
+    for first in range(0, n, batch_size):
+        part = slice(first, first + batch_size)
+        x = samples[part].double()
+        corr = x @ d.T
+        largest = float((corr if positive else corr.abs()).max())
+        top = max(top, largest)
+        weight = max(alpha, 1e-10 * largest, 1e-300)
+        c = codes[part].double().contiguous()
+        if positive:
+            c = c.clamp(min=0)
+        gap[part], n_iter[part] = solve(g, corr, 0.5 * (x * x).sum(1), weight, positive, tol, max_iter, c)
+        codes[part] = c
+        if progress is not None:
+            progress(min(first + batch_size, n), float(gap[part].max()))
+    _say(alpha, top, gap, tol)
+    return Codes(codes, gap, n_iter)
+
+
+def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: Tensor | None) -> None:
+    if samples.dim() != 2 or dictionary.dim() != 2 or samples.shape[1] != dictionary.shape[1]:
+        raise ValueError(
+            f"samples {tuple(samples.shape)} and dictionary {tuple(dictionary.shape)}: pass (n, d) and (K, d)"
+        )
+    if not samples.numel() or not len(dictionary):
+        raise ValueError(f"samples {tuple(samples.shape)}, {len(dictionary)} atoms: pass at least one of each")
+    if not (0 <= alpha < math.inf and 0 <= l2 < math.inf):
+        raise ValueError(f"alpha={alpha}, l2={l2}: pass numbers >= 0")
+    if start is not None and start.shape != (len(samples), len(dictionary)):
+        raise ValueError(f"start {tuple(start.shape)}: pass codes ({len(samples)}, {len(dictionary)})")
+    for name, tensor in (("samples", samples), ("dictionary", dictionary), ("start", start)):
+        if tensor is not None and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} hold NaN or infinity: drop or fill those rows first")
+
+
+def _say(alpha: float, top: float, gap: Tensor, tol: float) -> None:
+    if alpha == 0:
+        warnings.warn("alpha=0 asks for no sparsity: codes are least squares; pass alpha > 0", stacklevel=4)
+    elif top <= alpha:
+        warnings.warn(f"all codes are zero: alpha={alpha:g}, pass less than {top:g} for any other", stacklevel=4)
+    short = int((gap > tol).sum())
+    if short:
+        warnings.warn(
+            f"{short} of {len(gap)} samples did not reach the gap {tol:g}, the worst {float(gap.max()):.1e}: raise "
+            "max_iter, alpha or l2",
+            stacklevel=4,
+        )
+
+
+@cache
+def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    if device == "cpu" and importlib.util.find_spec("numba"):
+        from thalweg.coordinate import pivoting
+
+        return pivoting.solve
+    return sweeps.solve
