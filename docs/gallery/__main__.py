@@ -10,7 +10,7 @@ FIGURES = [
     "comparison", "adagrad_rates", "rmsprop_forgets", "adam_bias",
     "newton_quadratic", "newton_saddle", "conjugate_directions", "bfgs_inverse", "orders",
     "performance_profile", "signals", "symmetry", "chaos", "rescue", "gradient_depth",
-    "polyak_valley",
+    "polyak_valley", "batch_norm_product", "batch_norm_rates",
 ]  # fmt: skip
 
 
