@@ -182,6 +182,30 @@ def test_other_layers_are_left_as_they_are():
     torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-4, atol=1e-5)
 
 
+class Named(nn.Module):
+    """Layers named as torch.fx names inputs and outputs, and a weight that an embedding shares."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(6, 4)
+        self.x, self.norm, self.output = nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+        self.x.weight = self.tokens.weight
+
+    def forward(self, x):
+        return self.norm(self.x(self.tokens(x)))
+
+
+def test_names_and_shared_weights_are_no_hindrance():
+    model, x = Named().double(), torch.tensor([0, 1, 2, 3, 5])
+    estimate_population_statistics(model, [x])
+    folded = fold_batch_norm(model)
+    torch.testing.assert_close(folded(x), model.eval()(x))
+    assert isinstance(folded.output, nn.BatchNorm1d)
+    assert torch.equal(folded.tokens.weight, model.tokens.weight)
+    add_batch_norm(model, "x")
+    assert isinstance(model.x.norm, BatchNorm)
+
+
 @pytest.mark.parametrize(
     ("build", "match"),
     [

@@ -128,7 +128,8 @@ def test_lanes_compiled_in_one_piece(norm):
     """With sizes that may change: so torch compiles a second task of the same process."""
     models = made(lambda norm: nn.Sequential(norm(3), nn.Linear(3, 1)), NORMS[norm], torch.float32)
     params, buffers = stack_module_state(models)
-    stacked = vmap(grad_and_value(loss_of(models[0]), has_aux=True))
-    whole = torch.compile(stacked, fullgraph=True, backend="eager", dynamic=True)
     x = batches(mlp, dtype=torch.float32)[0]
-    torch.testing.assert_close(whole(params, buffers, x), stacked(params, buffers, x))
+    for training in (True, False):
+        stacked = vmap(grad_and_value(loss_of(models[0], training), has_aux=True))
+        whole = torch.compile(stacked, fullgraph=True, backend="eager", dynamic=True)
+        torch.testing.assert_close(whole(params, buffers, x), stacked(params, buffers, x))

@@ -57,11 +57,11 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
     elif callable(layers):
         meant = [name for name, module in every if layers(name, module)]
     else:
-        meant = list(layers)
+        meant = [layers] if isinstance(layers, str) else list(layers)
     if not meant:
         raise ValueError("no layer is left to normalize: pass layers=, names or a predicate")
     uses = Counter(id(m) for _, m in every)
-    calls = Counter(node.target for node in graph.nodes)
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     for name in meant:
         if name not in named or not name:
             raise ValueError(f"no dense or convolution layer {name!r} is in the model: choose among {', '.join(named)}")

@@ -14,8 +14,7 @@ Source: Deep Learning, §8.7.1; Ioffe & Szegedy 2015; ghost batches: Hoffer, Hub
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.distributed import ProcessGroup
+from torch import Tensor, distributed
 from torch.nn import functional
 
 from thalweg.normalization.synchronized import joined_moments
@@ -55,7 +54,7 @@ def batch_norm(
     momentum: float | Tensor | None = 0.1,
     eps: float = 1e-5,
     ghost: int | None = None,
-    group: ProcessGroup | None = None,
+    group: "distributed.ProcessGroup | None" = None,
 ) -> tuple[Tensor, Statistics | None]:
     """Returns γH' + β and the new running statistics.
 
@@ -88,8 +87,8 @@ def batch_norm(
     kind = _kind(x)
     weight, bias = (None if p is None else p.to(kind) for p in (weight, bias))
     if not training and statistics is not None:
-        mean, var = statistics.mean.to(kind), statistics.var.to(kind)
-        return functional.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), statistics
+        mean, var = (t.to(kind).view(-1, *[1] * (x.dim() - 2)) for t in statistics[:2])
+        return _scaled(x.to(kind), mean, var, weight, bias, eps).to(x.dtype), statistics
     if group is not None:
         y, batches = _joined(x, weight, bias, eps, group)
     else:
@@ -121,7 +120,7 @@ def _by_group(part: Tensor, weight: Tensor | None, bias: Tensor | None, eps: flo
 
 
 def _joined(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: ProcessGroup
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: "distributed.ProcessGroup"
 ) -> tuple[Tensor, list[Moments]]:
     """Returns the output of this process's part of a batch, and the whole batch's mean and unbiased variance."""
     wide = x.to(_kind(x))
@@ -132,7 +131,7 @@ def _joined(
 
 
 def _scaled(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Returns γ(x − mean)/√(δ + var) + β; mean and variance have the dimensions of x."""
+    """Returns γ(x − mean)/√(δ + var) + β; mean and variance are shaped to go with x."""
     y = (x - mean) * (var + eps).rsqrt()
     y = y if weight is None else y * weight.view_as(mean)
     return y if bias is None else y + bias.view_as(mean)

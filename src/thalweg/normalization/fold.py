@@ -27,7 +27,8 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     convolution layer, also transposed or grouped but not parametrized, which goes nowhere else. ``nn.Identity``
     stands in their place; what :func:`add_batch_norm` made becomes the plain layer again. The copy is in evaluation
     mode and equals the model in evaluation but for rounding. The graph is read by torch.fx; where it cannot be,
-    neighbours in an ``nn.Sequential`` are merged.
+    neighbours in an ``nn.Sequential`` are merged. Dense layers before a normalization of dimension 1 are taken to
+    give ``(N, C)``.
 
     Arguments:
         model: any module; it is not changed.
@@ -67,14 +68,12 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
 def _in_graph(model: nn.Module) -> list[tuple[str, str]]:
     """Returns the names of layers and of the modules that alone take their outputs; those that run once."""
-    graph = trace(model, SIDE_BY_SIDE)
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    found = []
-    for node in graph.nodes:
-        users = list(node.users)
-        if len(users) == 1 and calls[node.target] == calls[users[0].target] == 1:
-            found.append((str(node.target), str(users[0].target)))
-    return found
+    calls = {node: str(node.target) for node in trace(model, SIDE_BY_SIDE).nodes if node.op == "call_module"}
+    times = Counter(calls.values())
+    after = {name: [calls.get(user, "") for user in node.users] for node, name in calls.items()}
+    return [
+        (name, users[0]) for name, users in after.items() if len(users) == 1 and times[name] == times[users[0]] == 1
+    ]
 
 
 def _side_by_side(model: nn.Module) -> list[tuple[str, str]]:
@@ -109,7 +108,7 @@ def _merge(layer: Any, norm: Any) -> None:
     scale = scale if norm.weight is None else scale * norm.weight
     bias = (-mean if layer.bias is None else layer.bias - mean) * scale
     bias = bias if norm.bias is None else bias + norm.bias
-    weight = layer.weight.double()
+    weight = layer.weight.to(torch.float64, copy=True)  # others may share it
     blocks = unit_blocks(layer, weight)
     for block, part in zip(blocks, scale.chunk(len(blocks)), strict=True):
         block.mul_(part.view(-1, *[1] * (block.dim() - 1)))

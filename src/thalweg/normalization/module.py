@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed import ProcessGroup
 
 from thalweg.normalization.batch_norm import Statistics, batch_norm, refuse_single_values
 
@@ -52,7 +51,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         *,
         bias: bool = True,
         ghost: int | None = None,
-        synchronize: bool | ProcessGroup = False,
+        synchronize: "bool | distributed.ProcessGroup" = False,
         dim: int = 1,
     ) -> None:
         if ghost is not None and (ghost < 1 or synchronize):
@@ -73,17 +72,17 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Returns the normalized input, and in training brings the running statistics up to date."""
         x = self._channels_second(input)
         group = self._group() if self.training else None
-        half = x.dtype.itemsize < 4
-        needs_function = self.training and (self.momentum is None or half or torch.compiler.is_compiling())
-        if self.ghost is None and group is None and not needs_function:
-            if self.training or self.running_mean is None:
+        by_batch = self.training or self.running_mean is None
+        special = self.ghost is not None or group is not None or self.momentum is None or x.dtype.itemsize < 4
+        if (by_batch and special) or torch.compiler.is_compiling():
+            y = self._by_function(x, group)
+        else:
+            if by_batch:
                 refuse_single_values(x)
             y = super().forward(x)  # the same with less overhead
-        else:
-            y = self._by_function(x, group)
         return y if self.dim == 1 else y.movedim(1, self.dim)
 
-    def _by_function(self, x: Tensor, group: ProcessGroup | None) -> Tensor:
+    def _by_function(self, x: Tensor, group: "distributed.ProcessGroup | None") -> Tensor:
         before = self.statistics if self.track_running_stats or not self.training else None
         y, after = batch_norm(
             x, before, self.weight, self.bias, training=self.training, momentum=self.momentum, eps=self.eps,
@@ -94,11 +93,11 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
                 buffer.copy_(value)
         return y
 
-    def _group(self) -> ProcessGroup | None:
+    def _group(self) -> "distributed.ProcessGroup | None":
         """Returns the processes to join with."""
         if not (self.synchronize and distributed.is_available() and distributed.is_initialized()):
             return None
-        return self.synchronize if isinstance(self.synchronize, ProcessGroup) else distributed.group.WORLD
+        return distributed.group.WORLD if isinstance(self.synchronize, bool) else self.synchronize
 
     def _channels_second(self, input: Tensor) -> Tensor:
         channels = self.dim if self.dim >= 0 else self.dim + input.dim()

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed import ProcessGroup
 
 
-def joined_moments(x: Tensor, group: ProcessGroup) -> tuple[Tensor, Tensor, int]:
+def joined_moments(x: Tensor, group: "distributed.ProcessGroup") -> tuple[Tensor, Tensor, int]:
     """Returns the channels' means and biased variances over all processes, and the number of values in each.
 
     Every process of the group has to call; one without examples passes an empty tensor.
@@ -41,7 +40,7 @@ class _Sum(torch.autograd.Function):
     """Sum over processes; its gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
+    def forward(ctx: Any, x: Tensor, group: "distributed.ProcessGroup") -> Tensor:
         ctx.group = group
         total = x.clone()
         distributed.all_reduce(total, group=group)
