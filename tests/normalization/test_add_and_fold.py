@@ -206,6 +206,26 @@ def test_names_and_shared_weights_are_no_hindrance():
     assert isinstance(model.x.norm, BatchNorm)
 
 
+class Tied(nn.Module):
+    """A layer whose weight a function reads, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.first, self.b, self.second = nn.Linear(3, 4), BatchNorm(4), nn.Linear(4, 4), BatchNorm(4)
+
+    def forward(self, x):
+        h = self.second(self.b(self.first(self.a(x)).relu()))
+        return nn.functional.linear(h, self.a.weight.T)
+
+
+def test_a_layer_whose_weight_is_used_elsewhere_is_left_as_it_is():
+    model, x = Tied().double(), torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    estimate_population_statistics(model, [x])
+    folded = fold_batch_norm(model)
+    torch.testing.assert_close(folded(x), model.eval()(x))
+    assert [type(m) for m in (folded.first, folded.second)] == [BatchNorm, nn.Identity]
+
+
 @pytest.mark.parametrize(
     ("build", "match"),
     [

@@ -68,12 +68,13 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
 def _in_graph(model: nn.Module) -> list[tuple[str, str]]:
     """Returns the names of layers and of the modules that alone take their outputs; those that run once."""
-    calls = {node: str(node.target) for node in trace(model, SIDE_BY_SIDE).nodes if node.op == "call_module"}
-    times = Counter(calls.values())
+    graph = trace(model, SIDE_BY_SIDE)
+    calls = {node: str(node.target) for node in graph.nodes if node.op == "call_module"}
+    read = [str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"]
+    times = Counter([*calls.values(), *read])
     after = {name: [calls.get(user, "") for user in node.users] for node, name in calls.items()}
-    return [
-        (name, users[0]) for name, users in after.items() if len(users) == 1 and times[name] == times[users[0]] == 1
-    ]
+    alone = {name: users[0] for name, users in after.items() if len(users) == 1}
+    return [(name, user) for name, user in alone.items() if times[name] == times[user] == 1]
 
 
 def _side_by_side(model: nn.Module) -> list[tuple[str, str]]:
