@@ -1,6 +1,20 @@
 """Coordinate descent (§8.7.2): sparse codes and dictionaries, and any function a block at a time."""
 
+from thalweg.coordinate.atoms import update_atoms
+from thalweg.coordinate.dictionary_learning import DictionaryLearning
 from thalweg.coordinate.duality import duality_gap
 from thalweg.coordinate.lasso import Codes, lasso
+from thalweg.coordinate.minibatch import MiniBatchDictionaryLearning
+from thalweg.coordinate.omp import orthogonal_matching_pursuit
+from thalweg.coordinate.sparse_coder import SparseCoder
 
-__all__ = ["Codes", "duality_gap", "lasso"]
+__all__ = [
+    "Codes",
+    "DictionaryLearning",
+    "MiniBatchDictionaryLearning",
+    "SparseCoder",
+    "duality_gap",
+    "lasso",
+    "orthogonal_matching_pursuit",
+    "update_atoms",
+]

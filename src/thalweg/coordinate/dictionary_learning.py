@@ -1,0 +1,205 @@
+"""Dictionary learning by alternating minimisation: all codes, then all atoms, until the cost stays."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import _check_sample_weight
+from torch import Tensor
+
+from thalweg.coordinate.atoms import Norm, update_atoms
+from thalweg.coordinate.coder import Coder, Data
+from thalweg.coordinate.lasso import Codes, lasso
+from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, revive, shown
+
+
+class DictionaryLearning(Coder):
+    """Learns atoms on which samples have sparse codes.
+
+        min over C, D of  Σ_n w_n (½‖x_n − c_n D‖² + α‖c_n‖₁ + ½ l2‖c_n‖²)   with ‖d_k‖ ≤ 1
+
+    The book's J(H, W) = Σ|H_ij| + Σ(X − HW)²_ij is this with H = C, W = D, α = ½, and twice as large; scikit-learn's is
+    this. Convex in C and in D, not in both: each iteration finds the codes, to a duality gap, from the last ones, and
+    takes each atom to its minimum a few times. The cost never rises. Atoms that no sample uses are replaced by the
+    samples that cost most.
+
+    Arguments:
+        n_components: K; the number of features by default.
+        alpha: α.
+        max_iter: iterations at most.
+        tol: relative fall of the cost below which it ends.
+        transform_algorithm, transform_n_nonzero_coefs, transform_alpha, split_sign, transform_max_iter: of
+            ``transform``, see :class:`thalweg.coordinate.SparseCoder`; α there is this one's by default.
+        code_init: codes to begin from ``(n, K)``.
+        dict_init: atoms to begin from ``(K, d)``; drawn with the samples' second moment by default.
+        callback: called with a dict of ``iteration``, ``cost``, ``gap`` and ``dictionary``.
+        verbose: whether to show a bar with cost and gap.
+        random_state: seed of the first atoms.
+        positive_code, positive_dict: whether codes, or atoms, are to be ≥ 0.
+        l2: the elastic net's square.
+        atom_norm: ``"ball"`` for ‖d_k‖ ≤ 1, ``"unit"`` for ‖d_k‖ = 1.
+        gap_tol: relative duality gap of every code.
+        device: where to compute; by default where the data are.
+
+    Attributes:
+        components_: D ``(K, d)``.
+        error_: cost after each iteration.
+        gap_: largest relative duality gap of the last codes.
+        n_iter_: iterations.
+
+    scikit-learn's ``n_jobs`` and ``fit_algorithm`` have no part here: torch's threads are used, and both algorithms
+    have the same minimum.
+
+    >>> X = np.random.default_rng(0).laplace(size=(50, 3)) @ np.random.default_rng(1).normal(size=(3, 8))
+    >>> learnt = DictionaryLearning(3, alpha=0.1, max_iter=50, random_state=0).fit(X)
+    >>> learnt.components_.shape, learnt.error_[-1] < 0.5 * learnt.error_[0]
+    ((3, 8), True)
+
+    Source: Deep Learning, §8.7.2 and §13.4; Olshausen & Field 1996; Mairal, Bach, Ponce & Sapiro 2009.
+    """
+
+    _PASSES = 3  # over the atoms an iteration: next to nothing beside the codes
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        alpha: float = 1,
+        max_iter: int = 1000,
+        tol: float = 1e-8,
+        transform_algorithm: str = "omp",
+        transform_n_nonzero_coefs: int | None = None,
+        transform_alpha: float | None = None,
+        code_init: Any = None,
+        dict_init: Any = None,
+        callback: Callable[[dict[str, Any]], Any] | None = None,
+        verbose: bool = False,
+        split_sign: bool = False,
+        random_state: Any = None,
+        positive_code: bool = False,
+        positive_dict: bool = False,
+        transform_max_iter: int = 10_000,
+        l2: float = 0.0,
+        atom_norm: Norm = "ball",
+        gap_tol: float = 1e-6,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.tol = tol
+        self.transform_algorithm = transform_algorithm
+        self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
+        self.transform_alpha = transform_alpha
+        self.code_init = code_init
+        self.dict_init = dict_init
+        self.callback = callback
+        self.verbose = verbose
+        self.split_sign = split_sign
+        self.random_state = random_state
+        self.positive_code = positive_code
+        self.positive_dict = positive_dict
+        self.transform_max_iter = transform_max_iter
+        self.l2 = l2
+        self.atom_norm = atom_norm
+        self.gap_tol = gap_tol
+        self.device = device
+
+    def fit(self, X: Data, y: object = None, sample_weight: Any = None) -> "DictionaryLearning":
+        """Learns the dictionary; an interruption ends it with the best so far.
+
+        Arguments:
+            X: samples ``(n, d)``, an array or a tensor.
+            y: ignored.
+            sample_weight: ``(n,)``; a sample of weight 2 counts as two.
+        """
+        samples = self._samples(X, reset=True)
+        weights = torch.as_tensor(_check_sample_weight(sample_weight, samples.cpu().numpy(), dtype=np.float64))
+        weights = weights.to(samples.device)
+        self._start(samples, weights)
+        codes = None if self.code_init is None else torch.as_tensor(self.code_init).to(samples)
+        self.error_: list[float] = []
+        with shown(self.verbose, self.max_iter, "learning") as report, interruptible():
+            for done in range(1, self.max_iter + 1):
+                self.n_iter_ = done
+                found = self._codes(samples, codes)
+                codes, cost = found.codes, self._costs(samples, found.codes)
+                self.gap_ = float(found.gap.max())
+                self.error_.append(float(cost @ weights))
+                report(self.n_iter_, self.error_[-1], self.gap_)
+                if self.callback is not None:
+                    self.callback(
+                        {
+                            "iteration": self.n_iter_,
+                            "cost": self.error_[-1],
+                            "gap": self.gap_,
+                            "dictionary": self.components_,
+                        }
+                    )
+                if len(self.error_) > 1 and self.error_[-2] - self.error_[-1] <= self.tol * self.error_[-1]:
+                    break
+                if self.n_iter_ == self.max_iter:
+                    break
+                weighted = codes.double().T * weights
+                self._set(
+                    self._better(weighted @ codes.double(), weighted @ samples.double(), samples, cost * (weights > 0))
+                )
+        return self
+
+    def _start(self, samples: Tensor, weights: Tensor) -> None:
+        """Checks what concerns the dictionary, and sets the first one."""
+        if self.atom_norm not in ("ball", "unit"):
+            raise ValueError(f"atom_norm={self.atom_norm!r}: choose ball or unit")
+        size = self.n_components or (samples.shape[1] if self.dict_init is None else len(self.dict_init))
+        if self.dict_init is None:
+            first = first_dictionary(samples, size, self.atom_norm, self.positive_dict, weights, self.random_state)
+        else:
+            first = torch.as_tensor(np.asarray(self.dict_init)).double()
+            if first.shape != (size, samples.shape[1]):
+                raise ValueError(f"dict_init {tuple(first.shape)}: pass ({size}, {samples.shape[1]})")
+            first = allowed(first, self.atom_norm, self.positive_dict)
+        self._kind = samples.dtype
+        self._set(first)
+
+    def _set(self, dictionary: Tensor) -> None:
+        self.components_ = dictionary.to(self._kind).numpy()
+
+    def _codes(self, samples: Tensor, start: Tensor | None = None) -> Codes:
+        dictionary = torch.as_tensor(self.components_).to(samples)
+        with warnings.catch_warnings():
+            if self.error_:  # said once
+                warnings.filterwarnings("ignore", "all codes are zero|alpha=0")
+            return lasso(
+                samples,
+                dictionary,
+                self.alpha,
+                l2=self.l2,
+                positive=self.positive_code,
+                start=start,
+                tol=self.gap_tol,
+                max_iter=self.transform_max_iter,
+            )
+
+    def _costs(self, samples: Tensor, codes: Tensor) -> Tensor:
+        """Returns each sample's cost ``(n,)`` in float64."""
+        c, x = codes.double(), samples.double()
+        residual = x - c @ torch.as_tensor(self.components_).to(x)
+        return 0.5 * (residual**2).sum(1) + self.alpha * c.abs().sum(1) + 0.5 * self.l2 * (c**2).sum(1)
+
+    def _better(self, second: Tensor, cross: Tensor, samples: Tensor, costs: Tensor) -> Tensor:
+        """Returns the dictionary after its half of the descent, dead atoms replaced."""
+        dictionary = update_atoms(
+            torch.as_tensor(self.components_),
+            second,
+            cross,
+            norm=self.atom_norm,
+            positive=self.positive_dict,
+            passes=self._PASSES,
+        )
+        revive(dictionary, second.diagonal().cpu() <= 0, samples, costs, self.positive_dict)
+        return dictionary
+
+    def _transform_alpha(self) -> float | None:
+        return self.alpha if self.transform_alpha is None else self.transform_alpha

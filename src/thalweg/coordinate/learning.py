@@ -1,0 +1,75 @@
+"""What learning a dictionary needs besides its two halves: a start, atoms that died, a bar, an end."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from thalweg.coordinate.atoms import Norm
+
+_ALIKE = 1 - 1e-6  # cosine above which two atoms are one
+
+Report = Callable[[int, float, float], None]
+
+
+def first_dictionary(samples: Tensor, atoms: int, norm: Norm, positive: bool, weights: Tensor, seed: Any) -> Tensor:
+    """Returns atoms ``(K, d)`` of norm 1 drawn from a normal distribution with the samples' second moment.
+
+    A sample of weight 2 counts as two, and directions without samples get none.
+    """
+    x = samples.double().cpu()
+    moment = (x * weights.cpu()[:, None]).T @ x / weights.sum().cpu().clamp(min=1e-300)
+    values, vectors = torch.linalg.eigh(moment)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    draws = torch.from_numpy(check_random_state(seed).standard_normal((atoms, x.shape[1])))
+    return allowed(draws @ root if bool(moment.any()) else draws, norm, positive, always=True)
+
+
+def allowed(dictionary: Tensor, norm: Norm, positive: bool, always: bool = False) -> Tensor:
+    """Returns atoms brought to the norm and sign allowed; to norm 1 in any case with ``always``."""
+    atoms = dictionary.abs() if positive and always else dictionary.clamp(min=0) if positive else dictionary
+    length = atoms.norm(dim=1, keepdim=True)
+    return atoms / (length.clamp(min=1e-300) if always or norm == "unit" else length.clamp(min=1))
+
+
+def revive(dictionary: Tensor, dead: Tensor, samples: Tensor, costs: Tensor, positive: bool) -> None:
+    """Puts the samples of largest cost, brought to norm 1, in the dead atoms' places; no direction twice."""
+    places = dead.nonzero()[:, 0]
+    if not len(places):
+        return
+    order = costs.argsort(descending=True, stable=True)[: 4 * len(places)]
+    worst = samples[order[costs[order] > 0]].to(dictionary)
+    worst = worst.clamp(min=0) if positive else worst
+    worst = worst[worst.any(1)]
+    worst = worst / worst.norm(dim=1, keepdim=True)
+    alike = ((worst @ worst.T).abs() > _ALIKE).tril(-1).any(1)
+    alike |= ((worst @ dictionary[~dead].T).abs() > _ALIKE * dictionary[~dead].norm(dim=1)).any(1)
+    worst = worst[~alike][: len(places)]
+    dictionary[places[: len(worst)]] = worst
+
+
+@contextmanager
+def shown(verbose: bool, total: int, what: str) -> Iterator[Report]:
+    """Gives a function that takes steps done, cost and gap, and shows them in a bar where that is asked for."""
+    if not verbose:
+        yield lambda done, cost, gap: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    text = TextColumn("cost {task.fields[cost]:.6g}  gap {task.fields[gap]:.1e}")
+    with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), text, TimeElapsedColumn()) as bar:
+        task = bar.add_task(what, total=total, cost=float("nan"), gap=float("nan"))
+        yield lambda done, cost, gap: bar.update(task, completed=done, cost=cost, gap=gap)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ends its body at an interruption, and says that what was learnt so far is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warnings.warn("interrupted: the best dictionary so far is kept", stacklevel=3)

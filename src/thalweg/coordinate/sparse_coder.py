@@ -1,0 +1,89 @@
+"""Sparse codes on a dictionary that is given, as a scikit-learn estimator."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from thalweg.coordinate.coder import Coder, Data
+
+
+class SparseCoder(Coder):
+    """Codes samples on a fixed dictionary; the default, orthogonal matching pursuit, is scikit-learn's.
+
+    With ``transform_algorithm="lasso_cd"``:  c = argmin ½‖x − cD‖² + α‖c‖₁ + ½ l2‖c‖².
+
+    Arguments:
+        dictionary: D ``(K, d)``, one atom a row.
+        transform_algorithm: ``"omp"``, ``"lasso_cd"``, ``"lasso_lars"`` (the same minimum and solver) or
+            ``"threshold"``; see :func:`thalweg.coordinate.coder.encode`.
+        transform_n_nonzero_coefs: atoms a sample for ``"omp"``; d/10 by default.
+        transform_alpha: α; 1 by default. Not for ``"omp"``.
+        split_sign: whether positive and negative parts are features of their own.
+        positive_code: whether codes are to be ≥ 0.
+        transform_max_iter: pivots, or sweeps, a sample at most.
+        l2: the elastic net's square.
+        gap_tol: relative duality gap of every sample.
+        device: where to compute; by default where the data are.
+
+    scikit-learn's ``n_jobs`` has no part here: torch's threads are used.
+
+    >>> coder = SparseCoder(np.eye(2), transform_algorithm="lasso_cd", transform_alpha=1.0)
+    >>> coder.transform(np.array([[3.0, 0.5]])).tolist()
+    [[2.0, 0.0]]
+
+    Source: Deep Learning, §8.7.2 and §13.4.
+    """
+
+    def __init__(
+        self,
+        dictionary: Any,
+        *,
+        transform_algorithm: str = "omp",
+        transform_n_nonzero_coefs: int | None = None,
+        transform_alpha: float | None = None,
+        split_sign: bool = False,
+        positive_code: bool = False,
+        transform_max_iter: int = 10_000,
+        l2: float = 0.0,
+        gap_tol: float = 1e-6,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.dictionary = dictionary
+        self.transform_algorithm = transform_algorithm
+        self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
+        self.transform_alpha = transform_alpha
+        self.split_sign = split_sign
+        self.positive_code = positive_code
+        self.transform_max_iter = transform_max_iter
+        self.l2 = l2
+        self.gap_tol = gap_tol
+        self.device = device
+
+    def fit(self, X: Data, y: object = None) -> "SparseCoder":
+        """Checks that the samples are as wide as the atoms; there is nothing to learn."""
+        self._samples(X, reset=False)
+        return self
+
+    @property
+    def components_(self) -> Any:
+        """The dictionary ``(K, d)``."""
+        return np.asarray(self.dictionary)
+
+    @property
+    def n_components_(self) -> int:
+        """Number of atoms."""
+        return len(self.components_)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Width of samples."""
+        return int(self.components_.shape[1])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
