@@ -487,5 +487,6 @@ def test_changing_the_import_is_enough(name):
     results = []
     for library in (torch.optim, optim):
         model = net(torch.float64)
-        results.append(run(model, getattr(library, name)(model.parameters(), lr=0.01, foreach=True)))
+        own = {"decay": "all"} if library is optim else {}
+        results.append(run(model, getattr(library, name)(model.parameters(), lr=0.01, foreach=True, **own)))
     same(*results, rtol=1e-7, atol=1e-9)

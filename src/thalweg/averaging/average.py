@@ -40,8 +40,8 @@ class Average:
             which are copied.
         device: where the average is kept, by default with each parameter; an update across devices waits for a copy.
         dtype: ``torch.float32``, ``torch.float64``, or ``torch.bfloat16``, which is rounded by chance so that small
-            increments are not lost, and takes some ten times as long; by default each parameter's own, and float32
-            for half precision. Complex parameters keep theirs.
+            increments are not lost, and takes fifteen to thirty times as long; by default each parameter's own, and
+            float32 for half precision. Complex parameters keep theirs.
         generator: of chance in rounding to bfloat16, on any device; by default one with seed 0.
 
     Attributes:
@@ -84,7 +84,7 @@ class Average:
         self.averaging = averaging
         self.step = 0
         self._source = Source(model)
-        self._ids = {id(p) for p in self._source.params.values()}
+        self._names = {id(p): name for name, p in self._source.params.items()}
         held = {} if buffers == "keep" else self._source.buffers()
         averaged = {n: b for n, b in held.items() if buffers == "average" and (b.is_floating_point() or b.is_complex())}
         self._averaged_buffers = list(averaged)
@@ -98,18 +98,25 @@ class Average:
             self._generator = generator or Generator(next(iter(self.means.values())).device).manual_seed(0)
 
     @torch.no_grad()
-    def update(self) -> None:
+    def update(self, done: Iterable[Tensor] = ()) -> None:
         """Takes the parameters as they are now into the average; call it after each step of the optimizer.
+
+        Arguments:
+            done: parameters whose means, from :meth:`mean_of`, have the point already.
 
         Raises:
             RuntimeError: within :meth:`applied`; parameters were added, replaced or unfrozen since.
         """
-        self._check("update")
+        self.check("update")
         buffers = self._source.buffers()
         values = [*self._source.params.values(), *(buffers[name] for name in self._averaged_buffers)]
         weight = self.averaging.weight(self.step + 1)
         means, points = [], []
-        for mean, value in zip(map(_local, self.means.values()), map(_local, values), strict=True):
+        known = {id(p) for p in done}
+        for held, given in zip(self.means.values(), values, strict=True):
+            if id(given) in known:
+                continue
+            mean, value = _local(held), _local(given)
             if mean.dtype == torch.bfloat16:
                 assert self._generator is not None
                 lerp_rounded_(mean, value, weight, self._generator)
@@ -121,6 +128,20 @@ class Average:
         for name, copy in self._copies.items():
             copy.copy_(buffers[name])
         self.step += 1
+
+    @property
+    def weight(self) -> float:
+        """w_t of the next update."""
+        return float(self.averaging.weight(self.step + 1))
+
+    def mean_of(self, param: Tensor) -> Tensor | None:
+        """Returns a parameter's mean for a pass that takes the next point into it itself, as ``update(done=)`` is told.
+
+        None where the parameter is not averaged, or its mean lies elsewhere or is rounded by chance.
+        """
+        name = self._names.get(id(param))
+        mean = None if name is None else self.means[name]
+        return mean if mean is not None and mean.dtype != torch.bfloat16 and mean.device == param.device else None
 
     def follow(self, optimizer: Optimizer) -> RemovableHandle:
         """Updates after each step of the optimizer; returns a handle whose ``remove()`` ends that.
@@ -140,9 +161,9 @@ class Average:
             RuntimeError: within :meth:`applied` of this or another average of these parameters; parameters were
                 added, replaced or unfrozen since.
         """
-        self._check("applied")
+        self.check("applied")
         with self._source.kept():
-            _STANDING.update(self._ids)
+            _STANDING.update(self._names)
             try:
                 with torch.no_grad():
                     for name, target in (self._source.params | self._source.buffers()).items():
@@ -150,7 +171,7 @@ class Average:
                             target.copy_(value)
                 yield
             finally:
-                _STANDING.difference_update(self._ids)
+                _STANDING.difference_update(self._names)
 
     def values(self) -> dict[str, Any]:
         """Returns what the model's ``state_dict`` is with the average in it, copied: a model loads it as its own.
@@ -203,8 +224,9 @@ class Average:
     def _held(self, name: str) -> Tensor | None:
         return self.means.get(name, self._copies.get(name))
 
-    def _check(self, verb: str) -> None:
-        if not _STANDING.isdisjoint(self._ids):
+    def check(self, verb: str) -> None:
+        """Raises RuntimeError within :meth:`applied`, or if parameters were added, replaced or unfrozen since."""
+        if not _STANDING.isdisjoint(self._names):
             raise RuntimeError(f"{verb}() within applied(): an average stands in these parameters; leave it first")
         self._source.check()
 

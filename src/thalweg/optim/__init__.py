@@ -1,5 +1,8 @@
 """Every rule and second-order method as a ``torch.optim.Optimizer``: change the import and nothing else.
 
+Weight decay alone is another by default: it spares biases and scales, see :class:`RuleOptimizer`; ``decay="all"`` is
+torch's.
+
 >>> import torch
 >>> from thalweg import optim
 >>> model = torch.nn.Linear(3, 1)

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from thalweg.optim.engines import Engine, Group
-from thalweg.optim.optimizer import Params, RuleOptimizer, Switches
+from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.adadelta import Adadelta as AdadeltaRule
 from thalweg.rules.rule import Rule
 
@@ -24,7 +24,8 @@ class Adadelta(RuleOptimizer):
         weight_decay: λ of the added gradient λθ.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
+        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
+            ``foreach`` and ``fused`` are taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -51,10 +52,10 @@ class Adadelta(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
-            params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, engine, maximize, switches
+            params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, engine, maximize, options
         )
 
     def rule_of(self, group: Group) -> Rule:

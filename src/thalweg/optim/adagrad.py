@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from thalweg.optim.engines import Engine, Group
-from thalweg.optim.optimizer import Params, RuleOptimizer, Switches
+from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.adagrad import AdaGrad as AdaGradRule
 from thalweg.rules.rule import Rule
 
@@ -24,7 +24,8 @@ class AdaGrad(RuleOptimizer):
         eps: δ, outside the root.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
+        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
+            ``foreach`` and ``fused`` are taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -52,7 +53,7 @@ class AdaGrad(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -61,7 +62,7 @@ class AdaGrad(RuleOptimizer):
             "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value,
         }
-        super().__init__(params, defaults, engine, maximize, switches)
+        super().__init__(params, defaults, engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return AdaGradRule(initial_accumulator_value=group["initial_accumulator_value"])

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from thalweg.optim.engines import Engine, Group
-from thalweg.optim.optimizer import Params, RuleOptimizer, Switches
+from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.adam import Adam as AdamRule
 from thalweg.rules.adam import AdamW as AdamWRule
 from thalweg.rules.rule import Rule
@@ -28,7 +28,8 @@ class Adam(RuleOptimizer):
         decoupled_weight_decay: shrink the parameters instead, which makes it AdamW.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
+        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
+            ``foreach`` and ``fused`` are taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -58,7 +59,7 @@ class Adam(RuleOptimizer):
         decoupled_weight_decay: bool = False,
         maximize: bool = False,
         engine: Engine = "auto",
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -69,7 +70,7 @@ class Adam(RuleOptimizer):
             "bias_correction": bias_correction,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(params, defaults, engine, maximize, switches)
+        super().__init__(params, defaults, engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         form = AdamWRule if group["decoupled_weight_decay"] else AdamRule
@@ -87,7 +88,7 @@ class AdamW(Adam):
     Arguments are :class:`Adam`'s; ``weight_decay`` is 0.01 by default.
 
     >>> import torch
-    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> w = torch.nn.Parameter(torch.tensor([[1.0]]))
     >>> optimizer = AdamW([w], lr=0.1, weight_decay=0.5)
     >>> (0 * w).sum().backward()
     >>> optimizer.step()
@@ -109,7 +110,7 @@ class AdamW(Adam):
         bias_correction: bool = True,
         maximize: bool = False,
         engine: Engine = "auto",
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
             params,
@@ -122,5 +123,5 @@ class AdamW(Adam):
             decoupled_weight_decay=True,
             maximize=maximize,
             engine=engine,
-            **switches,
+            **options,
         )

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config
 
-from thalweg.rules.rule import Rule, apply, scalars_of_step
+from thalweg.averaging import averaged
+from thalweg.rules.rule import Array, Rule, State, apply, scalars_of_step
 from thalweg.tensors.compiling import compiled, compiler_missing
 from thalweg.tensors.many import Many
 from thalweg.tensors.vector import real
@@ -23,74 +24,98 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Entry(NamedTuple):
-    """A parameter that has a gradient, with its state."""
+    """A parameter that has a gradient, with its state, and its mean where that is part of the pass."""
 
     p: Tensor
     grad: Tensor
     state: dict[str, Any]
+    mean: Tensor | None = None
 
 
 def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
     """Steps parameters of one device, type and step count."""
-    large: list[Entry] = []
-    rest = entries
-    if _wants_compiled(group, entries):
-        same = _dtypes(entries[0], rule)
-        large = [e for e in entries if e.p.numel() >= SMALL and _is_flat(e, rule) and _dtypes(e, rule) == same]
-        chosen = {id(e.p) for e in large}
-        rest = [e for e in entries if id(e.p) not in chosen]
-    if large:
-        _update_compiled(large, rule, c, group["maximize"])
+    large: dict[tuple[Any, ...], list[Entry]] = {}
+    rest = []
+    compiles = _wants_compiled(group, entries)
+    for entry in entries:
+        if compiles and entry.p.numel() >= SMALL and _is_flat(entry, rule):
+            large.setdefault(_dtypes(entry, rule), []).append(entry)
+        else:
+            rest.append(entry)
+    for members in large.values():
+        _update_compiled(members, rule, c, group["maximize"])
     if rest:
         _update_foreach(rest, rule, c, group["maximize"])
+
+
+def _advance(
+    rule: Rule, param: Array, grad: Array, state: State, c: Mapping[str, Any], maximize: bool
+) -> tuple[Array, State]:
+    """Returns parameters and state after one step, the gradient clipped by ``c["clip"]``; as they were if not ok."""
+    if "clip" in c:
+        grad = grad * c["clip"]
+    new, after = apply(rule, param, -grad if maximize else grad, state, c)
+    if "ok" in c:
+        ok = c["ok"] > 0
+        new, after = new.where(ok, param), {name: value.where(ok, state[name]) for name, value in after.items()}
+    return new, after
 
 
 def _update_compiled(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
     p = entries[0].p
     if any(isinstance(v, Tensor) for v in c.values()):
-        coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in c.values()])
+        on = next((v.device for v in c.values() if isinstance(v, Tensor) and v.device.type != "cpu"), None)
+        coefficients = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=on) for v in c.values()])
     else:
         coefficients = torch.tensor(list(c.values()), dtype=torch.float64)
-    coefficients = coefficients.to(p.device, _working_dtype(p))
+    coefficients = coefficients.to(p.device, working_dtype(p))
     # Each length is a number of its own to the compiler, equal or not: one kernel serves every model.
     dtypes = _dtypes(entries[0], rule)
     with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
         for bundle in _bundles(entries):
             kernel = _kernel(rule, tuple(c), maximize, p.device, len(bundle), dtypes)
             params, grads = [_flat(e.p.detach()) for e in bundle], [_flat(e.grad) for e in bundle]
-            kernel(params, grads, [[_flat(e.state[name]) for e in bundle] for name in rule.buffers], coefficients)
+            means = [_flat(e.mean) for e in bundle if e.mean is not None]
+            buffers = [[_flat(e.state[name]) for e in bundle] for name in rule.buffers]
+            kernel(params, grads, buffers, means, coefficients)
 
 
 def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
     p = entries[0].p
     c = {name: v.to(p.device) if isinstance(v, Tensor) else v for name, v in c.items()}
-    work = _working_dtype(p)
+    work = working_dtype(p)
     target = Many([real(e.p.detach()) for e in entries])
     grads = Many([real(e.grad) for e in entries]).to(work)
     state = {name: Many([real(e.state[name]) for e in entries]) for name in rule.buffers}
-    new, after = apply(rule, target.to(work), -grads if maximize else grads, state, c)
+    new, after = _advance(rule, target.to(work), grads, state, c, maximize)
     target.copy_(new)
     for name, buffer in state.items():
         buffer.copy_(after[name])
+    pairs = [(real(e.mean), point) for e, point in zip(entries, new.tensors, strict=True) if e.mean is not None]
+    if pairs:
+        torch._foreach_lerp_([mean for mean, _ in pairs], [point for _, point in pairs], c["average"])
 
 
-def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
+def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], along: Mapping[str, Any], maximize: bool) -> None:
     """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
-    p, given, state = entry
-    state["step"] += 1
-    c, scalars = scalars_of_step(rule, hyper, state["step"], {name: state[name] for name in rule.scalar_state})
+    p, given, state, mean = entry
+    before = state["step"].clone()
+    state["step"] += along["ok"].to(before) if "ok" in along else 1
+    c, scalars = scalars_of_step(rule, hyper, before + 1, {name: state[name] for name in rule.scalar_state})
     target = real(p.detach())
-    grad = real(given).to(_working_dtype(p))
+    grad = real(given).to(working_dtype(p))
     buffers = {name: real(state[name]) for name in rule.buffers}
-    new, after = apply(rule, target.to(grad.dtype), -grad if maximize else grad, buffers, c)
+    new, after = _advance(rule, target.to(grad.dtype), grad, buffers, {**c, **along}, maximize)
     target.copy_(new)
     for name, buffer in buffers.items():
         buffer.copy_(after[name])
     for name, value in scalars.items():
-        state[name].copy_(value)
+        state[name].copy_(value.where(along["ok"].to(value.device) > 0, state[name]) if "ok" in along else value)
+    if mean is not None:
+        real(mean).copy_(averaged(real(mean), new, along["average"]))
 
 
-def _working_dtype(p: Tensor) -> torch.dtype:
+def working_dtype(p: Tensor) -> torch.dtype:
     """Returns the type in which the parameter's step is worked out, in real numbers."""
     return torch.float32 if p.dtype in HALF else real(p).dtype
 
@@ -110,15 +135,16 @@ def _bundles(entries: list[Entry]) -> Iterator[list[Entry]]:
             start += size
 
 
-def _dtypes(entry: Entry, rule: Rule) -> tuple[torch.dtype, ...]:
-    """Returns the types of parameter, gradient and state."""
-    return entry.p.dtype, entry.grad.dtype, *(entry.state[name].dtype for name in rule.buffers)
+def _dtypes(entry: Entry, rule: Rule) -> tuple[torch.dtype | None, ...]:
+    """Returns the types of parameter, gradient, mean and state."""
+    mean = None if entry.mean is None else entry.mean.dtype
+    return entry.p.dtype, entry.grad.dtype, mean, *(entry.state[name].dtype for name in rule.buffers)
 
 
 def _is_flat(entry: Entry, rule: Rule) -> bool:
-    """Says whether parameter, gradient and state are plain dense tensors in the same order of memory."""
-    p, grad, state = entry
-    tensors = [p, grad, *(state[name] for name in rule.buffers)]
+    """Says whether parameter, gradient, mean and state are plain dense tensors in the same order of memory."""
+    p, grad, state, mean = entry
+    tensors = [p, grad, *(state[name] for name in rule.buffers), *([] if mean is None else [mean])]
     if any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
         return False
     if all(t.is_contiguous() for t in tensors):
@@ -141,24 +167,32 @@ def _kernel(
     maximize: bool,
     device: torch.device,
     count: int,
-    dtypes: tuple[torch.dtype, ...],
+    dtypes: tuple[torch.dtype | None, ...],
 ) -> Callable[..., None]:
     """Returns the compiled step of ``count`` vectors in place; one for all optimizers of that form, for any lengths.
 
-    ``buffers`` holds, for each slot of the rule, one vector a parameter; ``dtypes`` are those of parameter, gradient
-    and state.
+    ``buffers`` holds, for each slot of the rule, one vector a parameter; ``means`` one a parameter, or nothing;
+    ``dtypes`` are those of parameter, gradient, mean and state.
     """
     slots = tuple(rule.buffers)
 
-    def kernel(params: list[Tensor], grads: list[Tensor], buffers: list[list[Tensor]], coefficients: Tensor) -> None:
+    def kernel(
+        params: list[Tensor],
+        grads: list[Tensor],
+        buffers: list[list[Tensor]],
+        means: list[Tensor],
+        coefficients: Tensor,
+    ) -> None:
         work = coefficients.dtype
         c = {name: coefficients[i] for i, name in enumerate(names)}
         for i, (param, given) in enumerate(zip(params, grads, strict=True)):
-            grad = given.to(work)
             state = {slot: buffers[j][i] for j, slot in enumerate(slots)}
-            new, after = apply(rule, param.to(work), -grad if maximize else grad, state, c)
+            new, after = _advance(rule, param.to(work), given.to(work), state, c, maximize)
             param.copy_(new)
             for slot, buffer in state.items():
                 buffer.copy_(after[slot])
+            if means:
+                mean = means[i]
+                mean.copy_(averaged(mean, new, c["average"]))
 
     return compiled(kernel, device, unguarded=True, dynamic=True)

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from thalweg.optim.engines import Engine, Group
-from thalweg.optim.optimizer import Params, RuleOptimizer, Switches
+from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.nadam import NAdam as NAdamRule
 from thalweg.rules.nadam import NAdamW as NAdamWRule
 from thalweg.rules.rule import Rule
@@ -27,7 +27,8 @@ class NAdam(RuleOptimizer):
         decoupled_weight_decay: shrink the parameters instead.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
+        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
+            ``foreach`` and ``fused`` are taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -56,7 +57,7 @@ class NAdam(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -66,7 +67,7 @@ class NAdam(RuleOptimizer):
             "momentum_decay": momentum_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(params, defaults, engine, maximize, switches)
+        super().__init__(params, defaults, engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return NAdamWRule() if group["decoupled_weight_decay"] else NAdamRule()

@@ -2,14 +2,16 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, TypedDict, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from thalweg.averaging import Average
 from thalweg.optim.engines import HALF, Engine, Entry, Group, update, update_traced
+from thalweg.optim.one_pass import Along, check, coefficients, decayed, mean_of, take
 from thalweg.rules.rule import Rule, scalars_of_step
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -28,8 +30,14 @@ _RANGES = {
 }
 
 
-class Switches(TypedDict, total=False):
-    """torch's switches between its implementations: ``fused`` and ``foreach`` are wishes for an engine here."""
+_ALONG: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "weights", "skipped": 0}
+
+
+class Options(Along, total=False):
+    """What every optimizer takes beside its own arguments: see :class:`Along`, and torch's switches.
+
+    ``fused`` and ``foreach`` are wishes for an engine here.
+    """
 
     foreach: bool | None
     fused: bool | None
@@ -45,13 +53,47 @@ class RuleOptimizer(Optimizer):
     torch.compile; foreach with one warning where there is no compiler) or ``"auto"`` (compiled from four million
     elements on). torch's ``fused=True`` asks for the compiled engine and ``foreach=True`` for the other one.
     State of float16 and bfloat16 parameters is float32. Sparse gradients are refused.
+
+    In the same pass over memory a step clips the gradient's norm (``clip_norm``), leaves everything as it is where
+    the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`Along`.
+    Weight decay spares biases and the scales of normalizations, and all other parameters of one dimension, unless
+    ``decay="all"``, as torch has it, is asked for.
+
+    On the CPU a skipped step is none: nothing is counted or averaged but :attr:`skipped`. On other devices, where the
+    host does not wait for the norm, its point is averaged again.
+
+    Attributes:
+        average: the :class:`thalweg.averaging.Average` that takes part in each step; it has a state of its own.
+        gradient_norm: ‖g‖ of the last step, before clipping, a tensor where the parameters are; None where no group
+            clips or skips.
+
+    >>> from thalweg.averaging import EMA, Average
+    >>> from thalweg.optim import Adam
+    >>> model = torch.nn.Linear(3, 1)
+    >>> average = Average(model, EMA(0.99))
+    >>> optimizer = Adam(model.parameters(), clip_norm=1.0, skip_nonfinite=True, average=average)
+    >>> (model(torch.ones(3)) / 0).sum().backward()
+    >>> optimizer.step()
+    >>> optimizer.skipped, average.step
+    (1, 0)
     """
 
-    def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, switches: Switches) -> None:
-        engine = _engine_of(engine, switches)
+    average: Average | None = None
+    gradient_norm: Tensor | None = None
+
+    def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
+        engine = _engine_of(engine, options)
         if isinstance(defaults["lr"], Tensor) and defaults["lr"].numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
-        super().__init__(params, {**defaults, "maximize": maximize, "engine": engine})
+        check(options)
+        along = {name: options.get(name, value) for name, value in _ALONG.items()}
+        super().__init__(params, {**defaults, "maximize": maximize, "engine": engine, **along})
+        self.average = options.get("average")
+
+    @property
+    def skipped(self) -> int:
+        """Steps that were skipped since their gradient was not finite; reading it waits for the device."""
+        return max((int(group["skipped"]) for group in self.param_groups), default=0)
 
     @abstractmethod
     def rule_of(self, group: Group) -> Rule:
@@ -92,37 +134,65 @@ class RuleOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        average = self.average
+        if average is not None:
+            average.check("step")
+        stepped: list[Tensor] = []
+        work = []
         for group in self.param_groups:
-            entries = [Entry(p, p.grad, self.state[p]) for p in group["params"] if p.grad is not None]
+            entries = [
+                Entry(p, p.grad, self.state[p], mean_of(average, p)) for p in group["params"] if p.grad is not None
+            ]
             if any(e.grad.is_sparse for e in entries):
                 name = type(self).__name__
                 raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
+            work.append((group, entries))
+        taken = take(self.param_groups, [e.grad for _, entries in work for e in entries])
+        self.gradient_norm = taken.norm
+        for group, entries in work:
+            if taken.finite is False and group["skip_nonfinite"]:
+                group["skipped"] += 1
+                continue
+            along = coefficients(group, taken)
+            if "ok" in along:
+                group["skipped"] = group["skipped"] + (1 - along["ok"])
+            if average is not None:
+                along["average"] = average.weight
             if entries:
-                self._step_group(group, entries)
+                self._step_group(group, entries, along)
+            stepped += [e.p for e in entries if e.mean is not None]
+        if average is not None and not (taken.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
+            average.update(stepped)
         return loss
 
-    def _step_group(self, group: Group, entries: list[Entry]) -> None:
+    def _step_group(self, group: Group, entries: list[Entry], along: dict[str, Any]) -> None:
         rule, hyper = self.rule_of(group), self.hyper_of(group)
         if isinstance(hyper["lr"], Tensor):
             hyper["lr"] = hyper["lr"].reshape(())
+        spared = {**hyper, "weight_decay": 0}
         for entry in entries:
             _prepare(entry, rule)
         if torch.compiler.is_compiling():
             for entry in entries:
-                update_traced(entry, rule, hyper, group["maximize"])
+                update_traced(entry, rule, hyper if decayed(group, entry.p) else spared, along, group["maximize"])
             return
         buckets: dict[tuple[Any, ...], list[Entry]] = {}
         for entry in entries:
-            p, _, state = entry
+            p, state = entry.p, entry.state
             scalars = [float(state[name]) for name in rule.scalar_state]
-            buckets.setdefault((p.device, p.dtype, float(state["step"]), *scalars), []).append(entry)
-        for (_, _, t, *carried), members in buckets.items():
-            c, new = scalars_of_step(rule, hyper, t + 1, dict(zip(rule.scalar_state, carried, strict=True)))
+            key = (p.device, p.dtype, decayed(group, p), float(state["step"]), *scalars)
+            buckets.setdefault(key, []).append(entry)
+        for (device, _, has_decay, t, *carried), members in buckets.items():
+            steps: Any = t + 1
+            if "ok" in along:
+                steps = t + 1 - _skipped(members, along["ok"], rule).to(device, torch.float64)
+            given = hyper if has_decay else spared
+            c, new = scalars_of_step(rule, given, steps, dict(zip(rule.scalar_state, carried, strict=True)))
             torch._foreach_add_([e.state["step"] for e in members], 1)
             for name, value in new.items():
                 for entry in members:
                     entry.state[name].fill_(value)
-            update(members, rule, c, group)
+            update(members, rule, {**c, **along}, group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
@@ -149,11 +219,21 @@ class RuleOptimizer(Optimizer):
                 entries["step"] = torch.tensor(float(entries["step"]), dtype=_scalar_dtype())
 
 
-def _engine_of(engine: Engine, switches: Switches) -> Engine:
+def _skipped(entries: list[Entry], ok: Tensor, rule: Rule) -> Tensor:
+    """Returns how many steps these parameters skipped before this one, counted where they are; counts this one."""
+    if rule.scalar_state:
+        raise RuntimeError(f"{rule.name} carries a scalar from step to step on the host: leave skip_nonfinite out here")
+    counts = [e.state.setdefault("skipped", torch.zeros((), device=e.p.device)) for e in entries]
+    before = counts[0].clone()
+    torch._foreach_add_(counts, [(1 - ok).to(c.device) for c in counts])
+    return before
+
+
+def _engine_of(engine: Engine, switches: Mapping[str, Any]) -> Engine:
     """Returns the engine that is asked for, in this library's words or in torch's."""
     if engine not in ("auto", "foreach", "compiled"):
         raise ValueError(f"Invalid engine: {engine!r}: choose auto, foreach or compiled")
-    unknown = set(switches) - set(Switches.__annotations__)
+    unknown = set(switches) - set(Options.__annotations__)
     if unknown:
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     if switches.get("differentiable"):
@@ -171,7 +251,7 @@ def _scalar_dtype() -> torch.dtype:
 
 def _prepare(entry: Entry, rule: Rule) -> None:
     """Allocates what the parameter's state lacks."""
-    p, _, state = entry
+    p, state = entry.p, entry.state
     if "step" not in state:
         # A state of torch's SGD counts no steps: what matters is whether there was one.
         state["step"] = torch.tensor(float(any(name in state for name in rule.buffers)), dtype=_scalar_dtype())

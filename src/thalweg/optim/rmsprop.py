@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from thalweg.optim.engines import Engine, Group
-from thalweg.optim.optimizer import Params, RuleOptimizer, Switches
+from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.rmsprop import RMSProp as RMSPropRule
 from thalweg.rules.rule import Rule
 
@@ -28,7 +28,8 @@ class RMSProp(RuleOptimizer):
         eps_inside_sqrt: δ inside the root.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
+        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
+            ``foreach`` and ``fused`` are taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -59,7 +60,7 @@ class RMSProp(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         if nesterov and momentum <= 0:
             raise ValueError("Nesterov momentum requires a momentum")
@@ -73,7 +74,7 @@ class RMSProp(RuleOptimizer):
             "nesterov": nesterov,
             "eps_inside_sqrt": eps_inside_sqrt,
         }
-        super().__init__(params, defaults, engine, maximize, switches)
+        super().__init__(params, defaults, engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return RMSPropRule(group["momentum"] != 0, group["nesterov"], group["centered"], group["eps_inside_sqrt"])

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from thalweg.optim.engines import Engine, Group
-from thalweg.optim.optimizer import Params, RuleOptimizer, Switches
+from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.rule import Rule
 from thalweg.rules.sgd import SGD as SGDRule
 
@@ -25,7 +25,8 @@ class SGD(RuleOptimizer):
         nesterov: look ahead; needs momentum and no dampening.
         maximize: ascend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        switches: torch's ``foreach`` and ``fused``, taken as wishes for an engine.
+        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
+            ``foreach`` and ``fused`` are taken as wishes for an engine.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -53,7 +54,7 @@ class SGD(RuleOptimizer):
         *,
         maximize: bool = False,
         engine: Engine = "auto",
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
@@ -64,7 +65,7 @@ class SGD(RuleOptimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
         }
-        super().__init__(params, defaults, engine, maximize, switches)
+        super().__init__(params, defaults, engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return SGDRule(momentum=group["momentum"] != 0, nesterov=group["nesterov"])

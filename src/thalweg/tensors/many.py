@@ -50,6 +50,10 @@ class Many:
         """Returns the tensors in another type; those that have it as they are."""
         return Many([t.to(dtype) for t in self.tensors])
 
+    def where(self, condition: Tensor, other: "Many") -> "Many":
+        """Returns these values where the condition, one for all, holds, and the other's elsewhere."""
+        return Many([torch.where(condition, a, b) for a, b in zip(self.tensors, other.tensors, strict=True)])
+
     def copy_(self, source: "Many") -> None:
         """Writes the source's values into these tensors."""
         if all(type(t) is Tensor for t in self.tensors):

@@ -1,0 +1,104 @@
+"""What goes along with a step in the same pass over memory: clipping, skipping what is not finite, averaging.
+
+    clip   g ← g · min(1, clip_norm / (‖g‖ + 1e-6)),   ‖g‖ over the gradients of all groups
+    skip   where ‖g‖ is NaN or infinite, nothing changes, and a counter goes up
+    mean   θ̄ ← θ̄ + w_t (θ − θ̄), with the θ that the step has just made, not yet rounded to half precision
+
+The gradient is read once for the norm and once for everything else.
+
+Source: Deep Learning, §8.7.3, §10.11.1 (clipping the gradient's norm); Pascanu, Mikolov & Bengio 2013.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from thalweg.averaging import Average
+from thalweg.optim.engines import Group, working_dtype
+from thalweg.tensors.vector import real
+
+Decay = Literal["weights", "all"]
+
+
+class Along(TypedDict, total=False):
+    """What every optimizer of a rule takes beside the method's own arguments.
+
+    Attributes:
+        clip_norm: largest norm of the gradient, over all groups; None leaves it as it is.
+        skip_nonfinite: whether a step whose gradient holds NaN or infinity changes nothing and is counted.
+        average: an :class:`thalweg.averaging.Average` of the parameters that takes part in each step.
+        decay: to what weight decay is applied: ``"weights"``, tensors of two dimensions or more, so that biases and
+            the scales of normalizations are spared; ``"all"``, as torch's own optimizers do.
+    """
+
+    clip_norm: float | None
+    skip_nonfinite: bool
+    average: Average | None
+    decay: Decay
+
+
+class Taken(NamedTuple):
+    """The norm of a step's gradient, and what follows from it.
+
+    Attributes:
+        norm: a tensor without dimensions where the gradients are; None where nobody asked for it.
+        finite: whether it is finite, as far as the host can know without waiting: None where it would have to.
+    """
+
+    norm: Tensor | None = None
+    finite: bool | None = True
+
+
+def take(groups: Sequence[Group], grads: Sequence[Tensor]) -> Taken:
+    """Returns the norm over all gradients, where a group clips by it or skips."""
+    if not grads or not any(group["clip_norm"] is not None or group["skip_nonfinite"] for group in groups):
+        return Taken()
+    norm = get_total_norm(grads)
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return Taken(norm, None if waits(norm) else math.isfinite(norm.item()))
+
+
+def waits(norm: Tensor) -> bool:
+    """Says whether the host would have to wait for the value."""
+    return torch.compiler.is_compiling() or norm.device.type != "cpu"
+
+
+def coefficients(group: Group, taken: Taken) -> dict[str, Any]:
+    """Returns the scalars that the pass needs: ``clip`` and, where the host does not know, ``ok`` as 1 or 0."""
+    found: dict[str, Any] = {}
+    if taken.norm is None:
+        return found
+    if group["clip_norm"] is not None:
+        share = group["clip_norm"] / (taken.norm + 1e-6)
+        found["clip"] = share.clamp(max=1.0) if taken.finite is None else min(share.item(), 1.0)
+        if taken.finite is not None and math.isnan(share.item()):
+            found["clip"] = math.nan
+    if group["skip_nonfinite"] and taken.finite is None:
+        found["ok"] = taken.norm.isfinite().to(torch.float32)
+    return found
+
+
+def mean_of(average: Average | None, p: Tensor) -> Tensor | None:
+    """Returns the parameter's mean where the pass can take the next point into it as exactly as the average itself."""
+    mean = None if average is None else average.mean_of(p)
+    return mean if mean is not None and real(mean).dtype == working_dtype(p) else None
+
+
+def decayed(group: Group, p: Tensor) -> bool:
+    """Says whether weight decay is for this parameter."""
+    return group["decay"] == "all" or p.dim() > 1
+
+
+def check(along: Mapping[str, Any]) -> None:
+    """Raises ValueError for what no step can be taken with."""
+    clip_norm, decay, average = (along.get(name) for name in ("clip_norm", "decay", "average"))
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"Invalid clip_norm value: {clip_norm}: give a number above 0, or None")
+    if decay not in (None, "weights", "all"):
+        raise ValueError(f"Invalid decay: {decay!r}: choose weights or all")
+    if average is not None and not isinstance(average, Average):
+        raise ValueError(f"Invalid average: {average!r}: give Average(model, EMA(0.999)), of thalweg.averaging")
