@@ -33,10 +33,10 @@ class DictionaryLearning(Coder):
         transform_algorithm, transform_n_nonzero_coefs, transform_alpha, split_sign, transform_max_iter: of
             ``transform``, see :class:`thalweg.coordinate.SparseCoder`; α there is this one's by default.
         code_init: codes to begin from ``(n, K)``.
-        dict_init: atoms to begin from ``(K, d)``; drawn with the samples' second moment by default.
+        dict_init: atoms to begin from ``(K, d)``; by default the samples that lie farthest along random directions.
         callback: called with a dict of ``iteration``, ``cost``, ``gap`` and ``dictionary``.
         verbose: whether to show a bar with cost and gap.
-        random_state: seed of the first atoms.
+        random_state: seed of those directions.
         positive_code, positive_dict: whether codes, or atoms, are to be ≥ 0.
         l2: the elastic net's square.
         atom_norm: ``"ball"`` for ‖d_k‖ ≤ 1, ``"unit"`` for ‖d_k‖ = 1.

@@ -40,7 +40,7 @@ def lasso(
     start: Tensor | None = None,
     tol: float = 1e-6,
     max_iter: int = 10_000,
-    batch_size: int = 4096,
+    batch_size: int = 16_384,
     gram: Tensor | None = None,
     progress: Callable[[int, float], Any] | None = None,
 ) -> Codes:

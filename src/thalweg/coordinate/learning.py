@@ -11,22 +11,28 @@ from torch import Tensor
 
 from thalweg.coordinate.atoms import Norm
 
+_PART = 1 << 16  # samples looked at at once
 _ALIKE = 1 - 1e-6  # cosine above which two atoms are one
 
 Report = Callable[[int, float, float], None]
 
 
 def first_dictionary(samples: Tensor, atoms: int, norm: Norm, positive: bool, weights: Tensor, seed: Any) -> Tensor:
-    """Returns atoms ``(K, d)`` of norm 1 drawn from a normal distribution with the samples' second moment.
+    """Returns atoms ``(K, d)`` of norm 1: the samples that lie farthest along random directions.
 
-    A sample of weight 2 counts as two, and directions without samples get none.
+    Where several directions lead to the same sample it is taken once, and the others are atoms themselves. Neither
+    the samples' order nor repeating one matters.
     """
-    x = samples.double().cpu()
-    moment = (x * weights.cpu()[:, None]).T @ x / weights.sum().cpu().clamp(min=1e-300)
-    values, vectors = torch.linalg.eigh(moment)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    draws = torch.from_numpy(check_random_state(seed).standard_normal((atoms, x.shape[1])))
-    return allowed(draws @ root if bool(moment.any()) else draws, norm, positive, always=True)
+    draws = torch.from_numpy(check_random_state(seed).standard_normal((atoms, samples.shape[1])))
+    counted = samples[weights > 0]
+    best, first = draws.new_full((atoms,), 0.0), draws.clone()
+    for part in counted.split(_PART):
+        x = part.double().cpu()
+        far, row = (x @ draws.T).max(0)
+        first = torch.where((far > best)[:, None], x[row], first)
+        best = torch.maximum(best, far)
+    again = (first[:, None] == first[None]).all(2).tril(-1).any(1)
+    return allowed(torch.where(again[:, None], draws, first), norm, positive, always=True)
 
 
 def allowed(dictionary: Tensor, norm: Norm, positive: bool, always: bool = False) -> Tensor:
