@@ -1,0 +1,13 @@
+"""What training consists of: a :class:`Stage` is a stretch of it, a :class:`Plan` is stages in order.
+
+``thalweg.training.train`` runs them; a stage is plain data, which a loop of your own can read as well.
+"""
+
+from thalweg.stages.batches import Batches
+from thalweg.stages.early_stopping import EarlyStopping
+from thalweg.stages.measures import Measures
+from thalweg.stages.objectives import supervised
+from thalweg.stages.plan import Plan
+from thalweg.stages.stage import Stage
+
+__all__ = ["Batches", "EarlyStopping", "Measures", "Plan", "Stage", "supervised"]

@@ -1,0 +1,62 @@
+"""Tensors in files: written whole or not at all, and read without running anything that the file says."""
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class FileError(ValueError):
+    """A file that cannot be used as asked; the message is one line with the cause and the mend."""
+
+
+def write_whole(state: Any, path: Path) -> None:
+    """Writes tensors, numbers, strings, lists and dictionaries; a cut at any moment leaves the file as it was.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise FileError(f"cannot write to {path.parent} ({error.strerror}): choose another folder") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # the new name, too, outlives a power cut
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_safely(path: Path) -> Any:
+    """Returns what a file of ``torch.save`` holds, on the CPU, as far as it is tensors, numbers, strings and such.
+
+    Raises:
+        FileError: no such file; one that is cut short, damaged, or holds anything that would have to be run.
+
+    >>> read_safely(Path("nowhere.pt"))
+    Traceback (most recent call last):
+    thalweg.tensors.files.FileError: there is no file nowhere.pt
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileError(f"there is no file {path}") from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+        why = "it is cut short, damaged" if not isinstance(error, pickle.UnpicklingError) else "it is no such file"
+        raise FileError(
+            f"{path} cannot be read as tensors: {why}, or it holds code, which is never run; save a state_dict() with "
+            "torch.save, or take another file"
+        ) from error

@@ -1,0 +1,64 @@
+"""Checkpoints: a run of stages as it stands between two steps, in one file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from thalweg.stages.stage import Stage
+from thalweg.tensors.files import FileError, read_safely, write_whole
+
+FORMAT, VERSION = "thalweg training", 1
+
+
+class CheckpointError(FileError):
+    """A checkpoint that cannot be gone on from; the message is one line with the cause and the mend."""
+
+
+def outline(stages: Sequence[Stage], seed: int) -> dict[str, Any]:
+    """Returns what a run is recognised by: its seed, and the names and budgets of its stages."""
+    return {"seed": seed, "stages": [[s.name, s.steps, s.epochs, s.accumulate] for s in stages]}
+
+
+def save(path: Path, run: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Writes a checkpoint in the place of the one before, at once."""
+    write_whole({"format": FORMAT, "version": VERSION, "outline": dict(run), **state}, path)
+
+
+def load(path: Path, run: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Returns a checkpoint of this run, whose model fits; the model is not touched.
+
+    Raises:
+        CheckpointError: no checkpoint, of another version, run or model, with the first difference named.
+    """
+    try:
+        state = read_safely(path)
+    except FileError as error:
+        raise CheckpointError(f"cannot resume: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"cannot resume: {path} is no checkpoint of a training run: take another file")
+    if state["version"] != VERSION:
+        raise CheckpointError(f"cannot resume: {path} is of version {state['version']}, not {VERSION}: begin anew")
+    if state["outline"] != dict(run):
+        theirs, mine = state["outline"], dict(run)
+        key = next(key for key in mine if theirs.get(key) != mine[key])
+        raise CheckpointError(
+            f"cannot resume: {path} is of another run, its {key} {theirs.get(key)}, not {mine[key]}: resume with the "
+            "same, or begin anew elsewhere"
+        )
+    here, there = _forms(model.state_dict()), _forms(state["model"])
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            raise CheckpointError(
+                f"cannot resume: {path} is of another model, with {there.get(name, 'no')} {name!r}, "
+                f"not {here.get(name, 'none')}"
+            )
+    return state
+
+
+def _forms(state: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: f"{str(v.dtype).removeprefix('torch.')} {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
+        for name, v in state.items()
+    }

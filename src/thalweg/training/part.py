@@ -1,0 +1,81 @@
+"""The part of a model that a stage trains: the rest stands still, parameters, statistics and all."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+
+def within(name: str, part: str) -> bool:
+    """Returns whether the parameter or module of that name is the part, or in it; all is in the part ``""``.
+
+    >>> within("0.weight", "0"), within("01.weight", "0")
+    (True, False)
+    """
+    return not part or name == part or name.startswith(part + ".")
+
+
+@contextmanager
+def only(model: nn.Module, trainable: Sequence[str] | None) -> Iterator[list[nn.Module]]:
+    """Runs its body with nothing but the parts named requiring gradients; gives the modules to keep in eval mode.
+
+    Raises:
+        ValueError: a name that is no parameter or module, or holds no parameter; nothing that is trained.
+    """
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    modes = [(m, m.training) for m in model.modules()]
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    for part in trainable or ():
+        check_part(names, part)
+    try:
+        still: list[nn.Module] = []
+        if trainable is not None:
+            chosen = {
+                id(p)
+                for name, p in model.named_parameters(remove_duplicate=False)
+                if any(within(name, part) for part in trainable)
+            }
+            for p in model.parameters():
+                p.requires_grad_(p.requires_grad and id(p) in chosen)
+            for module in model.modules():
+                params = list(module.parameters())
+                if params and not any(p.requires_grad for p in params):
+                    still.append(module)
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ValueError("no parameter is trained: set requires_grad, or name others in trainable=")
+        yield still
+    finally:
+        for p, flag in flags:
+            p.requires_grad_(flag)
+        for module, training in modes:
+            module.training = training
+
+
+def groups(model: nn.Module, rates: Mapping[str, float]) -> tuple[list[Any], list[float]]:
+    """Returns the trained parameters for an optimizer, in groups where there are rates, and each group's rate.
+
+    The longest name that fits a parameter counts.
+
+    Raises:
+        ValueError: a name that is no parameter or module.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not rates:
+        return [p for _, p in named], [1.0]
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    for part in rates:
+        check_part(names, part)
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, p in named:
+        fitting = [part for part in rates if within(name, part)]
+        found.setdefault(rates[max(fitting, key=len)] if fitting else 1.0, []).append(p)
+    return [{"params": params} for params in found.values()], list(found)
+
+
+def check_part(names: Sequence[str], part: str) -> None:
+    """Raises ValueError unless one of the parameters is in the part."""
+    if not any(within(name, part) for name in names):
+        tops = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+        some = ", ".join(tops[:8]) + (" …" if len(tops) > 8 else "")
+        raise ValueError(f"the model has no parameter in {part!r}: choose among {some}")

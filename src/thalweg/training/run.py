@@ -1,0 +1,247 @@
+"""One stage in training: all that its next step depends on, stepped, looked at, kept and put back."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from thalweg.architecture import AuxiliaryHeads
+from thalweg.optim import ClosureOptimizer
+from thalweg.stages.stage import Stage, loss_of
+from thalweg.training import draws
+from thalweg.training.checkpoint import CheckpointError
+from thalweg.training.history import Row
+from thalweg.training.part import groups
+from thalweg.training.stream import Stream
+
+
+class Diverged(ValueError):
+    """The training loss is no longer finite; the message is one line with the cause and the mend."""
+
+
+class Run:
+    """One stage of a model.
+
+    Arguments:
+        model: what is trained, with the stage's part requiring gradients.
+        stage: the stage.
+        optimizer: the factory, the stage's own or that of an earlier one.
+        still: modules that stay in eval mode.
+
+    Attributes: ``step``, steps taken; ``total``, those of the stage; ``ended``, by early stopping.
+    """
+
+    def __init__(
+        self, model: nn.Module, stage: Stage, optimizer: Callable[[Any], Optimizer], still: Sequence[nn.Module]
+    ) -> None:
+        self.model, self.stage, self.still = model, stage, still
+        self.device = next(model.parameters()).device
+        _train(model, still)
+        data: Any = stage.data(model) if callable(stage.data) else stage.data
+        self.total = stage.total_steps(data)
+        self.every = stage.evaluate_every or max(1, self.total // 20)
+        self.stream = Stream(data, stage.name)
+        params, self.rates = groups(model, stage.rates)
+        self.optimizer = optimizer(params)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=False):
+            group["lr"] = group["lr"] * rate
+        self.made = _settings(self.optimizer)
+        self.lr = [float(group["lr"]) if "lr" in group else None for group in self.optimizer.param_groups]
+        self.average = stage.average(model) if stage.average else None
+        self.heads = [module for module in model.modules() if isinstance(module, AuxiliaryHeads)]
+        self.step, self.ended = 0, False
+        self.loss, self.count = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        self.best: dict[str, Any] = {"value": None, "waited": 0, "model": None}
+
+    def advance(self) -> None:
+        """Takes one step."""
+        stage = self.stage
+        batches = self.stream.take(stage.accumulate, self.step)
+        if self.device.type != "cpu":
+            batches = [_moved(batch, self.device) for batch in batches]
+        if stage.schedule is not None:
+            self._set_rate(stage.schedule(self.step, self.total))
+        losses: list[Tensor] = []
+        whole = isinstance(self.optimizer, ClosureOptimizer)
+
+        def closure() -> Any:
+            self.optimizer.zero_grad()
+            values = []
+            for batch in batches:
+                with self._autocast():
+                    value = stage.objective(self.model, batch, self.step)
+                loss = loss_of(value)
+                if len(batches) > 1:
+                    loss = loss / len(batches)
+                if not whole:
+                    loss.backward()
+                    loss = loss.detach()
+                values.append(loss)
+            total = sum(values[1:], values[0])
+            losses.append(total.detach())
+            return (total, value[1]) if whole and isinstance(value, tuple) and len(batches) == 1 else total
+
+        self.optimizer.step(closure)
+        for heads in self.heads:
+            heads.advance()
+        if self.average is not None:
+            self.average.update()
+        self.loss.add_(losses[0].reshape(()))
+        self.step, self.count = self.step + 1, self.count + 1
+
+    def due(self) -> bool:
+        """Returns whether a row is due."""
+        return self.step % self.every == 0 or self.step == self.total
+
+    def mean_loss(self) -> float:
+        """Returns the mean training loss since the last row.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        loss, first = float(self.loss) / max(self.count, 1), self.step - self.count + 1
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"stage {self.stage.name!r}: the training loss is {loss} in steps {first} to {self.step}: lower the "
+                "learning rate, warm it up, or mend the inputs"
+            )
+        return loss
+
+    def look(self, seconds: float) -> Row:
+        """Returns the history's next row, and judges by it whether the stage ends; may raise :class:`Diverged`."""
+        loss = self.mean_loss()
+        self.loss.zero_()
+        self.count = 0
+        epoch = self.stream.epoch + (self.stream.position > 0)
+        row: Row = {"stage": self.stage.name, "step": self.step, "epoch": epoch}
+        if self.lr and self.lr[0] is not None:
+            row["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        row["train_loss"] = loss
+        if self.stage.validate is not None:
+            row |= self._validate(self.stage.validate)
+        self._judge(row)
+        return row | {"seconds": seconds}
+
+    def finish(self) -> None:
+        """Leaves the model at its best or at its average, where the stage asks for that."""
+        if self.best["model"] is not None:
+            self.model.load_state_dict(self.best["model"])
+        elif self.average is not None:
+            self.model.load_state_dict(self.average.values())
+
+    def _validate(self, validate: Callable[[Any], Mapping[str, float]]) -> dict[str, float]:
+        before = draws.kept()
+        try:
+            self.model.eval()
+            with self.average.applied() if self.average is not None else nullcontext(), torch.no_grad():
+                return {name: float(value) for name, value in validate(self.model).items()}
+        finally:
+            draws.put(before)
+            _train(self.model, self.still)
+
+    def _judge(self, row: Row) -> None:
+        rule = self.stage.early_stopping
+        if rule is None:
+            return
+        if rule.metric not in row:
+            raise ValueError(
+                f"stage {self.stage.name!r} stops early by {rule.metric!r}, which no row has: choose among "
+                f"{', '.join(name for name, value in row.items() if isinstance(value, float))}, or validate it"
+            )
+        if rule.improves(row[rule.metric], self.best["value"]):
+            state = self.average.values() if self.average is not None else copied(self.model.state_dict())
+            self.best = {"value": row[rule.metric], "waited": 0, "model": state}
+        else:
+            self.best["waited"] += 1
+            self.ended = self.best["waited"] >= rule.patience
+
+    def _set_rate(self, factor: float) -> None:
+        for group, lr in zip(self.optimizer.param_groups, self.lr, strict=True):
+            if lr is None:
+                continue
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr * factor)
+            else:
+                group["lr"] = lr * factor
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.stage.precision is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.stage.precision)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the rest of the stage depends on, but for the model."""
+        objective: Any = self.stage.objective
+        return {
+            "step": self.step,
+            "ended": self.ended,
+            "stream": self.stream.state_dict(),
+            "made": self.made,
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "objective": objective.state_dict() if hasattr(objective, "state_dict") else None,
+            "loss": self.loss,
+            "count": self.count,
+            "best": self.best,
+            "draws": draws.kept(),
+        }
+
+    def carry(self, optimizer: Mapping[str, Any]) -> None:
+        """Goes on with the optimizer's state at the end of the stage before, at this stage's learning rates."""
+        self.optimizer.load_state_dict(dict(optimizer))
+        self._set_rate(1.0)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state.
+
+        Raises:
+            CheckpointError: of another optimizer.
+        """
+        if state["made"] != self.made:
+            raise CheckpointError(
+                f"cannot resume stage {self.stage.name!r}: its optimizer was {state['made']}, not {self.made}"
+            )
+        objective: Any = self.stage.objective
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if hasattr(objective, "load_state_dict"):
+            objective.load_state_dict(state["objective"])
+        self.loss.copy_(state["loss"])
+        self.step, self.count, self.ended, self.best = state["step"], state["count"], state["ended"], state["best"]
+        self.stream.load_state_dict(state["stream"], self.stage.accumulate)
+        draws.put(state["draws"])
+
+
+def _train(model: nn.Module, still: Sequence[nn.Module]) -> None:
+    model.train()
+    for module in still:
+        module.eval()
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """Returns the batch with its tensors on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_moved(value, device) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_moved(value, device) for value in batch)
+    return batch
+
+
+def _settings(optimizer: Optimizer) -> str:
+    """Returns the optimizer's kind and the settings that it was made with."""
+    parts = [{k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups]
+    kinds = list(dict.fromkeys(", ".join(f"{k}={v}" for k, v in part.items()) for part in parts))
+    return f"{type(optimizer).__name__}({'; '.join(kinds)})"
+
+
+def copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: v.detach().clone() if isinstance(v, Tensor) else v for name, v in state.items()}
