@@ -1,18 +1,27 @@
 """Coordinate descent (§8.7.2): sparse codes and dictionaries, and any function a block at a time."""
 
 from thalweg.coordinate.atoms import update_atoms
+from thalweg.coordinate.descent import CoordinateDescent, DescentResult, Sweep
 from thalweg.coordinate.dictionary_learning import DictionaryLearning
 from thalweg.coordinate.duality import duality_gap
 from thalweg.coordinate.lasso import Codes, lasso
 from thalweg.coordinate.minibatch import MiniBatchDictionaryLearning
+from thalweg.coordinate.minimizers import Block, ClosedForm, NewtonStep, Steps
 from thalweg.coordinate.omp import orthogonal_matching_pursuit
 from thalweg.coordinate.sparse_coder import SparseCoder
 
 __all__ = [
+    "Block",
+    "ClosedForm",
     "Codes",
+    "CoordinateDescent",
+    "DescentResult",
     "DictionaryLearning",
     "MiniBatchDictionaryLearning",
+    "NewtonStep",
     "SparseCoder",
+    "Steps",
+    "Sweep",
     "duality_gap",
     "lasso",
     "orthogonal_matching_pursuit",
