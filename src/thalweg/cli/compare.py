@@ -21,7 +21,7 @@ def command(
     ] = "digits",
     strategies: Annotated[
         str,
-        typer.Option(help="Comma-separated OPTIMIZER[+INITIALIZATION][@SCHEDULE]; also torch.optim.X or my.py:name."),
+        typer.Option(help="Comma-separated OPTIMIZER[+WORD...][@SCHEDULE]; also torch.optim.X or my.py:name."),
     ] = DEFAULT,
     initializations: Annotated[
         str | None,
@@ -29,6 +29,18 @@ def command(
             help="Comma-separated, or all: each strategy with each of them; adam alone where no --strategies are given."
         ),
     ] = None,
+    normalization: Annotated[
+        str | None, typer.Option(help="Comma-separated, of none and batch: each strategy with each of them.")
+    ] = None,
+    averaging: Annotated[
+        str | None, typer.Option(help="Comma-separated, of none, polyak and ema: likewise; the average is judged.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Comma-separated, of the task's architectures: likewise.")
+    ] = None,
+    swap_batch_norm: Annotated[
+        bool, typer.Option("--swap-batch-norm", help="Replace torch's batch normalization by one that lanes can stack.")
+    ] = False,
     trials: Annotated[int, typer.Option(help="Configurations a strategy, beside its default one.")] = 16,
     steps: Annotated[
         int | None, typer.Option(help="Gradient evaluations of a whole run.", show_default="the task's")
@@ -52,6 +64,8 @@ def command(
 
     Example: `thalweg compare digits-deep --initializations default,glorot-normal,orthogonal`
 
+    Example: `thalweg compare digits --strategies momentum --normalization none,batch --averaging none,ema`
+
     Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted (the same command goes on).
     """
     from thalweg.cli.progress import LiveReporter
@@ -61,17 +75,21 @@ def command(
     from thalweg.initialization import SCHEMES
 
     console = Console(stderr=as_json)
-    names = _list(strategies)
+    axes: dict[str, list[str]] = {}
     if initializations is not None:
-        starts = list(SCHEMES) if initializations == "all" else _list(initializations)
-        names = crossed(["adam"] if strategies == DEFAULT else names, starts)
+        axes["initialization"] = list(SCHEMES) if initializations == "all" else _list(initializations)
+    for axis, words in (("architecture", architecture), ("normalization", normalization), ("averaging", averaging)):
+        if words is not None:
+            axes[axis] = ["batch-norm" if word == "batch" else word for word in _list(words)]
+    names = crossed(["adam"] if axes and strategies == DEFAULT else _list(strategies), axes)
     chosen = [Strategy.parse(name) for name in names]
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
     with LiveReporter(console) as reporter:
         done = compare(
             task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, device=device, out=out,
-            memory=_bytes(memory), seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
+            memory=_bytes(memory), swap_batch_norm=swap_batch_norm,
+            seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]

@@ -30,8 +30,7 @@ def collect(store: Store) -> dict[str, Any]:
     finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
     target = _target(design, finals)
     per_seed = {
-        s["name"]: _test_scores(finals[s["name"]], facts["untrained_test"][s["initialization"]])
-        for s in design["strategies"]
+        s["name"]: _test_scores(finals[s["name"]], facts["untrained_test"][s["start"]]) for s in design["strategies"]
     }
     strategies = [
         _strategy(s, records, finals[s["name"]], per_seed[s["name"]], target, design, facts)

@@ -20,7 +20,8 @@ from thalweg.compare.loading import load_task
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study
-from thalweg.compare.task import Task, materialize
+from thalweg.compare.task import Task, materialize, try_model
+from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import diagnose
 from thalweg.tensors import derive_seed
 
@@ -52,6 +53,7 @@ def compare(
     device: str | None = None,
     out: str | Path | None = None,
     memory: int | None = None,
+    swap_batch_norm: bool = False,
     seed: int = 0,
     reporter: Reporter | None = None,
     command: str | None = None,
@@ -72,6 +74,7 @@ def compare(
         device: ``"cpu"``, ``"cuda"``, …; CUDA when present by default.
         out: folder of the study; ``thalweg-TASK`` by default. A study that was cut off goes on.
         memory: bytes that lanes may take; half of what is free by default.
+        swap_batch_norm: whether to replace torch's batch normalizations by thalweg's, which lanes can stack.
         seed: root of every random draw.
         reporter: is told how it goes; silent by default.
         command: the command line to show in the report.
@@ -93,44 +96,54 @@ def compare(
     chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
     _check_names(chosen)
     where = usable_device(device)
-    the_task = load_task(task)
+    given = load_task(task)
+    the_task = built(given, Variant(), swap_batch_norm)
     data = materialize(the_task)
     length = steps if steps is not None else the_task.steps
     budget = Budget(trials, length, seeds, max(s.schedule.warmup_steps(length) for s in chosen))
-    shop = Workshop(the_task, data, where)
+    shops = {Variant(): Workshop(the_task, data, where)}
+    for variant in dict.fromkeys(s.variant for s in chosen):
+        if variant not in shops:
+            other = built(given, variant, swap_batch_norm)
+            try_model(other, data)
+            shops[variant] = Workshop(other, data, where)
     folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
-    store = Store.resume_or_create(folder, _design(shop, chosen, budget, seed, engine))
+    store = Store.resume_or_create(folder, _design(shops, chosen, budget, seed, engine))
     try:
-        chooser = Chooser(shop, engine, memory, budget.rungs(len(chosen)))
+        choosers = {}
+        for variant, shop in shops.items():
+            if mine := [s for s in chosen if s.variant == variant]:
+                choosers[variant] = Chooser(shop, engine, memory, budget.rungs(len(mine)), str(variant))
         facts = store.facts()
-        if "engine" in facts:
-            chooser.reuse(chosen, facts["engine"])
-        else:
-            specimen = next((s for s in chosen if s.rule is not None), chosen[0])
-            job = Job(
-                "specimen",
-                specimen,
-                specimen.default_configuration(),
-                derive_seed(seed, "specimen") % 2**31,
-                0,
-                length,
-                length,
-                length,
-            )
+        for variant, chooser in choosers.items():
+            mine = [s for s in chosen if s.variant == variant]
+            if "engine" in facts:
+                chooser.reuse(mine, facts["engine"])
+                continue
+            specimen = next((s for s in mine if s.rule is not None), mine[0])
+            own = derive_seed(seed, "specimen") % 2**31
+            hyper = specimen.default_configuration()
             try:
-                chooser.choose(chosen, job)
+                chooser.choose(mine, Job("specimen", specimen, hyper, own, 0, length, length, length))
             except Unstackable as error:
                 raise ValueError(
                     f"--engine lanes is not possible for this model: {error}; use --engine auto"
                 ) from error
-            store.add_fact("engine", [choice.as_dict() for choice in chooser.choices])
+        choices = [choice for chooser in choosers.values() for choice in chooser.choices]
+        if "engine" not in facts:
+            store.add_fact("engine", [choice.as_dict() for choice in choices])
             store.add_fact("run", _run(where, command))
-            store.add_fact("diagnosis", _diagnosed(shop, seed))
-        for choice in chooser.choices:
-            teller.say(f"engine for {choice.group}: {choice.name} ({choice.reason})")
+            store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
+        for choice in choices:
+            of = f" of {choice.variant}" if choice.variant else ""
+            teller.say(f"engine for {choice.group}{of}: {choice.name} ({choice.reason})")
         for line in _graver(store.fact("diagnosis")):
             teller.say(line)
-        Study(chosen, budget, seed, store, chooser.engine_of, chooser.serial, shop.sign, teller).run()
+        sign = shops[Variant()].sign
+        Study(
+            chosen, budget, seed, store, lambda s: choosers[s.variant].engine_of(s),
+            lambda s: choosers[s.variant].serial, sign, teller,
+        ).run()  # fmt: skip
         store.add_fact("seconds", time.perf_counter() - began)
         return Comparison.from_store(store, folder, write=True)
     finally:
@@ -183,11 +196,14 @@ def usable_device(asked: str | None) -> torch.device:
     return device
 
 
-def _design(shop: Workshop, strategies: Sequence[Strategy], budget: Budget, seed: int, engine: str) -> dict[str, Any]:
+def _design(
+    shops: Mapping[Variant, Workshop], strategies: Sequence[Strategy], budget: Budget, seed: int, engine: str
+) -> dict[str, Any]:
     """Returns what makes the study what it is; a folder with another one is refused."""
+    shop = shops[Variant()]
     task, data = shop.task, shop.data
     digest = hashlib.sha256()
-    for tensor in (*data, shop.start("default", 0)):
+    for tensor in (*data, *(own.start("default", 0) for own in shops.values())):
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {

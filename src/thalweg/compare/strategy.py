@@ -11,6 +11,7 @@ import torch
 
 from thalweg.compare.loading import LoadError, load_object
 from thalweg.compare.second_order import SECOND_ORDER
+from thalweg.compare.variants import AVERAGINGS, NORMALIZATIONS, Variant
 from thalweg.initialization import SCHEMES
 from thalweg.optim import ClosureOptimizer
 from thalweg.rules import RULES, SPACES, Rule
@@ -34,6 +35,9 @@ class Strategy:
         closure: whether a step evaluates the loss several times: the optimizer is then given a large batch, of as
             many minibatches as the hyperparameter ``batches`` says (16 by default), and pays for each evaluation.
         initialization: a name of :data:`thalweg.initialization.SCHEMES`.
+        architecture: one of the task's ``architectures``; its ``model`` where empty.
+        normalization: ``"batch-norm"`` puts batch normalization into the model; ``"none"``.
+        averaging: ``"polyak"`` or ``"ema"``: the average of the parameters is judged in their place; ``"none"``.
         schedule: the learning rate's factor over the run; ``schedule_name`` is its name.
 
     >>> Strategy.parse("adam+he@cosine").schedule_name
@@ -49,10 +53,15 @@ class Strategy:
     schedule_name: str = "constant"
     whole: tuple[str, ...] = ()
     closure: bool = False
+    architecture: str = ""
+    normalization: str = "none"
+    averaging: str = "none"
 
     def __post_init__(self) -> None:
         if (self.rule is None) == (self.factory is None):
             raise ValueError(f"strategy {self.name!r} needs either a rule or a factory")
+        if self.closure and self.averaging != "none":
+            raise ValueError(f"strategy {self.name!r}: averaging is for methods that take a minibatch a step")
         for name, (low, high) in self.space.items():
             if not 0 < low < high:
                 raise ValueError(
@@ -63,6 +72,16 @@ class Strategy:
     def schedule(self) -> Schedule:
         """The learning-rate schedule."""
         return SCHEDULES[self.schedule_name]
+
+    @property
+    def variant(self) -> Variant:
+        """How the model is built."""
+        return Variant(self.architecture, self.normalization)
+
+    @property
+    def start(self) -> str:
+        """What decides where a run of a seed begins: initialization and variant."""
+        return "+".join(filter(None, [self.initialization, str(self.variant)]))
 
     def default_configuration(self) -> dict[str, float]:
         """Returns the default hyperparameters, and the middle of the range where there is no default."""
@@ -82,25 +101,32 @@ class Strategy:
             "space": {name: list(bounds) for name, bounds in self.space.items()},
             "initialization": self.initialization,
             "schedule": self.schedule_name,
+            "start": self.start,
+            "averaging": self.averaging,
             **({"closure": True, "whole": list(self.whole)} if self.closure else {}),
         }
 
     @classmethod
     def parse(cls, text: str) -> "Strategy":
-        """Returns the strategy written as ``OPTIMIZER[+INITIALIZATION][@SCHEDULE]``.
+        """Returns the strategy written as ``OPTIMIZER[+WORD…][@SCHEDULE]``.
 
-        OPTIMIZER is a name that ``thalweg list strategies`` shows, ``my.py:name`` (a Strategy, an optimizer
-        class or a function of the parameters), or an installed class such as ``torch.optim.Muon``.
+        A WORD is an initialization, ``batch-norm``, ``polyak`` or ``ema``, or an architecture of the task's. OPTIMIZER
+        is a name that ``thalweg list strategies`` shows, ``my.py:name`` (a Strategy, an optimizer class or a function
+        of the parameters), or an installed class such as ``torch.optim.Muon``.
 
         Raises:
             LoadError: an unknown name; the message gives the nearest one.
         """
         body, _, schedule = text.partition("@")
-        optimizer, _, initialization = body.partition("+")
-        initialization = initialization or "default"
+        optimizer, *words = body.split("+")
         schedule = schedule or "constant"
         _known(schedule, SCHEDULES, "schedule")
-        _known(initialization, SCHEMES, "initialization")
+        axes: Any = {"initialization": "default"}
+        for word in words:
+            axis = axis_of(word)
+            if axis in axes and (axis != "initialization" or axes[axis] != "default"):
+                raise LoadError(f"{text!r} names two of {axis}: {axes[axis]} and {word}; leave one out")
+            axes[axis] = word
         if "." in optimizer or ":" in optimizer:
             found = load_object(optimizer)
             if isinstance(found, cls):
@@ -111,31 +137,55 @@ class Strategy:
             several = isinstance(found, type) and issubclass(found, (ClosureOptimizer, torch.optim.LBFGS))
             defaults = {**_own_defaults(found), **({"batches": 16.0} if several else {})}
             return cls(
-                label, None, found, defaults, initialization=initialization, schedule_name=schedule,
-                whole=("batches",) if several else (), closure=several,
+                label, None, found, defaults, schedule_name=schedule,
+                whole=("batches",) if several else (), closure=several, **axes,
             )  # fmt: skip
         _known(optimizer, {**RULES, **SECOND_ORDER}, "strategy")
         if optimizer in SECOND_ORDER:
             method = SECOND_ORDER[optimizer]
             return cls(
-                text, None, method.make, dict(method.defaults), method.space, initialization, schedule,
-                tuple(method.whole), closure=True,
+                text, None, method.make, dict(method.defaults), method.space, schedule_name=schedule,
+                whole=tuple(method.whole), closure=True, **axes,
             )  # fmt: skip
         rule = RULES[optimizer]
-        return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], initialization, schedule)
+        return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], schedule_name=schedule, **axes)
 
 
-def crossed(strategies: Sequence[str], initializations: Sequence[str]) -> list[str]:
-    """Returns every strategy with every initialization; one that names its own stays as it is.
+def axis_of(word: str) -> str:
+    """Returns what a word of a strategy's name says; what nothing else is called is an architecture.
 
-    >>> crossed(["adam@cosine", "sgd+he"], ["default", "orthogonal"])
-    ['adam+default@cosine', 'adam+orthogonal@cosine', 'sgd+he']
+    >>> [axis_of(word) for word in ("he", "batch-norm", "ema", "residual")]
+    ['initialization', 'normalization', 'averaging', 'architecture']
     """
-    names = []
-    for text in strategies:
-        body, at, schedule = text.partition("@")
-        names += [text] if "+" in body else [f"{body}+{start}{at}{schedule}" for start in initializations]
+    axes = {"initialization": SCHEMES, "normalization": NORMALIZATIONS, "averaging": AVERAGINGS}
+    return next((axis for axis, words in axes.items() if word in words), "architecture")
+
+
+def crossed(strategies: Sequence[str], axes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns every strategy with every word of each axis; one that has a word of that axis stays as it is.
+
+    >>> crossed(["adam@cosine", "sgd+he"], {"initialization": ["default", "orthogonal"]})
+    ['adam+default@cosine', 'adam+orthogonal@cosine', 'sgd+he']
+    >>> crossed(["adam"], {"normalization": ["none", "batch-norm"], "averaging": ["none", "ema"]})
+    ['adam', 'adam+ema', 'adam+batch-norm', 'adam+batch-norm+ema']
+
+    Raises:
+        LoadError: a word that is of another axis, or unknown.
+    """
+    names = list(strategies)
+    for axis, words in axes.items():
+        for word in words:
+            if word != "none" and axis_of(word) != axis:
+                raise LoadError(f"unknown {axis} {word!r}: see thalweg list initializations")
+        names = [name for text in names for name in _with(text, axis, words)]
     return names
+
+
+def _with(text: str, axis: str, words: Sequence[str]) -> list[str]:
+    body, at, schedule = text.partition("@")
+    if any(axis_of(word) == axis for word in body.split("+")[1:]):
+        return [text]
+    return [f"{body}{'' if word == 'none' else f'+{word}'}{at}{schedule}" for word in words]
 
 
 def _known(name: str, table: Mapping[str, object], kind: str) -> None:

@@ -51,7 +51,8 @@ class Trial:
 class Study:
     """A comparison in progress: the plan, the engines and the store.
 
-    ``engine_of`` says which engine trains a strategy; ``sign`` is −1 where a higher metric is better.
+    ``engine_of`` says which engine trains a strategy, ``serial_of`` which one runs it alone; ``sign`` is −1 where a
+    higher metric is better.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class Study:
         seed: int,
         store: Store,
         engine_of: Callable[[Strategy], Engine],
-        serial: Serial,
+        serial_of: Callable[[Strategy], Serial],
         sign: float,
         reporter: Reporter,
     ) -> None:
         self.strategies, self.budget, self.seed, self.store = strategies, budget, seed, store
-        self.engine_of, self.serial, self.sign, self.reporter = engine_of, serial, sign, reporter
+        self.engine_of, self.serial_of, self.sign, self.reporter = engine_of, serial_of, sign, reporter
         self.tuning_seed = derive_seed(seed, "tuning") % 2**31
         self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
         self.points = sobol(budget.trials, seed)
@@ -192,10 +193,14 @@ class Study:
         known = self.store.facts()
         if "seconds_per_step" not in known:
             jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
-            self.store.add_fact("seconds_per_step", {n: self.serial.seconds_per_step(job) for n, job in jobs.items()})
+            seconds = {name: self.serial_of(job.strategy).seconds_per_step(job) for name, job in jobs.items()}
+            self.store.add_fact("seconds_per_step", seconds)
         if "untrained_test" not in known:
-            schemes = {w.strategy.initialization for w in winners}
-            scores = {s: [self.serial.untrained_test(s, seed) for seed in self.final_seeds] for s in schemes}
+            starts = {w.strategy.start: w.strategy for w in winners}
+            scores = {
+                start: [self.serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
+                for start, s in starts.items()
+            }
             self.store.add_fact("untrained_test", scores)
 
 

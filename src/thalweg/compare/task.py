@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -59,6 +59,7 @@ class Task:
         higher_is_better: direction of a metric that is a function; the named ones know theirs.
         target: metric value that "time to target" counts to; chosen by the protocol by default.
         steps: default length of a run, in gradient evaluations.
+        architectures: other models for the same data by name, for strategies such as ``adam+NAME``.
         description: one line for the report.
 
     >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
@@ -79,6 +80,7 @@ class Task:
     target: float | None = None
     steps: int = 1000
     description: str = ""
+    architectures: Mapping[str, Callable[[], nn.Module] | nn.Module] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):
@@ -169,7 +171,7 @@ def materialize(task: Task) -> Data:
             raise TaskError(
                 f"the {part} data has a single class ({int(y.flatten()[0])}): nothing can be learned or judged"
             )
-    _try(task, data)
+    try_model(task, data)
     return data
 
 
@@ -200,8 +202,8 @@ def _stack(dataset: Dataset[Any], part: str) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _try(task: Task, data: Data) -> None:
-    """Trains nothing, but runs the model, the loss and the metric once on each part."""
+def try_model(task: Task, data: Data) -> None:
+    """Trains nothing, but runs the model, the loss and the metric on a batch. Raises TaskError where one fails."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_model(task)

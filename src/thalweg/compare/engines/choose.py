@@ -33,6 +33,7 @@ class Choice:
     width: int = 1
     set_up_seconds: float = 0.0
     serial_threads: int = 0  # threads of a serial run, also of the finalists that are timed alone
+    variant: str = ""  # of the model
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the choice as plain values."""
@@ -71,11 +72,14 @@ def lane_bytes(shop: Workshop) -> int:
 class Chooser:
     """Chooses among the engines for one study and keeps those it made.
 
-    ``memory`` bounds the bytes that lanes may take; ``rungs`` are the study's (number of runs, steps of each).
+    ``memory`` bounds the bytes that lanes may take; ``rungs`` are the study's (number of runs, steps of each);
+    ``variant`` is that of the shop's model.
     """
 
-    def __init__(self, shop: Workshop, wanted: Name, memory: int | None, rungs: Sequence[tuple[int, int]]) -> None:
-        self.shop, self.wanted, self.rungs = shop, wanted, rungs
+    def __init__(
+        self, shop: Workshop, wanted: Name, memory: int | None, rungs: Sequence[tuple[int, int]], variant: str = ""
+    ) -> None:
+        self.shop, self.wanted, self.rungs, self.variant = shop, wanted, rungs, variant
         self.memory = memory if memory is not None else free_memory(shop.device) // 2
         self.serial = Serial(shop)
         self.lanes: Lanes | None = None
@@ -103,12 +107,13 @@ class Chooser:
         for strategy in others:
             self.choices.append(self._choose_for_factory(strategy, job))
             self._of[strategy.name] = self.serial
-        self.choices = [replace(choice, serial_threads=self.serial.threads) for choice in self.choices]
+        own = {"serial_threads": self.serial.threads, "variant": self.variant}
+        self.choices = [replace(choice, **own) for choice in self.choices]  # type: ignore[arg-type]
         return self.choices
 
     def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choice that the store recorded, so that a resumed study runs on the same engine."""
-        self.choices = [Choice(**choice) for choice in stored]
+        self.choices = [c for c in (Choice(**choice) for choice in stored) if c.variant == self.variant]
         self.serial.threads = self.choices[0].serial_threads or self.serial.threads
         by_group = {choice.group: choice for choice in self.choices}
         for strategy in strategies:
@@ -197,11 +202,11 @@ class Chooser:
         flat = self.shop.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
         rows = self.shop.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
         with torch.no_grad():
-            lanes.gradient(flat, rows)
-            lanes.gradient(flat, rows)
+            lanes.gradient(flat, lanes.buffers.now, rows)
+            lanes.gradient(flat, lanes.buffers.now, rows)
             seconds: list[float] = []
             while sum(seconds) < budget and len(seconds) < 100:
                 began = time.perf_counter()
-                lanes.gradient(flat, rows)
+                lanes.gradient(flat, lanes.buffers.now, rows)
                 seconds.append(time.perf_counter() - began)
         return sorted(seconds)[len(seconds) // 2] / lanes.width

@@ -10,11 +10,12 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.compare.engines.factory import make_optimizers, restored, state_of
 from thalweg.compare.engines.job import Job, Workshop
@@ -64,6 +65,11 @@ class ClosureRun:
             losses.append(self._points[0][1])
         _put(self.model, self._points[0][2])
         return torch.tensor(losses or [self._points[0][1]], device=self.shop.device)
+
+    @contextmanager
+    def shown(self) -> Iterator[nn.Module]:
+        """Runs its body with the model as it is judged."""
+        yield self.model
 
     def _step(self) -> bool:
         """Takes a step; returns False where none can be paid for any more."""

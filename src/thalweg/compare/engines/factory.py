@@ -1,14 +1,17 @@
 """An optimizer made by a factory, driven as its user would: through closure, groups and state dicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from thalweg.averaging import Average
 from thalweg.compare.engines.job import Job, Workshop
 from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.variants import averaging_of
 from thalweg.optim import AdamW
 
 
@@ -54,6 +57,8 @@ class FactoryRun(StepRun):
         self.model = shop.fresh_model(job.strategy.initialization, job.seed)
         self.optimizers = make_optimizers(job.strategy, self.model, job.hyper)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
+        averaging = averaging_of(job.strategy.averaging, job.total)
+        self.average = None if averaging is None else Average(self.model, averaging, buffers="average")
         if job.snapshot is not None:
             self._restore(job.snapshot)
 
@@ -80,6 +85,8 @@ class FactoryRun(StepRun):
         self.optimizers[0].step(closure)  # type: ignore[arg-type]
         for optimizer in self.optimizers[1:]:
             optimizer.step()
+        if self.average is not None:
+            self.average.update()
         if len(losses) != 1:
             raise ValueError(
                 f"strategy {self.job.strategy.name!r} evaluated the gradient {len(losses)} times in a step: "
@@ -87,13 +94,29 @@ class FactoryRun(StepRun):
             )
         return losses[0]
 
+    @contextmanager
+    def shown(self) -> Iterator[nn.Module]:
+        """Runs its body with the average in the model, where there is one."""
+        with self.average.applied() if self.average is not None else nullcontext():
+            yield self.model
+
     def snapshot(self) -> dict[str, Tensor]:
-        """Returns model and optimizer state as flat names to tensors."""
-        model = {f"model.{name}": value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        return model | state_of(self.optimizers)
+        """Returns model, optimizer state and average as flat names to tensors."""
+        found = {f"model.{name}": value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        if self.average is not None:
+            state = self.average.state_dict()
+            found |= {f"{part}.{n}": t.cpu().clone() for part in ("means", "copies") for n, t in state[part].items()}
+            found["step"] = torch.tensor(state["step"])
+        return found | state_of(self.optimizers)
 
     def _restore(self, snapshot: Mapping[str, Tensor]) -> None:
-        self.model.load_state_dict({k[6:]: v for k, v in snapshot.items() if k.startswith("model.")})
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{name}."): v for k, v in snapshot.items() if k.startswith(f"{name}.")}
+
+        self.model.load_state_dict(part("model"))
+        if self.average is not None:
+            own = {"means": part("means"), "copies": part("copies"), "step": int(snapshot["step"])}
+            self.average.load_state_dict(self.average.state_dict() | own)
         restored(self.optimizers, snapshot)
 
 

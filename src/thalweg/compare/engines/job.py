@@ -8,8 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.engines.kernels import AVERAGE
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Data, Task, build_model
+from thalweg.compare.variants import averaging_of
 from thalweg.initialization import initialize
 from thalweg.rules.rule import Rule, scalars_of_step
 from thalweg.rules.schedules import Schedule
@@ -159,16 +161,28 @@ class _Order:
         return torch.cat(pieces)
 
 
-def coefficient_table(rule: Rule, job: Job, start: int, stop: int) -> Tensor:
-    """Returns the rule's coefficients of steps ``start + 1`` to ``stop`` as float64 ``(stop - start, c)``.
+def coefficient_table(job: Job, start: int, stop: int) -> Tensor:
+    """Returns the coefficients of the rule's steps ``start + 1`` to ``stop`` as float64 ``(stop - start, c)``.
 
     Columns follow :func:`coefficient_names`. Any stretch of a run sees the same numbers.
     """
-    return _whole_table(rule, tuple(job.hyper.items()), job.strategy.schedule, job.total)[start:stop]
+    s = job.strategy
+    assert s.rule is not None
+    return _whole_table(s.rule, tuple(job.hyper.items()), s.schedule, s.averaging, job.total)[start:stop]
 
 
 @lru_cache(maxsize=512)
-def _whole_table(rule: Rule, hyper: tuple[tuple[str, float], ...], schedule: Schedule, total: int) -> Tensor:
+def _whole_table(
+    rule: Rule, hyper: tuple[tuple[str, float], ...], schedule: Schedule, averaging: str, total: int
+) -> Tensor:
+    times = torch.arange(1, total + 1, dtype=torch.float64)
+    average = averaging_of(averaging, total)
+    weights = [] if average is None else [average.weight(times)[:, None]]
+    return torch.cat([_rules_table(rule, hyper, schedule, times), *weights], dim=1)
+
+
+def _rules_table(rule: Rule, hyper: tuple[tuple[str, float], ...], schedule: Schedule, times: Tensor) -> Tensor:
+    total = len(times)
     settings, factors = dict(hyper), _factors(schedule, total)
     if rule.scalar_state:  # such a rule is walked step by step
         rows, scalars = [], dict(rule.scalar_state)
@@ -176,7 +190,6 @@ def _whole_table(rule: Rule, hyper: tuple[tuple[str, float], ...], schedule: Sch
             c, scalars = scalars_of_step(rule, {**settings, "lr": settings["lr"] * factor}, t, scalars)
             rows.append(list(c.values()))
         return torch.tensor(rows, dtype=torch.float64)
-    times = torch.arange(1, total + 1, dtype=torch.float64)
     c, _ = scalars_of_step(rule, {**settings, "lr": settings["lr"] * factors}, times, {})
     return torch.stack([torch.as_tensor(v, dtype=torch.float64).expand_as(times) for v in c.values()], dim=1)
 
@@ -186,6 +199,9 @@ def _factors(schedule: Schedule, total: int) -> Tensor:
     return torch.tensor([schedule(t, total) for t in range(total)], dtype=torch.float64)
 
 
-def coefficient_names(rule: Rule, hyper: Mapping[str, float]) -> list[str]:
-    """Returns the names of the table's columns."""
-    return list(scalars_of_step(rule, hyper, 1, dict(rule.scalar_state))[0])
+def coefficient_names(job: Job) -> list[str]:
+    """Returns the names of the table's columns: the rule's, and the average's weight where there is one."""
+    rule = job.strategy.rule
+    assert rule is not None
+    own = list(scalars_of_step(rule, job.hyper, 1, dict(rule.scalar_state))[0])
+    return own if job.strategy.averaging == "none" else [*own, AVERAGE]

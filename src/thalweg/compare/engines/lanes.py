@@ -16,8 +16,11 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from thalweg.compare.engines.job import Job, Outcome, Progress, Unstackable, Workshop
 from thalweg.compare.engines.kernels import Kernel, update_kernel
+from thalweg.compare.engines.lane_buffers import LaneBuffers, rows
 from thalweg.compare.engines.slots import Block, Group, Lane, block_of, group_of
 from thalweg.compare.engines.watch import first_divergence
+from thalweg.normalization import BatchNorm, stateless_call
+from thalweg.normalization.convert import TORCHS
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
 
@@ -27,8 +30,10 @@ CHUNK = 1024  # rows evaluated at once
 def unstackable_reason(model: nn.Module) -> str | None:
     """Returns why lanes cannot train the model, as far as its modules tell, or None."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            return f"{name or 'the model'} is a {type(module).__name__}, which updates its running statistics in place"
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, BatchNorm):
+            swap = "; --swap-batch-norm replaces it by one that can be stacked" if type(module) in TORCHS else ""
+            what = f"{name or 'the model'} is a {type(module).__name__}"
+            return f"{what}, which updates its running statistics in place{swap}"
         if isinstance(module, nn.RNNBase):
             return f"{name or 'the model'} is a {type(module).__name__}, whose fused kernel has no stacked form"
     return None
@@ -50,32 +55,49 @@ class Lanes:
             raise Unstackable(reason)
         self.shop, self.width, self.compile = workshop, width, compile_
         self.training, self.evaluating = deepcopy(workshop.model).train(), deepcopy(workshop.model).eval()
+        self.buffers = LaneBuffers(self.training, width)
         self.gradient = self._gradient_kernel()
         self._kernels: dict[tuple[Group, bool], Kernel] = {}
         self._metric_stacks = self._metric_can_be_stacked()
         self._validation = self._validation_kernel() if compile_ and self._metric_stacks else None
 
+    def _enter(self, block: Block, job: Job, slot: int) -> Lane:
+        self.buffers.enter(slot, job.snapshot)
+        return block.enter(job, slot, self.shop)
+
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
         layout, data, task, model = self.shop.layout, self.shop.data, self.shop.task, self.training
-        frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
+        frozen = self._shared(model)
+        stacked_buffers = list(self.buffers.fresh)
         randomness = "different" if has_randomness(model) else "error"
 
-        def loss(named: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return task.training_loss(model, functional_call(model, {**named, **frozen}, (x,)), y)
+        def loss(
+            named: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            output, after = stateless_call(model, {**named, **frozen, **buffers}, (x,))
+            return task.training_loss(model, output, y), {name: after[name] for name in stacked_buffers}
 
-        def gradient(flat: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-            stacked = vmap(grad_and_value(loss), randomness=randomness)
-            grads, losses = stacked(layout.unflatten(flat), data.train_x[rows], data.train_y[rows])
-            return losses, layout.flatten(grads)
+        def gradient(
+            flat: Tensor, buffers: dict[str, Tensor], batch: Tensor
+        ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+            stacked = vmap(grad_and_value(loss, has_aux=True), randomness=randomness)
+            x, y = data.train_x[batch], data.train_y[batch]
+            grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, x, y)
+            return losses, layout.flatten(grads), buffers
 
         return compiled(gradient, self.shop.device, unguarded=True) if self.compile else gradient
 
-    def _validation_kernel(self) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    def _shared(self, model: nn.Module) -> dict[str, Tensor]:
+        """Returns what all lanes have in common: frozen parameters, and buffers that no batch changes."""
+        shared = {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
+        return {name: t for name, t in shared.items() if name not in self.buffers.fresh}
+
+    def _validation_kernel(self) -> Callable[[Tensor, dict[str, Tensor]], tuple[Tensor, Tensor]] | None:
         """Returns the compiled evaluation of all slots; None where the data are many, and eager is as fast."""
         x, y = self.shop.data.valid_x, self.shop.data.valid_y
 
-        def validation(flat: Tensor) -> tuple[Tensor, Tensor]:
-            return self.evaluate(flat, x, y)
+        def validation(flat: Tensor, buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            return self.evaluate(flat, x, y, buffers)
 
         return compiled(validation, self.shop.device, unguarded=True) if len(x) <= CHUNK else None
 
@@ -90,8 +112,8 @@ class Lanes:
         try:
             flat = shop.start("default", 0).expand(2, -1).contiguous()
             with torch.no_grad():
-                eager.gradient(flat, shop.batches(0, 0, 2))
-            eager.evaluate(shop.start("default", 0)[None], shop.data.valid_x[:2], shop.data.valid_y[:2])
+                eager.gradient(flat, rows(eager.buffers.now, [0, 1]), shop.batches(0, 0, 2))
+            eager.evaluate(flat[:1], shop.data.valid_x[:2], shop.data.valid_y[:2], rows(eager.buffers.now, [0]))
         except Exception as error:
             line = (str(error).splitlines() or [""])[0][:160]
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
@@ -117,7 +139,7 @@ class Lanes:
             blocks.append(Block(group, flat[part], part, self._kernel(group, len(slots) == 1)))
         lanes: list[Lane | None] = [None] * self.width
         for slot, job in enumerate(first):
-            lanes[slot] = block_of(blocks, slot).enter(job, slot, shop)
+            lanes[slot] = self._enter(block_of(blocks, slot), job, slot)
         elapsed = 0
         while any(lanes):
             live = [lane for lane in lanes if lane]
@@ -142,24 +164,26 @@ class Lanes:
             following = next(fitting, None)
             if following:
                 waiting.remove(following)
-                lanes[slot] = block.enter(following, slot, self.shop)
+                lanes[slot] = self._enter(block, following, slot)
 
     def _advance(self, flat: Tensor, blocks: list[Block], lanes: list[Lane | None], stretch: int) -> Tensor:
         """Takes ``stretch`` steps with every slot and returns the losses ``(stretch, width)``."""
         shop = self.shop
         some = next(lane for lane in lanes if lane)
-        rows = torch.stack(
+        chosen = torch.stack(
             [shop.batches(lane.job.seed, lane.t, lane.t + stretch) for lane in (one or some for one in lanes)], dim=1
         )
         tables = zip(*(block.table(lanes, stretch).unbind() for block in blocks), strict=True)
         losses = []
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(derive_seed(some.job.seed, "noise", some.t))
-            for batches, coefficients in zip(rows.unbind(), tables, strict=True):
-                loss, grads = self.gradient(flat, batches)
+            for batches, coefficients in zip(chosen.unbind(), tables, strict=True):
+                loss, grads, self.buffers.now = self.gradient(flat, self.buffers.now, batches)
                 losses.append(loss)
                 for block, c in zip(blocks, coefficients, strict=True):
                     block.step(grads, c)
+                    if block.averages:
+                        self.buffers.average(block.part, c[:, -1])
         return torch.stack(losses)
 
     def _close(
@@ -194,7 +218,8 @@ class Lanes:
                 due.append(slot)
         if not due:
             return
-        for slot, loss, metric in zip(due, *self._validate(flat, due), strict=True):
+        flat, buffers = self._shown(flat, blocks)
+        for slot, loss, metric in zip(due, *self._validate(flat, buffers, due), strict=True):
             lane = lanes[slot]
             assert lane is not None
             lane.curve.add(lane.t, lane.sum / lane.since, loss, metric)
@@ -203,41 +228,54 @@ class Lanes:
         tested = [slot for slot in ended if (lane := lanes[slot]) and lane.job.test]
         scores = {}
         if tested:
-            scores = dict(zip(tested, self.evaluate(flat[tested], *self.shop.data[4:6])[1].tolist(), strict=True))
+            _, metrics = self.evaluate(flat[tested], *self.shop.data[4:6], rows(buffers, tested))
+            scores = dict(zip(tested, metrics.tolist(), strict=True))
         for slot in ended:
             lane = lanes[slot]
             assert lane is not None
             assert lane.first is not None
-            snapshot = block_of(blocks, slot).snapshot(slot)
+            block = block_of(blocks, slot)
+            snapshot = block.snapshot(slot) | self.buffers.snapshot(slot, block.averages)
             job = lane.job
             outcomes[job.key] = Outcome(job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot)
             lanes[slot] = None
 
-    def evaluate(self, flat: Tensor, x: Tensor, y: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
-        """Returns the losses and the metrics of the rows of ``flat`` on all of (x, y)."""
-        model = self.evaluating
-        frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
+    def _shown(self, flat: Tensor, blocks: list[Block]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the parameters and the statistics that are judged: the averages, where there are such."""
+        averaging = [block for block in blocks if block.averages]
+        if averaging:
+            flat = flat.clone()
+            for block in averaging:
+                flat[block.part] = block.shown
+        return flat, self.buffers.shown([block.part for block in averaging])
 
-        def forward(named: dict[str, Tensor], part: Tensor) -> Tensor:
-            return functional_call(model, {**named, **frozen}, (part,))
+    def evaluate(
+        self, flat: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor], chunk: int = CHUNK
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the losses and the metrics of the rows of ``flat``, with these statistics, on all of (x, y)."""
+        model = self.evaluating
+        frozen = self._shared(model)
+
+        def forward(named: dict[str, Tensor], buffers: dict[str, Tensor], part: Tensor) -> Tensor:
+            return functional_call(model, {**named, **frozen, **buffers}, (part,))
 
         with torch.no_grad():
             named = self.shop.layout.unflatten(flat)
-            stacked = vmap(forward, in_dims=(0, None))
-            outputs = torch.cat([stacked(named, x[i : i + chunk]) for i in range(0, len(x), chunk)], dim=1)
+            stacked = vmap(forward, in_dims=(0, 0, None))
+            outputs = torch.cat([stacked(named, buffers, x[i : i + chunk]) for i in range(0, len(x), chunk)], dim=1)
             if self._metric_stacks:
                 losses, metrics = vmap(self.shop.score, in_dims=(0, None))(outputs, y)
                 return losses, metrics.reshape(-1)
             scores = [self.shop.score(output, y) for output in outputs]
         return torch.stack([loss for loss, _ in scores]), torch.stack([metric.reshape(()) for _, metric in scores])
 
-    def _validate(self, flat: Tensor, due: list[int]) -> tuple[list[float], list[float]]:
+    def _validate(self, flat: Tensor, buffers: dict[str, Tensor], due: list[int]) -> tuple[list[float], list[float]]:
         """Returns validation losses and metrics of the slots that are due."""
         data = self.shop.data
         if self._validation is None:
-            losses, metrics = self.evaluate(flat[due], data.valid_x, data.valid_y)
+            losses, metrics = self.evaluate(flat[due], data.valid_x, data.valid_y, rows(buffers, due))
         else:
-            losses, metrics = (scores[due] for scores in self._validation(flat))
+            losses, metrics = (scores[due] for scores in self._validation(flat, buffers))
         return losses.tolist(), metrics.tolist()
 
     def _metric_can_be_stacked(self) -> bool:

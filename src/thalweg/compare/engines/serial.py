@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from thalweg.compare.engines.closure_run import ClosureRun
 from thalweg.compare.engines.factory import FactoryRun
 from thalweg.compare.engines.job import Curve, Job, Outcome, Progress, Workshop, coefficient_names, coefficient_table
-from thalweg.compare.engines.kernels import Kernel, update_kernel
+from thalweg.compare.engines.kernels import AVERAGE, Kernel, update_kernel
 from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.engines.watch import first_divergence
 from thalweg.rules.rule import Rule
@@ -71,7 +71,7 @@ class Serial:
 
     def _kernel(self, job: Job) -> Kernel:
         assert job.strategy.rule is not None
-        names = tuple(coefficient_names(job.strategy.rule, job.hyper))
+        names = tuple(coefficient_names(job))
         key = (job.strategy.rule, names)
         if key not in self._kernels:
             self._kernels[key] = update_kernel(
@@ -93,10 +93,12 @@ class Serial:
             if bad is not None:
                 return Outcome(job.key, "diverged", t + bad + 1, curve, first)
             t = end
-            loss, metric = self._evaluate(run.model, shop.data.valid_x, shop.data.valid_y)
+            with run.shown() as model:
+                loss, metric = self._evaluate(model, shop.data.valid_x, shop.data.valid_y)
             curve.add(t, float(losses.mean()), loss, metric)
         assert first is not None
-        test = self._evaluate(run.model, shop.data.test_x, shop.data.test_y)[1] if job.test else None
+        with run.shown() as model:
+            test = self._evaluate(model, shop.data.test_x, shop.data.test_y)[1] if job.test else None
         return Outcome(job.key, "finished", t, curve, first, test, run.snapshot())
 
     def untrained_test(self, scheme: str, seed: int) -> float:
@@ -133,10 +135,13 @@ class _RuleRun(StepRun):
         start = shop.start(job.strategy.initialization, job.seed) if job.snapshot is None else snapshot["params"]
         self.flat = start.to(shop.device, copy=True)[None]
         self.grads = torch.zeros_like(self.flat)
-        self.buffers = [
-            snapshot[slot].to(shop.device, copy=True)[None] if slot in snapshot else torch.full_like(self.flat, initial)
-            for slot, initial in self.rule.buffers.items()
-        ]
+        fresh = {slot: torch.full_like(self.flat, initial) for slot, initial in self.rule.buffers.items()}
+        if job.strategy.averaging != "none":
+            fresh[AVERAGE] = self.flat.clone()
+        self.state = {
+            slot: snapshot[slot].to(shop.device, copy=True)[None] if slot in snapshot else initial
+            for slot, initial in fresh.items()
+        }
         values, grads = shop.layout.unflatten(self.flat[0]), shop.layout.unflatten(self.grads[0])
         for name, parameter in self.model.named_parameters():
             if name in values:
@@ -144,11 +149,13 @@ class _RuleRun(StepRun):
         for name, buffer in self.model.named_buffers():
             if f"buffer.{name}" in snapshot:
                 buffer.copy_(snapshot[f"buffer.{name}"])
+        held = {n: b for n, b in self.model.named_buffers() if b.is_floating_point()} if AVERAGE in self.state else {}
+        self.means = [(b, snapshot.get(f"average.buffer.{n}", b).to(b, copy=True), n) for n, b in held.items()]
         self.prepare(job.start, min(job.total, job.start + 300))
 
     def prepare(self, start: int, stop: int) -> None:
         """Computes the coefficients of steps ``start`` to ``stop``."""
-        self.offset, self.table = start, coefficient_table(self.rule, self.job, start, stop).to(self.flat)
+        self.offset, self.table = start, coefficient_table(self.job, start, stop).to(self.flat)
 
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss."""
@@ -158,11 +165,29 @@ class _RuleRun(StepRun):
         loss.backward()
         i = t - self.offset
         with torch.no_grad():
-            self.kernel(self.flat, self.grads, self.buffers, self.table[i : i + 1])
+            self.kernel(self.flat, self.grads, list(self.state.values()), self.table[i : i + 1])
+            for buffer, mean, _ in self.means:
+                mean.lerp_(buffer, self.table[i, -1])
         return loss.detach()
+
+    @contextmanager
+    def shown(self) -> Iterator[nn.Module]:
+        """Runs its body with the averages in the model, where there are such."""
+        if AVERAGE not in self.state:
+            yield self.model
+            return
+        pairs = [(self.flat, self.state[AVERAGE]), *((buffer, mean) for buffer, mean, _ in self.means)]
+        kept = [value.clone() for value, _ in pairs]
+        with torch.no_grad():
+            for value, mean in pairs:
+                value.copy_(mean)
+            yield self.model
+            for (value, _), before in zip(pairs, kept, strict=True):
+                value.copy_(before)
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""
-        state = {slot: buffer[0].cpu() for slot, buffer in zip(self.rule.buffers, self.buffers, strict=True)}
+        state = {slot: buffer[0].cpu() for slot, buffer in self.state.items()}
         buffers = {f"buffer.{name}": value.cpu() for name, value in self.model.named_buffers()}
-        return {"params": self.flat[0].detach().cpu(), **state, **buffers}
+        means = {f"average.buffer.{name}": mean.cpu() for _, mean, name in self.means}
+        return {"params": self.flat[0].detach().cpu(), **state, **buffers, **means}

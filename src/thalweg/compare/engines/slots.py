@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from thalweg.compare.engines.job import Curve, Job, Workshop, coefficient_names, coefficient_table
-from thalweg.compare.engines.kernels import Kernel
+from thalweg.compare.engines.kernels import AVERAGE, Kernel
 from thalweg.rules.rule import Rule
 
 Group = tuple[Rule, tuple[str, ...]]
@@ -16,7 +16,7 @@ Group = tuple[Rule, tuple[str, ...]]
 def group_of(job: Job) -> Group:
     """Returns what jobs must share to be stepped by one kernel."""
     assert job.strategy.rule is not None
-    return job.strategy.rule, tuple(coefficient_names(job.strategy.rule, job.hyper))
+    return job.strategy.rule, tuple(coefficient_names(job))
 
 
 @dataclass
@@ -36,19 +36,32 @@ class Block:
 
     def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel) -> None:
         self.group, self.params, self.part, self.start, self.kernel = group, params, part, part.start, kernel
-        self.buffers = [torch.full_like(params, initial) for initial in group[0].buffers.values()]
+        self.slots: dict[str, float] = {**group[0].buffers, **({AVERAGE: 0.0} if AVERAGE in group[1] else {})}
+        self.buffers = [torch.full_like(params, initial) for initial in self.slots.values()]
         self.fresh = True
+
+    @property
+    def averages(self) -> bool:
+        """Whether the block's averages are judged."""
+        return AVERAGE in self.slots
+
+    @property
+    def shown(self) -> Tensor:
+        """The parameters that are judged ``(rows, n)``: their averages, where there are such."""
+        return self.buffers[-1] if self.averages else self.params
 
     def enter(self, job: Job, slot: int, shop: Workshop) -> Lane:
         """Puts the job's parameters and state, fresh ones or its snapshot's, into the slot."""
         row, snapshot = slot - self.start, job.snapshot
         start = shop.start(job.strategy.initialization, job.seed) if snapshot is None else snapshot["params"]
         self.params[row].copy_(start)
-        for (name, initial), buffer in zip(self.group[0].buffers.items(), self.buffers, strict=True):
-            if snapshot is None:
-                buffer[row].fill_(initial)
-            else:
+        for (name, initial), buffer in zip(self.slots.items(), self.buffers, strict=True):
+            if snapshot is not None:
                 buffer[row].copy_(snapshot[name])
+            elif name == AVERAGE:
+                buffer[row].copy_(start)
+            else:
+                buffer[row].fill_(initial)
         return Lane(job, job.start, job.first_loss)
 
     def step(self, grads: Tensor, coefficients: Tensor) -> None:
@@ -65,15 +78,13 @@ class Block:
         tables = torch.zeros(stretch, len(self.params), len(self.group[1]), dtype=torch.float64)
         for row, lane in enumerate(lanes[self.start : self.start + len(self.params)]):
             if lane:
-                tables[:, row] = coefficient_table(self.group[0], lane.job, lane.t, lane.t + stretch)
+                tables[:, row] = coefficient_table(lane.job, lane.t, lane.t + stretch)
         return tables.to(self.params)
 
     def snapshot(self, slot: int) -> dict[str, Tensor]:
         """Returns what the rest of the run of the job in the slot depends on."""
         row = slot - self.start
-        state = {
-            name: buffer[row].cpu().clone() for name, buffer in zip(self.group[0].buffers, self.buffers, strict=True)
-        }
+        state = {name: buffer[row].cpu().clone() for name, buffer in zip(self.slots, self.buffers, strict=True)}
         return {"params": self.params[row].cpu().clone(), **state}
 
 

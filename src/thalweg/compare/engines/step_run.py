@@ -1,6 +1,8 @@
 """A run of a method that takes a minibatch a step, and evaluates its gradient once."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,11 @@ class StepRun(ABC):
     @abstractmethod
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss before it."""
+
+    @contextmanager
+    def shown(self) -> Iterator[nn.Module]:
+        """Runs its body with what is judged in the model: its parameters as they are, or their average."""
+        yield self.model
 
     @abstractmethod
     def snapshot(self) -> dict[str, Tensor]:

@@ -54,7 +54,8 @@ def digits() -> Task:
 
 def digits_deep() -> Task:
     """Handwritten digits 8×8, ten narrow sigmoid layers: where the start decides"""
-    return Task(_deep, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits-deep", steps=1000)
+    return Task(_deep, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits-deep", steps=1000,
+                architectures={"plain": _deep, "residual": _deep_residual, "heads": _deep_heads})  # fmt: skip
 
 
 def digits_deep_residual() -> Task:

@@ -1,0 +1,66 @@
+"""Batch-norm statistics of stacked models: those of every slot, and their averages where the average is judged."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from thalweg.normalization import BatchNorm
+
+
+class LaneBuffers:
+    """Statistics ``(width, …)`` by name.
+
+    Attributes:
+        now: as they are in training.
+        mean: averaged with the weights of the parameters' average; integers stay as they began.
+    """
+
+    def __init__(self, model: nn.Module, width: int) -> None:
+        self.fresh = {
+            f"{name}.{own}" if name else own: b
+            for name, module in model.named_modules()
+            if isinstance(module, BatchNorm)
+            for own, b in module.named_buffers(recurse=False)
+        }
+        self.now = {name: b.expand(width, *b.shape).clone() for name, b in self.fresh.items()}
+        self.mean = {name: b.clone() for name, b in self.now.items()}
+
+    def enter(self, slot: int, snapshot: Mapping[str, Tensor] | None) -> None:
+        """Puts a fresh model's statistics, or a snapshot's, into the slot."""
+        for name, fresh in self.fresh.items():
+            now = fresh if snapshot is None else snapshot[f"buffer.{name}"]
+            self.now[name][slot] = now
+            self.mean[name][slot] = now if snapshot is None else snapshot.get(f"average.buffer.{name}", now)
+
+    def average(self, part: slice, weights: Tensor) -> None:
+        """Takes the statistics of some slots into their averages with weights ``(slots,)``."""
+        for name, now in self.now.items():
+            if now.is_floating_point():
+                mean = self.mean[name][part]
+                mean.lerp_(now[part], weights.view(-1, *[1] * (now.dim() - 1)))
+
+    def shown(self, averaged: list[slice]) -> dict[str, Tensor]:
+        """Returns the statistics that are judged: the averages in these slots."""
+        if not averaged or not self.now:
+            return self.now
+        found = {name: now.clone() for name, now in self.now.items()}
+        for name, values in found.items():
+            for part in averaged:
+                values[part] = self.mean[name][part]
+        return found
+
+    def snapshot(self, slot: int, averaged: bool) -> dict[str, Tensor]:
+        """Returns what :meth:`enter` takes up again."""
+        found = {f"buffer.{name}": now[slot].cpu().clone() for name, now in self.now.items()}
+        if averaged:
+            found |= {f"average.buffer.{name}": mean[slot].cpu().clone() for name, mean in self.mean.items()}
+        return found
+
+
+def rows(buffers: Mapping[str, Tensor], slots: list[int]) -> dict[str, Tensor]:
+    """Returns the statistics of some slots.
+
+    >>> rows({"mean": torch.arange(3)}, [2])
+    {'mean': tensor([2])}
+    """
+    return {name: values[slots] for name, values in buffers.items()}
