@@ -15,6 +15,7 @@ from torch import nn
 
 import thalweg
 from thalweg import optim
+from thalweg.averaging import Average, Polyak
 from thalweg.second_order import FunctionObjective, HessianFree, NotAnObjective
 
 MAKE = {
@@ -687,3 +688,15 @@ def test_on_cuda_as_on_the_cpu(make):
 
     expected = run(one, a, 1)
     same([p.cpu() for p in run(two, b, 1, on_cuda)], expected, rtol=1e-6, atol=1e-8)
+
+
+@each
+def test_each_steps_end_is_averaged(make):
+    model = net()
+    average = Average(model, Polyak())
+    optimizer = make(model.parameters(), max_iter=2, average=average)
+    ends = torch.stack([torch.cat([p.flatten() for p in run(model, optimizer, 1)]) for _ in range(4)])
+    mean = torch.cat([m.flatten() for m in average.means.values()])
+    torch.testing.assert_close(mean, ends.mean(0))
+    with average.applied(), pytest.raises(RuntimeError, match=r"step\(\) within applied"):
+        optimizer.step(lambda: loss_of(model))

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.lbfgs import LineSearchName
 from thalweg.second_order.bfgs import BFGS as BFGSDirection
@@ -17,8 +18,8 @@ class BFGS(ClosureOptimizer):
     Memory and work an iteration: O(n²).
 
     Arguments:
-        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize: as
-            :class:`thalweg.optim.LBFGS`.
+        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize,
+            average: as :class:`thalweg.optim.LBFGS`.
 
     Raises:
         ValueError: a setting out of its range; at a step, where n² numbers are more than 2 GiB, and what is no
@@ -48,13 +49,14 @@ class BFGS(ClosureOptimizer):
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "line_search_fn": line_search_fn, "weight_decay": weight_decay,
             "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, average)
 
     def _method(self, group: Group) -> BFGSDirection:
         return BFGSDirection()

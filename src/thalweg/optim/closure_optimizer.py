@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from thalweg.averaging import Average
 from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
 from thalweg.second_order.descent import search_for
@@ -61,14 +62,17 @@ class ClosureOptimizer(Optimizer):
 
     Attributes:
         report: the last step's :class:`StepReport`.
+        average: the :class:`thalweg.averaging.Average` that takes in where each step ends, if there is one.
     """
 
     loose = True  # whether the line search may be
     share = 3.0  # of ``max_iter``, how many evaluations a step has by default, but at least 25
     report: StepReport | None = None
+    average: Average | None = None
 
-    def __init__(self, params: Params, defaults: Group) -> None:
+    def __init__(self, params: Params, defaults: Group, average: Average | None = None) -> None:
         super().__init__(params, defaults)
+        self.average = average
         self._method(self.param_groups[0])  # what is out of its range is refused now
 
     def add_param_group(self, param_group: Group) -> None:
@@ -126,8 +130,16 @@ class ClosureOptimizer(Optimizer):
                 begins. The parameters are then, as after any error of the closure's own, at the last good point.
             RuntimeError: there is no closure.
         """
+        if self.average is not None:
+            self.average.check("step")
         with torch.no_grad():
-            return self._bare() if closure is None else self._step(closure, pair, callback)
+            if closure is None:
+                self._bare()
+                return None
+            loss = self._step(closure, pair, callback)
+        if self.average is not None:
+            self.average.update()
+        return loss
 
     def _step(self, closure: Closure, pair: Closure | None, callback: Callable[[float], bool | None] | None) -> Tensor:
         group, self.report = self._settings(), None

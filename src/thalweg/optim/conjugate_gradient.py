@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.lbfgs import LineSearchName
 from thalweg.second_order.conjugate_gradient import Beta
@@ -19,8 +20,8 @@ class ConjugateGradient(ClosureOptimizer):
     after ``restart_every`` steps.
 
     Arguments:
-        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize: as
-            :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
+        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize,
+            average: as :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
         beta: ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``, ``"hestenes_stiefel"``,
             ``"dai_yuan"`` or ``"hager_zhang"``.
         restart_orthogonality: it begins anew when |gᵀg₋| ≥ this ‖g‖²; Powell's constant is 0.2, infinity never.
@@ -56,6 +57,7 @@ class ConjugateGradient(ClosureOptimizer):
         restart_every: int | None = None,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
@@ -63,7 +65,7 @@ class ConjugateGradient(ClosureOptimizer):
             "restart_orthogonality": restart_orthogonality, "restart_every": restart_every,
             "weight_decay": weight_decay, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, average)
 
     def _method(self, group: Group) -> ConjugateGradientDirection:
         return ConjugateGradientDirection(group["beta"], group["restart_orthogonality"], group["restart_every"])

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.second_order.lbfgs import LBFGS as LBFGSDirection
 
@@ -35,6 +36,7 @@ class LBFGS(ClosureOptimizer):
         history_dtype: type of the pairs; the widest of the parameters, at least float32, by default. bfloat16 halves
             memory and what is read an iteration.
         maximize: ascend.
+        average: an :class:`thalweg.averaging.Average` that takes in where each step ends.
 
     Raises:
         ValueError: a setting out of its range; what is no objective (see :meth:`step`).
@@ -66,13 +68,14 @@ class LBFGS(ClosureOptimizer):
         damping: float = 0.0,
         history_dtype: torch.dtype | None = None,
         maximize: bool = False,
+        average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "history_size": history_size, "line_search_fn": line_search_fn,
             "weight_decay": weight_decay, "damping": damping, "history_dtype": history_dtype, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, average)
 
     def _method(self, group: Group) -> LBFGSDirection:
         return LBFGSDirection(group["history_size"], group["damping"], group["history_dtype"])

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.parameter_objective import Curvature
 from thalweg.second_order import Model
@@ -18,8 +19,8 @@ class Newton(ClosureOptimizer):
     Memory O(n²), work an iteration O(n³) and n Hessian products. The closure returns the loss and leaves ``backward``.
 
     Arguments:
-        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize: as
-            :class:`thalweg.optim.LBFGS`; one iteration a step by default.
+        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize,
+            average: as :class:`thalweg.optim.LBFGS`; one iteration a step by default.
         lr: factor on the step.
         damping: ``"adaptive"`` (α outweighs the most negative eigenvalue, then Levenberg and Marquardt's rule),
             ``"saddle-free"`` (|H| for H, then the same), ``"fixed"`` (α as given, every step taken).
@@ -52,13 +53,14 @@ class Newton(ClosureOptimizer):
         alpha: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "damping": damping, "alpha": alpha, "weight_decay": weight_decay,
             "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, average)
 
     def _curvature(self, group: Group) -> Curvature:
         return "hessian"

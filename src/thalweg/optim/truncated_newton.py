@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.parameter_objective import Curvature
 from thalweg.second_order import HessianFree, Model, TrustRegion
@@ -22,8 +23,8 @@ class TruncatedNewton(ClosureOptimizer):
     loss must not be linear: logits, not their log_softmax.
 
     Arguments:
-        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize: as
-            :class:`thalweg.optim.LBFGS`; one iteration a step by default.
+        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize,
+            average: as :class:`thalweg.optim.LBFGS`; one iteration a step by default.
         lr: factor on the step.
         curvature: B, ``"hessian"`` or ``"gauss_newton"``.
         leash: ``"levenberg_marquardt"`` or ``"trust_region"``.
@@ -61,6 +62,7 @@ class TruncatedNewton(ClosureOptimizer):
         max_products: int = 250,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        average: Average | None = None,
     ) -> None:
         if curvature not in ("hessian", "gauss_newton"):
             raise ValueError(f"unknown curvature {curvature!r}: choose hessian or gauss_newton")
@@ -69,7 +71,7 @@ class TruncatedNewton(ClosureOptimizer):
             "tolerance_change": tolerance_change, "curvature": curvature, "leash": leash, "damping": damping,
             "warm_start": warm_start, "max_products": max_products, "weight_decay": weight_decay, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, average)
 
     def _method(self, group: Group) -> Model:
         if group["leash"] == "trust_region":
