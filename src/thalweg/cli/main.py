@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, export, listing, report
+from thalweg.cli import compare, diagnose, export, listing, report, sparse_code
 
 app = typer.Typer(
     name="thalweg",
@@ -22,6 +22,7 @@ app.command("diagnose")(diagnose.command)
 app.command("list")(listing.command)
 app.command("report")(report.command)
 app.command("export")(export.command)
+app.command("sparse-code")(sparse_code.command)
 
 
 def _show_version(asked: bool) -> None:

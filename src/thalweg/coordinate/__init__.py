@@ -8,6 +8,8 @@ from thalweg.coordinate.lasso import Codes, lasso
 from thalweg.coordinate.minibatch import MiniBatchDictionaryLearning
 from thalweg.coordinate.minimizers import Block, ClosedForm, NewtonStep, Steps
 from thalweg.coordinate.omp import orthogonal_matching_pursuit
+from thalweg.coordinate.patches import from_patches, patches
+from thalweg.coordinate.plots import mosaic, plot_atoms, plot_cost, plot_sample
 from thalweg.coordinate.sparse_coder import SparseCoder
 
 __all__ = [
@@ -23,7 +25,13 @@ __all__ = [
     "Steps",
     "Sweep",
     "duality_gap",
+    "from_patches",
     "lasso",
+    "mosaic",
     "orthogonal_matching_pursuit",
+    "patches",
+    "plot_atoms",
+    "plot_cost",
+    "plot_sample",
     "update_atoms",
 ]

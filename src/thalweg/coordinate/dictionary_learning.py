@@ -1,5 +1,6 @@
 """Dictionary learning by alternating minimisation: all codes, then all atoms, until the cost stays."""
 
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,7 @@ class DictionaryLearning(Coder):
 
     Attributes:
         components_: D ``(K, d)``.
-        error_: cost after each iteration.
+        error_, seconds_: cost after each iteration, and when that was.
         gap_: largest relative duality gap of the last codes.
         n_iter_: iterations.
 
@@ -121,6 +122,8 @@ class DictionaryLearning(Coder):
         self._start(samples, weights)
         codes = None if self.code_init is None else torch.as_tensor(self.code_init).to(samples)
         self.error_: list[float] = []
+        self.seconds_: list[float] = []
+        began = time.perf_counter()
         with shown(self.verbose, self.max_iter, "learning") as report, interruptible():
             for done in range(1, self.max_iter + 1):
                 self.n_iter_ = done
@@ -128,6 +131,7 @@ class DictionaryLearning(Coder):
                 codes, cost = found.codes, self._costs(samples, found.codes)
                 self.gap_ = float(found.gap.max())
                 self.error_.append(float(cost @ weights))
+                self.seconds_.append(time.perf_counter() - began)
                 report(self.n_iter_, self.error_[-1], self.gap_)
                 if self.callback is not None:
                     self.callback(

@@ -1,5 +1,6 @@
 """Online dictionary learning: codes of a batch, its statistics added to those of the batches before, then all atoms."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import count
 from typing import Any
@@ -37,7 +38,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
     Attributes:
         components_: D ``(K, d)``.
         n_iter_, n_steps_: epochs and steps.
-        error_: a batch's mean cost at each step.
+        error_, seconds_: a batch's mean cost at each step, and when that was.
         gap_: largest relative duality gap in the last batch.
 
     >>> X = np.random.default_rng(0).laplace(size=(200, 3)) @ np.random.default_rng(1).normal(size=(3, 8))
@@ -133,7 +134,8 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         return self
 
     def _forget(self) -> None:
-        self.n_steps_, self.n_iter_, self.error_, self.gap_ = 0, 0, [], float("nan")
+        self.n_steps_, self.n_iter_, self.gap_ = 0, 0, float("nan")
+        self.error_, self.seconds_, self._began = [], [], time.perf_counter()
         self._averaged: float | None = None
         self._least, self._since = float("inf"), 0
         if hasattr(self, "components_"):
@@ -167,6 +169,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         size, total = len(samples), float(weights.sum())
         costs = self._costs(samples, found.codes)
         self.error_.append(float(costs @ weights) / max(total, 1e-300))
+        self.seconds_.append(time.perf_counter() - self._began)
         self.gap_ = float(found.gap.max())
         step = self.n_steps_ + 1
         theta = step * size if step < size else size**2 + step - size

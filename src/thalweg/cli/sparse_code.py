@@ -1,0 +1,114 @@
+"""``thalweg sparse-code``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_BATCH = 16_384  # samples coded at once
+
+
+def command(
+    data: Annotated[Path, typer.Argument(help="An image, or samples as rows in a .npy file.", metavar="IMAGE|ARRAY")],
+    atoms: Annotated[int, typer.Option(min=1, help="Number of atoms to learn.")] = 128,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, help="Weight of the codes' ℓ1 norm; a tenth of the median sample's norm.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("thalweg-sparse-code"),
+    patch: Annotated[int, typer.Option(min=2, help="Pixels along a patch of the image.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the samples at most.")] = 10,
+    most: Annotated[int, typer.Option(min=1, help="Samples to learn from at most; all are coded.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Of the first atoms and of the samples' order.")] = 0,
+) -> None:
+    """Learn a dictionary of an image's patches, or of an array's rows, and code them sparsely.
+
+    Patches lose their mean first; colour becomes grey. The folder gets `dictionary.npy`, `codes.npz` (SciPy's sparse
+    format), `dictionary.png`, and of an image `rebuilt.png` too.
+
+    Example: `thalweg sparse-code photo.jpg --atoms 256`
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    import numpy as np
+    import torch
+    from scipy import sparse
+
+    from thalweg.coordinate import MiniBatchDictionaryLearning, from_patches, lasso, mosaic, patches
+
+    console, images = Console(), _pillow()
+    array = _array(data, images)
+    image = array if data.suffix.lower() != ".npy" else None
+    samples = array if image is None else patches(array, patch, patch)
+    means = samples.mean(1, keepdim=True) if image is not None else torch.zeros(len(samples), 1)
+    windows = array[:, None] if image is None else array.unfold(0, patch, 1).unfold(1, patch, 1)  # a view: no copies
+    total, across = len(windows) * windows.shape[1], windows.shape[1]
+    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:most]
+    learn_from = windows[chosen // across, chosen % across].flatten(1)
+    if image is not None:
+        learn_from = learn_from - learn_from.mean(1, keepdim=True)
+    weight = float(learn_from.norm(dim=1).median()) / 10 if alpha is None else alpha
+    learner = MiniBatchDictionaryLearning(
+        atoms, alpha=weight, max_iter=epochs, random_state=seed, verbose=console.is_terminal
+    ).fit(learn_from)
+    dictionary = torch.from_numpy(learner.components_)
+    parts, gap = [], 0.0
+    rebuilt = torch.empty_like(samples)
+    for rows in torch.arange(len(samples)).split(_BATCH):
+        found = lasso(samples[rows] - means[rows], dictionary, weight)
+        rebuilt[rows] = found.codes @ dictionary + means[rows]
+        parts.append(sparse.csr_array(found.codes.numpy()))
+        gap = max(gap, float(found.gap.max()))
+    codes = sparse.vstack(parts)
+
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "dictionary.npy", learner.components_)
+    sparse.save_npz(out / "codes.npz", codes)
+    images.fromarray(mosaic(dictionary).numpy()).save(out / "dictionary.png")
+    error = float(((samples - rebuilt) ** 2).mean())
+    console.print(
+        f"{atoms} atoms of {samples.shape[1]} numbers from {len(learn_from):,} samples, alpha {weight:.3g}\n"
+        f"{len(samples):,} codes, {codes.nnz / max(1, codes.shape[0] * atoms):.1%} non-zero, gap at most "
+        f"{gap:.0e}, root mean square error {error**0.5:.3g}",
+        highlight=False,
+    )
+    if image is not None:
+        height, width = (length // patch * patch for length in array.shape)
+        whole = from_patches(rebuilt, (height, width), patch, patch)
+        images.fromarray((255 * whole).round().clamp(0, 255).byte().numpy()).save(out / "rebuilt.png")
+    console.print(f"-> {out}", highlight=False)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ValueError("pictures need Pillow: pip install thalweg[images]") from error
+    return Image
+
+
+def _array(path: Path, images: Any) -> "Tensor":
+    """Returns an image's grey levels from 0 to 1 ``(height, width)``, or an array's samples ``(n, d)``."""
+    import numpy as np
+    import torch
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{path}: not an array of numbers ({error})") from error
+        if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
+            raise ValueError(f"{path}: {array.dtype} of shape {array.shape}, pass real numbers (samples, features)")
+        return torch.from_numpy(array.astype(np.float32))
+    try:
+        with images.open(path) as image:
+            return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32) / 255)
+    except images.DecompressionBombError as error:
+        raise ValueError(f"{path}: too large an image ({error}); cut or shrink it first") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: not an image that can be read ({error})") from error
