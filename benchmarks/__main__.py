@@ -12,7 +12,7 @@ from benchmarks.measure import machine
 
 QUESTIONS = [
     "throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "products", "lbfgs_time",
-    "overhead", "deep", "large_batches", "minimizers", "initialization", "diagnosis",
+    "overhead", "deep", "large_batches", "minimizers", "initialization", "diagnosis", "one_pass",
 ]  # fmt: skip
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDS = DOCS / "benchmarks"

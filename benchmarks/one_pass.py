@@ -1,0 +1,95 @@
+"""Clip, step and average of 25 million parameters in one pass, beside torch's three after one another.
+
+torch's are ``clip_grad_norm_``, its fastest form of the method, and an exponential average by one foreach kernel, as
+``AveragedModel`` does without its overhead. The stream is the time to move as many bytes as one pass has to: the
+gradient twice, parameters, state and average read and written once.
+"""
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.measure import alternately, ratio, seconds, table
+from benchmarks.step import FORMS, METHODS, SHAPES
+from thalweg import optim
+from thalweg.averaging import EMA, Average
+
+CUTS = ["10 tensors", "8 transformer blocks, 96 tensors"]
+ASKED = {"RMSProp": 0.4}
+
+
+def measure(rounds: int = 15) -> dict[str, Any]:
+    """Returns, for each method and cutting of the parameters, medians in milliseconds and ratios."""
+    methods = METHODS | {
+        "Momentum": (
+            lambda p, **k: optim.SGD(p, lr=1e-3, momentum=0.9, **k),
+            lambda p, **k: torch.optim.SGD(p, lr=1e-3, momentum=0.9, **k),
+            5,
+            ["loop", "foreach", "fused"],
+        )
+    }
+    del methods["Nesterov"]
+    return {f"{method}, {cut}": _measure(methods[method], SHAPES[cut], rounds) for method in methods for cut in CUTS}
+
+
+def _measure(method: Any, shapes: list[tuple[int, ...]], rounds: int) -> dict[str, Any]:
+    ours, theirs, floats, forms = method
+    params = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    average = Average(params, EMA(0.999))
+    together = ours(params, engine="compiled", clip_norm=1.0, skip_nonfinite=True, average=average)
+    together.step()
+    means = [p.detach().clone() for p in params]
+    values = [p.detach() for p in params]
+
+    def one_after_the_other(peer: torch.optim.Optimizer) -> Callable[[], Any]:
+        def step() -> None:
+            torch.nn.utils.clip_grad_norm_(params, 1.0)
+            peer.step()
+            torch._foreach_lerp_(means, values, 0.001)
+
+        return step
+
+    peers = {form: one_after_the_other(theirs(params, **FORMS[form])) for form in forms}
+    for step in peers.values():
+        step()
+    together.step()
+    memory = torch.randn(sum(p.numel() for p in params))
+    runs = {
+        "thalweg": lambda: seconds(together.step),
+        "stream": lambda: seconds(lambda: memory.add_(1e-9)) * (floats + 3) / 2,
+    }
+    runs |= {f"torch, {form}": (lambda step=step: seconds(step)) for form, step in peers.items()}
+    found = alternately(runs, rounds)
+    fastest = min((name for name in found if name.startswith("torch")), key=lambda name: median(found[name]))
+    return {
+        "milliseconds": {name: 1000 * median(values) for name, values in found.items()},
+        "fastest_of_torch": fastest,
+        "times_the_stream": ratio(found["thalweg"], found["stream"]),
+        "times_torch": ratio(found["thalweg"], found[fastest]),
+    }
+
+
+def show(found: dict[str, Any]) -> str:
+    """Returns the table."""
+    rows = [
+        [
+            name,
+            one["milliseconds"]["thalweg"],
+            one["milliseconds"]["stream"],
+            one["times_the_stream"],
+            one["fastest_of_torch"].removeprefix("torch, "),
+            one["milliseconds"][one["fastest_of_torch"]],
+            one["times_torch"],
+            ASKED.get(name.split(",")[0], 0.8),
+        ]
+        for name, one in found.items()
+    ]
+    head = [
+        "clip, step and average", "thalweg (ms)", "stream (ms)", "times the stream", "torch's fastest", "torch (ms)",
+        "times torch's time", "asked: at most",
+    ]  # fmt: skip
+    return table(head, rows)
