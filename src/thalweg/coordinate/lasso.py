@@ -13,6 +13,8 @@ from torch import Tensor
 
 from thalweg.coordinate import sweeps
 
+_ALMOST_NONE = 1e-10  # α in the stead of 0, as a share of the one that makes all codes zero
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -78,30 +80,39 @@ def lasso(
     Source: Deep Learning, §8.7.2; Tibshirani 1996; Zou & Hastie 2005.
     """
     _check(samples, dictionary, alpha, l2, start)
-    d = dictionary.to(samples.device).double()
+    x = samples.detach() if samples.is_floating_point() else samples.to(torch.get_default_dtype())
+    d = dictionary.detach().to(x.device, torch.float64)
     g = d @ d.T if gram is None else gram.to(d)
     if l2:
         g = g + l2 * torch.eye(len(g), dtype=g.dtype, device=g.device)
-    n, kind = len(samples), samples.dtype if samples.is_floating_point() else torch.get_default_dtype()
-    codes = torch.zeros(n, len(d), dtype=kind, device=samples.device) if start is None else start.to(samples, copy=True)
-    gap, n_iter = g.new_empty(n), torch.empty(n, dtype=torch.int64, device=samples.device)
-    solve, top = _solver(samples.device.type), 0.0
-    for first in range(0, n, batch_size):
-        part = slice(first, first + batch_size)
-        x = samples[part].double()
-        corr = x @ d.T
-        largest = float((corr if positive else corr.abs()).max())
-        top = max(top, largest)
-        weight = max(alpha, 1e-10 * largest, 1e-300)
-        c = codes[part].double().contiguous()
-        if positive:
-            c = c.clamp(min=0)
-        gap[part], n_iter[part] = solve(g, corr, 0.5 * (x * x).sum(1), weight, positive, tol, max_iter, c)
-        codes[part] = c
+    first = None if start is None else start.detach().to(x).clamp(min=0) if positive else start.detach().to(x)
+    weight = alpha or max(_ALMOST_NONE * _largest(x, d, positive, batch_size), 1e-300)
+    solve, parts = _solver(x.device.type), []
+    for begin in range(0, len(x), batch_size):
+        part = slice(begin, begin + batch_size)
+        parts.append(solve(x[part], d, g, weight, positive, tol, max_iter, None if first is None else first[part]))
         if progress is not None:
-            progress(min(first + batch_size, n), float(gap[part].max()))
-    _say(alpha, top, gap, tol)
+            progress(min(begin + batch_size, len(x)), float(parts[-1][1].max()))
+    codes, gap, n_iter = parts[0] if len(parts) == 1 else (torch.cat(p) for p in zip(*parts, strict=True))
+    if alpha == 0:
+        warnings.warn("alpha=0 asks for no sparsity: codes are least squares; pass alpha > 0", stacklevel=3)
+    elif not codes[0].any() and not codes.any():
+        top = _largest(x, d, positive, batch_size)
+        warnings.warn(f"all codes are zero: alpha={alpha:g}, pass less than {top:g} for any other", stacklevel=3)
+    short = int((gap > tol).sum())
+    if short:
+        warnings.warn(
+            f"{short} of {len(gap)} samples did not reach the gap {tol:g}, the worst {float(gap.max()):.1e}: raise "
+            "max_iter, alpha or l2",
+            stacklevel=3,
+        )
     return Codes(codes, gap, n_iter)
+
+
+def _largest(samples: Tensor, dictionary: Tensor, positive: bool, batch_size: int) -> float:
+    """Returns the α from which on all codes are zero."""
+    parts = (x.to(dictionary) @ dictionary.T for x in samples.split(batch_size))
+    return max(float((corr if positive else corr.abs()).max().clamp(min=0)) for corr in parts)
 
 
 def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: Tensor | None) -> None:
@@ -120,22 +131,8 @@ def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: 
             raise ValueError(f"{name} hold NaN or infinity: drop or fill those rows first")
 
 
-def _say(alpha: float, top: float, gap: Tensor, tol: float) -> None:
-    if alpha == 0:
-        warnings.warn("alpha=0 asks for no sparsity: codes are least squares; pass alpha > 0", stacklevel=4)
-    elif top <= alpha:
-        warnings.warn(f"all codes are zero: alpha={alpha:g}, pass less than {top:g} for any other", stacklevel=4)
-    short = int((gap > tol).sum())
-    if short:
-        warnings.warn(
-            f"{short} of {len(gap)} samples did not reach the gap {tol:g}, the worst {float(gap.max()):.1e}: raise "
-            "max_iter, alpha or l2",
-            stacklevel=4,
-        )
-
-
 @cache
-def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
+def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     if device == "cpu" and importlib.util.find_spec("numba"):
         from thalweg.coordinate import pivoting
 

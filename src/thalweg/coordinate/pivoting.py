@@ -30,34 +30,47 @@ Array = NDArray[np.float64]
 
 
 def solve(
-    gram: Tensor, corr: Tensor, half_sq: Tensor, alpha: float, positive: bool, tol: float, max_iter: int, codes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Minimises ½ c G cᵀ − b cᵀ + α‖c‖₁ for every row of ``codes``, in place, from what it holds.
+    samples: Tensor,
+    dictionary: Tensor,
+    gram: Tensor,
+    alpha: float,
+    positive: bool,
+    tol: float,
+    max_iter: int,
+    start: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Minimises ½ c G cᵀ − b cᵀ + α‖c‖₁, b = Dx, for every sample x.
 
     Arguments:
-        gram: G ``(K, K)``, all tensors here in float64 on the CPU.
-        corr: b ``(n, K)``.
-        half_sq: ½‖x‖² ``(n,)``, for the gap.
+        samples: ``(n, d)`` on the CPU.
+        dictionary: D ``(K, d)`` in float64.
+        gram: G ``(K, K)`` in float64: D Dᵀ, or with an elastic net more on the diagonal.
         alpha: α > 0.
         positive: whether codes are to be ≥ 0.
         tol: relative duality gap to reach.
         max_iter: pivots a sample at most.
-        codes: c ``(n, K)``, contiguous.
+        start: codes to begin from ``(n, K)``.
 
     Returns:
-        Relative duality gap and number of pivots of each sample ``(n,)``.
+        Codes ``(n, K)`` in the samples' type, relative duality gap and number of pivots ``(n,)``.
     """
-    gaps, pivots = torch.empty_like(half_sq), torch.empty(len(half_sq), dtype=torch.int64)
-    g, b, x, c, gap, pivot = (t.numpy() for t in (gram.contiguous(), corr.contiguous(), half_sq, codes, gaps, pivots))
+    n, width = len(samples), len(dictionary)
+    codes, gaps, pivots = np.empty((n, width), samples.numpy().dtype), np.empty(n), np.empty(n, np.int64)
+    x, g, transposed = samples.numpy(), gram.contiguous().numpy(), dictionary.T.contiguous().numpy()
+    first = None if start is None else start.numpy()
+    low = -float(not positive)
 
-    def chunk(start: int) -> None:
-        part = slice(start, start + _CHUNK)
-        _chunk(g, b[part], x[part], alpha, -float(not positive), tol, max_iter, c[part], gap[part], pivot[part])
+    def chunk(begin: int) -> None:  # no operation of torch: its threads would wait for each other
+        part = slice(begin, begin + _CHUNK)
+        rows = np.ascontiguousarray(x[part], np.float64)
+        c = np.zeros((len(rows), width)) if first is None else np.array(first[part], np.float64, order="C")
+        _chunk(g, transposed, rows, alpha, low, tol, max_iter, c, gaps[part], pivots[part])
+        codes[part] = c
 
-    starts = range(0, len(b), _CHUNK)
-    with ThreadPoolExecutor(min(torch.get_num_threads(), len(starts))) as pool:
-        list(pool.map(chunk, starts))
-    return gaps, pivots
+    begins = range(0, n, _CHUNK)
+    with ThreadPoolExecutor(min(torch.get_num_threads(), len(begins))) as pool:
+        list(pool.map(chunk, begins))
+    return torch.from_numpy(codes), torch.from_numpy(gaps), torch.from_numpy(pivots)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -108,17 +121,23 @@ def _let_out(inverse: Array, support: NDArray[np.int64], c: Array, extra: Array,
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _chunk(
-    gram: Array, corr: Array, half_sq: Array, alpha: float, low: float, tol: float, max_iter: int,
+    gram: Array, transposed: Array, rows: Array, alpha: float, low: float, tol: float, max_iter: int,
     codes: Array, gaps: Array, pivots: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Solves some samples; max(q, low·q) is |q|, or q where codes are to be positive."""
-    samples, atoms = corr.shape
+    samples, atoms, features = len(rows), len(gram), len(transposed)
     inverse = np.empty((atoms + 8, atoms + 8))  # rows off the powers of two, which share places in the cache
-    order, support, c = np.arange(atoms), np.empty(atoms, np.int64), np.empty(atoms)
+    order, support, c = np.arange(max(atoms, features)), np.empty(atoms, np.int64), np.empty(atoms)
     g, u, q, excess = np.empty(atoms), np.empty(atoms), np.empty(atoms), np.empty(atoms)
-    candidates = np.empty(atoms, np.int64)
+    candidates, b, opposite = np.empty(atoms, np.int64), np.empty(atoms), np.empty(features)
     for n in range(samples):
-        b, k, count = corr[n], 0, 0
+        square, k, count = 0.0, 0, 0
+        for i in range(features):
+            opposite[i] = -rows[n, i]
+            square += opposite[i] * opposite[i]
+        for j in range(atoms):
+            b[j] = 0.0
+        _subtract(b, transposed, order, opposite, features, atoms)
         for j in range(atoms):  # the start's support
             if codes[n, j] != 0:
                 for i in range(k):
@@ -144,9 +163,9 @@ def _chunk(
                 cb += c[i] * b[support[i]]
                 cq += c[i] * q[support[i]]
                 l1 += abs(c[i])
-            left = max(2 * half_sq[n] - cb - cq, 0.0)
+            left = max(square - cb - cq, 0.0)
             cost, scale = 0.5 * left + alpha * l1, min(1.0, alpha / max(top, alpha))
-            gap = (cost - scale * (2 * half_sq[n] - cb) + 0.5 * scale * scale * left) / max(cost, 1e-300)
+            gap = (cost - scale * (square - cb) + 0.5 * scale * scale * left) / max(cost, 1e-300)
             if gap <= tol or count >= max_iter:
                 break
             if not settled:  # on the support, towards its minimum

@@ -25,18 +25,27 @@ _RIDGE = 1e-8  # of the mean square of atoms, for dependent ones
 
 
 def solve(
-    gram: Tensor, corr: Tensor, half_sq: Tensor, alpha: float, positive: bool, tol: float, max_iter: int, codes: Tensor
-) -> tuple[Tensor, Tensor]:
+    samples: Tensor,
+    dictionary: Tensor,
+    gram: Tensor,
+    alpha: float,
+    positive: bool,
+    tol: float,
+    max_iter: int,
+    start: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Does the same as :func:`thalweg.coordinate.pivoting.solve`, on any device; counts sweeps instead of pivots."""
-    gaps, sweeps = torch.empty_like(half_sq), torch.zeros(len(half_sq), dtype=torch.int64, device=corr.device)
-    going = torch.arange(len(half_sq), device=corr.device)
-    b, x, c, count = corr, half_sq, codes.clone(), 0
+    rows = samples.double()
+    b, x = rows @ dictionary.T, 0.5 * (rows * rows).sum(1)
+    c, count = torch.zeros_like(b) if start is None else start.to(b), 0
+    codes, gaps, sweeps = torch.empty_like(b), torch.empty_like(x), torch.empty_like(x, dtype=torch.int64)
+    going = torch.arange(len(x), device=x.device)
     while True:
         gap = gap_from(c, b, b - c @ gram, x, alpha, positive)
         codes[going], gaps[going], sweeps[going] = c, gap, count
         left = gap > tol
         if count >= max_iter or not bool(left.any()):
-            return gaps, sweeps
+            return codes.to(samples.dtype), gaps, sweeps
         going, b, x, c = going[left], b[left], x[left], c[left]
         times = min(_SWEEPS, max_iter - count)
         lanes = c.T.contiguous()
