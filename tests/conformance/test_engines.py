@@ -80,6 +80,7 @@ def test_float32_lanes_stay_near_serial():
         ("nesterov", lambda p: torch.optim.SGD(p, 0.01, 0.9, nesterov=True)),
         ("adam", lambda p: torch.optim.Adam(p, 0.01)),
         ("adagrad", lambda p: torch.optim.Adagrad(p, 0.01)),
+        ("adamw", lambda p: optim.AdamW(p, 0.01)),
     ],
 )
 def test_serial_is_the_plain_loop(shop, name, make):

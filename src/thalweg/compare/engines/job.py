@@ -94,7 +94,10 @@ class Engine(Protocol):
 
 
 class Workshop:
-    """What all engines share about a task on a device: data, layout, starts, batches, evaluation."""
+    """What all engines share about a task on a device: data, layout, starts, batches, evaluation.
+
+    ``decayed`` ``(n,)`` is 1 for the parameters that weight decay is for, as in :mod:`thalweg.optim`: not for biases.
+    """
 
     def __init__(self, task: Task, data: Data, device: torch.device) -> None:
         self.task = task
@@ -103,6 +106,8 @@ class Workshop:
         self.model = self.fresh_model("default", 0)
         self.layout = Layout.of_model(self.model)
         self.sign = -1.0 if task.direction == "max" else 1.0
+        parts = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in self.layout.shapes]
+        self.decayed = torch.cat(parts).to(next(self.model.parameters()))
         self._starts: dict[tuple[str, int], Tensor] = {}
         self._orders: dict[int, _Order] = {}
 

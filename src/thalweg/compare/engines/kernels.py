@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from thalweg.averaging import averaged
@@ -13,17 +12,20 @@ AVERAGE = "average"  # name of the slot, and of the column of its weights
 Kernel = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor], None]
 
 
-def update_kernel(rule: Rule, names: Sequence[str], device: torch.device, compile_: bool = True) -> Kernel:
+def update_kernel(rule: Rule, names: Sequence[str], decayed: Tensor, compile_: bool = True) -> Kernel:
     """Returns ``kernel(params, grads, buffers, coefficients)`` which steps ``(K, n)`` rows in place.
 
     ``buffers`` are ``(K, n)`` in the order of ``rule.buffers``, and last the average where ``names`` end in its weight;
     ``coefficients`` is ``(K, c)`` with the columns ``names``. Compiled, it reads and writes each number once; it is
     then for one row, or for any number of rows from two on that are marked as dynamic, whichever it meets first.
+    ``decayed`` ``(n,)`` is 1 where weight decay is applied and 0 elsewhere.
     """
     slots = tuple(rule.buffers)
 
     def kernel(params: Tensor, grads: Tensor, buffers: Sequence[Tensor], coefficients: Tensor) -> None:
         c = dict(zip(names, coefficients[:, :, None].unbind(1), strict=True))
+        if "decay" in c:
+            c["decay"] = c["decay"] * decayed if rule.decay == "l2" else 1 + (c["decay"] - 1) * decayed
         new, state = apply(rule, params, grads, dict(zip(slots, buffers, strict=False)), c)
         params.copy_(new)
         for slot, buffer in zip(slots, buffers, strict=False):
@@ -31,4 +33,4 @@ def update_kernel(rule: Rule, names: Sequence[str], device: torch.device, compil
         if AVERAGE in c:
             buffers[-1].copy_(averaged(buffers[-1], new, c[AVERAGE]))
 
-    return compiled(kernel, device, unguarded=True) if compile_ else kernel
+    return compiled(kernel, decayed.device, unguarded=True) if compile_ else kernel

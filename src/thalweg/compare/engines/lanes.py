@@ -292,5 +292,5 @@ class Lanes:
     def _kernel(self, group: Group, single: bool) -> Kernel:
         key = group, single
         if key not in self._kernels:
-            self._kernels[key] = update_kernel(*group, self.shop.device, self.compile)
+            self._kernels[key] = update_kernel(*group, self.shop.decayed, self.compile)
         return self._kernels[key]

@@ -75,7 +75,7 @@ class Serial:
         key = (job.strategy.rule, names)
         if key not in self._kernels:
             self._kernels[key] = update_kernel(
-                job.strategy.rule, names, self.shop.device, self.shop.layout.size > COMPILE_ABOVE
+                job.strategy.rule, names, self.shop.decayed, self.shop.layout.size > COMPILE_ABOVE
             )
         return self._kernels[key]
 
