@@ -12,7 +12,8 @@ from benchmarks.measure import machine
 
 QUESTIONS = [
     "throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "products", "lbfgs_time",
-    "overhead", "deep", "large_batches", "minimizers", "initialization", "diagnosis", "one_pass",
+    "overhead", "deep", "large_batches", "minimizers", "initialization", "sparse_coding", "diagnosis", "one_pass", "batch_norm",
+    "averaging", "what_helps",
 ]  # fmt: skip
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDS = DOCS / "benchmarks"

@@ -209,6 +209,15 @@ def test_interruption_keeps_the_best_so_far(learner, monkeypatch):
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
+def test_a_callback_sees_how_it_goes_and_ends_it(learner):
+    seen = []
+    learnt = learner(12, alpha=0.3, random_state=0, callback=lambda now: seen.append(now) or len(seen) == 2).fit(data())
+    assert [now["iteration"] for now in seen] == [1, 2]
+    assert [now["cost"] for now in seen] == learnt.error_
+    assert len(learnt.seconds_) == 2
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
 def test_seed_gives_the_same_again_and_leaves_the_global_state(learner):
     x = data()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002

@@ -35,7 +35,7 @@ class DictionaryLearning(Coder):
             ``transform``, see :class:`thalweg.coordinate.SparseCoder`; α there is this one's by default.
         code_init: codes to begin from ``(n, K)``.
         dict_init: atoms to begin from ``(K, d)``; by default the samples that lie farthest along random directions.
-        callback: called with a dict of ``iteration``, ``cost``, ``gap`` and ``dictionary``.
+        callback: called with a dict of ``iteration``, ``cost``, ``gap`` and ``dictionary``; ends it by returning True.
         verbose: whether to show a bar with cost and gap.
         random_state: seed of those directions.
         positive_code, positive_dict: whether codes, or atoms, are to be ≥ 0.
@@ -133,15 +133,8 @@ class DictionaryLearning(Coder):
                 self.error_.append(float(cost @ weights))
                 self.seconds_.append(time.perf_counter() - began)
                 report(self.n_iter_, self.error_[-1], self.gap_)
-                if self.callback is not None:
-                    self.callback(
-                        {
-                            "iteration": self.n_iter_,
-                            "cost": self.error_[-1],
-                            "gap": self.gap_,
-                            "dictionary": self.components_,
-                        }
-                    )
+                if self._told(self.n_iter_):
+                    break
                 if len(self.error_) > 1 and self.error_[-2] - self.error_[-1] <= self.tol * self.error_[-1]:
                     break
                 if self.n_iter_ == self.max_iter:
@@ -151,6 +144,13 @@ class DictionaryLearning(Coder):
                     self._better(weighted @ codes.double(), weighted @ samples.double(), samples, cost * (weights > 0))
                 )
         return self
+
+    def _told(self, iteration: int) -> bool:
+        """Tells the callback how it goes; returns whether that ends it."""
+        if self.callback is None:
+            return False
+        state = {"cost": self.error_[-1], "gap": self.gap_, "dictionary": self.components_}
+        return bool(self.callback({"iteration": iteration, **state}))
 
     def _start(self, samples: Tensor, weights: Tensor) -> None:
         """Checks what concerns the dictionary, and sets the first one."""

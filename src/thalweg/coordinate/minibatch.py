@@ -33,6 +33,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         shuffle: whether the samples are put into a new order for each epoch.
         tol: a step that changes the dictionary by less, ‖ΔD‖ / K, ends it; 0 for never.
         max_no_improvement: steps in a row without a lower averaged cost that end it; None for never.
+        callback: called after each step.
         The others are those of :class:`DictionaryLearning`; ``code_init`` has no part.
 
     Attributes:
@@ -119,7 +120,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
                 for batch in next(epochs):
                     before = getattr(self, "components_", None)
                     self._step(batch)
-                    if self._done(before, len(batch), size):
+                    if self._done(before, len(batch), size) or self._told(self.n_steps_):
                         return self
                 report(self.n_iter_, self.error_[-1], self.gap_)
         return self
