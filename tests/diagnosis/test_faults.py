@@ -13,6 +13,7 @@ from tests.diagnosis.test_diagnose import CLASSES, IMAGES, QUICK, SERIES, VECTOR
 from thalweg.diagnosis import Diagnosis, Finding
 from thalweg.diagnosis.fixing import fixing
 from thalweg.initialization import initialize, too_large_
+from thalweg.normalization import BatchNorm
 
 
 def sound(kind):
@@ -158,3 +159,15 @@ def test_a_diagnosis_as_plain_values_is_strict_json_and_says_what_is_safe():
     assert [p["layer"] for p in said["profile"]] == ["0", "4"]
     assert len(said["range_test"]["lrs"]) == len(said["range_test"]["changes"]) <= 32
     assert Diagnosis(()).as_dict()["range_test"] is None
+
+
+def test_units_of_a_normalized_sequence_are_its_last_dimension():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), BatchNorm(8, dim=-1), nn.ReLU(), nn.Linear(8, CLASSES))
+    nn.init.constant_(net[1].bias, -100.0)
+    batch = (torch.randn(32, 5, 6), torch.randint(CLASSES, (32, 5)))
+    found = look(net, batch, lambda y, t: functional.cross_entropy(y.movedim(-1, 1), t))
+    assert ("dead units", "0", 1.0) in [(f.kind, f.layer, f.figure) for f in found]
+    net[0].bias = None
+    nn.init.zeros_(net[1].bias)
+    assert look(net, batch, lambda y, t: functional.cross_entropy(y.movedim(-1, 1), t)).worst in (None, "note")

@@ -230,6 +230,16 @@ def test_ends_of_branches_behind_projections_and_in_transformers():
     from thalweg.initialization.residual import residual_ends
 
     assert residual_ends(nn.Sequential(Block(project=True), Block(normalize=True))) == ["0.b", "1.norm"]
+
+    class ShortcutFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.skip, self.a, self.b = (nn.Linear(3, 3) for _ in range(3))
+
+        def forward(self, x):
+            return self.skip(x) + self.b(torch.relu(self.a(x)))
+
+    assert residual_ends(ShortcutFirst()) == ["b"]
     encoder = nn.TransformerEncoderLayer(8, 2, 16)
     assert residual_ends(encoder) == ["self_attn.out_proj", "linear2"]
     initialize(encoder, "he", seeded(), residual="zero", nonlinearity="relu")

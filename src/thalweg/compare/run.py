@@ -167,7 +167,7 @@ def _graver(diagnosis: Mapping[str, Any] | None) -> list[str]:
     found = [f for f in (diagnosis or {}).get("findings", []) if f["severity"] != "note"]
     layers = [f" ({f['layer']})" if f["layer"] else "" for f in found]
     return [
-        f"{f['severity']}: the untrained model: {f['kind']}{layer}: {f['meaning']}"
+        f"the untrained model: {f['kind']}{layer}: {f['meaning']} (thalweg diagnose says more)"
         for f, layer in zip(found, layers, strict=True)
     ]
 

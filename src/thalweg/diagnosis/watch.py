@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from thalweg.initialization.following import LOOKED_THROUGH, function_name, nonlinearity_of
+from thalweg.normalization import BatchNorm
 from thalweg.tensors.layers import NORMS, WEIGHTED
 
 LAYERS = (*WEIGHTED, nn.RNNBase, nn.MultiheadAttention)
@@ -41,6 +42,8 @@ class Layer:
     @property
     def unit_dim(self) -> int:
         """The dimension of the units in :attr:`output`."""
+        if isinstance(self.module, BatchNorm):
+            return self.module.dim
         by_channel = isinstance(self.module, (nn.modules.conv._ConvNd, *CENTRING, nn.GroupNorm))
         return 1 if by_channel and self.output.dim() > 1 else -1
 

@@ -218,7 +218,9 @@ class _Probe:
 
     def __init__(self, model: nn.Module, batch: Any, loss: Callable[[Any], Tensor] | None) -> None:
         self.model, self.batch, self.loss = model, batch, loss
-        self.layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, WEIGHTED) and m.weight.requires_grad}
+        self.layers: dict[str, Any] = {
+            n: m for n, m in model.named_modules() if isinstance(m, WEIGHTED) and m.weight.requires_grad
+        }
 
     def look(self) -> dict[str, _Seen]:
         """Returns what the layers show, in the order in which they run."""

@@ -49,7 +49,8 @@ def residual_ends(model: nn.Module) -> list[str]:
         summed = node.op in ("call_function", "call_method") and function_name(node.target) in ("add", "iadd")
         terms = [a for a in node.args if isinstance(a, fx.Node)]
         if summed and len(terms) == 2:
-            for branch, skip in (terms, terms[::-1]):
+            # Where both are chains of modules the branch is the longer one.
+            for branch, skip in sorted((terms, terms[::-1]), key=lambda pair: -len(_ancestors(pair[0]))):
                 if skip in _ancestors(branch) or _source(skip) in _ancestors(branch) - {branch}:
                     end = _end(branch, modules)
                     if end is not None:
