@@ -1,8 +1,9 @@
 """One stage in training: all that its next step depends on, stepped, looked at, kept and put back."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -49,73 +50,97 @@ class Run:
         self.optimizer = optimizer(params)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=False):
             group["lr"] = group["lr"] * rate
+        self.several = _evaluates_several_times(self.optimizer)
         self.made = _settings(self.optimizer)
         self.lr = [float(group["lr"]) if "lr" in group else None for group in self.optimizer.param_groups]
         self.average = stage.average(model) if stage.average else None
         self.heads = [module for module in model.modules() if isinstance(module, AuxiliaryHeads)]
         self.step, self.ended = 0, False
-        self.loss, self.count = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        self.losses: list[Tensor] = []  # of the steps since the last row, one or more an entry
         self.best: dict[str, Any] = {"value": None, "waited": 0, "model": None}
 
     def advance(self) -> None:
         """Takes one step."""
-        stage = self.stage
-        batches = self.stream.take(stage.accumulate, self.step)
+        batches = self.stream.take(self.stage.accumulate, self.step)
         if self.device.type != "cpu":
             batches = [_moved(batch, self.device) for batch in batches]
-        if stage.schedule is not None:
-            self._set_rate(stage.schedule(self.step, self.total))
-        losses: list[Tensor] = []
-        whole = isinstance(self.optimizer, ClosureOptimizer)
+        if self.stage.schedule is not None:
+            self._set_rate(self.stage.schedule(self.step, self.total))
+        if self.several:
+            losses: list[Tensor] = []
 
-        def closure() -> Any:
+            def closure() -> Any:
+                self.optimizer.zero_grad()
+                value = self._whole(batches) if isinstance(self.optimizer, ClosureOptimizer) else self._pass(batches)
+                losses.append(loss_of(value).detach())
+                return value
+
+            self.optimizer.step(closure)
+            self.losses.append(losses[0])
+        else:
             self.optimizer.zero_grad()
-            values = []
-            for batch in batches:
-                with self._autocast():
-                    value = stage.objective(self.model, batch, self.step)
-                loss = loss_of(value)
-                if len(batches) > 1:
-                    loss = loss / len(batches)
-                if not whole:
-                    loss.backward()
-                    loss = loss.detach()
-                values.append(loss)
-            total = sum(values[1:], values[0])
-            losses.append(total.detach())
-            return (total, value[1]) if whole and isinstance(value, tuple) and len(batches) == 1 else total
-
-        self.optimizer.step(closure)
+            self.losses.append(self._pass(batches))
+            self.optimizer.step()
         for heads in self.heads:
             heads.advance()
         if self.average is not None:
             self.average.update()
-        self.loss.add_(losses[0].reshape(()))
-        self.step, self.count = self.step + 1, self.count + 1
+        if len(self.losses) >= 1024:
+            self.losses = [self._series()]
+        self.step += 1
+
+    def _pass(self, batches: Sequence[Any]) -> Tensor:
+        """Returns the mean loss of the batches, and leaves its gradient."""
+        total: Tensor | None = None
+        for batch in batches:
+            loss = loss_of(self._evaluate(batch))
+            if len(batches) > 1:
+                loss = loss / len(batches)
+            loss.backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        return total
+
+    def _whole(self, batches: Sequence[Any]) -> Any:
+        """Returns the mean loss of the batches with its graph, and of a single one the output, for curvature."""
+        values = [self._evaluate(batch) for batch in batches]
+        if len(values) == 1:
+            return values[0]
+        return torch.stack([loss_of(value).reshape(()) for value in values]).mean()
+
+    def _evaluate(self, batch: Any) -> Any:
+        if self.stage.precision is None:
+            return self.stage.objective(self.model, batch, self.step)
+        with torch.autocast(self.device.type, self.stage.precision):
+            return self.stage.objective(self.model, batch, self.step)
 
     def due(self) -> bool:
         """Returns whether a row is due."""
         return self.step % self.every == 0 or self.step == self.total
 
+    def _series(self) -> Tensor:
+        """Returns the losses since the last row ``(n,)``."""
+        return torch.cat([loss.reshape(-1) for loss in self.losses]) if self.losses else torch.zeros(0)
+
     def mean_loss(self) -> float:
-        """Returns the mean training loss since the last row.
+        """Returns the mean training loss since the last row, 0 where there was no step.
 
         Raises:
             Diverged: it is not finite.
         """
-        loss, first = float(self.loss) / max(self.count, 1), self.step - self.count + 1
-        if not math.isfinite(loss):
+        losses = self._series().tolist()
+        mean = sum(losses) / max(len(losses), 1)
+        if not math.isfinite(mean):
             raise Diverged(
-                f"stage {self.stage.name!r}: the training loss is {loss} in steps {first} to {self.step}: lower the "
-                "learning rate, warm it up, or mend the inputs"
+                f"stage {self.stage.name!r}: the training loss is {mean} in steps {self.step - len(losses) + 1} to "
+                f"{self.step}: lower the learning rate, warm it up, or mend the inputs"
             )
-        return loss
+        return mean
 
     def look(self, seconds: float) -> Row:
         """Returns the history's next row, and judges by it whether the stage ends; may raise :class:`Diverged`."""
         loss = self.mean_loss()
-        self.loss.zero_()
-        self.count = 0
+        self.losses = []
         epoch = self.stream.epoch + (self.stream.position > 0)
         row: Row = {"stage": self.stage.name, "step": self.step, "epoch": epoch}
         if self.lr and self.lr[0] is not None:
@@ -168,11 +193,6 @@ class Run:
             else:
                 group["lr"] = lr * factor
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.stage.precision is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.stage.precision)
-
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the rest of the stage depends on, but for the model."""
         objective: Any = self.stage.objective
@@ -184,8 +204,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "objective": objective.state_dict() if hasattr(objective, "state_dict") else None,
-            "loss": self.loss,
-            "count": self.count,
+            "losses": self._series(),
             "best": self.best,
             "draws": draws.kept(),
         }
@@ -211,8 +230,8 @@ class Run:
             self.average.load_state_dict(state["average"])
         if hasattr(objective, "load_state_dict"):
             objective.load_state_dict(state["objective"])
-        self.loss.copy_(state["loss"])
-        self.step, self.count, self.ended, self.best = state["step"], state["count"], state["ended"], state["best"]
+        self.losses = [state["losses"].to(self.device)]
+        self.step, self.ended, self.best = state["step"], state["ended"], state["best"]
         self.stream.load_state_dict(state["stream"], self.stage.accumulate)
         draws.put(state["draws"])
 
@@ -234,6 +253,12 @@ def _moved(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, (tuple, list)):
         return type(batch)(_moved(value, device) for value in batch)
     return batch
+
+
+def _evaluates_several_times(optimizer: Optimizer) -> bool:
+    """Returns whether a step needs a closure: one of this library's that take one, or any that cannot do without."""
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return isinstance(optimizer, ClosureOptimizer) or (closure is not None and closure.default is closure.empty)
 
 
 def _settings(optimizer: Optimizer) -> str:
