@@ -14,8 +14,9 @@ import torch
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.choose import Chooser, Name
-from thalweg.compare.engines.job import Job, Unstackable, Workshop
+from thalweg.compare.engines.choose import Name
+from thalweg.compare.engines.fleet import Fleet
+from thalweg.compare.engines.job import Workshop
 from thalweg.compare.loading import load_task
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
@@ -110,40 +111,22 @@ def compare(
     folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
     store = Store.resume_or_create(folder, _design(shops, chosen, budget, seed, engine))
     try:
-        choosers = {}
-        for variant, shop in shops.items():
-            if mine := [s for s in chosen if s.variant == variant]:
-                choosers[variant] = Chooser(shop, engine, memory, budget.rungs(len(mine)), str(variant))
+        fleet = Fleet(shops, chosen, engine, memory, budget)
         facts = store.facts()
-        for variant, chooser in choosers.items():
-            mine = [s for s in chosen if s.variant == variant]
-            if "engine" in facts:
-                chooser.reuse(mine, facts["engine"])
-                continue
-            specimen = next((s for s in mine if s.rule is not None), mine[0])
-            own = derive_seed(seed, "specimen") % 2**31
-            hyper = specimen.default_configuration()
-            try:
-                chooser.choose(mine, Job("specimen", specimen, hyper, own, 0, length, length, length))
-            except Unstackable as error:
-                raise ValueError(
-                    f"--engine lanes is not possible for this model: {error}; use --engine auto"
-                ) from error
-        choices = [choice for chooser in choosers.values() for choice in chooser.choices]
-        if "engine" not in facts:
-            store.add_fact("engine", [choice.as_dict() for choice in choices])
+        if "engine" in facts:
+            fleet.reuse(facts["engine"])
+        else:
+            fleet.choose(seed)
+            store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])
             store.add_fact("run", _run(where, command))
             store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
-        for choice in choices:
+        for choice in fleet.choices:
             of = f" of {choice.variant}" if choice.variant else ""
             teller.say(f"engine for {choice.group}{of}: {choice.name} ({choice.reason})")
         for line in _graver(store.fact("diagnosis")):
             teller.say(line)
         sign = shops[Variant()].sign
-        Study(
-            chosen, budget, seed, store, lambda s: choosers[s.variant].engine_of(s),
-            lambda s: choosers[s.variant].serial, sign, teller,
-        ).run()  # fmt: skip
+        Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller).run()
         store.add_fact("seconds", time.perf_counter() - began)
         return Comparison.from_store(store, folder, write=True)
     finally:

@@ -1,0 +1,71 @@
+"""The engines of a study: for each variant of the model a workshop, and what trains which strategy there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thalweg.compare.design import Budget
+from thalweg.compare.engines.choose import Choice, Chooser, Name
+from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
+from thalweg.compare.engines.serial import Serial
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.variants import Variant
+from thalweg.tensors import derive_seed
+
+
+class Fleet:
+    """Chooses engines for all strategies, each among those of its variant.
+
+    ``shops`` are the variants' workshops, ``memory`` bounds the bytes that lanes may take.
+    """
+
+    def __init__(
+        self,
+        shops: Mapping[Variant, Workshop],
+        strategies: Sequence[Strategy],
+        wanted: Name,
+        memory: int | None,
+        budget: Budget,
+    ) -> None:
+        self.budget = budget
+        self._mine = {v: [s for s in strategies if s.variant == v] for v in shops}
+        self._choosers = {
+            variant: Chooser(shops[variant], wanted, memory, budget.rungs(len(mine)), str(variant))
+            for variant, mine in self._mine.items()
+            if mine
+        }
+
+    def choose(self, seed: int) -> None:
+        """Measures the engines for a moment, on runs of the first rule's default configuration.
+
+        Raises:
+            ValueError: lanes were asked for, and a model cannot be stacked.
+        """
+        steps = self.budget.steps
+        for variant, chooser in self._choosers.items():
+            mine = self._mine[variant]
+            specimen = next((s for s in mine if s.rule is not None), mine[0])
+            own, hyper = derive_seed(seed, "specimen") % 2**31, specimen.default_configuration()
+            try:
+                chooser.choose(mine, Job("specimen", specimen, hyper, own, 0, steps, steps, steps))
+            except Unstackable as error:
+                raise ValueError(
+                    f"--engine lanes is not possible for this model: {error}; use --engine auto"
+                ) from error
+
+    def reuse(self, stored: Sequence[dict[str, Any]]) -> None:
+        """Takes up the choices that the store recorded."""
+        for variant, chooser in self._choosers.items():
+            chooser.reuse(self._mine[variant], stored)
+
+    @property
+    def choices(self) -> list[Choice]:
+        """What was chosen for each group of strategies, and why."""
+        return [choice for chooser in self._choosers.values() for choice in chooser.choices]
+
+    def engine_of(self, strategy: Strategy) -> Engine:
+        """Returns the engine that trains the strategy."""
+        return self._choosers[strategy.variant].engine_of(strategy)
+
+    def serial_of(self, strategy: Strategy) -> Serial:
+        """Returns the engine that runs the strategy alone."""
+        return self._choosers[strategy.variant].serial
