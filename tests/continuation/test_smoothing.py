@@ -182,6 +182,17 @@ def test_statistics_of_a_batch_norm_are_left_with_their_mean_over_the_samples(ch
     torch.testing.assert_close(model[1].running_mean, plain)  # pairs cancel, the layer being linear
 
 
+@pytest.mark.parametrize("chunk", [None, 2, 1])
+def test_buffers_that_are_only_read_stay_to_the_bit(chunk):
+    model, batch = network(), torch.randn(7, 3, dtype=torch.float64)
+    model.register_buffer("scale", torch.rand(5) / 3)
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    before = model.scale.clone()
+    GaussianSmoothing(lambda m, b: m.scale.sum() * mean_square(m, b), 0.3, samples=6, chunk=chunk)(model, batch)
+    assert torch.equal(model.scale, before)
+    assert model.mask.tolist() == [0.0, -torch.inf]
+
+
 def test_samples_draw_dropout_of_their_own():
     torch.manual_seed(0)
     point = Point(*[1.0] * 50)

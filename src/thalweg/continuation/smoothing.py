@@ -19,9 +19,9 @@ class GaussianSmoothing(Drawing):
 
         Ĵ = (1/2K) Σ_k [J(θ + σε_k) + J(θ − σε_k)]
 
-    Value and gradient are unbiased, the gradient where J is differentiable almost everywhere and does not jump. A pair
-    cancels what is odd in ε: of a quadratic the gradient is exact. All samples run in one batched pass; the noise goes
-    onto the parameters that require a gradient. Every sample costs a gradient evaluation.
+    Value and gradient are unbiased; the gradient only where J does not jump. A pair cancels what is odd in ε, so that
+    the gradient of a quadratic is exact. All samples run in one batched pass; the noise goes onto the parameters that
+    require a gradient. Every sample costs a gradient evaluation.
 
     Buffers that the model writes, as batch norm's, are left with their mean over the samples; every sample draws
     its own dropout.
@@ -78,7 +78,9 @@ class GaussianSmoothing(Drawing):
         whole = _Costed(self.cost, model)
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError("no parameter of the model requires a gradient: there is nothing to smooth over")
-        total, buffers = torch.zeros(()), dict[str, Tensor]()
+        total = torch.zeros(())
+        before = {name: buffer.detach().clone() for name, buffer in whole.named_buffers()}
+        after = dict(before)
         for count in self._counts():
             share = count / self.samples
             arguments = (whole, batch, sigma, count, self._seed())
@@ -88,11 +90,14 @@ class GaussianSmoothing(Drawing):
                 values, written = self._values(*arguments)
             total = total.to(values) + share * values.mean()
             for name, stack in written.items():
-                mean = share * stack.mean(dim=0) if stack.is_floating_point() else stack[0]
-                buffers[name] = buffers[name] + mean if name in buffers and stack.is_floating_point() else mean
+                if stack.is_floating_point():  # by differences, so that what is only read stays to the bit
+                    change = torch.where(stack == before[name], 0, stack - before[name])
+                    after[name] = after[name] + share * change.mean(dim=0)
+                else:
+                    after[name] = stack[0]
         with torch.no_grad():
             for name, buffer in whole.named_buffers():
-                buffer.copy_(buffers[name])
+                buffer.copy_(after[name])
         return total
 
     def _counts(self) -> Iterator[int]:

@@ -141,7 +141,7 @@ class CurriculumSampler(Sampler[int]):
         return {**self._settings, "place": list(self._now) if step is None else [step, 0], "difficulty": difficulty}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes to a place; the pass under way there is repeated, which takes about as long as drawing it did.
+        """Goes to a place; the passes under way there are repeated, which takes about as long as drawing them did.
 
         Raises:
             ValueError: a state of other data, difficulties or arguments; nothing is changed then.
