@@ -13,7 +13,7 @@ from torch import Tensor
 from thalweg.coordinate.atoms import Norm, update_atoms
 from thalweg.coordinate.coder import Coder, Data
 from thalweg.coordinate.lasso import Codes, lasso
-from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, revive, shown
+from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, one_thread, revive, shown
 
 
 class DictionaryLearning(Coder):
@@ -172,6 +172,8 @@ class DictionaryLearning(Coder):
 
     def _codes(self, samples: Tensor, start: Tensor | None = None) -> Codes:
         dictionary = torch.as_tensor(self.components_).to(samples)
+        with one_thread(dictionary.numel()):
+            gram = dictionary.double() @ dictionary.double().T
         with warnings.catch_warnings():
             if self.error_:  # said once
                 warnings.filterwarnings("ignore", "all codes are zero|alpha=0")
@@ -184,6 +186,7 @@ class DictionaryLearning(Coder):
                 start=start,
                 tol=self.gap_tol,
                 max_iter=self.transform_max_iter,
+                gram=gram,
             )
 
     def _costs(self, samples: Tensor, codes: Tensor) -> Tensor:

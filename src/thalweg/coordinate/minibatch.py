@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from thalweg.coordinate.atoms import Norm
 from thalweg.coordinate.coder import Data
 from thalweg.coordinate.dictionary_learning import DictionaryLearning
-from thalweg.coordinate.learning import interruptible, shown
+from thalweg.coordinate.lasso import Codes
+from thalweg.coordinate.learning import interruptible, one_thread, shown
 
 
 class MiniBatchDictionaryLearning(DictionaryLearning):
@@ -167,6 +168,11 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
             self._second = torch.zeros(len(self.components_), len(self.components_), dtype=torch.float64)
             self._cross = torch.zeros(self.components_.shape, dtype=torch.float64)
         found = self._codes(samples)
+        with one_thread(len(samples) * len(self.components_)):
+            self._learn(samples, found, weights)
+
+    def _learn(self, samples: Tensor, found: Codes, weights: Tensor) -> None:
+        """Adds a batch to the statistics, and moves the atoms."""
         size, total = len(samples), float(weights.sum())
         costs = self._costs(samples, found.codes)
         self.error_.append(float(costs @ weights) / max(total, 1e-300))
