@@ -6,16 +6,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-Kind = Literal["all", "tasks", "strategies", "initializations", "schedules"]
+Kind = Literal["all", "tasks", "strategies", "initializations", "normalizations", "averages", "schedules"]
 
 
 def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all") -> None:
-    """List the built-in tasks, strategies, initializations and schedules.
+    """List the built-in tasks, strategies, and the words that a strategy may add: initializations, averages, schedules …
 
     Example: `thalweg list tasks`
     """
     from thalweg.compare.second_order import SECOND_ORDER
     from thalweg.compare.tasks import DESCRIPTIONS
+    from thalweg.compare.variants import AVERAGINGS, NORMALIZATIONS
     from thalweg.initialization import SCHEMES
     from thalweg.rules import RULES, SPACES
     from thalweg.rules.schedules import SCHEDULES
@@ -32,6 +33,8 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
             [(name, ranges(name)) for name in [*RULES, *SECOND_ORDER]],
         ),
         "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in SCHEMES]),
+        "averages": (("average", "written as"), [(name, f"adam+{name}") for name in AVERAGINGS]),
+        "normalizations": (("normalization", "written as"), [(name, f"adam+{name}") for name in NORMALIZATIONS]),
         "schedules": (("schedule", "written as"), [(name, f"adam@{name}") for name in SCHEDULES]),
     }
     console = Console()

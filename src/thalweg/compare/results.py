@@ -45,7 +45,7 @@ def collect(store: Store) -> dict[str, Any]:
         "engine": facts["engine"],
         "strategies": strategies,
         "pairs": verdict.pairs(per_seed),
-        "expected_best": {s["name"]: _expected_best(s, direction) for s in strategies},
+        "expected_best": {s["name"]: expected_best(s, direction) for s in strategies},
         "verdict": vars(_verdict(per_seed, strategies, design, target)),
         "diagnosis": facts.get("diagnosis"),
         "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
@@ -121,8 +121,7 @@ def _strategy(
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     name, direction = described["name"], design["task"]["direction"]
-    tuning = [r for r in records if r["rung"] != "final" and r["strategy"] == name]
-    last: dict[str, Record] = {r["key"]: r for r in tuning}
+    last = last_of_each(records, name)
     winner = facts[f"winner {name}"]
     chosen = last[f"{name}/{winner['index']}"]
     least, most = design["task"]["range"]
@@ -134,7 +133,7 @@ def _strategy(
     return {
         "name": name,
         "hyperparameters": winner["hyper"],
-        "valid": _end(chosen),
+        "valid": end(chosen),
         "test": {"mean": interval.mean, "low": interval.low, "high": interval.high, "per_seed": list(per_seed)},
         "to_target": {
             "steps": steps,
@@ -142,17 +141,28 @@ def _strategy(
             "seconds": None if steps is None else steps * per_step,
             "reached": sum(r is not None for r in reached),
         },
-        "trials": len(last),
-        "diverged": sum(r["status"] == "diverged" for r in last.values()),
+        **tried(last, design["budget"]["steps"]),
         "final_diverged": sum(r["status"] == "diverged" for r in runs),
         "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
         "seconds_per_step": per_step,
-        "curves": _curves(runs, direction),
-        "sensitivity": [
-            {"lr": r["hyper"].get("lr"), "valid": _end(r), "status": _status(r, design["budget"]["steps"])}
-            for r in last.values()
-        ],
+        "curves": curves(runs, direction),
         "space": described["space"],
+    }
+
+
+def last_of_each(records: Sequence[Record], name: str) -> dict[str, Record]:
+    """Returns the furthest tuning record of each configuration of a strategy, by its key."""
+    return {r["key"]: r for r in records if r["rung"] != "final" and r["strategy"] == name}
+
+
+def tried(last: Mapping[str, Record], steps: int) -> dict[str, Any]:
+    """Returns what a strategy's configurations came to; ``steps`` are those of a whole run."""
+    return {
+        "trials": len(last),
+        "diverged": sum(r["status"] == "diverged" for r in last.values()),
+        "sensitivity": [
+            {"lr": r["hyper"].get("lr"), "valid": end(r), "status": _status(r, steps)} for r in last.values()
+        ],
     }
 
 
@@ -162,7 +172,7 @@ def _status(record: Record, steps: int) -> str:
     return "finished" if record["steps"] == steps else "stopped"
 
 
-def _end(record: Record) -> float | None:
+def end(record: Record) -> float | None:
     """Returns the validation metric at the record's end, None where it diverged."""
     return record["curve"]["valid_metric"][-1] if record["status"] == "finished" else None
 
@@ -198,9 +208,9 @@ def _widened(
     }
 
 
-def _curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:
+def curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:
     """Returns median and quartile band over the seeds at each step; a run that diverged is the worst after it."""
-    steps = max((r["curve"]["step"] for r in runs), key=len)
+    steps = max((r["curve"]["step"] for r in runs), key=len, default=[])
 
     def band(field: str, worst: float) -> dict[str, list[float | None]]:
         at = [dict(zip(r["curve"]["step"], r["curve"][field], strict=True)) for r in runs]
@@ -211,7 +221,7 @@ def _curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:
     return {"step": steps, "train_loss": band("train_loss", math.inf), "valid_metric": band("valid_metric", worst)}
 
 
-def _expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | None]:
+def expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | None]:
     """Returns the expected best validation metric of k of the configurations, for k = 1 … N."""
     return statistics.expected_best([s["valid"] for s in strategy["sensitivity"]], direction)
 

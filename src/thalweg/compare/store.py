@@ -157,6 +157,10 @@ class Store:
         rows = self._db.execute(f"SELECT {columns} FROM outcomes WHERE rung = ? ORDER BY position", (rung,)).fetchall()
         return [_outcome(row) for row in rows] or None
 
+    def counts(self) -> dict[str, int]:
+        """Returns the number of records of each rung that has any."""
+        return dict(self._db.execute("SELECT rung, COUNT(*) FROM outcomes GROUP BY rung"))
+
     def records(self) -> Iterator[dict[str, Any]]:
         """Yields every record as plain values, snapshots left out."""
         names = ("rung", "key", "strategy", "hyper", "seed", "status", "steps", "curve", "first_loss", "test")

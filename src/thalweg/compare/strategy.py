@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,14 +151,20 @@ class Strategy:
         return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], schedule_name=schedule, **axes)
 
 
+_WORDS: Mapping[str, Iterable[str]] = {
+    "initialization": SCHEMES,
+    "normalization": NORMALIZATIONS,
+    "averaging": AVERAGINGS,
+}
+
+
 def axis_of(word: str) -> str:
     """Returns what a word of a strategy's name says; what nothing else is called is an architecture.
 
     >>> [axis_of(word) for word in ("he", "batch-norm", "ema", "residual")]
     ['initialization', 'normalization', 'averaging', 'architecture']
     """
-    axes = {"initialization": SCHEMES, "normalization": NORMALIZATIONS, "averaging": AVERAGINGS}
-    return next((axis for axis, words in axes.items() if word in words), "architecture")
+    return next((axis for axis, words in _WORDS.items() if word in words), "architecture")
 
 
 def crossed(strategies: Sequence[str], axes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -170,13 +176,14 @@ def crossed(strategies: Sequence[str], axes: Mapping[str, Sequence[str]]) -> lis
     ['adam', 'adam+ema', 'adam+batch-norm', 'adam+batch-norm+ema']
 
     Raises:
-        LoadError: a word that is of another axis, or unknown.
+        LoadError: a word that the axis does not have.
     """
     names = list(strategies)
     for axis, words in axes.items():
         for word in words:
             if word != "none" and axis_of(word) != axis:
-                raise LoadError(f"unknown {axis} {word!r}: see thalweg list initializations")
+                known = "the task's own" if axis == "architecture" else ", ".join(["none", *_WORDS[axis]])
+                raise LoadError(f"unknown {axis} {word!r}: there are {known}")
         names = [name for text in names for name in _with(text, axis, words)]
     return names
 

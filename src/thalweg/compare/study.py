@@ -154,7 +154,7 @@ class Study:
         """Returns the rung's outcomes from the store, or trains it and writes it."""
         held = self.store.rung(name, snapshots=name.startswith("tune"))
         steps = sum(job.stop - job.start for job in jobs)
-        self.reporter.stage(_TITLES[name], steps, self._left(name))
+        self.reporter.stage(TITLES[name], steps, self._left(name))
         if held is None:
             by_key: dict[str, Outcome] = {}
             for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in jobs)}.values():
@@ -204,7 +204,7 @@ class Study:
             self.store.add_fact("untrained_test", scores)
 
 
-_TITLES = {
+TITLES = {
     "tune-1": "tuning, first rung",
     "tune-2": "tuning, held-back configurations",
     "tune-3": "tuning, the best third to the end",

@@ -12,7 +12,7 @@ from thalweg.compare.task import Task, TaskError, build_model
 from thalweg.initialization import SCHEMES
 from thalweg.normalization import add_batch_norm, convert_batch_norm
 
-NORMALIZATIONS = ("none", "batch-norm")
+NORMALIZATIONS = ("batch-norm",)
 AVERAGINGS: Mapping[str, Callable[[int], Averaging]] = {
     "polyak": lambda steps: Polyak().tail(0.5, steps),
     "ema": lambda steps: EMA.over(max(steps / 10, 1.0)),

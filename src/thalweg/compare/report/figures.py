@@ -20,26 +20,31 @@ def palette(names: Sequence[str]) -> dict[str, str]:
 
 
 def figures(results: Results) -> list[dict[str, Any]]:
-    """Returns the figures in their order: ``id``, ``title``, ``text`` for the reader, ``plot`` for Plotly."""
+    """Returns the figures in their order: ``id``, ``title``, ``text`` for the reader, ``plot`` for Plotly.
+
+    Those that need final runs are left out of a study that is not finished.
+    """
     metric = results["task"]["metric"]
     target = results["task"]["target"]
     better = "higher" if results["task"]["direction"] == "max" else "lower"
     words = f"the validation {metric} {target:.4g}" if target is not None else "a target that none reached"
-    return [
-        figure("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
-                "mean and 95 % interval, one dot a seed.", _ranking(results)),
-        figure("curves", "Learning curves", "Median over the seeds, a diverged one counting "
-                "as the worst; the band holds the middle half.",
-                _curves(results)),
-        figure("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
-                "Open: stopped at the first rung; a cross at the margin: diverged.", _sensitivity(results)),
-        figure("expected", "Expected best of k configurations", "What tuning with k configurations would have given, "
-                f"on average (validation {metric}).", _expected(results)),
-        figure("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
-                _time_to_target(results)),
-        figure("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
-                _divergences(results)),
+    curves = ("Median over the seeds, a diverged one counting as the worst; the band holds the middle half."
+              if results["verdict"] else "Each strategy's best configuration so far.")  # fmt: skip
+    tuned = [
+        ("curves", "Learning curves", curves, _curves),
+        ("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
+         "Open: stopped at the first rung; a cross at the margin: diverged.", _sensitivity),
+        ("expected", "Expected best of k configurations", "What tuning with k configurations would have given, "
+         f"on average (validation {metric}).", _expected),
     ]  # fmt: skip
+    ranking = ("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
+               "mean and 95 % interval, one dot a seed.", _ranking)  # fmt: skip
+    reached = ("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
+               _time_to_target)  # fmt: skip
+    diverged = ("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
+                _divergences)  # fmt: skip
+    shown = [ranking, *tuned, reached, diverged] if results["verdict"] else [*tuned, diverged]
+    return [figure(name, title, text, draw(results)) for name, title, text, draw in shown]
 
 
 def figure(name: str, title: str, text: str, plot: dict[str, Any]) -> dict[str, Any]:
@@ -218,6 +223,6 @@ def _time_to_target(results: Results) -> dict[str, Any]:
 
 
 def _divergences(results: Results) -> dict[str, Any]:
-    values = [100 * s["diverged"] / s["trials"] for s in results["strategies"]]
+    values = [100 * s["diverged"] / max(1, s["trials"]) for s in results["strategies"]]
     words = [f"{s['diverged']} of {s['trials']}" for s in results["strategies"]]
     return _bars(results, values, words, "diverged configurations (%)")

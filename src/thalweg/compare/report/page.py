@@ -7,10 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures, palette
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write_report(results: Mapping[str, Any], path: Path) -> None:
@@ -26,12 +29,21 @@ def render(results: Mapping[str, Any]) -> str:
     Scripts are admitted by their hashes alone (Content-Security-Policy), data travels as inert JSON, and
     nothing is loaded from anywhere: a report is safe to open and to pass on.
     """
+    return page("report.html.j2", **contents(results))
+
+
+def contents(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the report's template is filled with."""
     names = [s["name"] for s in results["strategies"]]
     diagnosis = results.get("diagnosis")
-    shown = figures(results)
-    more = diagnosis_figures(diagnosis) if diagnosis else []
-    colours = palette(names)
-    return page("report.html.j2", shown, more, r=results, d=diagnosis, colours=colours, strategies=names)
+    return {
+        "shown": figures(results),
+        "diagnosis": diagnosis_figures(diagnosis) if diagnosis else [],
+        "strategies": names,
+        "r": results,
+        "d": diagnosis,
+        "colours": palette(names),
+    }
 
 
 def page(
@@ -42,27 +54,32 @@ def page(
     **words: Any,
 ) -> str:
     """Returns a template of this folder as one document, with its figures; see :func:`render`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(
-        loader=PackageLoader("thalweg.compare.report", ""), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["number"] = _number
-    scripts = [get_plotlyjs(), _file("report.js")]
-    data = {"figures": {f["id"]: f["plot"] for f in (*shown, *diagnosis)}, "strategies": list(strategies)}
-    return environment.get_template(template).render(
+    scripts = [get_plotlyjs(), asset("report.js")]
+    return environment().get_template(template).render(
         figures=shown,
         diagnosis_figures=diagnosis,
-        data=_inert(data),
+        data=inert({f["id"]: f["plot"] for f in (*shown, *diagnosis)}, strategies),
         scripts=scripts,
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
-        style=_file("report.css"),
+        style=asset("report.css"),
         **words,
     )
 
 
-def _file(name: str) -> str:
+def environment(*folders: str) -> "Environment":
+    """Returns the templates of this folder, and of other packages' folders; they escape everything by default."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    loaders = [PackageLoader(folder, "") for folder in (*folders, "thalweg.compare.report")]
+    environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
+    environment.filters["number"] = _number
+    return environment
+
+
+def asset(name: str) -> str:
+    """Returns the text of a file of this folder."""
     return resources.files("thalweg.compare.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -70,9 +87,9 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _inert(data: Any) -> str:
-    """Returns JSON that cannot end the script element it stands in."""
-    text = json.dumps(data, allow_nan=False)
+def inert(plots: Mapping[str, Any], strategies: Sequence[str]) -> str:
+    """Returns what the script draws as JSON that cannot end the script element it stands in."""
+    text = json.dumps({"figures": plots, "strategies": list(strategies)}, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

@@ -1,73 +1,59 @@
 "use strict";
 (() => {
-  const { figures, strategies } = JSON.parse(document.getElementById("data").textContent);
+  const given = JSON.parse(document.getElementById("data").textContent);
+  let figures = given.figures;
+  const shown = new Set(given.strategies);
+  const chosen = { x: "steps", scale: "log", view: "near" };
   const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const axesOf = layout => Object.keys(layout).filter(key => /^[xy]axis\d*$/.test(key));
-  const shown = new Set(strategies);
 
   function themed(layout) {
     const ink = style("--ink"), line = style("--line");
-    const whole = structuredClone(layout);
-    for (const axis of axesOf(whole)) {
-      Object.assign(whole[axis], { gridcolor: line, linecolor: line, zerolinecolor: line });
+    for (const axis of axesOf(layout)) {
+      Object.assign(layout[axis], { gridcolor: line, linecolor: line, zerolinecolor: line });
     }
-    return Object.assign(whole, {
+    return Object.assign(layout, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif" },
       margin: { l: 60, r: 16, t: 12, b: 48 }, showlegend: Boolean(layout.showlegend), dragmode: false,
     });
   }
 
+  const adjust = {
+    curves(data, layout) {
+      if (chosen.x === "seconds") {
+        for (const trace of data) trace.x = trace.x.map(step => step * trace.meta.seconds);
+        layout.xaxis2.title.text = "seconds of training, run alone";
+      }
+      for (const axis of ["xaxis", "xaxis2", "yaxis"]) layout[axis].type = chosen.scale;
+    },
+    ranking(data, layout, views) {
+      if (chosen.view in views) layout.xaxis.range = views[chosen.view];
+    },
+  };
+
   function draw() {
     for (const [id, figure] of Object.entries(figures)) {
       const data = figure.data.map(trace => ({ ...trace, visible: !trace.meta || shown.has(trace.meta.strategy) }));
-      Plotly.react(id, data, themed(figure.layout), { responsive: true, displayModeBar: false });
+      const layout = structuredClone(figure.layout);
+      adjust[id]?.(data, layout, figure.views);
+      Plotly.react(id, data, themed(layout), { responsive: true, displayModeBar: false });
+    }
+    for (const button of document.querySelectorAll("button[aria-pressed]")) {
+      const { strategy, x, scale, view } = button.dataset;
+      const on = strategy !== undefined ? shown.has(strategy) : [chosen.x, chosen.scale, chosen.view].includes(x ?? scale ?? view);
+      button.setAttribute("aria-pressed", String(on));
     }
   }
 
-  for (const button of document.querySelectorAll("[data-strategy]")) {
-    button.addEventListener("click", () => {
-      const name = button.dataset.strategy;
-      if (!shown.delete(name)) shown.add(name);
-      button.setAttribute("aria-pressed", String(shown.has(name)));
-      draw();
-    });
-  }
-
-  function choose(button, attribute) {
-    for (const other of document.querySelectorAll(`[${attribute}]`)) {
-      other.setAttribute("aria-pressed", String(other === button));
-    }
-  }
-
-  const curves = figures.curves;
-  const inSteps = curves ? curves.data.map(trace => trace.x) : [];
-  for (const button of document.querySelectorAll("[data-x]")) {
-    button.addEventListener("click", () => {
-      choose(button, "data-x");
-      const seconds = button.dataset.x === "seconds";
-      curves.data.forEach((trace, i) => {
-        trace.x = inSteps[i].map(step => (seconds ? step * trace.meta.seconds : step));
-      });
-      curves.layout.xaxis2.title.text = seconds ? "seconds of training, run alone" : "gradient evaluations";
-      draw();
-    });
-  }
-  for (const button of document.querySelectorAll("[data-scale]")) {
-    button.addEventListener("click", () => {
-      choose(button, "data-scale");
-      for (const axis of ["xaxis", "xaxis2", "yaxis"]) curves.layout[axis].type = button.dataset.scale;
-      draw();
-    });
-  }
-
-  for (const button of document.querySelectorAll("[data-view]")) {
-    button.addEventListener("click", () => {
-      choose(button, "data-view");
-      figures.ranking.layout.xaxis.range = figures.ranking.views[button.dataset.view];
-      draw();
-    });
-  }
-
+  document.addEventListener("click", event => {
+    const button = event.target.closest("button[aria-pressed]");
+    if (!button) return;
+    const { strategy, ...choice } = button.dataset;
+    if (strategy !== undefined && !shown.delete(strategy)) shown.add(strategy);
+    Object.assign(chosen, choice);
+    draw();
+  });
+  document.addEventListener("figures", event => { figures = event.detail; draw(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   draw();
 })();
