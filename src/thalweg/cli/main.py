@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, export, listing, report, sparse_code
+from thalweg.cli import compare, diagnose, export, listing, report, sparse_code, train
 
 app = typer.Typer(
     name="thalweg",
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("compare")(compare.command)
+app.command("train")(train.command)
 app.command("diagnose")(diagnose.command)
 app.command("list")(listing.command)
 app.command("report")(report.command)

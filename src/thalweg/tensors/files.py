@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,19 @@ def write_whole(state: Any, path: Path) -> None:
     """Writes tensors, numbers, strings, lists and dictionaries; a cut at any moment leaves the file as it was.
 
     Raises:
-        FileError: the folder cannot be written.
+        FileError: it cannot be written.
     """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise FileError(f"cannot write to {path.parent} ({error.strerror}): choose another folder") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with partial.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(partial, path)
+    except OSError as error:
+        raise FileError(f"cannot write {path} ({error.strerror}): choose another place, or make room") from error
+    finally:
+        partial.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # the new name, too, outlives a power cut
         folder = os.open(path.parent, os.O_DIRECTORY)
         try:

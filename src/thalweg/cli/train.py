@@ -1,0 +1,189 @@
+"""``thalweg train``."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from thalweg.compare.engines.job import Workshop
+    from thalweg.compare.strategy import Strategy
+    from thalweg.compare.task import Task
+    from thalweg.stages import Stage
+
+CHUNK = 4096  # examples that are judged at a time
+
+
+def command(
+    task: Annotated[
+        str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
+    ] = "digits",
+    strategy: Annotated[
+        str, typer.Option(help="OPTIMIZER[+WORD…][@SCHEDULE], as for compare; also torch.optim.X or my.py:name.")
+    ] = "adam@cosine",
+    steps: Annotated[int | None, typer.Option(help="Steps of the optimizer.", show_default="the task's")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter, as lr=0.01. Repeatable.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many validations without a better one, and keep the best.")
+    ] = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option(help="Steps between validations.", show_default="a twentieth of the run")
+    ] = None,
+    accumulate: Annotated[int, typer.Option(help="Batches a step.")] = 1,
+    precision: Annotated[Literal["full", "bfloat16"], typer.Option(help="Type that layers compute in.")] = "full",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of weights, history, checkpoint.", show_default="thalweg-train-TASK")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the folder's checkpoint, if there is one.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …", show_default="CUDA when present")] = None,
+    seed: Annotated[int, typer.Option(help="Root of every random draw.")] = 0,
+) -> None:
+    """Train a task's model by one strategy; writes model.safetensors and history.json.
+
+    Example: `thalweg train digits --strategy adam+he@warmup-cosine --set lr=0.003 --patience 5`
+
+    Exit codes: 0 done, 2 bad input, 130 interrupted (the same command with `--resume` goes on, bit for bit).
+    """
+    from dataclasses import replace
+
+    import torch
+    from safetensors.torch import save_model
+
+    from thalweg.cli.training_progress import LiveTraining
+    from thalweg.compare.engines.job import Workshop
+    from thalweg.compare.loading import load_task
+    from thalweg.compare.results import plain
+    from thalweg.compare.run import usable_device
+    from thalweg.compare.strategy import Strategy
+    from thalweg.compare.task import materialize
+    from thalweg.compare.variants import built
+    from thalweg.stages import EarlyStopping
+    from thalweg.training import train
+
+    chosen, where, given = Strategy.parse(strategy), usable_device(device), load_task(task)
+    hyper = _configured(chosen, set_ or [])
+    the_task = built(given, chosen.variant)
+    shop = Workshop(the_task, materialize(the_task), where)
+    model = shop.fresh_model(chosen.initialization, seed)
+    stage = replace(
+        _stage(shop, model, chosen, hyper, the_task.steps if steps is None else steps, seed),
+        accumulate=accumulate,
+        evaluate_every=evaluate_every,
+        precision=torch.bfloat16 if precision == "bfloat16" else None,
+        early_stopping=None if patience is None else EarlyStopping(
+            patience, f"valid_{the_task.metric_name}", the_task.direction == "max"
+        ),
+    )  # fmt: skip
+    folder = _folder(out or Path(f"thalweg-train-{the_task.name}"), resume)
+    console = Console()
+    try:
+        with LiveTraining(console) as live:
+            history = train(model, [stage], seed=seed, checkpoint=folder / "checkpoint.pt", resume=resume, watch=live)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(f"\ninterrupted: --resume goes on from {folder}", markup=False, highlight=False)
+        raise typer.Exit(130) from None
+    test = _judged(the_task, model, shop.data.test_x, shop.data.test_y, "test_")
+    partial = folder / "model.partial"
+    save_model(model, str(partial))
+    os.replace(partial, folder / "model.safetensors")
+    record = {
+        "task": the_task.name, "strategy": chosen.name, "hyperparameters": hyper, "seed": seed, **test,
+        "rows": history.rows,
+    }  # fmt: skip
+    (folder / "history.json").write_text(json.dumps(plain(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if console.is_terminal:  # elsewhere its rows were printed as they came
+        console.print(str(history), markup=False, highlight=False, soft_wrap=True)
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in test.items())
+    console.print(shown, style="bold", markup=False, highlight=False)
+    console.print(f"weights: {folder / 'model.safetensors'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _stage(
+    shop: "Workshop", model: "nn.Module", strategy: "Strategy", hyper: dict[str, float], steps: int, seed: int
+) -> "Stage":
+    """Returns the strategy on the task as one stage, with the large batches that compare gives a closure."""
+    from thalweg.averaging import Average
+    from thalweg.compare.engines.factory import make_optimizers
+    from thalweg.compare.variants import averaging_of
+    from thalweg.optim.of_rule import OfRule
+    from thalweg.stages import Batches, Stage
+
+    task, data = shop.task, shop.data
+    size = task.batch_size * (int(hyper["batches"]) if strategy.closure else 1)
+    averaging = averaging_of(strategy.averaging, steps)
+
+    def optimizer(params: Any) -> Any:
+        if strategy.rule is not None:
+            return OfRule(params, strategy.rule, hyper)
+        made = make_optimizers(strategy, model, hyper)
+        if len(made) > 1:
+            raise ValueError(
+                f"{strategy.name} steps matrices alone: write my.py:strategy, which steps the rest as well"
+            )
+        return made[0]
+
+    def objective(m: Any, batch: Any, step: int) -> Any:
+        output = m(batch[0])
+        loss = task.training_loss(m, output, batch[1])
+        return (loss, output) if strategy.closure else loss
+
+    return Stage(
+        name=strategy.name,
+        objective=objective,
+        data=Batches(data.train_x, data.train_y, batch_size=min(size, len(data.train_x)), seed=seed, drop_last=True),
+        optimizer=optimizer,
+        steps=steps,
+        schedule=strategy.schedule,
+        validate=lambda m: _judged(task, m, data.valid_x, data.valid_y, "valid_"),
+        average=None if averaging is None else lambda m: Average(m, averaging, buffers="average"),
+    )  # fmt: skip
+
+
+def _judged(task: "Task", model: "nn.Module", x: "Tensor", y: "Tensor", prefix: str) -> dict[str, float]:
+    """Returns loss and metric of the model on a whole part of the data."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        output = torch.cat([model(part) for part in x.split(CHUNK)])
+        return {
+            f"{prefix}loss": float(task.loss(output, y)),
+            f"{prefix}{task.metric_name}": float(task.score(output, y)),
+        }
+
+
+def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:
+    """Returns the strategy's default configuration with what is set in its place."""
+    hyper = strategy.default_configuration()
+    for text in settings:
+        name, _, value = text.partition("=")
+        if name not in hyper:
+            raise ValueError(f"{strategy.name} has no {name!r} to set: choose among {', '.join(hyper)}")
+        try:
+            hyper[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--set {text!r} sets no number: write it as {name}=0.01") from None
+    return strategy.rounded(hyper)
+
+
+def _folder(path: Path, resume: bool) -> Path:
+    """Returns the folder, made if need be."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file, not a folder: choose another --out")
+    if path.is_dir() and any(path.iterdir()):
+        if not (path / "checkpoint.pt").exists():
+            raise ValueError(f"{path} is not empty and holds no run: choose another --out, or empty it")
+        if not resume:
+            raise ValueError(f"{path} holds a run: go on with --resume, or choose another --out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write to {path} ({error.strerror}): choose another --out") from error
+    return path

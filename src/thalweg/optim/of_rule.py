@@ -1,0 +1,45 @@
+"""Any update rule as a torch.optim.Optimizer, with hyperparameters under the rule's own names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from thalweg.optim.engines import Engine, Group
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.rules.rule import Rule
+
+
+class OfRule(RuleOptimizer):
+    """The optimizer that steps by a rule.
+
+    Arguments:
+        params: parameters, groups or ``(name, parameter)`` pairs.
+        rule: such as one of :data:`thalweg.rules.RULES`; the same in all groups.
+        hyper: its hyperparameters, as in ``rule.defaults``, which hold for what is left out.
+        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+
+    Raises:
+        TypeError: a hyperparameter that the rule does not have.
+        ValueError: one out of its range.
+
+    >>> import torch
+    >>> from thalweg.rules import RULES
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> optimizer = OfRule([w], RULES["nesterov"], {"lr": 0.1})
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 3)
+    0.62
+    """
+
+    def __init__(self, params: Params, rule: Rule, hyper: Mapping[str, Any], engine: Engine = "auto") -> None:
+        unknown = set(hyper) - set(rule.defaults)
+        if unknown:
+            raise TypeError(f"{rule.name} has no {min(unknown)!r}: choose among {', '.join(rule.defaults)}")
+        self.rule = rule
+        super().__init__(params, {**rule.defaults, **hyper}, engine, False, {})
+
+    def rule_of(self, group: Group) -> Rule:
+        return self.rule
+
+    def hyper_of(self, group: Group) -> dict[str, Any]:
+        return {name: group[name] for name in self.rule.defaults}

@@ -1,0 +1,112 @@
+"""``thalweg train`` as a user meets it: files, resuming, exit codes, one line for what goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.cli.test_commands import USER, thalweg
+from thalweg.cli.main import run
+
+NOISY = """
+def noisy():
+    model = lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+    return thalweg.Task(model, *parts, nn.functional.cross_entropy, batch_size=20, name="noisy")
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "my.py").write_text(USER + NOISY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def called(monkeypatch, *arguments):
+    """Runs the command in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["thalweg", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        run()
+    return caught.value.code or 0
+
+
+@pytest.mark.parametrize(
+    "strategy", ["adam+he@cosine", "nesterov+ema", "my.py:strategy", "my.py:tuned", "lbfgs", "torch.optim.Adagrad"]
+)
+def test_it_writes_weights_history_and_what_it_came_to(strategy, here, monkeypatch, capsys):
+    options = ("--strategy", strategy, "--steps", "12", "--evaluate-every", "5", "--out", "o")
+    assert called(monkeypatch, "train", "my.py:task", *options) == 0
+    printed = capsys.readouterr().out
+    assert "step 12: train loss" in printed
+    assert "weights: o/model.safetensors" in printed
+    record = json.loads((here / "o" / "history.json").read_text())
+    assert [row["step"] for row in record["rows"]] == [5, 10, 12]
+    assert record["rows"][-1]["valid_loss"] < 1.5
+    assert f"test accuracy {record['test_accuracy']:.4g}" in printed
+    assert set(load_file(here / "o" / "model.safetensors")) == {"weight", "bias"}
+
+
+def test_hyperparameters_patience_accumulation_and_precision_are_heeded(here, monkeypatch):
+    options = ("--strategy", "sgd", "--set", "lr=0", "--accumulate", "2", "--precision", "bfloat16", "--patience", "3")
+    assert called(monkeypatch, "train", "my.py:task", *options, "--steps", "40", "--evaluate-every", "1") == 0
+    record = json.loads((here / "thalweg-train-mine<b>" / "history.json").read_text())
+    assert record["hyperparameters"]["lr"] == 0
+    assert len(record["rows"]) == 4  # the first accuracy is the best, three more do not better it
+    assert [row["epoch"] for row in record["rows"]] == [1, 1, 1, 2]
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(here):
+    command = ["train", "my.py:noisy", "--steps", "1500", "--evaluate-every", "50"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thalweg", *command, "--out", "cut"],
+        cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (here / "cut" / "checkpoint.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted: --resume goes on from cut" in errors
+    assert [p.name for p in (here / "cut").iterdir()] == ["checkpoint.pt"]
+    done = thalweg(*command, "--out", "cut", "--resume", cwd=here)
+    assert "resumed at step" in done.stdout, done.stderr
+    whole = thalweg(*command, "--out", "whole", cwd=here)
+    assert whole.returncode == 0
+    assert (here / "cut" / "model.safetensors").read_bytes() == (here / "whole" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["digts"], "unknown task 'digts': did you mean 'digits'"),
+        (["my.py:task", "--strategy", "adm"], "did you mean 'adam'"),
+        (["my.py:task", "--strategy", "adam@cosin"], "did you mean 'cosine'"),
+        (["my.py:task", "--strategy", "torch.optim.Muon"], "steps matrices alone: write my.py:strategy"),
+        (["my.py:task", "--steps", "0"], "steps must be a whole number of at least 1, not 0"),
+        (["my.py:task", "--accumulate", "0"], "accumulate must be a whole number of at least 1, not 0"),
+        (["my.py:task", "--patience", "0"], "patience is 0"),
+        (["my.py:task", "--set", "mom=3"], "adam@cosine has no 'mom' to set: choose among lr, beta1"),
+        (["my.py:task", "--set", "lr=fast"], "--set 'lr=fast' sets no number: write it as lr=0.01"),
+        (["my.py:task", "--device", "teapot"], "use --device cpu"),
+        (["my.py:task", "--out", "my.py"], "my.py is a file, not a folder"),
+        (["my.py:task", "--out", "."], "is not empty and holds no run"),
+        (["my.py:task", "--out", "o"], "o holds a run: go on with --resume, or choose another --out"),
+        (["my.py:task", "--out", "o", "--resume"], "cannot resume: o/checkpoint.pt is no checkpoint of a training run"),
+        (["my.py:task", "--strategy", "sgd", "--set", "lr=1e39", "--steps", "5"], "lower the learning rate"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(words, needle, here, monkeypatch, capsys):
+    import torch
+
+    (here / "o").mkdir()
+    torch.save({}, here / "o" / "checkpoint.pt")
+    assert called(monkeypatch, "train", *words) == 2
+    error = capsys.readouterr().err
+    assert needle in error
+    assert len(error.strip().splitlines()) == 1
