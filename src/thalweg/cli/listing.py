@@ -10,7 +10,7 @@ Kind = Literal["all", "tasks", "strategies", "initializations", "normalizations"
 
 
 def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all") -> None:
-    """List the built-in tasks, strategies, and the words that a strategy may add: initializations, averages, schedules …
+    """List the built-in tasks, strategies, and the words that a strategy may add, as initializations.
 
     Example: `thalweg list tasks`
     """

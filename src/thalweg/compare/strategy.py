@@ -181,9 +181,10 @@ def crossed(strategies: Sequence[str], axes: Mapping[str, Sequence[str]]) -> lis
     names = list(strategies)
     for axis, words in axes.items():
         for word in words:
-            if word != "none" and axis_of(word) != axis:
-                known = "the task's own" if axis == "architecture" else ", ".join(["none", *_WORDS[axis]])
-                raise LoadError(f"unknown {axis} {word!r}: there are {known}")
+            if axis in _WORDS:
+                _known(word, dict.fromkeys(["none", *_WORDS[axis]]), axis)
+            elif word != "none" and axis_of(word) != axis:
+                raise LoadError(f"{word!r} is no {axis}: it is an {axis_of(word)}")
         names = [name for text in names for name in _with(text, axis, words)]
     return names
 

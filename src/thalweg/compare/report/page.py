@@ -57,14 +57,18 @@ def page(
     from plotly.offline import get_plotlyjs
 
     scripts = [get_plotlyjs(), asset("report.js")]
-    return environment().get_template(template).render(
-        figures=shown,
-        diagnosis_figures=diagnosis,
-        data=inert({f["id"]: f["plot"] for f in (*shown, *diagnosis)}, strategies),
-        scripts=scripts,
-        hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
-        style=asset("report.css"),
-        **words,
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            figures=shown,
+            diagnosis_figures=diagnosis,
+            data=inert({f["id"]: f["plot"] for f in (*shown, *diagnosis)}, strategies),
+            scripts=scripts,
+            hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
+            style=asset("report.css"),
+            **words,
+        )
     )
 
 
