@@ -243,6 +243,7 @@ def test_global_generators_are_left_alone():
         ({"batch_size": 0}, "batch_size 0, num_samples 3: give at least 1 of each"),
         ({"num_samples": 0}, "batch_size 2, num_samples 0: give at least 1"),
         ({"difficulty": [0.0, math.nan]}, "difficulty of example 1 is NaN"),
+        ({"data": range(4)}, "difficulty has 3 numbers for 4 examples: give one for each"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(options, message):
@@ -274,6 +275,8 @@ def test_the_state_of_another_sampler_is_refused_and_nothing_changed(other, name
     first = draw(sampler, 2)
     with pytest.raises(ValueError, match=name):
         sampler.load_state_dict(CurriculumSampler(**(arguments | other)).state_dict())
-    with pytest.raises(ValueError, match="the state is of another sampler: its examples is None"):
-        sampler.load_state_dict({})
+    state = sampler.state_dict()
+    del state["place"]
+    with pytest.raises(ValueError, match="no state of a curriculum: it lacks place"):
+        sampler.load_state_dict(state)
     assert first + draw(sampler, 8) == draw(CurriculumSampler(**arguments), 10)

@@ -1,5 +1,6 @@
 """The order in which examples are admitted: a permutation from easy to hard, whose prefixes are the curriculum."""
 
+from collections.abc import Sized
 from typing import Any, Literal
 
 import numpy as np
@@ -44,11 +45,11 @@ def order_of(difficulty: Any, order: Order = "easy-first", classes: Any = None, 
     return admitted if classes is None else _balanced(admitted, classes)
 
 
-def check(difficulty: Any, length: int | None = None) -> NDArray[Any]:
+def check(difficulty: Any, data: Sized | None = None) -> NDArray[Any]:
     """Returns the difficulty as an array of numbers.
 
     Raises:
-        ValueError: no example, another length, a wrong shape, NaN.
+        ValueError: no example, another number of them than in the data, a wrong shape, NaN.
     """
     values = difficulty.detach().cpu() if isinstance(difficulty, torch.Tensor) else difficulty
     if isinstance(values, torch.Tensor) and values.dtype == torch.bfloat16:
@@ -58,8 +59,8 @@ def check(difficulty: Any, length: int | None = None) -> NDArray[Any]:
         raise ValueError(f"difficulty is {values.dtype} of shape {values.shape}: give one number an example, (n,)")
     if not 0 < len(values) < 2**31:
         raise ValueError(f"difficulty has {len(values)} examples: give one number for each of 1 to 2³¹ − 1 examples")
-    if length is not None and len(values) != length:
-        raise ValueError(f"difficulty has {len(values)} numbers for {length} examples: give one for each")
+    if data is not None and len(values) != len(data):
+        raise ValueError(f"difficulty has {len(values)} numbers for {len(data)} examples: give one for each")
     if values.dtype.kind == "f" and np.isnan(values).any():
         where = int(np.isnan(values).argmax())
         raise ValueError(f"difficulty of example {where} is NaN: give a number, inf for those that are to come last")

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,11 @@ class CurriculumSampler(Sampler[int]):
         num_replicas, rank: as those of ``DistributedSampler``: all ranks draw the same large batch, and each takes its
             share of it. Seeds have to agree.
         seed: of all draws.
+        data: the data set, if it is to be checked that each of its examples has a difficulty.
 
     Raises:
-        ValueError: difficulty of a wrong shape, or with NaN; a share out of range, as of a pacing that admits nothing.
+        ValueError: difficulty of a wrong shape or length, or with NaN; a share out of range, as of a pacing that admits
+            nothing.
 
     >>> from torch.utils.data import DataLoader
     >>> data = torch.arange(8) * 10
@@ -71,13 +73,14 @@ class CurriculumSampler(Sampler[int]):
         num_replicas: int = 1,
         rank: int = 0,
         seed: int = 0,
+        data: Sized | None = None,
     ) -> None:
         if not 0 <= mixture <= 1:
             raise ValueError(f"mixture must be in [0, 1], not {mixture}: the share of draws from all examples")
         if not 0 <= rank < num_replicas:
             raise ValueError(f"rank must be in [0, {num_replicas}), not {rank}: num_replicas is the number of ranks")
         self._source = difficulty if isinstance(difficulty, SelfPaced) else None
-        values = np.zeros(len(self._source), np.float32) if self._source is not None else check(difficulty)
+        values = check(difficulty if self._source is None else np.zeros(len(self._source), np.float32), data)
         self._length = len(values)
         self.num_samples = num_samples if num_samples is not None else math.ceil(self._length / num_replicas)
         if not (batch_size >= 1 and self.num_samples >= 1):
@@ -146,13 +149,16 @@ class CurriculumSampler(Sampler[int]):
         Raises:
             ValueError: a state of other data, difficulties or arguments; nothing is changed then.
         """
+        missing = [name for name in (*self._settings, "place", "difficulty") if name not in state]
+        if missing:
+            raise ValueError(f"no state of a curriculum: it lacks {', '.join(missing)}")
         for name, mine in self._settings.items():
-            if name not in state or state[name] != mine:
-                raise ValueError(f"the state is of another sampler: its {name} is {state.get(name)!r}, not {mine!r}")
+            if state[name] != mine:
+                raise ValueError(f"the state is of another sampler: its {name} is {state[name]!r}, not {mine!r}")
         step, given = state["place"]
         first = 0
         if self._source is not None:
-            self._admit(check(state["difficulty"], self._length))
+            self._admit(check(state["difficulty"], self._difficulty))
             first = max(step - 1, 0) // self._source.every * self._source.every
         for name, stream in self._streams.items():
             stream.go_to(step, lambda past, name=name: self._counts(past)[name], first)  # type: ignore[misc]
@@ -162,7 +168,7 @@ class CurriculumSampler(Sampler[int]):
         """Returns this rank's indices of the next step, or again of the last."""
         if step == self._next:
             if self._source is not None and step % self._source.every == 0:
-                self._admit(check(self._source(), self._length))
+                self._admit(check(self._source(), self._difficulty))
             found = [i for name, counts in self._counts(step).items() for i in self._streams[name].draw(step, *counts)]
             if len(self._streams) > 1:
                 places = torch.randperm(len(found), generator=generator(self.seed, "places", step)).tolist()
