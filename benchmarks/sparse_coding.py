@@ -102,7 +102,7 @@ def _alpha(x: Array, d: Array, share: float) -> float:
     return middle
 
 
-def _solvers(x: Array, d: Array, alpha: float) -> dict[str, Callable[[Array], Array]]:
+def _solvers(d: Array, alpha: float) -> dict[str, Callable[[Array], Array]]:
     """Returns functions from samples to codes."""
     atoms = torch.from_numpy(d)
     encode = partial(decomposition.sparse_encode, dictionary=d, alpha=alpha, max_iter=10_000)
@@ -138,24 +138,23 @@ def _coding(size: int, atoms: int, share: float) -> dict[str, Any]:
     x = contrast_normalised(size, PATCHES)
     d = _dictionary(x, atoms)
     alpha = _alpha(x, d, share)
-    gaps, runs = {}, {}
-    for name, solve in _solvers(x, d, alpha).items():
-        some = x[:: PATCHES // FEW[name]] if name in FEW else x
-        codes = solve(some)  # also warms up what is compiled or started
-        gaps[name] = float(duality_gap(*map(torch.from_numpy, (codes, some, d)), alpha).max())
-        if name == OURS:
-            nonzero = float((codes != 0).mean())
-        runs[name] = partial(_scaled, solve, some)
-    return {
-        "size": size, "atoms": atoms, "alpha": alpha, "share": nonzero, "gap": gaps,
-        "seconds": alternately(runs, ROUNDS),
-    }  # fmt: skip
+    solvers = _solvers(d, alpha)
+    some = {name: x[:: PATCHES // FEW[name]] if name in FEW else x for name in solvers}
+    codes: dict[str, Array] = {}
 
+    def run(name: str) -> float:
+        began = time.perf_counter()
+        codes[name] = solvers[name](some[name])
+        return (time.perf_counter() - began) * PATCHES / len(some[name])
 
-def _scaled(solve: Callable[[Array], Array], x: Array) -> float:
-    began = time.perf_counter()
-    solve(x)
-    return (time.perf_counter() - began) * PATCHES / len(x)
+    for solve in solvers.values():
+        solve(x[:64])  # compiles, starts processes
+    taken = alternately({name: partial(run, name) for name in solvers}, ROUNDS)
+    gaps = {
+        name: float(duality_gap(*map(torch.from_numpy, (c, some[name], d)), alpha).max()) for name, c in codes.items()
+    }
+    nonzero = float((codes[OURS] != 0).mean())
+    return {"size": size, "atoms": atoms, "alpha": alpha, "share": nonzero, "gap": gaps, "seconds": taken}
 
 
 def _cost(x: Array, d: Array, alpha: float) -> float:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}  # sums in any order; infinities count, so no "ninf"
-_CHUNK = 128  # samples a thread takes at a time
-_SHARE, _AT_ONCE = 0.4, 4  # let in between two pricings: atoms within this share of the largest excess, so many at most
+_SHARES, _LEAST = 4, 16  # a thread takes several shares of the samples, of so many at least
+_NEAR, _AT_ONCE = 0.4, 4  # let in between two pricings: atoms within this share of the largest excess, so many at most
 _DEPENDENT = 1e-10  # of an atom's square: what the support's span leaves of one that lies in it
 
 Array = NDArray[np.float64]
@@ -54,22 +54,18 @@ def solve(
     Returns:
         Codes ``(n, K)`` in the samples' type, relative duality gap and number of pivots ``(n,)``.
     """
-    n, width = len(samples), len(dictionary)
-    codes, gaps, pivots = np.empty((n, width), samples.numpy().dtype), np.empty(n), np.empty(n, np.int64)
-    x, g, transposed = samples.numpy(), gram.contiguous().numpy(), dictionary.T.contiguous().numpy()
-    first = None if start is None else start.numpy()
-    low = -float(not positive)
+    shape, like = (len(samples), len(dictionary)), samples.numpy().dtype
+    codes = np.zeros(shape, like) if start is None else np.array(start.numpy(), like, order="C")
+    gaps, pivots = np.empty(len(codes)), np.empty(len(codes), np.int64)
+    x, g, transposed = (t.contiguous().numpy() for t in (samples, gram, dictionary.T))
+    threads = torch.get_num_threads()
+    shares = max(1, min(_SHARES * threads, len(codes) // _LEAST))
 
-    def chunk(begin: int) -> None:  # no operation of torch: its threads would wait for each other
-        part = slice(begin, begin + _CHUNK)
-        rows = np.ascontiguousarray(x[part], np.float64)
-        c = np.zeros((len(rows), width)) if first is None else np.array(first[part], np.float64, order="C")
-        _chunk(g, transposed, rows, alpha, low, tol, max_iter, c, gaps[part], pivots[part])
-        codes[part] = c
+    def run(share: int) -> None:  # every so manieth sample, since neighbours are alike in cost
+        _solve(g, transposed, x, alpha, -float(not positive), tol, max_iter, codes, gaps, pivots, share, shares)
 
-    begins = range(0, n, _CHUNK)
-    with ThreadPoolExecutor(min(torch.get_num_threads(), len(begins))) as pool:
-        list(pool.map(chunk, begins))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(run, range(shares)))
     return torch.from_numpy(codes), torch.from_numpy(gaps), torch.from_numpy(pivots)
 
 
@@ -120,17 +116,17 @@ def _let_out(inverse: Array, support: NDArray[np.int64], c: Array, extra: Array,
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _chunk(
+def _solve(
     gram: Array, transposed: Array, rows: Array, alpha: float, low: float, tol: float, max_iter: int,
-    codes: Array, gaps: Array, pivots: NDArray[np.int64],
+    codes: Array, gaps: Array, pivots: NDArray[np.int64], first: int, stride: int,
 ) -> None:  # fmt: skip
-    """Solves some samples; max(q, low·q) is |q|, or q where codes are to be positive."""
-    samples, atoms, features = len(rows), len(gram), len(transposed)
+    """Solves every ``stride``-th sample; max(q, low·q) is |q|, or q where codes are to be positive."""
+    atoms, features = len(gram), len(transposed)
     inverse = np.empty((atoms + 8, atoms + 8))  # rows off the powers of two, which share places in the cache
     order, support, c = np.arange(max(atoms, features)), np.empty(atoms, np.int64), np.empty(atoms)
     g, u, q, excess = np.empty(atoms), np.empty(atoms), np.empty(atoms), np.empty(atoms)
     candidates, b, opposite = np.empty(atoms, np.int64), np.empty(atoms), np.empty(features)
-    for n in range(samples):
+    for n in range(first, len(rows), stride):
         square, k, count = 0.0, 0, 0
         for i in range(features):
             opposite[i] = -rows[n, i]
@@ -195,7 +191,7 @@ def _chunk(
                 settled, again = False, True  # takes away what rounding has put into c
                 continue
             again, before = False, cost
-            least, found = alpha + _SHARE * (top - alpha), 0
+            least, found = alpha + _NEAR * (top - alpha), 0
             for j in range(atoms):
                 if max(q[j], low * q[j]) >= least:
                     candidates[found] = j
