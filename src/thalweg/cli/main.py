@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, export, listing, report, sparse_code, train
+from thalweg.cli import compare, diagnose, export, listing, report, serve, sparse_code, train
 
 app = typer.Typer(
     name="thalweg",
@@ -23,6 +23,7 @@ app.command("diagnose")(diagnose.command)
 app.command("list")(listing.command)
 app.command("report")(report.command)
 app.command("export")(export.command)
+app.command("serve")(serve.command)
 app.command("sparse-code")(sparse_code.command)
 
 

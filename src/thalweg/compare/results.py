@@ -210,7 +210,7 @@ def _widened(
 
 def curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:
     """Returns median and quartile band over the seeds at each step; a run that diverged is the worst after it."""
-    steps = max((r["curve"]["step"] for r in runs), key=len, default=[])
+    steps: list[int] = max((r["curve"]["step"] for r in runs), key=len, default=[])
 
     def band(field: str, worst: float) -> dict[str, list[float | None]]:
         at = [dict(zip(r["curve"]["step"], r["curve"][field], strict=True)) for r in runs]

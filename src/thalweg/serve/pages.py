@@ -1,0 +1,164 @@
+"""Pages that know when they are out of date: made anew when a study's files changed, once for all who watch."""
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from thalweg.compare.report.page import asset, contents, environment, inert
+from thalweg.compare.store import StudyError
+from thalweg.serve.studies import Signature, Study, find
+
+POLL = 0.4  # seconds between two looks at the files
+
+
+class Page:
+    """One address' content; ``version`` names it, equal versions are equal pages."""
+
+    def __init__(self) -> None:
+        self.version, self.body = "", ""
+        self._lock, self._looked = asyncio.Lock(), 0.0
+
+    async def current(self, reading: asyncio.Semaphore) -> "Page":
+        """Looks at the files, if that is not a moment ago, and makes the page anew if they changed."""
+        async with self._lock:
+            if time.monotonic() - self._looked > POLL:
+                signature = await asyncio.to_thread(self.signature)
+                version = hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
+                if version != self.version:
+                    async with reading:
+                        body = await asyncio.to_thread(self.make, version)
+                    self.version, self.body = version, body
+                self._looked = time.monotonic()
+        return self
+
+    def signature(self) -> Signature:
+        """Returns what differs when the page does."""
+        raise NotImplementedError
+
+    def make(self, version: str) -> str:
+        """Returns the page."""
+        raise NotImplementedError
+
+
+class StudyPage(Page):
+    """A study's results, as far as it is."""
+
+    def __init__(self, study: Study, up: bool) -> None:
+        super().__init__()
+        self.study, self.up = study, up
+
+    def signature(self) -> Signature:
+        """Returns the study's."""
+        return self.study.signature()
+
+    def make(self, version: str) -> str:
+        """Returns the report's page, or one like it of what there is."""
+        summary, failed = _tried(self.study.summary)
+        results, failed = _tried(self.study.results) if summary else (None, failed)
+        shown = contents(results) if results else None
+        return _render("study.html.j2", shown, version, s=summary, failed=failed, name=self.study.name, up=self.up)
+
+
+class IndexPage(Page):
+    """All studies below the folder, one a row."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root, self.studies = root, dict[str, Study]()
+        self._refreshing, self._next = threading.Lock(), 0.0
+
+    @property
+    def alone(self) -> bool:
+        """Whether the folder is a study itself."""
+        return any(study.folder == self.root for study in self.studies.values())
+
+    def refresh(self) -> None:
+        """Looks for studies that came or went; seldom where the folder is so large that it takes long."""
+        with self._refreshing:
+            began = time.monotonic()
+            if began < self._next:
+                return
+            known = self.studies
+            self.studies = {name: known.get(name) or Study(name, folder) for name, folder in find(self.root).items()}
+            self._next = time.monotonic() + max(1.0, 20 * (time.monotonic() - began))
+
+    def signature(self) -> Signature:
+        """Returns all studies'; a verdict that is not known yet is read here, one a look."""
+        self.refresh()
+        unread = next((s for s in self.studies.values() if s.finished and s.verdict is None), None)
+        if unread and self.version:  # the first page does not wait
+            _tried(unread.results)
+        return tuple((name, study.verdict, study.signature()) for name, study in self.studies.items())
+
+    def make(self, version: str) -> str:
+        """Returns the table of studies."""
+        rows = [(study, *_tried(study.summary)) for study in self.studies.values()]
+        return _render("index.html.j2", None, version, rows=rows, root=self.root.resolve().name)
+
+
+@cache
+def sign_in_page() -> str:
+    """Returns the page that asks for the token."""
+    return _render("sign_in.html.j2", None, "")
+
+
+@cache
+def assets() -> dict[str, tuple[str, str]]:
+    """Returns the files that pages load, all that may ever be asked for: name → (media type, text)."""
+    from plotly.offline import get_plotlyjs
+
+    script, style = "text/javascript", "text/css"
+    return {
+        "plotly.js": (script, get_plotlyjs()),
+        "report.js": (script, asset("report.js")),
+        "report.css": (style, asset("report.css")),
+        **{name: (script, _own(name)) for name in ("live.js", "sign_in.js")},
+        "serve.css": (style, _own("serve.css")),
+    }
+
+
+def _own(name: str) -> str:
+    return resources.files("thalweg.serve").joinpath(name).read_text(encoding="utf-8")
+
+
+def _tried(read: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any] | None, str | None]:
+    """Returns what is read, or why it cannot be: one study that is damaged does not take the others down."""
+    try:
+        return read(), None
+    except StudyError as error:
+        return None, str(error)
+    except Exception as error:  # a store may hold anything
+        return None, f"the study cannot be read ({type(error).__name__}): restore it"
+
+
+@cache
+def _templates() -> Environment:
+    found = environment("thalweg.serve")
+    digests = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, (_, text) in assets().items()}
+    found.globals["asset"] = lambda name: f"/assets/{digests[name]}/{name}"
+    return found
+
+
+def _render(template: str, shown: dict[str, Any] | None, version: str, **words: Any) -> str:
+    filled = shown or {"shown": [], "diagnosis": [], "strategies": [], "r": None, "d": None, "colours": {}}
+    figures, diagnosis, strategies = (filled.pop(name) for name in ("shown", "diagnosis", "strategies"))
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            figures=figures,
+            diagnosis_figures=diagnosis,
+            data=inert({f["id"]: f["plot"] for f in (*figures, *diagnosis)}, strategies),
+            version=version,
+            **filled,
+            **words,
+        )
+    )

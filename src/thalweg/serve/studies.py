@@ -1,0 +1,133 @@
+"""The studies below a folder: found without following a link, read without writing, watched by their files' times."""
+
+import os
+import stat
+import struct
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from thalweg.compare.results import collect
+from thalweg.compare.store import Store
+from thalweg.compare.unfinished import finished, pace, progress, so_far
+
+FILE = "study.sqlite"
+PAUSE = 3.0  # a pace so many times slower than the measured one is no pace: the study was stopped in between
+
+Signature = tuple[Any, ...]
+
+
+class Study:
+    """One study's folder, read-only; its methods may be called from any thread, one at a time is let in."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+        self.finished = False
+        self._told: tuple[Signature, str] | None = None
+        self._lock = threading.Lock()
+
+    def signature(self) -> Signature:
+        """Returns what differs when the study was written, began to run or ceased to."""
+        with self._lock:
+            return (*self._stamps(), self._running())
+
+    @property
+    def verdict(self) -> str | None:
+        """The verdict of the study as it stands, where :meth:`results` has found it."""
+        return self._told[1] if self._told and self._told[0] == self._stamps() else None
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the task, the progress and the times of the study, from a few rows of its store."""
+        with self._lock:
+            stamps, running, store = self._stamps(), self._running(), Store.open(self.folder)
+            try:
+                facts = store.facts()
+                shown = progress(facts, store.counts())
+            finally:
+                store.close()
+        self.finished = finished(facts)
+        shown |= {
+            "name": self.name,
+            "task": facts["design"]["task"],
+            "command": facts.get("run", {}).get("command"),
+            "written": max(stamp[0] for stamp in stamps if stamp) / 1e9,
+            "running": running,
+            "finished": self.finished,
+        }
+        left = _seconds_left(shown, facts)
+        return shown | {"seconds_left": left, "until": None if left is None else time.time() + left}
+
+    def results(self) -> dict[str, Any]:
+        """Returns the results, or as much of them as there is, as plain values."""
+        with self._lock:
+            stamps, store = self._stamps(), Store.open(self.folder)
+            try:
+                results = collect(store) if finished(store.facts()) else so_far(store)
+            finally:
+                store.close()
+        if results["verdict"]:
+            self._told = stamps, results["verdict"]["sentence"]
+        return results
+
+    def _stamps(self) -> Signature:
+        return tuple(_stamp(self.folder / name) for name in (FILE, f"{FILE}-wal"))
+
+    def _running(self) -> bool | None:
+        """Says whether a process has the study open; None where the system does not tell.
+
+        Asked while this process has it closed: closing a file drops all locks that a process holds on it.
+        """
+        try:
+            import fcntl
+
+            # SQLite's lock bytes: whoever has the study open holds a shared lock on some of them.
+            asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0x40000000, 512, 0)
+            file = os.open(self.folder / FILE, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                return bool(struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+            finally:
+                os.close(file)
+        except (ImportError, OSError, struct.error):
+            return None
+
+
+def find(root: Path) -> dict[str, Path]:
+    """Returns the folders below ``root`` that hold a study, by their path from it; no link is followed.
+
+    Hidden folders are left out, and so is what lies within a study's folder. Where ``root`` is a study itself, it is
+    the only one.
+    """
+    found: dict[str, Path] = {}
+    for folder, below, files in os.walk(root):
+        path = Path(folder)
+        if FILE in files and _stamp(path / FILE):
+            name = path.relative_to(root).as_posix() if path != root else root.resolve().name
+            if name.isprintable():  # others cannot be written in an address
+                found[name] = path
+            below.clear()
+        below[:] = sorted(name for name in below if not name.startswith("."))
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Returns (time of the last change in ns, size) of a regular file, None of anything else."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _seconds_left(shown: dict[str, Any], facts: dict[str, Any]) -> float | None:
+    """Returns about how long the study still trains, from its records; before there are any, from its engines' pace."""
+    seconds = measured = pace(facts)
+    if shown["done"] and "run" in facts:
+        took = shown["written"] - datetime.fromisoformat(facts["run"]["started"]).timestamp()
+        own = took / shown["done"]
+        seconds = own if measured is None or 0 < own < PAUSE * measured else measured
+    if seconds is None or shown["finished"]:
+        return None
+    since = time.time() - shown["written"] if shown["running"] else 0.0
+    return max(0.0, seconds * shown["left"] - since)

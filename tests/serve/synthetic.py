@@ -1,0 +1,95 @@
+"""Studies made without training, written by the store as ``thalweg compare`` writes them, up to any rung."""
+
+import math
+import random
+from datetime import UTC, datetime
+
+from thalweg.compare.design import Budget
+from thalweg.compare.engines.job import Curve, Outcome
+from thalweg.compare.store import Store
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.study import TITLES
+
+NAMES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "adam@cosine")
+RUNGS = (*TITLES, "facts")
+
+
+def design(names=NAMES, trials=4, steps=60, seeds=3, task="made"):
+    budget = Budget(trials, steps, seeds)
+    tuning, final = budget.tuning_evaluations, budget.final_evaluations
+    sizes = dict.fromkeys(("train_size", "valid_size", "test_size", "parameters", "batch_size"), 100)
+    return {
+        "task": {
+            "name": task, "description": "made up", "metric": "accuracy", "direction": "max", "range": [0.0, 1.0],
+            "target": None, "model": "none", "digest": "0" * 64, **sizes,
+        },
+        "strategies": [Strategy.parse(name).describe() for name in names],
+        "budget": {
+            "gradient_evaluations_per_strategy": tuning + final, "trials": trials, "steps": steps, "seeds": seeds,
+            "tuning_gradient_evaluations": tuning, "final_gradient_evaluations": final,
+        },
+        "seed": 0, "engine": "serial", "device": "cpu", "torch": "0",
+    }  # fmt: skip
+
+
+class Writer:
+    """Writes a made-up study, rung by rung; ``budget`` and the random draws are the same every time."""
+
+    def __init__(self, folder, names=NAMES, task="made", **budget):
+        self.names, self.design = names, design(names, task=task, **budget)
+        stated = self.design["budget"]
+        self.budget = Budget(stated["trials"], stated["steps"], stated["seeds"])
+        self.store = Store.resume_or_create(folder, self.design)
+        self.seconds = 1e-3
+
+    def begin(self):
+        engine = {"group": f"update rules ({len(self.names)} strategies)", "name": "serial", "reason": "made up"}
+        self.store.add_fact("engine", [engine | {"trial_steps_per_second": 1 / self.seconds, "variant": ""}])
+        machine = {"system": "s", "processor": "p", "threads": 1, "gpu": None}
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        run = {"command": "thalweg compare made", "versions": {"torch": "0"}, "machine": machine, "device": "cpu"}
+        self.store.add_fact("run", run | {"started": started})
+        self.store.add_fact("diagnosis", None)
+
+    def rung(self, rung):
+        budget = self.budget
+        stop = budget.rung if rung in ("tune-1", "tune-2") else budget.steps
+        start = budget.rung if rung == "tune-3" else 0
+        first = budget.trials + 1 - budget.held_back
+        numbers = {"tune-1": range(first), "tune-2": range(first, budget.trials + 1), "tune-3": range(budget.promoted)}
+        records = []
+        for name in self.names:
+            for i in numbers.get(rung, range(budget.seeds)):
+                key = f"{name}/0/final/{i}" if rung == "final" else f"{name}/{i}"
+                outcome = self.outcome(name, i, key, start, stop, rung == "final")
+                records.append((name, {"lr": 10 ** (-3 + i / budget.trials)}, i if rung == "final" else 7, outcome))
+        self.store.add_rung(rung, records)
+
+    def outcome(self, name, i, key, start, stop, test):
+        draws = random.Random(f"{name} {i}")
+        level, every = 0.5 + 0.4 * draws.random(), self.budget.evaluation_interval
+        if i and draws.random() < 0.1:
+            return Outcome(key, "diverged", start + 1, Curve(), 2.3)
+        curve = Curve()
+        for step in (*range(start + every, stop, every), stop):
+            height = level * (1 - math.exp(-6 * step / self.budget.steps)) + 0.01 * draws.random()
+            curve.add(step, 2.3 * (1 - height), 2.3 * (1 - height), height)
+        return Outcome(key, "finished", stop, curve, 2.3, level if test else None)
+
+    def finish(self):
+        for name in self.names:
+            self.store.add_fact(f"winner {name}", {"index": 0, "hyper": {"lr": 1e-3}})
+        self.store.add_fact("seconds_per_step", dict.fromkeys(self.names, 1e-3))
+        starts = {s["start"]: [0.1] * self.budget.seeds for s in self.design["strategies"]}
+        self.store.add_fact("untrained_test", starts)
+        self.store.add_fact("seconds", 12.0)
+
+
+def make(folder, until="facts", **options):
+    """Writes a study up to and with a rung, or finished, and closes it."""
+    writer = Writer(folder, **options)
+    writer.begin()
+    for rung in RUNGS[: RUNGS.index(until) + 1]:
+        writer.finish() if rung == "facts" else writer.rung(rung)
+    writer.store.close()
+    return folder
