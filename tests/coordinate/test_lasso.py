@@ -168,6 +168,28 @@ def test_single_precision_comes_out_in_single_precision():
 
 
 @pytest.mark.usefixtures("solver")
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.int64])
+def test_other_types_come_out_in_single_precision(kind):
+    x, atoms = problem()
+    x = (4 * x).round().to(kind)
+    found = lasso(x, atoms, 2.0)
+    assert found.codes.dtype == torch.float32
+    torch.testing.assert_close(found.codes, lasso(x.double(), atoms, 2.0).codes.float(), atol=1e-5, rtol=0)
+
+
+def test_without_numba_samples_are_swept(monkeypatch):
+    monkeypatch.setitem(sys.modules, "thalweg.coordinate.pivoting", None)
+    monkeypatch.delattr("thalweg.coordinate.pivoting", raising=False)
+    solver = sys.modules["thalweg.coordinate.lasso"]._solver
+    solver.cache_clear()
+    try:
+        assert solver("cpu") is sweeps.solve
+    finally:
+        solver.cache_clear()
+    assert solver("cuda") is sweeps.solve
+
+
+@pytest.mark.usefixtures("solver")
 def test_batches_do_not_change_codes_and_progress_counts_them():
     x, atoms = problem(n=50)
     seen = []

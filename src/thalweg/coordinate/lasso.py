@@ -1,9 +1,9 @@
 """Sparse codes: the lasso of many samples on one dictionary, each solved to a duality gap."""
 
-import importlib.util
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,7 +21,7 @@ class Codes:
     """Sparse codes and how sure they are.
 
     Attributes:
-        codes: ``(n, K)`` in the samples' type.
+        codes: ``(n, K)`` in float64 for samples in float64, else in float32.
         gap: relative duality gap of each sample ``(n,)``, float64: its cost is above the least by this share at most.
         n_iter: pivots, or sweeps, that each took ``(n,)``.
     """
@@ -80,7 +80,7 @@ def lasso(
     Source: Deep Learning, §8.7.2; Tibshirani 1996; Zou & Hastie 2005.
     """
     _check(samples, dictionary, alpha, l2, start)
-    x = samples.detach() if samples.is_floating_point() else samples.to(torch.get_default_dtype())
+    x = samples.detach().to(samples.dtype if samples.dtype in (torch.float32, torch.float64) else torch.float32)
     d = dictionary.detach().to(x.device, torch.float64)
     g = d @ d.T if gram is None else gram.to(d)
     if l2:
@@ -133,8 +133,9 @@ def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: 
 
 @cache
 def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    if device == "cpu" and importlib.util.find_spec("numba"):
-        from thalweg.coordinate import pivoting
+    if device == "cpu":
+        with suppress(ImportError):  # numba is an extra
+            from thalweg.coordinate import pivoting
 
-        return pivoting.solve
+            return pivoting.solve
     return sweeps.solve
