@@ -84,6 +84,7 @@ def test_reported_gap_is_the_gap_and_bounds_the_cost(l2, positive):
     found = lasso(x, atoms, 0.2, l2=l2, positive=positive, tol=1e-3)
     measured = duality_gap(found.codes, x, atoms, 0.2, l2=l2, positive=positive)
     torch.testing.assert_close(found.gap, measured, rtol=1e-5, atol=1e-12)
+    torch.testing.assert_close(found.cost, cost(found.codes, x, atoms, 0.2, l2))
     best = cost(lasso(x, atoms, 0.2, l2=l2, positive=positive, tol=1e-12).codes, x, atoms, 0.2, l2)
     assert (found.gap <= 1e-3).all()
     assert (cost(found.codes, x, atoms, 0.2, l2) * (1 - found.gap) <= best * (1 + 1e-12)).all()
@@ -103,7 +104,7 @@ def test_reported_gap_is_the_gap_and_bounds_the_cost(l2, positive):
 def test_any_problem_ends_at_the_gap(name, seed, d, k, alpha, positive, copies):
     x, atoms = problem(n=7, d=d, k=k, seed=seed)
     atoms = torch.cat([atoms, atoms[:copies], -atoms[:copies], torch.zeros(1, d, dtype=torch.float64)])
-    codes, gap, _ = SOLVERS[name](x, atoms, atoms @ atoms.T, alpha, positive, 1e-6, 20_000, None)
+    codes, _, gap, _ = SOLVERS[name](x, atoms, atoms @ atoms.T, alpha, positive, 1e-6, 20_000, None)
     assert (gap <= 1e-6).all()
     assert (duality_gap(codes, x, atoms, alpha, positive=positive) <= 1.1e-6).all()
 
@@ -124,8 +125,8 @@ def test_cost_never_rises_from_pivot_to_pivot(seed, alpha, positive):
     x, atoms, gram, _, codes = problem_with_codes(seed, positive, 8)
     before = cost(codes, x, atoms, alpha)
     for most in (1, 2, 4, 8, 16, 32, 64):
-        now, _, _ = pivoting.solve(x, atoms, gram, alpha, positive, 0.0, most, codes)
-        after = cost(now, x, atoms, alpha)
+        now, after, _, _ = pivoting.solve(x, atoms, gram, alpha, positive, 0.0, most, codes)
+        torch.testing.assert_close(after, cost(now, x, atoms, alpha))
         assert (after <= before * (1 + 1e-12)).all()
         before = after
 

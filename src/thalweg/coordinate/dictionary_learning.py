@@ -128,7 +128,7 @@ class DictionaryLearning(Coder):
             for done in range(1, self.max_iter + 1):
                 self.n_iter_ = done
                 found = self._codes(samples, codes)
-                codes, cost = found.codes, self._costs(samples, found.codes)
+                codes, cost = found.codes, found.cost
                 self.gap_ = float(found.gap.max())
                 self.error_.append(float(cost @ weights))
                 self.seconds_.append(time.perf_counter() - began)
@@ -188,12 +188,6 @@ class DictionaryLearning(Coder):
                 max_iter=self.transform_max_iter,
                 gram=gram,
             )
-
-    def _costs(self, samples: Tensor, codes: Tensor) -> Tensor:
-        """Returns each sample's cost ``(n,)`` in float64."""
-        c, x = codes.double(), samples.double()
-        residual = x - c @ torch.as_tensor(self.components_).to(x)
-        return 0.5 * (residual**2).sum(1) + self.alpha * c.abs().sum(1) + 0.5 * self.l2 * (c**2).sum(1)
 
     def _better(self, second: Tensor, cross: Tensor, samples: Tensor, costs: Tensor) -> Tensor:
         """Returns the dictionary after its half of the descent, dead atoms replaced."""

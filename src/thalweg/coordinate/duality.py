@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 
-def gap_from(codes: Tensor, corr: Tensor, left: Tensor, half_sq: Tensor, alpha: float, positive: bool) -> Tensor:
-    """Returns each sample's relative duality gap.
+def gap_from(
+    codes: Tensor, corr: Tensor, left: Tensor, half_sq: Tensor, alpha: float, positive: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns each sample's cost and relative duality gap.
 
     With r = x − cD and q = Dr the cost is P = ½‖r‖² + α‖c‖₁, and s r is dual feasible where s = min(1, α / max|q|),
     the maximum of q itself where codes are to be positive; its value s xᵀr − ½ s²‖r‖² is below every cost.
@@ -19,7 +21,7 @@ def gap_from(codes: Tensor, corr: Tensor, left: Tensor, half_sq: Tensor, alpha: 
         positive: whether codes are to be ≥ 0.
 
     Returns:
-        (P − dual) / P ``(n,)``; 0 where P is 0.
+        P and (P − dual) / P, each ``(n,)``; 0 where P is 0.
     """
     cb = (codes * corr).sum(1)
     residual = (2 * half_sq - cb - (codes * left).sum(1)).clamp(min=0)
@@ -27,7 +29,7 @@ def gap_from(codes: Tensor, corr: Tensor, left: Tensor, half_sq: Tensor, alpha: 
     top = (left if positive else left.abs()).amax(1)
     scale = (alpha / top.clamp(min=alpha)).clamp(max=1)
     gap = cost - scale * (2 * half_sq - cb) + 0.5 * scale**2 * residual
-    return torch.where(cost > 0, gap.clamp(min=0) / cost, 0.0)
+    return cost, torch.where(cost > 0, gap.clamp(min=0) / cost, 0.0)
 
 
 def duality_gap(
@@ -60,4 +62,4 @@ def duality_gap(
     c, x, d = codes.double(), samples.double(), dictionary.double()
     corr = x @ d.T
     left = corr - (c @ d) @ d.T - l2 * c
-    return gap_from(c, corr, left, 0.5 * (x * x).sum(1), alpha, positive)
+    return gap_from(c, corr, left, 0.5 * (x * x).sum(1), alpha, positive)[1]

@@ -22,11 +22,13 @@ class Codes:
 
     Attributes:
         codes: ``(n, K)`` in float64 for samples in float64, else in float32.
+        cost: ½‖x − cD‖² + α‖c‖₁ + ½ l2‖c‖² of each sample ``(n,)``, float64.
         gap: relative duality gap of each sample ``(n,)``, float64: its cost is above the least by this share at most.
         n_iter: pivots, or sweeps, that each took ``(n,)``.
     """
 
     codes: Tensor
+    cost: Tensor
     gap: Tensor
     n_iter: Tensor
 
@@ -92,8 +94,8 @@ def lasso(
         part = slice(begin, begin + batch_size)
         parts.append(solve(x[part], d, g, weight, positive, tol, max_iter, None if first is None else first[part]))
         if progress is not None:
-            progress(min(begin + batch_size, len(x)), float(parts[-1][1].max()))
-    codes, gap, n_iter = parts[0] if len(parts) == 1 else (torch.cat(p) for p in zip(*parts, strict=True))
+            progress(min(begin + batch_size, len(x)), float(parts[-1][2].max()))
+    codes, cost, gap, n_iter = parts[0] if len(parts) == 1 else (torch.cat(p) for p in zip(*parts, strict=True))
     if alpha == 0:
         warnings.warn("alpha=0 asks for no sparsity: codes are least squares; pass alpha > 0", stacklevel=3)
     elif not codes[0].any() and not codes.any():
@@ -106,7 +108,7 @@ def lasso(
             "max_iter, alpha or l2",
             stacklevel=3,
         )
-    return Codes(codes, gap, n_iter)
+    return Codes(codes, cost, gap, n_iter)
 
 
 def _largest(samples: Tensor, dictionary: Tensor, positive: bool, batch_size: int) -> float:
@@ -132,7 +134,7 @@ def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: 
 
 
 @cache
-def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
     if device == "cpu":
         with suppress(ImportError):  # numba is an extra
             from thalweg.coordinate import pivoting

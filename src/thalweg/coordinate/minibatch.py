@@ -174,8 +174,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
     def _learn(self, samples: Tensor, found: Codes, weights: Tensor) -> None:
         """Adds a batch to the statistics, and moves the atoms."""
         size, total = len(samples), float(weights.sum())
-        costs = self._costs(samples, found.codes)
-        self.error_.append(float(costs @ weights) / max(total, 1e-300))
+        self.error_.append(float(found.cost @ weights) / max(total, 1e-300))
         self.seconds_.append(time.perf_counter() - self._began)
         self.gap_ = float(found.gap.max())
         step = self.n_steps_ + 1
@@ -186,7 +185,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         self._second = beta * self._second + (weighted @ c).cpu()
         self._cross = beta * self._cross + (weighted @ samples.double()).cpu()
         self.n_steps_ = step
-        self._set(self._better(self._second, self._cross, samples, costs * (weights > 0)))
+        self._set(self._better(self._second, self._cross, samples, found.cost * (weights > 0)))
 
     def _done(self, before: Any, batch: int, size: int) -> bool:
         """scikit-learn's ends, from the second epoch, or the 100th step, on."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}  # sums in any order; infinities count, so no "ninf"
-_SHARES, _LEAST = 4, 16  # a thread takes several shares of the samples, of so many at least
+_SHARES, _LEAST = 4, 128  # a thread takes several shares of the samples, of so many at least
 _NEAR, _AT_ONCE = 0.4, 4  # let in between two pricings: atoms within this share of the largest excess, so many at most
 _DEPENDENT = 1e-10  # of an atom's square: what the support's span leaves of one that lies in it
 
@@ -38,7 +38,7 @@ def solve(
     tol: float,
     max_iter: int,
     start: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Minimises ½ c G cᵀ − b cᵀ + α‖c‖₁, b = Dx, for every sample x.
 
     Arguments:
@@ -52,21 +52,22 @@ def solve(
         start: codes to begin from ``(n, K)``.
 
     Returns:
-        Codes ``(n, K)`` in the samples' type, relative duality gap and number of pivots ``(n,)``.
+        Codes ``(n, K)`` in the samples' type; cost, relative duality gap and number of pivots of each ``(n,)``.
     """
     shape, like = (len(samples), len(dictionary)), samples.numpy().dtype
     codes = np.zeros(shape, like) if start is None else np.array(start.numpy(), like, order="C")
-    gaps, pivots = np.empty(len(codes)), np.empty(len(codes), np.int64)
+    costs, gaps, pivots = np.empty(len(codes)), np.empty(len(codes)), np.empty(len(codes), np.int64)
     x, g, transposed = (t.contiguous().numpy() for t in (samples, gram, dictionary.T))
     threads = torch.get_num_threads()
     shares = max(1, min(_SHARES * threads, len(codes) // _LEAST))
 
     def run(share: int) -> None:  # every so manieth sample, since neighbours are alike in cost
-        _solve(g, transposed, x, alpha, -float(not positive), tol, max_iter, codes, gaps, pivots, share, shares)
+        _solve(g, transposed, x, alpha, -float(not positive), tol, max_iter, codes, costs, gaps, pivots, share, shares)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(run, range(shares)))
-    return torch.from_numpy(codes), torch.from_numpy(gaps), torch.from_numpy(pivots)
+    codes_, costs_, gaps_, pivots_ = map(torch.from_numpy, (codes, costs, gaps, pivots))
+    return codes_, costs_, gaps_, pivots_
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -118,7 +119,7 @@ def _let_out(inverse: Array, support: NDArray[np.int64], c: Array, extra: Array,
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _solve(
     gram: Array, transposed: Array, rows: Array, alpha: float, low: float, tol: float, max_iter: int,
-    codes: Array, gaps: Array, pivots: NDArray[np.int64], first: int, stride: int,
+    codes: Array, costs: Array, gaps: Array, pivots: NDArray[np.int64], first: int, stride: int,
 ) -> None:  # fmt: skip
     """Solves every ``stride``-th sample; max(q, low·q) is |q|, or q where codes are to be positive."""
     atoms, features = len(gram), len(transposed)
@@ -146,7 +147,7 @@ def _solve(
                     _let_in(inverse, u, k, sigma)
                     support[k], c[k] = j, codes[n, j]
                     k += 1
-        settled, again, gap, before = k == 0, False, 1.0, np.inf
+        settled, again, cost, gap, before = k == 0, False, 0.0, 1.0, np.inf
         while True:
             for j in range(atoms):
                 q[j] = b[j]
@@ -242,4 +243,4 @@ def _solve(
             codes[n, j] = 0.0
         for i in range(k):
             codes[n, support[i]] = c[i]
-        gaps[n], pivots[n] = max(gap, 0.0), count
+        costs[n], gaps[n], pivots[n] = cost, max(gap, 0.0), count

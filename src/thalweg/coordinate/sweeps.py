@@ -33,19 +33,20 @@ def solve(
     tol: float,
     max_iter: int,
     start: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Does the same as :func:`thalweg.coordinate.pivoting.solve`, on any device; counts sweeps instead of pivots."""
     rows = samples.double()
     b, x = rows @ dictionary.T, 0.5 * (rows * rows).sum(1)
     c, count = torch.zeros_like(b) if start is None else start.to(b), 0
-    codes, gaps, sweeps = torch.empty_like(b), torch.empty_like(x), torch.empty_like(x, dtype=torch.int64)
+    codes, costs, gaps = torch.empty_like(b), torch.empty_like(x), torch.empty_like(x)
+    sweeps = torch.empty_like(x, dtype=torch.int64)
     going = torch.arange(len(x), device=x.device)
     while True:
-        gap = gap_from(c, b, b - c @ gram, x, alpha, positive)
-        codes[going], gaps[going], sweeps[going] = c, gap, count
+        cost, gap = gap_from(c, b, b - c @ gram, x, alpha, positive)
+        codes[going], costs[going], gaps[going], sweeps[going] = c, cost, gap, count
         left = gap > tol
         if count >= max_iter or not bool(left.any()):
-            return codes.to(samples.dtype), gaps, sweeps
+            return codes.to(samples.dtype), costs, gaps, sweeps
         going, b, x, c = going[left], b[left], x[left], c[left]
         times = min(_SWEEPS, max_iter - count)
         lanes = c.T.contiguous()
