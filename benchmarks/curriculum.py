@@ -1,0 +1,63 @@
+"""Curriculum: what the sampler takes over 10 million examples, and what the order of examples is worth on a deep model.
+
+``digits-deep`` from Glorot's normal weights, Adam; five ways to draw minibatches, each at the best of three learning
+rates by validation accuracy (3 seeds), then 10 fresh seeds on the test set; difficulty is the loss of a teacher of the
+same kind trained on all examples, noisy ones too, whose steps come on top; a fifth of the examples is admitted at first
+and all after seven tenths of the steps, each class in its share. Differences are paired by seed, with 95 % intervals.
+"""
+
+from itertools import islice
+from typing import Any
+
+import torch
+
+from benchmarks.measure import alternately, seconds, table
+from docs.gallery.curriculum_order import NOISE, SEEDS, WAYS, Setting, gain, study
+from thalweg.curriculum import CurriculumSampler, Pacing
+
+EXAMPLES, DRAWN, ROUNDS, BUDGETS = 10_000_000, 1_000_000, 5, (300, 1000)
+DEEP = Setting("digits-deep", torch.optim.Adam, (0.003, 0.01, 0.03), teacher_steps=300, scheme="glorot-normal")
+
+
+def measure() -> dict[str, Any]:
+    """Returns seconds to set up and to draw, and the test accuracies of each noise, budget and way."""
+    draws = torch.Generator().manual_seed(0)
+    kinds = {
+        "float32": torch.rand(EXAMPLES, generator=draws),
+        "float64": torch.rand(EXAMPLES, generator=draws, dtype=torch.float64),
+        "integers to 100": torch.randint(100, (EXAMPLES,), generator=draws),
+    }
+    pacing = Pacing("root", start=0.01, over=10**5)
+
+    def set_up(kind: str, mixture: float = 0.0) -> CurriculumSampler:
+        return CurriculumSampler(kinds[kind], pacing, batch_size=64, mixture=mixture)
+
+    def take(sampler: Any) -> None:
+        for _ in islice(sampler, DRAWN):
+            pass
+
+    setting_up = alternately({kind: lambda kind=kind: seconds(lambda: set_up(kind)) for kind in kinds}, ROUNDS)
+    samplers = {"hard cut-off": set_up("float32"), "mixture": set_up("float32", mixture=0.2)}
+    drawing = alternately({n: lambda s=s: seconds(lambda: take(s)) for n, s in samplers.items()}, ROUNDS)
+    return {
+        "setting up": setting_up,
+        "drawing": drawing,
+        "accuracies": {str(noise): study(DEEP, noise, BUDGETS) for noise in NOISE},
+    }
+
+
+def show(found: dict[str, Any]) -> str:
+    """Returns the tables."""
+    times = [[f"set up, {kind}, s", sorted(s)[ROUNDS // 2], "1"] for kind, s in found["setting up"].items()]
+    times += [
+        [f"an index, {way}, µs", sorted(s)[ROUNDS // 2] / DRAWN * 1e6, "2"] for way, s in found["drawing"].items()
+    ]
+    rows = []
+    for noise, budgets in found["accuracies"].items():
+        for budget, ways in budgets.items():
+            for way in WAYS:
+                g = gain(ways, way)
+                over = "" if way == "all at once" else f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})"
+                rows.append([f"{float(noise):.0%}", budget, way, sum(ways[way]) / SEEDS, over])
+    head = ["labels wrong", "steps", "way", "test accuracy", "over all at once"]
+    return f"{table(['what', 'takes', 'asked: under'], times)}\n\n{table(head, rows)}"
