@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
@@ -57,6 +56,7 @@ class Adaptive:
     Raises:
         ValueError: numbers out of range.
 
+    >>> import torch
     >>> path = Adaptive(levels=2, window=8)
     >>> found = []
     >>> for step in range(20):
@@ -74,7 +74,7 @@ class Adaptive:
             )
         self.levels, self.window, self.alpha, self.most = levels, window, alpha, most
         self._level, self._taken, self._step = 0, 0, -1
-        self._losses: list[Tensor] = []  # on their device: looking at each would wait for it
+        self._losses: list[Tensor | float] = []  # on their device: looking at each would wait for it
 
     def t(self, step: int) -> float:
         """Returns t at a step, the same for all evaluations in it."""
@@ -95,7 +95,7 @@ class Adaptive:
             return True
         if len(self._losses) < self.window:
             return False
-        losses = torch.stack(self._losses).tolist()
+        losses = [float(loss) for loss in self._losses]
         self._losses.clear()
         return not kendalltau(range(len(losses)), losses, alternative="less").pvalue <= self.alpha
 
@@ -107,4 +107,4 @@ class Adaptive:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes a state on."""
         self._level, self._taken, self._step = state["level"], state["taken"], state["step"]
-        self._losses = [torch.tensor(loss, dtype=torch.float64) for loss in state["losses"]]
+        self._losses = list(state["losses"])
