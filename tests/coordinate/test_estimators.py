@@ -266,5 +266,7 @@ def test_bad_input_is_refused():
         SparseCoder(np.eye(10), positive_code=True).transform(x)
     with pytest.raises(ValueError, match="features"):
         SparseCoder(np.eye(4)).transform(x)
+    with pytest.raises(ValueError, match="gives no batches"):
+        MiniBatchDictionaryLearning(3).fit(torch.utils.data.DataLoader(torch.ones(0, 3)))
     with pytest.raises(ValueError, match="contains NaN"):
         DictionaryLearning(3).fit(x * np.nan)

@@ -123,6 +123,8 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
                     self._step(batch)
                     if self._done(before, len(batch), size) or self._told(self.n_steps_):
                         return self
+                if not self.error_:
+                    raise ValueError("the loader gives no batches: pass one with samples in it")
                 report(self.n_iter_, self.error_[-1], self.gap_)
         return self
 

@@ -56,18 +56,18 @@ def solve(
     """
     shape, like = (len(samples), len(dictionary)), samples.numpy().dtype
     codes = np.zeros(shape, like) if start is None else np.array(start.numpy(), like, order="C")
-    costs, gaps, pivots = np.empty(len(codes)), np.empty(len(codes)), np.empty(len(codes), np.int64)
+    costs, gaps, pivots = np.empty(shape[0]), np.empty(shape[0]), np.empty(shape[0], np.int64)
     x, g, transposed = (t.contiguous().numpy() for t in (samples, gram, dictionary.T))
     threads = torch.get_num_threads()
-    shares = max(1, min(_SHARES * threads, len(codes) // _LEAST))
+    shares = max(1, min(_SHARES * threads, shape[0] // _LEAST))
 
-    def run(share: int) -> None:  # every so manieth sample, since neighbours are alike in cost
+    def run(share: int) -> None:  # each takes every shares-th sample, since neighbours cost alike
         _solve(g, transposed, x, alpha, -float(not positive), tol, max_iter, codes, costs, gaps, pivots, share, shares)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(run, range(shares)))
-    codes_, costs_, gaps_, pivots_ = map(torch.from_numpy, (codes, costs, gaps, pivots))
-    return codes_, costs_, gaps_, pivots_
+    as_tensor = torch.from_numpy
+    return as_tensor(codes), as_tensor(costs), as_tensor(gaps), as_tensor(pivots)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
