@@ -287,13 +287,19 @@ def test_a_run_that_had_ended_is_given_back(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
 
 
-def test_a_model_that_is_lost_does_not_take_the_place_of_a_good_one(tmp_path):
-    objective = lambda m, b, t: LOSS(m(b[0]), b[1]) * (float("inf") if t == 6 else 1)  # noqa: E731
-    with pytest.raises(Diverged):
-        train(net(), [stage(objective=objective)], checkpoint=tmp_path / "run.pt", checkpoint_every=1)
-    model = net()
+@pytest.mark.parametrize("lost", ["loss", "parameter"])
+def test_a_model_that_is_lost_does_not_take_the_place_of_a_good_one(lost, tmp_path):
+    def objective(m, batch, step):
+        loss = LOSS(m(batch[0]), batch[1])
+        if step == 6 and lost == "parameter":
+            m[6].bias.register_hook(lambda grad: grad * float("nan"))
+        return loss * float("inf") if step == 6 and lost == "loss" else loss
+
+    words = "the training loss is inf in steps 7 to 7" if lost == "loss" else "6.bias is not finite after step 7"
+    with pytest.raises(Diverged, match=words):
+        train(net(), [stage(objective=objective, evaluate_every=2)], checkpoint=tmp_path / "run.pt", checkpoint_every=1)
+    model, whole = net(), net()
     train(model, [stage()], checkpoint=tmp_path / "run.pt", resume=True)
-    whole = net()
     train(whole, [stage()])
     assert equal(copy(model), copy(whole))
 
@@ -352,7 +358,7 @@ def other(change):
         (
             net,
             {"stages": [stage(optimizer=partial(torch.optim.SGD, lr=0.1))]},
-            "cannot resume stage 'training': its optimizer was Adam(lr=0.01,",
+            "cannot resume: the optimizer was Adam(lr=0.01,",
         ),
         (net, {"resume": False}, "run.pt holds a run: resume it, or choose another checkpoint"),
     ],

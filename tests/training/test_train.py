@@ -281,6 +281,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_says_when():
         ({"steps": None}, "has None steps and None epochs: give one of them"),
         ({"steps": 3, "epochs": 2}, "has 3 steps and 2 epochs: give one of them"),
         ({"accumulate": 0}, "accumulate must be a whole number of at least 1"),
+        ({"precision": torch.float16}, "precision is torch.float16: choose torch.bfloat16"),
         ({"rates": {"0": -1.0}}, "the rate of '0' is -1.0: give a factor of 0 or more"),
     ],
 )

@@ -87,6 +87,11 @@ class Stage:
             value = getattr(self, what)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"stage {self.name!r}: {what} must be a whole number of at least 1, not {value!r}")
+        if self.precision not in (None, torch.bfloat16):
+            raise ValueError(
+                f"stage {self.name!r}: precision is {self.precision}: choose torch.bfloat16, which needs no scaling of "
+                "the loss, or None"
+            )
         for part, factor in self.rates.items():
             if not factor >= 0:
                 raise ValueError(f"stage {self.name!r}: the rate of {part!r} is {factor}: give a factor of 0 or more")

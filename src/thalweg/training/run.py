@@ -1,22 +1,19 @@
 """One stage in training: all that its next step depends on, stepped, looked at, kept and put back."""
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thalweg.architecture import AuxiliaryHeads
-from thalweg.optim import ClosureOptimizer
 from thalweg.stages.stage import Stage, loss_of
 from thalweg.training import draws
-from thalweg.training.checkpoint import CheckpointError
 from thalweg.training.history import Row
-from thalweg.training.part import groups
+from thalweg.training.stepping import Stepper
 from thalweg.training.stream import Stream
 
 
@@ -45,14 +42,8 @@ class Run:
         data: Any = stage.data(model) if callable(stage.data) else stage.data
         self.total = stage.total_steps(data)
         self.every = stage.evaluate_every or max(1, self.total // 20)
-        self.stream = Stream(data, stage.name)
-        params, self.rates = groups(model, stage.rates)
-        self.optimizer = optimizer(params)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=False):
-            group["lr"] = group["lr"] * rate
-        self.several = _evaluates_several_times(self.optimizer)
-        self.made = _settings(self.optimizer)
-        self.lr = [float(group["lr"]) if "lr" in group else None for group in self.optimizer.param_groups]
+        self.stream = Stream(data, stage.name, self.device)
+        self.stepper = Stepper(model, optimizer, stage.rates)
         self.average = stage.average(model) if stage.average else None
         self.heads = [module for module in model.modules() if isinstance(module, AuxiliaryHeads)]
         self.step, self.ended = 0, False
@@ -62,25 +53,10 @@ class Run:
     def advance(self) -> None:
         """Takes one step."""
         batches = self.stream.take(self.stage.accumulate, self.step)
-        if self.device.type != "cpu":
-            batches = [_moved(batch, self.device) for batch in batches]
         if self.stage.schedule is not None:
-            self._set_rate(self.stage.schedule(self.step, self.total))
-        if self.several:
-            losses: list[Tensor] = []
-
-            def closure() -> Any:
-                self.optimizer.zero_grad()
-                value = self._whole(batches) if isinstance(self.optimizer, ClosureOptimizer) else self._pass(batches)
-                losses.append(loss_of(value).detach())
-                return value
-
-            self.optimizer.step(closure)
-            self.losses.append(losses[0])
-        else:
-            self.optimizer.zero_grad()
-            self.losses.append(self._pass(batches))
-            self.optimizer.step()
+            self.stepper.scale_rates(self.stage.schedule(self.step, self.total))
+        evaluate = self._whole if self.stepper.wants_graph else self._pass
+        self.losses.append(self.stepper.step(lambda: evaluate(batches)))
         for heads in self.heads:
             heads.advance()
         if self.average is not None:
@@ -131,11 +107,18 @@ class Run:
         losses = self._series().tolist()
         mean = sum(losses) / max(len(losses), 1)
         if not math.isfinite(mean):
-            raise Diverged(
-                f"stage {self.stage.name!r}: the training loss is {mean} in steps {self.step - len(losses) + 1} to "
-                f"{self.step}: lower the learning rate, warm it up, or mend the inputs"
-            )
+            self._diverged(f"the training loss is {mean} in steps {self.step - len(losses) + 1} to {self.step}")
         return mean
+
+    def check_finite(self) -> None:
+        """Raises Diverged where the loss or a parameter is not finite: such a model is not worth keeping."""
+        self.mean_loss()
+        bad = next((n for n, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())), None)
+        if bad is not None:
+            self._diverged(f"{bad} is not finite after step {self.step}")
+
+    def _diverged(self, what: str) -> NoReturn:
+        raise Diverged(f"stage {self.stage.name!r}: {what}: lower the learning rate, warm it up, or mend the inputs")
 
     def look(self, seconds: float) -> Row:
         """Returns the history's next row, and judges by it whether the stage ends; may raise :class:`Diverged`."""
@@ -143,8 +126,8 @@ class Run:
         self.losses = []
         epoch = self.stream.epoch + (self.stream.position > 0)
         row: Row = {"stage": self.stage.name, "step": self.step, "epoch": epoch}
-        if self.lr and self.lr[0] is not None:
-            row["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        if (rate := self.stepper.rate) is not None:
+            row["lr"] = rate
         row["train_loss"] = loss
         if self.stage.validate is not None:
             row |= self._validate(self.stage.validate)
@@ -184,15 +167,6 @@ class Run:
             self.best["waited"] += 1
             self.ended = self.best["waited"] >= rule.patience
 
-    def _set_rate(self, factor: float) -> None:
-        for group, lr in zip(self.optimizer.param_groups, self.lr, strict=True):
-            if lr is None:
-                continue
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr * factor)
-            else:
-                group["lr"] = lr * factor
-
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the rest of the stage depends on, but for the model."""
         objective: Any = self.stage.objective
@@ -200,8 +174,7 @@ class Run:
             "step": self.step,
             "ended": self.ended,
             "stream": self.stream.state_dict(),
-            "made": self.made,
-            "optimizer": self.optimizer.state_dict(),
+            "stepper": self.stepper.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "objective": objective.state_dict() if hasattr(objective, "state_dict") else None,
             "losses": self._series(),
@@ -209,23 +182,10 @@ class Run:
             "draws": draws.kept(),
         }
 
-    def carry(self, optimizer: Mapping[str, Any]) -> None:
-        """Goes on with the optimizer's state at the end of the stage before, at this stage's learning rates."""
-        self.optimizer.load_state_dict(dict(optimizer))
-        self._set_rate(1.0)
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Raises:
-            CheckpointError: of another optimizer.
-        """
-        if state["made"] != self.made:
-            raise CheckpointError(
-                f"cannot resume stage {self.stage.name!r}: its optimizer was {state['made']}, not {self.made}"
-            )
+        """Goes on from a state; may raise :class:`CheckpointError`."""
         objective: Any = self.stage.objective
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.stepper.load_state_dict(state["stepper"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         if hasattr(objective, "load_state_dict"):
@@ -242,31 +202,6 @@ def _train(model: nn.Module, still: Sequence[nn.Module]) -> None:
         module.eval()
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
-    """Returns the batch with its tensors on the device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_moved(value, device) for value in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_moved(value, device) for value in batch)
-    return batch
-
-
-def _evaluates_several_times(optimizer: Optimizer) -> bool:
-    """Returns whether a step needs a closure: one of this library's that take one, or any that cannot do without."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    return isinstance(optimizer, ClosureOptimizer) or (closure is not None and closure.default is closure.empty)
-
-
-def _settings(optimizer: Optimizer) -> str:
-    """Returns the optimizer's kind and the settings that it was made with."""
-    parts = [{k: v for k, v in group.items() if k not in ("params", "param_names")} for group in optimizer.param_groups]
-    kinds = list(dict.fromkeys(", ".join(f"{k}={v}" for k, v in part.items()) for part in parts))
-    return f"{type(optimizer).__name__}({'; '.join(kinds)})"
-
-
 def copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state dict with tensors of its own."""
     return {name: v.detach().clone() if isinstance(v, Tensor) else v for name, v in state.items()}

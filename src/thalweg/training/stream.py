@@ -1,16 +1,17 @@
 """Batches epoch after epoch, with a place that can be kept and gone back to."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from thalweg.training import draws
 
 
 class Stream:
-    """The batches of a loader, epoch after epoch.
+    """The batches of a loader, epoch after epoch, on a device.
 
     Its place is kept in one of two ways. A loader, sampler or batch sampler that has a ``state_dict`` and runs in this
     process says itself where it stands. For any other, the draws of the moment when the epoch began are kept, and to
@@ -20,8 +21,8 @@ class Stream:
     samplers where they have such methods.
     """
 
-    def __init__(self, data: Iterable[Any], name: str) -> None:
-        self.data, self.name = data, name
+    def __init__(self, data: Iterable[Any], name: str, device: torch.device) -> None:
+        self.data, self.name, self.device = data, name, device
         self.epoch, self.position = 0, 0  # epochs ended, and batches taken from the one that runs
         self._iterator: Iterator[Any] | None = None
         self._began: dict[str, Any] = {}
@@ -61,7 +62,7 @@ class Stream:
             if self._iterator is None:
                 self.epoch, self.position = self.epoch + 1, 0
             if taken:
-                return taken
+                return taken if self.device.type == "cpu" else [_moved(batch, self.device) for batch in taken]
             if empty:
                 raise ValueError(f"stage {self.name!r} has data without a single batch: give it examples")
 
@@ -130,3 +131,16 @@ class Stream:
 
 def _keeps_state(part: Any) -> bool:
     return callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """Returns the batch with its tensors on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_moved(value, device) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_moved(value, device) for value in batch)
+    return batch

@@ -105,23 +105,24 @@ def train(
     def save(stage: int, **state: Any) -> None:
         if path is not None:
             seconds = time.perf_counter() - began
-            kept = {"stage": stage, "model": model.state_dict(), "rows": history.rows, "seconds": seconds}
-            checkpoints.save(path, run, {"run": None, "optimizer": None, **kept, **state})
+            whole = {"stage": stage, "model": model.state_dict(), "rows": history.rows, "seconds": seconds}
+            checkpoints.save(path, run, {"run": None, "optimizer": None, **whole, **state})
 
     for index in range(kept["stage"], len(stages)):
         stage = stages[index]
         factory = next(s.optimizer for s in stages[index::-1] if s.optimizer is not None)
         with drawing(derive_seed(seed, "stage", index)), only(model, stage.trainable) as still:
-            here = Run(model, stage, factory, still)
-            if kept["run"] is not None:
-                try:
+            try:
+                here = Run(model, stage, factory, still)
+                if kept["run"] is not None:
                     here.load_state_dict(kept["run"])
-                except Exception:
-                    model.load_state_dict(before or {})
-                    raise
-                kept["run"] = before = None
-            elif stage.optimizer is None:
-                here.carry(carried)
+                elif stage.optimizer is None:
+                    here.stepper.carry(carried)
+            except Exception:
+                if before is not None:
+                    model.load_state_dict(before)
+                raise
+            kept["run"] = before = None
             if watch:
                 watch.stage(stage.name, here.step, here.total)
             while here.step < here.total and not here.ended:
@@ -133,10 +134,10 @@ def train(
                     if watch:
                         watch.row(history.rows[-1])
                 if path is not None and (due if checkpoint_every is None else here.step % checkpoint_every == 0):
-                    here.mean_loss()  # a model that is lost does not take the place of one that is not
+                    here.check_finite()
                     save(index, run=here.state_dict())
             here.finish()
-            carried = here.optimizer.state_dict()
+            carried = here.stepper.optimizer.state_dict()
         goes_on = index + 1 < len(stages) and stages[index + 1].optimizer is None
         save(index + 1, optimizer=carried if goes_on else None)
     return history
