@@ -35,7 +35,7 @@ def test_products_are_those_of_double_precision(path, stored, count, size, monke
 def test_pairs_are_measured_and_stored(path, stored):
     d, before, after = (numbers(501, seed=i).float() for i in range(3))
     s, y = 0.3 * d, after - before
-    expected = torch.stack([s @ y, y @ y, s @ s]).double()
+    expected = torch.stack([s @ y, y @ y, s @ s, s @ after, y @ after]).double()
     torch.testing.assert_close(rows.secant(d, 0.3, before, after), expected, rtol=1e-5, atol=1e-5)
     one, two = torch.empty(501, dtype=stored), torch.empty(501, dtype=stored)
     rows.store(d, 0.3, before, after, one, two)

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from thalweg.averaging import Average
 from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
 from thalweg.second_order.descent import search_for
-from thalweg.second_order.watch import MESSAGES, Ending, Place, norm
+from thalweg.second_order.ranks import Ranks, ranks_of
+from thalweg.second_order.watch import MESSAGES, Ending, Place
 from thalweg.tensors.vector import to_vector
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -63,16 +65,26 @@ class ClosureOptimizer(Optimizer):
     Attributes:
         report: the last step's :class:`StepReport`.
         average: the :class:`thalweg.averaging.Average` that takes in where each step ends, if there is one.
+        process_group: of the ranks that each hold all parameters and together evaluate the loss, if they do.
     """
 
     loose = True  # whether the line search may be
+    distributed = False  # whether ranks may hold shares of the parameters
     share = 3.0  # of ``max_iter``, how many evaluations a step has by default, but at least 25
     report: StepReport | None = None
     average: Average | None = None
+    process_group: ProcessGroup | None = None
 
-    def __init__(self, params: Params, defaults: Group, average: Average | None = None) -> None:
+    def __init__(
+        self,
+        params: Params,
+        defaults: Group,
+        average: Average | None = None,
+        process_group: ProcessGroup | None = None,
+    ) -> None:
         super().__init__(params, defaults)
-        self.average = average
+        self.average, self.process_group = average, process_group
+        self._ranks()  # parameters that cannot be stepped together are refused now
         self._method(self.param_groups[0])  # what is out of its range is refused now
 
     def add_param_group(self, param_group: Group) -> None:
@@ -88,8 +100,11 @@ class ClosureOptimizer(Optimizer):
             ):  # fmt: skip
                 if not group[name] >= 0:
                     raise ValueError(f"Invalid {words}: {group[name]}")
-            if any(hasattr(p, "device_mesh") for p in group["params"]):
-                raise ValueError("sharded parameters (DTensor) cannot be stepped: all parameters are one vector here")
+            if not self.distributed and any(hasattr(p, "device_mesh") for p in group["params"]):
+                raise ValueError(
+                    f"{type(self).__name__} cannot step sharded parameters (DTensor), since its matrix spans the "
+                    "shards: take LBFGS or ConjugateGradient"
+                )
             for name, least in (("max_iter", 1), ("max_eval", 2)):
                 if group[name] is not None and not (isinstance(group[name], int) and group[name] >= least):
                     raise ValueError(f"Invalid {name}: {group[name]}: give a whole number of at least {least}")
@@ -144,16 +159,14 @@ class ClosureOptimizer(Optimizer):
     def _step(self, closure: Closure, pair: Closure | None, callback: Callable[[float], bool | None] | None) -> Tensor:
         group, self.report = self._settings(), None
         kind = self._curvature(group)
-        objective = ParameterObjective(self.param_groups, closure, kind or "hessian")
+        objective = ParameterObjective(self.param_groups, closure, kind or "hessian", self._ranks())
         x = objective.begin(curvature=kind is not None)
         state = self._state()
         if not state:
             self._check_repeats(objective, x)
         method, lr = self._resume(group, x, state), float(group["lr"])
-        start = float(norm(objective.start.gradient))
-        if (
-            not LIKE * state["last_norm"] > start > state["last_norm"] / LIKE
-        ):  # another batch, loss or start than before
+        start, last = objective.start.norm, state["last_norm"]
+        if not LIKE * last > start > last / LIKE:  # another batch, loss or start than before
             state["first_norm"] = torch.tensor(math.nan, dtype=torch.float64)
         scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, not lr, self.share)
         good = x
@@ -162,7 +175,7 @@ class ClosureOptimizer(Optimizer):
             nonlocal good
             good = place.x
             objective.put(good)
-            return callback(objective.loss_at(place.x)) if callback else None
+            return callback(place.loss) if callback else None
 
         try:
             if isinstance(method, Model):
@@ -188,10 +201,9 @@ class ClosureOptimizer(Optimizer):
         state["n_iter"] = state["n_iter"] + report.iterations
         for name, value in (("first_norm", report.first), ("last_norm", place.norm)):
             state[name] = torch.tensor(value, dtype=torch.float64)
-        loss = objective.loss_at(place.x)
         counts = report.iterations, objective.evaluations, objective.products
-        self.report = StepReport(report.ending, *counts, loss, place.norm)
-        return torch.tensor(loss, dtype=x.dtype, device=x.device)
+        self.report = StepReport(report.ending, *counts, place.loss, place.norm)
+        return torch.tensor(place.loss, dtype=x.dtype, device=x.device)
 
     def _bare(self) -> None:
         """Creates all state where gradients and lr are zero, as distributed checkpoints ask before they load."""
@@ -218,6 +230,10 @@ class ClosureOptimizer(Optimizer):
                         f"{group[name]} in another, give them the same"
                     )
         return first
+
+    def _ranks(self) -> Ranks:
+        """Returns the ranks that step these parameters together."""
+        return ranks_of([p for group in self.param_groups for p in group["params"]], self.process_group)
 
     def _state(self) -> dict[str, Tensor]:
         """Returns the state of all groups, which hangs on the first parameter."""

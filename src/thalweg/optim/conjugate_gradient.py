@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
@@ -21,7 +22,7 @@ class ConjugateGradient(ClosureOptimizer):
 
     Arguments:
         params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize,
-            average: as :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
+            average, process_group: as :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
         beta: ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``, ``"hestenes_stiefel"``,
             ``"dai_yuan"`` or ``"hager_zhang"``.
         restart_orthogonality: it begins anew when |gᵀg₋| ≥ this ‖g‖²; Powell's constant is 0.2, infinity never.
@@ -41,6 +42,7 @@ class ConjugateGradient(ClosureOptimizer):
     """
 
     loose = False
+    distributed = True
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class ConjugateGradient(ClosureOptimizer):
         weight_decay: float = 0.0,
         maximize: bool = False,
         average: Average | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
@@ -65,7 +68,7 @@ class ConjugateGradient(ClosureOptimizer):
             "restart_orthogonality": restart_orthogonality, "restart_every": restart_every,
             "weight_decay": weight_decay, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults, average)
+        super().__init__(params, defaults, average, process_group)
 
     def _method(self, group: Group) -> ConjugateGradientDirection:
         return ConjugateGradientDirection(group["beta"], group["restart_orthogonality"], group["restart_every"])

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
@@ -21,6 +22,10 @@ class LBFGS(ClosureOptimizer):
     on and the history 15 pairs by default; groups may be several, with weight decay; tolerances are relative, so that a
     bad start loosens them; the last loss is returned; ``report`` says why a step ended. States do not travel.
 
+    Of parameters that are sharded over ranks, each rank keeps its shards of the pairs. The loss is the mean of the
+    ranks' losses, as the gradient is of their gradients. All take the same steps, from three messages an iteration: of
+    4 numbers a rank with each evaluation, of 2 m + 5 for the direction and one for its slope.
+
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs; of any real or complex types and devices.
         lr: factor on the first step that the line search tries, or on every step without one.
@@ -37,6 +42,8 @@ class LBFGS(ClosureOptimizer):
             memory and what is read an iteration.
         maximize: ascend.
         average: an :class:`thalweg.averaging.Average` that takes in where each step ends.
+        process_group: of ranks that each hold the whole model and evaluate the closure on data of their own, as
+            under DistributedDataParallel: ``ddp.process_group``. Sharded parameters (``fully_shard``) need none.
 
     Raises:
         ValueError: a setting out of its range; what is no objective (see :meth:`step`).
@@ -52,6 +59,7 @@ class LBFGS(ClosureOptimizer):
     """
 
     share = 1.25
+    distributed = True
 
     def __init__(
         self,
@@ -69,13 +77,14 @@ class LBFGS(ClosureOptimizer):
         history_dtype: torch.dtype | None = None,
         maximize: bool = False,
         average: Average | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "history_size": history_size, "line_search_fn": line_search_fn,
             "weight_decay": weight_decay, "damping": damping, "history_dtype": history_dtype, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults, average)
+        super().__init__(params, defaults, average, process_group)
 
     def _method(self, group: Group) -> LBFGSDirection:
         return LBFGSDirection(group["history_size"], group["damping"], group["history_dtype"])

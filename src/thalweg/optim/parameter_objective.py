@@ -13,7 +13,9 @@ from torch import Tensor
 from thalweg.curvature import Damped, GaussNewton, Hessian, LinearOperator
 from thalweg.second_order import Evaluation, NotAnObjective, NotFinite, Objective
 from thalweg.second_order.objective import check_loss
-from thalweg.tensors.vector import from_vector, real, to_vector
+from thalweg.second_order.ranks import ALONE, Ranks
+from thalweg.second_order.watch import Place
+from thalweg.tensors.vector import from_vector, local, real, to_vector
 
 Curvature = Literal["hessian", "gauss_newton"]
 Closure = Callable[[], Any]
@@ -30,13 +32,21 @@ class ParameterObjective(Objective):
         groups: an optimizer's groups; of each ``params``, ``weight_decay`` and ``maximize`` are read.
         closure: evaluates the loss at the parameters as they are.
         kind: which matrix is the curvature.
+        ranks: that evaluate it together, each its own closure; the loss is the mean of theirs.
 
-    Attributes: ``params`` that the loss uses, and ``first_loss``, known once :meth:`begin` was called.
+    Attributes: ``params`` that the loss uses, the ``start``, and there the ``first_loss`` of this rank's closure; known
+    once :meth:`begin` was called.
     """
 
-    def __init__(self, groups: Sequence[dict[str, Any]], closure: Closure, kind: Curvature = "hessian") -> None:
+    def __init__(
+        self,
+        groups: Sequence[dict[str, Any]],
+        closure: Closure,
+        kind: Curvature = "hessian",
+        ranks: Ranks = ALONE,
+    ) -> None:
         super().__init__()
-        self.closure, self.kind = closure, kind
+        self.closure, self.kind, self.ranks = closure, kind, ranks
         self.maximize = groups[0]["maximize"]
         self._all = [p for group in groups for p in group["params"] if p.requires_grad]
         self._decays = [float(group["weight_decay"]) for group in groups for p in group["params"] if p.requires_grad]
@@ -44,7 +54,6 @@ class ParameterObjective(Objective):
         self._decay: float | Tensor = 0.0
         self._x: Tensor | None = None  # where the parameters are
         self._first: Evaluation | None = None
-        self._losses: dict[int, Tensor] = {}  # the closure's own, by the vector where it was evaluated
 
     def begin(self, curvature: bool) -> Tensor:
         """Evaluates where the parameters are; returns that vector, whose evaluation is then at hand.
@@ -66,35 +75,31 @@ class ParameterObjective(Objective):
                 loss, found = self._call(curvature)
         if not sum(p.numel() for p in self.params):
             raise NotAnObjective("the closure's loss depends on none of the optimizer's parameters")
-        if not math.isfinite(self.first_loss):
-            raise NotFinite(
-                f"the loss is {self.first_loss} where the step begins: the parameters are left as they are; mend the "
-                "inputs or the parameters first"
-            )
         decays = [decay for decay, is_used in zip(self._decays, used, strict=True) if is_used]
         if len(set(decays)) == 1:
             self._decay = decays[0]
         else:
             self._decay = to_vector([torch.full_like(p, d) for p, d in zip(self.params, decays, strict=True)])
         x = self._x = to_vector(self.params)
-        self.start = self._first = self._evaluation(x, loss, found)
+        self._first = self._evaluation(x, loss, found)
+        self.start = Place.of(x, self._first, self.ranks)
+        if not math.isfinite(self.start.loss):
+            raise NotFinite(
+                f"the loss is {self.start.loss} where the step begins: the parameters are left as they are; mend the "
+                "inputs or the parameters first"
+            )
         return x
-
-    def loss_at(self, x: Tensor) -> float:
-        """Returns the closure's loss at a vector that was evaluated, and forgets those at all others."""
-        self._losses = {id(x): self._losses[id(x)]}
-        return float(self._losses[id(x)])
 
     def again(self) -> float:
         """Returns the closure's loss where the parameters are, evaluated anew."""
         self.evaluations += 1
-        return float(self._closure()[0])
+        return float(self._call(curvature=False)[0])
 
     def put(self, x: Tensor) -> None:
         """Writes the vector into the parameters."""
         if x is not self._x:
             with torch.no_grad():
-                targets = [real(p.detach()) for p in self.params]
+                targets = [real(local(p.detach())) for p in self.params]
                 torch._foreach_copy_(targets, [real(part) for part in from_vector(x, self.params)])
             self._x = x
 
@@ -107,8 +112,8 @@ class ParameterObjective(Objective):
         return self._evaluation(x, *self._call(curvature))
 
     def _evaluation(self, x: Tensor, loss: Tensor, found: Found) -> Evaluation:
-        self._losses[id(x)] = loss  # of two with one id the newer one lives
-        value = (-loss if self.maximize else loss).to(x.device, x.dtype)
+        loss = loss.to(x.device, x.dtype)
+        value = -loss if self.maximize else loss
         matrix: LinearOperator | None = None
         if isinstance(found, (Hessian, GaussNewton)):
             matrix, gradient = _Here(self, x, found), found.gradient.detach()
@@ -118,9 +123,10 @@ class ParameterObjective(Objective):
                 gradient = gradient.neg_()
         if isinstance(self._decay, Tensor) or self._decay:
             pull = self._decay * x
-            value, gradient = value + 0.5 * pull @ x, gradient + pull
+            # Values are averaged over ranks, where the shares' squares are to be added.
+            value, gradient = value + 0.5 * self.ranks.shares * (pull @ x), gradient + pull
             matrix = Damped(matrix, self._decay) if matrix is not None else None
-        return Evaluation(value, gradient, matrix)
+        return Evaluation(value, gradient, matrix, loss)
 
     def _call(self, curvature: bool) -> tuple[Tensor, Found]:
         """Returns the closure's loss, and its matrix or its gradients, at the parameters as they are."""
@@ -146,9 +152,10 @@ class ParameterObjective(Objective):
             if p.grad is not None and p.grad.is_sparse:
                 raise NotAnObjective("sparse gradients are not supported: build the embedding with sparse=False")
         loss = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
+        loss = loss.full_tensor() if hasattr(loss, "full_tensor") else loss
         if loss.numel() != 1:
             raise NotAnObjective(f"the closure gives no scalar ({tuple(loss.shape)}): return the loss as one number")
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+        grads = [torch.zeros_like(p) if p.grad is None else local(p.grad, like=p) for p in self.params]
         return loss.reshape(()), grads
 
     def _closure(self) -> tuple[Any, Any]:
@@ -170,12 +177,11 @@ class Pair(Objective):
         main = self.objective
         main.put(x)
         main.evaluations += 1
-        own, losses = main.closure, main._losses.copy()
-        main.closure = self.closure
+        own, main.closure = main.closure, self.closure
         try:
             return main._evaluation(x, *main._call(curvature=False))
         finally:
-            main.closure, main._losses = own, losses
+            main.closure = own
 
 
 class _Here(LinearOperator):

@@ -29,6 +29,11 @@ Beta = Literal["fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hesten
 BETAS: tuple[Beta, ...] = (
     "fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hestenes_stiefel", "dai_yuan", "hager_zhang",
 )  # fmt: skip
+# Which inner products each needs, of g, the g before (b), the d before and y, beside gᵀg and gᵀg₋.
+NEEDS: dict[Beta, tuple[str, ...]] = {
+    "fletcher_reeves": ("bb",), "polak_ribiere": ("gy", "bb"), "polak_ribiere_plus": ("gy", "bb"),
+    "hestenes_stiefel": ("gy", "dy"), "dai_yuan": ("dy",), "hager_zhang": ("gy", "dy", "yy", "dg", "dd", "bb"),
+}  # fmt: skip
 
 
 class ConjugateGradient(Direction):
@@ -71,9 +76,14 @@ class ConjugateGradient(Direction):
         if self.fresh or due:
             self._steps, self._direction = 0, -gradient
         else:
-            beta = self._beta(gradient, self._gradient, self._direction)
+            y = gradient - self._gradient
+            vectors = {"g": gradient, "b": self._gradient, "d": self._direction, "y": y}
+            names = ("gg", "gb", *NEEDS[self.beta])
+            found = self.ranks.sums(*(vectors[name[0]] @ vectors[name[1]] for name in names))
+            dots = dict(zip(names, found, strict=True))
+            beta = self._beta(dots)
             # No branch on a tensor's value: a restart multiplies the old direction by zero.
-            far = (gradient @ self._gradient).abs() >= self.orthogonality * (gradient @ gradient)
+            far = dots["gb"].abs() >= self.orthogonality * dots["gg"]
             beta = torch.where(far, torch.zeros_like(beta), torch.nan_to_num(beta, 0.0, 0.0, 0.0))
             self._direction = torch.addcmul(-gradient, self._direction, beta)
         self._gradient = gradient
@@ -82,21 +92,19 @@ class ConjugateGradient(Direction):
     def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
         self._steps += 1
 
-    def _beta(self, g: Tensor, before: Tensor, d: Tensor) -> Tensor:
-        y = g - before
+    def _beta(self, dots: dict[str, Tensor]) -> Tensor:
         if self.beta == "fletcher_reeves":
-            return (g @ g) / (before @ before)
+            return dots["gg"] / dots["bb"]
         if self.beta == "polak_ribiere":
-            return (g @ y) / (before @ before)
+            return dots["gy"] / dots["bb"]
         if self.beta == "polak_ribiere_plus":
-            return ((g @ y) / (before @ before)).clamp_min(0)
+            return (dots["gy"] / dots["bb"]).clamp_min(0)
         if self.beta == "hestenes_stiefel":
-            return (g @ y) / (d @ y)
+            return dots["gy"] / dots["dy"]
         if self.beta == "dai_yuan":
-            return (g @ g) / (d @ y)
-        dy = d @ y
-        eta = -1 / (torch.linalg.vector_norm(d) * torch.linalg.vector_norm(before).clamp_max(0.01))
-        return torch.maximum((g @ y - 2 * (y @ y) * (d @ g) / dy) / dy, eta)
+            return dots["gg"] / dots["dy"]
+        eta = -1 / (dots["dd"].sqrt() * dots["bb"].sqrt().clamp_max(0.01))
+        return torch.maximum((dots["gy"] - 2 * dots["yy"] * dots["dg"] / dots["dy"]) / dots["dy"], eta)
 
     def state(self) -> dict[str, Tensor]:
         return {"gradient": self._gradient, "direction": self._direction, "steps": torch.tensor(self._steps)}

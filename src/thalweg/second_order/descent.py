@@ -14,7 +14,7 @@ from torch import Tensor
 from thalweg.linesearch import Backtracking, Fixed, HagerZhang, LineSearch, MoreThuente, Point
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.objective import Objective
-from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch, norm
+from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch
 
 
 def descend(
@@ -44,11 +44,12 @@ def descend(
     """
     if not direction.prepared:
         direction.prepare(x)
-    watch, scale = Watch(objective, Place.of(x, objective.evaluate(x)), limits, callback), scale or Scale()
+    ranks = direction.ranks = objective.ranks
+    watch, scale = Watch(objective, Place.of(x, objective.evaluate(x), ranks), limits, callback), scale or Scale()
     while not (ending := watch.ended()):
         place, fresh = watch.place, direction.fresh
         d = direction(place.gradient)
-        slope = float(place.gradient @ d)  # finite only where d is
+        slope = float(ranks.sums(place.gradient @ d)[0])  # finite only where d is
         found = None
         if slope < 0 and math.isfinite(slope):
             first = lr if direction.well_scaled else lr * scale.first(slope)
@@ -60,10 +61,9 @@ def descend(
                 return watch.report(watch.ended() or ("not finite" if lost else "no progress"))
             direction.reset()
             continue
-        step, value, _, (there, gradient, size) = found.point
-        scale.learn(step, slope, place.value - value)
-        new = Place(there, value, gradient, size)
-        ends = [place.gradient, gradient] if pairs is None else [pairs.evaluate(p.x).gradient for p in (place, new)]
+        step, new = found.point.step, found.point.payload
+        scale.learn(step, slope, place.value - new.value)
+        ends = [place.gradient, new.gradient] if pairs is None else [pairs.evaluate(p.x).gradient for p in (place, new)]
         direction.learn(d, step, *ends)
         ending = watch.move(new)
         if ending or found.status == "unbounded":
@@ -97,10 +97,8 @@ class Scale:
 def _line(objective: Objective, x: Tensor, d: Tensor) -> Callable[[float], Point]:
     def phi(step: float) -> Point:
         there = torch.add(x, d, alpha=step)
-        found = objective.evaluate(there)
-        g = found.gradient
-        value, slope, size = torch.stack([found.value.to(x.dtype).reshape(()), g @ d, norm(g)]).tolist()
-        return Point(step, value, slope, (there, g, size))
+        place, (slope,) = Place.along(there, objective.evaluate(there), [d], objective.ranks)
+        return Point(step, place.value, slope, place)
 
     return phi
 

@@ -5,10 +5,16 @@ from abc import abstractmethod
 from torch import Tensor
 
 from thalweg.second_order.carried import Carried
+from thalweg.second_order.ranks import ALONE, Ranks
 
 
 class Direction(Carried):
-    """Contract of the methods that go down along a line: L-BFGS, BFGS, conjugate gradients."""
+    """Contract of the methods that go down along a line: L-BFGS, BFGS, conjugate gradients.
+
+    Attributes: ``ranks`` that hold the vectors together; the driver says which.
+    """
+
+    ranks: Ranks = ALONE
 
     def prepare(self, like: Tensor) -> None:
         super().prepare(like)

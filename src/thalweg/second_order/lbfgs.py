@@ -10,7 +10,8 @@ and γ = sᵀy / yᵀy of the newest pair:
 S and Y are read twice an iteration, once for S g and Y g and once for the sum; nothing else grows with m n. They lie
 in one block, each y behind its s, so that each reading is one matrix-vector product. The small matrices S Yᵀ and Y Yᵀ
 get one new row and column a pair, from products that are there already: S y is the difference of S g at the two ends
-of the step. They stay on the device, in double precision.
+of the step. They stay on the device, in double precision. Where ranks hold shares of the vectors, an iteration sums
+2 m + 5 numbers over them.
 
 Source: Deep Learning, §8.6.3 (L-BFGS); Byrd, Nocedal & Schnabel 1994, theorem 2.2 and section 3.2.
 """
@@ -55,8 +56,7 @@ class LBFGS(Direction):
 
     def reset(self) -> None:
         self._order: list[int] = []  # rows from the oldest pair to the newest: 0, 1, … or a rotation of that
-        self._before: tuple[Tensor, Tensor] | None = None  # g and [S g, Y g] where the last direction was made
-        self._newest: tuple[Tensor, Tensor] | None = None  # the newest pair's gradients, until its products are known
+        self._seen: tuple[Tensor, Tensor] | None = None  # the newest g, and its [S g, Y g]
 
     @property
     def fresh(self) -> bool:
@@ -74,10 +74,9 @@ class LBFGS(Direction):
     def __call__(self, gradient: Tensor) -> Tensor:
         if not self._order:
             return -gradient
-        both = self._with_all(gradient)
-        self._complete(gradient, both)
-        self._before = gradient, both
-        k = len(self._order)
+        if self._seen is None or self._seen[0] is not gradient:
+            self._seen = gradient, self.ranks.sums(self._with_all(gradient))[0]
+        both, k = self._seen[1], len(self._order)
         sy, yy = self._products[:, :k, :k].unbind()
         p = torch.linalg.solve_triangular(sy, both[:, :1], upper=True)  # reads one triangle alone
         middle = torch.addmm(both[:, 1:], yy, p, beta=-self._gamma, alpha=self._gamma)
@@ -89,62 +88,51 @@ class LBFGS(Direction):
     def _with_all(self, vector: Tensor) -> Tensor:
         """Returns the vector's products with the pairs ``(k, 2)``, from the oldest to the newest."""
         k = len(self._order)
+        if not k:
+            return torch.empty(0, 2, dtype=torch.float64, device=vector.device)
         return _turned(times(self._pairs[:k].flatten(0, 1), vector).view(k, 2), -self._order[0])
 
     def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
-        values = secant(d, step, before, after)
-        sy, yy, ss = values.tolist()
+        k, seen, self._seen = len(self._order), self._seen, None
+        # y's products with the older pairs are the difference of S g and Y g at the two ends of the step, and those at
+        # its end serve the next direction: all that is to be known comes from one pass, and from one sum over ranks.
+        began = seen[1] if seen is not None and seen[0] is before else None
+        other = after - before if k and began is None else after
+        values, older = self.ranks.sums(secant(d, step, before, after), self._with_all(other))
+        sy, yy, ss, *_ = values.tolist()
+        if began is not None:
+            self._seen, older = (after, older), older - began
         bent: Tensor | None = None
-        if self.damping and self._order:
+        if self.damping and k:
             foretold = ss / self._gamma  # sᵀBs of the scaled identity that the estimate starts from
             if sy < self.damping * foretold:
                 theta = (1 - self.damping) * foretold / (foretold - sy)
-                s = d * step
-                bent = theta * (after - before) + (1 - theta) / self._gamma * s
-                values = torch.stack([s @ bent, bent @ bent, s @ s]).double()
-                sy, yy, ss = values.tolist()
+                rest = (1 - theta) / self._gamma
+                bent = theta * (after - before) + rest * step * d
+                sy, yy = theta * sy + rest * ss, theta**2 * yy + 2 * theta * rest * sy + rest**2 * ss
+                older = self.ranks.sums(self._with_all(bent))[0]
         if not sy > CURVATURE * (ss * yy) ** 0.5:
             return
-        if self._newest is not None:  # no direction was asked for in between
-            self._settle()
-            self._before = None
-        k = len(self._order)
         if k < self.memory:
             row = k
         else:
-            row, self._products = self._order.pop(0), self._products.roll((-1, -1), (1, 2))
-        store(d, step, before, after, *self._pairs[row])
+            row, self._products, older = self._order.pop(0), self._products.roll((-1, -1), (1, 2)), older[1:]
+        pair = self._pairs[row]
+        store(d, step, before, after, *pair)
         if bent is not None:
-            self._pairs[row, 1] = bent
+            pair[1] = bent
         self._order.append(row)
-        newest = len(self._order) - 1
-        self._products[:, newest, newest] = values[:2]
+        last = len(older)
+        self._products[:, last, last] = values[:2] if bent is None else values.new_tensor([sy, yy])
+        self._products[:, :last, last] = self._products[:, last, :last] = older.T
         self._gamma = sy / yy
-        self._newest = before, after
-
-    def _complete(self, gradient: Tensor, both: Tensor) -> None:
-        """Enters the newest pair's products with the others, from S g and Y g at both ends of its step."""
-        if self._newest is not None and self._before is not None and not self.damping:
-            before, after = self._newest
-            if before is self._before[0] and after is gradient:
-                then, older = self._before[1], len(both) - 1  # a pair that was there before may have gone
-                self._enter(both[:older] - then[len(then) - older :])
-                return
-        self._settle()
-
-    def _settle(self) -> None:
-        """Enters the newest pair's products with the others at the price of one more pass over the pairs."""
-        if self._newest is not None:
-            self._enter(self._with_all(self._pairs[self._order[-1], 1].to(self._newest[0].dtype))[:-1])
-
-    def _enter(self, others: Tensor) -> None:
-        """Enters the products of the newest y with the older pairs ``(k − 1, 2)``."""
-        newest = len(others)
-        self._products[:, :newest, newest] = self._products[:, newest, :newest] = others.T
-        self._newest = None
+        if self._seen is not None:
+            newest = values[3:]
+            if bent is not None or pair.dtype != after.dtype:  # what is kept is another pair than was measured
+                newest = self.ranks.sums(times(pair, after))[0]
+            self._seen = after, torch.cat([self._seen[1][k - last :], newest[None]])
 
     def state(self) -> dict[str, Tensor]:
-        self._settle()
         order = torch.tensor(self._order + [-1] * (self.memory - len(self._order)))
         gamma = torch.tensor(self._gamma, dtype=torch.float64)
         return {"pairs": self._pairs, "order": order, "products": self._products, "gamma": gamma}

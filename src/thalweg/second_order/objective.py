@@ -9,6 +9,7 @@ from torch import Tensor
 
 from thalweg.curvature import Hessian, LinearOperator
 from thalweg.curvature.operator import Tally
+from thalweg.second_order.ranks import ALONE, Ranks
 
 
 class NotAnObjective(ValueError):
@@ -20,18 +21,26 @@ class NotFinite(NotAnObjective):
 
 
 class Evaluation(NamedTuple):
-    """A point: f(x) ``()`` and ∇f(x) ``(n,)`` without graphs, and the curvature there if it was asked for."""
+    """A point: f(x) ``()`` and ∇f(x) ``(n,)`` without graphs, and the curvature there if it was asked for.
+
+    ``loss`` ``()``, in the vector's type, is the part of f that is reported, where that is not all of it. Of what
+    several ranks work on together these are this rank's value and loss, and its share of the gradient.
+    """
 
     value: Tensor
     gradient: Tensor
     curvature: LinearOperator | None = None
+    loss: Tensor | None = None
 
 
 class Objective(ABC):
     """A function of a vector ``(n,)`` that counts its evaluations; the fair axis across orders.
 
-    Attributes: ``evaluations`` of value and gradient together, ``products`` with the curvature.
+    Attributes: ``evaluations`` of value and gradient together, ``products`` with the curvature, ``ranks`` that work on
+    it together.
     """
+
+    ranks: Ranks = ALONE
 
     def __init__(self) -> None:
         self.evaluations = 0

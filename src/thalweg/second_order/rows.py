@@ -63,15 +63,15 @@ def combination(base: Tensor, scale: float, rows: Tensor, weights: Tensor) -> Te
 
 
 def secant(d: Tensor, step: float, before: Tensor, after: Tensor) -> Tensor:
-    """Returns sᵀy, yᵀy and sᵀs ``(3,)`` of the pair s = step · d, y = after − before, in double precision.
+    """Returns sᵀy, yᵀy, sᵀs, sᵀg and yᵀg ``(5,)``, s = step · d, y = after − before, g = after; double precision.
 
-    >>> secant(torch.ones(2), 0.5, torch.zeros(2), torch.ones(2)).tolist()
-    [1.0, 2.0, 0.5]
+    >>> secant(torch.ones(2), 0.5, torch.ones(2), torch.full((2,), 2.0)).tolist()
+    [1.0, 2.0, 0.5, 2.0, 4.0]
     """
     if _wants_compiled(d):
         return _secant(d.dtype)(d, d.new_tensor(step), before, after)
     s, y = d * step, after - before
-    return torch.stack([s @ y, y @ y, s @ s]).double()
+    return torch.stack([s @ y, y @ y, s @ s, s @ after, y @ after]).double()
 
 
 def store(d: Tensor, step: float, before: Tensor, after: Tensor, s: Tensor, y: Tensor) -> None:
@@ -128,7 +128,8 @@ def _add(count: int, stored: torch.dtype, work: torch.dtype) -> Callable[[Tensor
 def _secant(work: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     def kernel(d: Tensor, step: Tensor, before: Tensor, after: Tensor) -> Tensor:
         s, y = d * step, after - before
-        return torch.stack([(s * y).sum(), (y * y).sum(), (s * s).sum()]).double()
+        found = [s * y, y * y, s * s, s * after, y * after]
+        return torch.stack([products.sum() for products in found]).double()
 
     return compiled(kernel, unguarded=True, dynamic=True)
 

@@ -1,7 +1,7 @@
 """Where a descent is, and when it ends: said once, for every driver."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from thalweg.second_order.objective import Evaluation, Objective
+from thalweg.second_order.ranks import ALONE, Ranks
 
 Ending = Literal[
     "gradient",  # ‖∇f‖∞ is small enough
@@ -55,18 +56,26 @@ class Limits:
 
 
 class Place(NamedTuple):
-    """A point with its value, gradient and ‖∇f‖∞."""
+    """A point with its value, gradient and ‖∇f‖∞, and the part of the value that is reported; numbers of all ranks."""
 
     x: Tensor
     value: float
     gradient: Tensor
     norm: float
+    loss: float
 
     @classmethod
-    def of(cls, x: Tensor, at: Evaluation) -> "Place":
+    def of(cls, x: Tensor, at: Evaluation, ranks: Ranks = ALONE) -> "Place":
         """Returns the place at ``x`` where ``at`` was found; one transfer to the host."""
-        value, size = torch.stack([at.value.to(x.dtype).reshape(()), norm(at.gradient)]).tolist()
-        return cls(x, value, at.gradient, size)
+        return cls.along(x, at, (), ranks)[0]
+
+    @classmethod
+    def along(cls, x: Tensor, at: Evaluation, lines: Sequence[Tensor], ranks: Ranks) -> "tuple[Place, list[float]]":
+        """Returns the place, and its slopes along lines; one transfer to the host."""
+        value = at.value.to(x.dtype).reshape(())
+        found = [value, value if at.loss is None else at.loss, norm(at.gradient), *(at.gradient @ d for d in lines)]
+        f, loss, size, *slopes = ranks.agreed(torch.stack(found))
+        return cls(x, f, at.gradient, size, loss), slopes
 
     @property
     def finite(self) -> bool:
@@ -137,6 +146,8 @@ class Watch:
 
 def norm(vector: Tensor) -> Tensor:
     """Returns ‖v‖∞ ``()``."""
+    if not len(vector):
+        return vector.sum()
     if len(vector) < LONG:
         return torch.linalg.vector_norm(vector, ord=torch.inf)
     low, high = torch.aminmax(vector)

@@ -1,6 +1,10 @@
-"""A list of tensors seen as one real vector, and back: the only place where second-order methods change the form."""
+"""A list of tensors seen as one real vector, and back: the only place where second-order methods change the form.
+
+Of distributed tensors the vector has the shards that are here.
+"""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +24,7 @@ def to_vector(
     """
     dtype = dtype or working_dtype(tensors)
     device = device or tensors[0].device
-    return torch.cat([real(t).reshape(-1).to(device, dtype) for t in tensors])
+    return torch.cat([real(local(t)).reshape(-1).to(device, dtype) for t in tensors])
 
 
 def from_vector(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
@@ -29,10 +33,23 @@ def from_vector(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     >>> [tuple(t.shape) for t in from_vector(torch.zeros(5), [torch.ones(2, 2), torch.zeros(1)])]
     [(2, 2), (1,)]
     """
-    forms = [real(t) for t in like]
+    forms = [real(local(t)) for t in like]
     parts = vector.split_with_sizes([f.numel() for f in forms])
     shaped = [part.view(f.shape).to(f.device, f.dtype) for part, f in zip(parts, forms, strict=True)]
     return [torch.view_as_complex(s) if t.is_complex() else s for s, t in zip(shaped, like, strict=True)]
+
+
+def local(tensor: Any, like: Any = None) -> Tensor:
+    """Returns the shard of a distributed tensor that is here, divided as ``like`` is; a plain one as it is.
+
+    >>> local(torch.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    if hasattr(tensor, "to_local"):
+        if like is not None and tensor.placements != like.placements:
+            tensor = tensor.redistribute(placements=like.placements)
+        tensor = tensor.to_local()
+    return cast(Tensor, tensor)
 
 
 def working_dtype(tensors: Sequence[Tensor]) -> torch.dtype:

@@ -1,0 +1,70 @@
+"""Checks that several processes make together, with one start-up for all checks of a file."""
+
+import importlib
+import json
+import traceback
+from datetime import timedelta
+
+import torch
+from torch import distributed, nn
+
+
+def failures(module, size, folder):
+    """Runs the module's CHECKS in ``size`` processes; returns what went wrong, by check and rank."""
+    torch.multiprocessing.spawn(_rank, (module, size, folder), nprocs=size)
+    by_rank = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
+    return {f"{name}, rank {rank}": what for rank, found in enumerate(by_rank) for name, what in found.items()}
+
+
+def _rank(rank, module, size, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=size, timeout=timedelta(seconds=30)
+    )
+    found = {}
+    for name, check in importlib.import_module(module).CHECKS.items():
+        try:
+            check(folder)
+        except Exception:  # the other ranks wait until the time-out at most
+            found[name] = traceback.format_exc()
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+    distributed.destroy_process_group()
+
+
+def net(dtype=torch.float64):
+    """Returns a model of 5, 7, 3 and 1 rows: none divides evenly over 2 and 4 ranks, some ranks get nothing."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3), nn.Tanh(), nn.Linear(3, 1))
+    return model.to(dtype)
+
+
+def sharded(model, mesh=None):
+    """Shards the model over all ranks or a mesh; as one unit, since each sends messages of its own."""
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(model, mesh=mesh)
+
+
+def batch(step=0, rank=None, rows=3):
+    """Returns the inputs of one rank at a step, of all ranks by default: as many of each."""
+    size = distributed.get_world_size()
+    x = torch.randn(rows * size, 5, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+    return x if rank is None else x[rank::size]
+
+
+def loss_of(model, x):
+    """Returns the mean loss over the rows."""
+    x = x.to(next(model.parameters()).dtype)
+    return (model(x) - x.sin().sum(dim=1, keepdim=True)).square().mean()
+
+
+def whole(params):
+    """Returns the full parameters as plain tensors."""
+    return [p.full_tensor().detach() if hasattr(p, "full_tensor") else p.detach().clone() for p in params]
+
+
+def same_everywhere(value):
+    """Asserts that all ranks have the same value."""
+    every = [None] * distributed.get_world_size()
+    distributed.all_gather_object(every, value)
+    assert all(other == value for other in every), every
