@@ -24,7 +24,6 @@ from torch import Tensor
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}  # sums in any order; infinities count, so no "ninf"
 _SHARES, _LEAST = 4, 128  # a thread takes several shares of the samples, of so many at least
 _NEAR, _AT_ONCE = 0.4, 4  # let in between two pricings: atoms within this share of the largest excess, so many at most
-_PRODUCT = 1 << 19  # multiplications of a matrix product, few enough for BLAS to keep to one thread
 _DEPENDENT = 1e-10  # of an atom's square: what the support's span leaves of one that lies in it
 
 Array = NDArray[np.float64]
@@ -125,21 +124,17 @@ def _solve(
     """Solves every ``stride``-th sample; max(q, low·q) is |q|, or q where codes are to be positive."""
     atoms, features = len(gram), len(transposed)
     inverse = np.empty((atoms + 8, atoms + 8))  # rows off the powers of two, which share places in the cache
-    order, support, c = np.arange(atoms), np.empty(atoms, np.int64), np.empty(atoms)
+    order, support, c = np.arange(max(atoms, features)), np.empty(atoms, np.int64), np.empty(atoms)
     g, u, q, excess = np.empty(atoms), np.empty(atoms), np.empty(atoms), np.empty(atoms)
-    candidates = np.empty(atoms, np.int64)
-    block = max(1, min(64, _PRODUCT // (atoms * features)))
-    taken, corr, slot = np.zeros((block, features)), np.empty((block, atoms)), block - 1
+    candidates, b, opposite = np.empty(atoms, np.int64), np.empty(atoms), np.empty(features)
     for n in range(first, len(rows), stride):
-        slot = (slot + 1) % block
-        if slot == 0:  # the next samples' correlations
-            for i in range(min(block, (len(rows) - 1 - n) // stride + 1)):
-                for j in range(features):
-                    taken[i, j] = rows[n + i * stride, j]
-            np.dot(taken, transposed, corr)
-        b, square, k, count = corr[slot], 0.0, 0, 0
+        square, k, count = 0.0, 0, 0
         for i in range(features):
-            square += taken[slot, i] * taken[slot, i]
+            opposite[i] = -rows[n, i]
+            square += opposite[i] * opposite[i]
+        for j in range(atoms):
+            b[j] = 0.0
+        _subtract(b, transposed, order, opposite, features, atoms)
         for j in range(atoms):  # the start's support
             if codes[n, j] != 0:
                 for i in range(k):
