@@ -2,7 +2,11 @@
 
 import math
 import random
+import subprocess
+import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from thalweg.compare.design import Budget
 from thalweg.compare.engines.job import Curve, Outcome
@@ -93,3 +97,53 @@ def make(folder, until="facts", **options):
         writer.finish() if rung == "facts" else writer.rung(rung)
     writer.store.close()
     return folder
+
+
+class Process:
+    """A process that writes the study of :class:`Writer`, a step each time that it is told to."""
+
+    def __init__(self, folder, **budget):
+        call = f"from tests.serve.synthetic import obey; obey({str(folder)!r}, **{budget!r})"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, "-c", call], cwd=Path(__file__).parents[2], **pipes)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def write(self, *steps):
+        """Writes "begin", rungs and "facts"; returns when they are in the store."""
+        for step in steps:
+            self.process.stdin.write(f"{step}\n")
+            self.process.stdin.flush()
+            assert self.process.stdout.readline() == f"{step}\n"
+
+    def end(self):
+        """Closes the store and ends."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def kill(self):
+        """Ends at once, as ``kill -9``."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def writing(folder, **budget):
+    """Yields a :class:`Process`, which ends with the block."""
+    process = Process(folder, **budget)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def obey(folder, **budget):
+    """Is the other end of :class:`Process`."""
+    writer = Writer(Path(folder), **budget)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        step = line.strip()
+        does = {"begin": writer.begin, "facts": writer.finish}
+        does[step]() if step in does else writer.rung(step)
+        print(step, flush=True)
+    writer.store.close()

@@ -93,9 +93,7 @@ class Store:
         if not path.is_file():
             raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
         try:
-            # A reader of a study that nobody writes leaves no files beside it.
-            still = not path.with_name(path.name + "-wal").exists()
-            mode = "mode=rw" if write else "mode=ro&immutable=1" if still else "mode=ro"
+            mode = "mode=rw" if write else _reading(path)
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             sound = connection.execute("PRAGMA quick_check").fetchone()[0]
@@ -183,6 +181,13 @@ class Store:
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
+
+
+def _reading(path: Path) -> str:
+    """Returns how to open the file so that reading changes no byte of it, nor of the files beside it."""
+    if not path.with_name(path.name + "-wal").exists():
+        return "mode=ro&immutable=1"
+    return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
 
 
 def _number(value: float | None) -> float | None:

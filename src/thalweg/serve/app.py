@@ -59,6 +59,9 @@ def application(root: Path, token: str | None = None, hosts: frozenset[str] = fr
         token: what every page asks for; None for none.
         hosts: names under which the application answers when there is no token.
 
+    It belongs in a process of its own: looking whether a study is running ends the locks that this process itself may
+    have on the study.
+
     Source: Server-sent events, HTML Living Standard §9.2.
     """
     pages = _Pages(root)
@@ -108,4 +111,6 @@ def application(root: Path, token: str | None = None, hosts: frozenset[str] = fr
         Route("/events/{name:path}", events),
         Route("/assets/{digest}/{name}", file),
     ]
-    return Guard(Starlette(routes=routes), token, hosts)
+    served = Starlette(routes=routes)
+    served.router.redirect_slashes = False  # it would send to whatever host the request names
+    return Guard(served, token, hosts)

@@ -32,7 +32,8 @@
     for (const plot of part.querySelectorAll(".js-plotly-plot")) Plotly.purge(plot);
     part.innerHTML = html;
     if (!active) return;
-    const alike = [...part.querySelectorAll(active.tagName)].find(other => other.textContent === active.textContent);
+    const nameOf = element => element.getAttribute("aria-label") ?? element.textContent;
+    const alike = [...part.querySelectorAll(active.tagName)].find(other => nameOf(other) === nameOf(active));
     alike?.focus({ preventScroll: true });
   }
 

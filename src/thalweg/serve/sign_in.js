@@ -10,9 +10,12 @@
     event.preventDefault();
     enter(document.getElementById("token").value.trim());
   });
-  if (location.hash) {
+  function given() {
     const token = location.hash.slice(1);
+    if (!token) return;
     history.replaceState(null, "", location.pathname);
     enter(token);
   }
+  addEventListener("hashchange", given);
+  given();
 })();

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.results import collect
-from thalweg.compare.store import Store
+from thalweg.compare.store import Store, StudyError
 from thalweg.compare.unfinished import finished, pace, progress, so_far
 
 FILE = "study.sqlite"
@@ -24,6 +24,7 @@ class Study:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
+        self._place = folder.resolve()
         self.finished = False
         self._told: tuple[Signature, str] | None = None
         self._lock = threading.Lock()
@@ -41,7 +42,7 @@ class Study:
     def summary(self) -> dict[str, Any]:
         """Returns the task, the progress and the times of the study, from a few rows of its store."""
         with self._lock:
-            stamps, running, store = self._stamps(), self._running(), Store.open(self.folder)
+            stamps, running, store = self._stamps(), self._running(), self._opened()
             try:
                 facts = store.facts()
                 shown = progress(facts, store.counts())
@@ -62,7 +63,7 @@ class Study:
     def results(self) -> dict[str, Any]:
         """Returns the results, or as much of them as there is, as plain values."""
         with self._lock:
-            stamps, store = self._stamps(), Store.open(self.folder)
+            stamps, store = self._stamps(), self._opened()
             try:
                 results = collect(store) if finished(store.facts()) else so_far(store)
             finally:
@@ -70,6 +71,15 @@ class Study:
         if results["verdict"]:
             self._told = stamps, results["verdict"]["sentence"]
         return results
+
+    def _opened(self) -> Store:
+        """Opens the store, if no link leads elsewhere since it was found and no file need be made to read it."""
+        main, log, index = (self.folder / f"{FILE}{end}" for end in ("", "-wal", "-shm"))
+        if self.folder.resolve() != self._place or not _stamp(main):
+            raise StudyError(f"{self.name} holds no study any more")
+        if (log.exists() or log.is_symlink()) and not (_stamp(log) and _stamp(index)):
+            raise StudyError(f"{self.name} lacks a file of its log: the same thalweg compare command mends it")
+        return Store.open(self.folder)
 
     def _stamps(self) -> Signature:
         return tuple(_stamp(self.folder / name) for name in (FILE, f"{FILE}-wal"))

@@ -1,0 +1,88 @@
+"""``thalweg serve`` as a user starts and stops it."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.serve.synthetic import make
+
+SERVE = [sys.executable, "-m", "thalweg", "serve"]
+
+
+def ended(*arguments, **options):
+    return subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=120, **options)
+
+
+def started(*arguments):
+    return subprocess.Popen([*SERVE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ask(port, path="/", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_it_prints_a_free_port_serves_and_stops(tmp_path):
+    make(tmp_path / "s", until="tune-1", names=("sgd", "adam"))
+    process = started(str(tmp_path), "--port", "0")
+    line = process.stdout.readline()
+    port = int(re.fullmatch(rf"studies in {tmp_path}: http://127\.0\.0\.1:(\d+)/\n", line)[1])
+    status, text = ask(port)
+    assert status == 200
+    assert "/study/s" in text
+    stream = socket.create_connection(("127.0.0.1", port), timeout=30)  # somebody still watches
+    stream.sendall(b"GET /events/s HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert stream.recv(12) == b"HTTP/1.1 200"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    stream.close()
+    assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+def test_beyond_loopback_it_prints_a_token_once_and_never_again(tmp_path):
+    make(tmp_path / "s", until="tune-1", names=("sgd", "adam"))
+    process = started(str(tmp_path), "--port", "0", "--host", "0.0.0.0")
+    process.stdout.readline()
+    port, token = re.search(r":(\d+)/#(\S+)", process.stdout.readline()).groups()
+    assert ask(int(port))[0] == 401
+    assert ask(int(port), Authorization=f"Bearer {token}")[0] == 200
+    assert ask(int(port), f"/?{token}")[0] == 401
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert token not in out + err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needle"),
+    [(["nowhere"], "there is no folder nowhere"), (["--host", "nowhere.invalid"], "choose another --host or --port")],
+)
+def test_bad_input_is_one_line_and_exit_2(tmp_path, arguments, needle):
+    done = ended(*arguments, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"})
+    assert done.returncode == 2
+    assert needle in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_its_extra_it_says_what_to_install(tmp_path):
+    hidden = "import sys; sys.modules['uvicorn'] = None; from thalweg.cli.main import run; run()"
+    command = [sys.executable, "-c", hidden, "serve", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'thalweg[serve]'" in done.stderr
+
+
+def test_no_other_command_loads_it():
+    code = "import sys, thalweg, thalweg.cli.main; print([m for m in ('starlette', 'uvicorn') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_help_has_an_example():
+    assert "Example: thalweg serve" in ended("--help").stdout.replace("`", "")
