@@ -190,6 +190,31 @@ def test_a_plan_cut_off_at_random_steps_time_and_again(every, tmp_path):
     assert without_time(again) == without_time(history)
 
 
+def test_an_average_within_the_optimizer_is_kept_and_is_where_the_stage_ends(tmp_path):
+    models = []
+
+    def model():
+        models.append(net())
+        return models[-1]
+
+    def stages():
+        average = Average(models[-1], EMA(0.8))
+        make = partial(optim.AdamW, lr=0.05, clip_norm=0.5, average=average)
+        return [stage(optimizer=make, validate=Measures([data()], loss=LOSS), evaluate_every=5)]
+
+    whole = model()
+    history = train(whole, stages())
+    end, again = resumed(model, stages, tmp_path / "run.pt", [3, 4])
+    assert equal(copy(end), copy(whole))
+    assert without_time(again) == without_time(history)
+    apart = net()
+    kept = Average(apart, EMA(0.8))
+    train(apart, [stage(optimizer=partial(optim.AdamW, lr=0.05, clip_norm=0.5), average=lambda _: kept)])
+    torch.testing.assert_close(copy(apart), copy(whole))
+    with pytest.raises(ValueError, match="averages twice, its optimizer does too"):
+        train(model(), [stage(average=lambda m: Average(m, EMA(0.8)), optimizer=stages()[0].optimizer)])
+
+
 def test_a_stateful_objective_is_kept(tmp_path):
     class Smoothed:
         def __init__(self):

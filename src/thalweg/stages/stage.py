@@ -51,7 +51,7 @@ class Stage:
             twentieth of the stage by default.
         early_stopping: ends the stage when a number of the rows no longer improves; the best parameters are kept.
         average: function of the model that makes an average, such as ``lambda m: Average(m, EMA(0.999))``, in whose
-            place the stage is validated and ends.
+            place the stage is validated and ends; so it is with one that the optimizer's step updates.
 
     Raises:
         ValueError: no budget, two, or an empty one; numbers out of range.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thalweg.architecture import AuxiliaryHeads
-from thalweg.stages.stage import Stage, loss_of
+from thalweg.stages.stage import Averaged, Stage, loss_of
 from thalweg.training import draws
 from thalweg.training.history import Row
 from thalweg.training.stepping import Stepper
@@ -44,7 +44,10 @@ class Run:
         self.every = stage.evaluate_every or max(1, self.total // 20)
         self.stream = Stream(data, stage.name, self.device)
         self.stepper = Stepper(model, optimizer, stage.rates)
-        self.average = stage.average(model) if stage.average else None
+        within: Any = getattr(self.stepper.optimizer, "average", None)  # one that its step updates
+        if within is not None and stage.average:
+            raise ValueError(f"stage {stage.name!r} averages twice, its optimizer does too: leave one of them out")
+        self.average: Averaged | None = stage.average(model) if stage.average else within
         self.heads = [module for module in model.modules() if isinstance(module, AuxiliaryHeads)]
         self.step, self.ended = 0, False
         self.losses: list[Tensor] = []  # of the steps since the last row, one or more an entry
@@ -59,7 +62,7 @@ class Run:
         self.losses.append(self.stepper.step(lambda: evaluate(batches)))
         for heads in self.heads:
             heads.advance()
-        if self.average is not None:
+        if self.average is not None and self.stage.average is not None:
             self.average.update()
         if len(self.losses) >= 1024:
             self.losses = [self._series()]
