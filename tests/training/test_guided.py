@@ -6,8 +6,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.training.small import LOSS, copy, data, equal, net, stage
 from tests.training.test_resume import resumed, without_time
-from thalweg.continuation import Adaptive, Continuation, Falling, GaussianSmoothing, InputNoise
+from thalweg.continuation import Adaptive, Continuation, Falling, Fixed, GaussianSmoothing, InputNoise
 from thalweg.curriculum import CurriculumSampler, Pacing, SelfPaced
+from thalweg.pretraining import greedy
 from thalweg.training import train
 
 PACING = Pacing("linear", start=0.2, over=9)
@@ -70,3 +71,22 @@ def test_a_continuation_goes_on_at_its_level(make, tmp_path):
     assert objectives[0].t == 1.0
     end, _ = resumed(lambda: net(dropout=0), stages, tmp_path / "run.pt", [5, 11, 4])
     assert equal(copy(end), copy(whole))
+
+
+def test_a_plan_around_a_stateful_objective_keeps_its_state(tmp_path):
+    def noise():
+        return InputNoise(lambda m, b: LOSS(m(b[0]), b[1]), 0.3, generator=torch.Generator().manual_seed(5))
+
+    def plan():
+        joint = stage(objective=Continuation(noise(), Fixed(steps=30)), steps=9)
+        return greedy(net(), joint, 6, generator=torch.Generator().manual_seed(1))
+
+    whole, parts = plan(), []
+    train(whole.model, whole.stages)
+
+    def model():
+        parts.append(plan())
+        return parts[-1].model
+
+    end, _ = resumed(model, lambda: parts[-1].stages, tmp_path / "run.pt", [4, 7, 3])
+    assert equal(copy(end), copy(whole.model))

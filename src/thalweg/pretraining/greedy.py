@@ -17,7 +17,7 @@ from thalweg.architecture.linear_start import draw_seed
 from thalweg.architecture.pooled_linear import SeededLinear, pooled_linear
 from thalweg.pretraining.blocks import Blocks, blocks_of, checked_blocks
 from thalweg.pretraining.looking import few_examples, looking, tensors_of, with_tensors
-from thalweg.stages import Plan, Stage
+from thalweg.stages import Around, Plan, Stage
 
 CHUNK = 1024  # examples that pass through frozen blocks at a time
 
@@ -120,8 +120,8 @@ def greedy(
     trainable = None if joint.trainable is None else [f"model.{name}" for name in joint.trainable]
     end = replace(
         joint,
-        objective=lambda both, batch, step: joint.objective(both.model, batch, step),
-        trainable=trainable or ["model"],
+        objective=Around(joint.objective, lambda both, batch, step: joint.objective(both.model, batch, step)),
+        trainable=["model"] if trainable is None else trainable,
         rates={f"model.{name}": rate for name, rate in joint.rates.items()},
         validate=_validate(joint, model),
     )
@@ -149,7 +149,7 @@ def _objective(joint: Stage, still: nn.Module | None, part: nn.Module) -> Callab
                 inputs = still(inputs)
         return joint.objective(part, (inputs, *rest), step)
 
-    return objective
+    return Around(joint.objective, objective)
 
 
 def _validate(joint: Stage, model: nn.Module) -> Callable[[Any], Any] | None:

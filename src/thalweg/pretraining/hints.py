@@ -35,7 +35,7 @@ from thalweg.pretraining.looking import (
     with_tensors,
 )
 from thalweg.pretraining.regressor import regressor_for
-from thalweg.stages import Plan, Stage
+from thalweg.stages import Around, Plan, Stage
 from thalweg.stages.stage import loss_of
 
 CHUNK = 1024  # examples that pass through the teacher at a time
@@ -199,7 +199,7 @@ class HintTraining:
             loss = loss_of(value) + weight * soft
             return (loss, *value[1:]) if isinstance(value, tuple) else loss
 
-        return objective
+        return Around(stage.objective, objective)
 
     def _hints(self, inputs: Any) -> list[Tensor]:
         with looking(self.teacher):

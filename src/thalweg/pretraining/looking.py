@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from thalweg.stages import Batches
 
@@ -85,7 +85,7 @@ def tensors_of(data: Any) -> tuple[Tensor, ...] | None:
     if isinstance(data, Batches):
         return data.tensors
     if isinstance(data, DataLoader) and type(data.dataset) is TensorDataset and data.batch_sampler is not None:
-        return data.dataset.tensors
+        return data.dataset.tensors if data.collate_fn is default_collate else None
     return None
 
 

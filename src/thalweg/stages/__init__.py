@@ -6,8 +6,8 @@
 from thalweg.stages.batches import Batches
 from thalweg.stages.early_stopping import EarlyStopping
 from thalweg.stages.measures import Measures
-from thalweg.stages.objectives import supervised
+from thalweg.stages.objectives import Around, supervised
 from thalweg.stages.plan import Plan
 from thalweg.stages.stage import Stage
 
-__all__ = ["Batches", "EarlyStopping", "Measures", "Plan", "Stage", "supervised"]
+__all__ = ["Around", "Batches", "EarlyStopping", "Measures", "Plan", "Stage", "supervised"]
