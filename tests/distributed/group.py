@@ -9,17 +9,22 @@ import torch
 from torch import distributed, nn
 
 
-def failures(module, size, folder):
-    """Runs the module's CHECKS in ``size`` processes; returns what went wrong, by check and rank."""
+def make_checks(module, size, folder):
+    """Runs the module's CHECKS in ``size`` processes, and fails with all that failed there."""
     torch.multiprocessing.spawn(_rank, (module, size, folder), nprocs=size)
     by_rank = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
-    return {f"{name}, rank {rank}": what for rank, found in enumerate(by_rank) for name, what in found.items()}
+    failed = [f"{name}, rank {rank}: {why}" for rank, found in enumerate(by_rank) for name, why in found.items()]
+    assert not failed, "\n".join(failed)
 
 
 def _rank(rank, module, size, folder):
     torch.set_num_threads(1)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=size, timeout=timedelta(seconds=30)
+        "gloo",
+        init_method=f"file://{folder / f'store{size}'}",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=30),
     )
     found = {}
     for name, check in importlib.import_module(module).CHECKS.items():
@@ -45,11 +50,10 @@ def sharded(model, mesh=None):
     return fully_shard(model, mesh=mesh)
 
 
-def batch(step=0, rank=None, rows=3):
-    """Returns the inputs of one rank at a step, of all ranks by default: as many of each."""
-    size = distributed.get_world_size()
-    x = torch.randn(rows * size, 5, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-    return x if rank is None else x[rank::size]
+def batch(step=0, rank=None):
+    """Returns twelve inputs at a step, or one rank's equal part of them."""
+    x = torch.randn(12, 5, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+    return x if rank is None else x[rank :: distributed.get_world_size()]
 
 
 def loss_of(model, x):

@@ -417,7 +417,7 @@ def test_distributed_tensors_step_and_keep_distributed_state(make, mesh):
         spread.grad = distribute_tensor(start.cos(), mesh, [Shard(0)])
         plain.grad = start.cos()
         a.step(), b.step()
-    same(spread.full_tensor().detach(), plain.detach(), rtol=1e-6, atol=1e-7)
+    same(spread.full_tensor().detach(), plain.detach(), rtol=1e-5, atol=1e-6)
     shaped = [v for name, v in a.state[spread].items() if name not in ("step", "mu_product")]
     assert all(isinstance(v, DTensor) for v in shaped)
 

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from thalweg.averaging.averaging import Averaging
 from thalweg.averaging.rounding import lerp_rounded_
 from thalweg.averaging.source import Source
+from thalweg.tensors.vector import local
 
 _STANDING: set[int] = set()  # ids of the parameters that hold an average at the moment
 
@@ -116,7 +117,7 @@ class Average:
         for held, given in zip(self.means.values(), values, strict=True):
             if id(given) in known:
                 continue
-            mean, value = _local(held), _local(given)
+            mean, value = local(held), local(given)  # a shard has an average of its own
             if mean.dtype == torch.bfloat16:
                 assert self._generator is not None
                 lerp_rounded_(mean, value, weight, self._generator)
@@ -229,11 +230,6 @@ class Average:
         if not _STANDING.isdisjoint(self._names):
             raise RuntimeError(f"{verb}() within applied(): an average stands in these parameters; leave it first")
         self._source.check()
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """Returns the shard of a distributed tensor that is here, which has an average of its own; a plain one as it is."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _kept_in(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:

@@ -12,7 +12,7 @@ from thalweg.averaging import averaged
 from thalweg.rules.rule import Array, Rule, State, apply, scalars_of_step
 from thalweg.tensors.compiling import compiled, compiler_missing
 from thalweg.tensors.many import Many
-from thalweg.tensors.vector import real
+from thalweg.tensors.vector import local, real
 
 Engine = Literal["auto", "foreach", "compiled"]
 Group = dict[str, Any]
@@ -33,7 +33,8 @@ class Entry(NamedTuple):
 
 
 def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
-    """Steps parameters of one device, type and step count."""
+    """Steps parameters of one device, type and step count; of distributed ones, whose rules are elementwise, shards."""
+    entries = [_here(e) for e in entries]
     large: dict[tuple[Any, ...], list[Entry]] = {}
     rest = []
     compiles = _wants_compiled(group, entries)
@@ -46,6 +47,15 @@ def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group)
         _update_compiled(members, rule, c, group["maximize"])
     if rest:
         _update_foreach(rest, rule, c, group["maximize"])
+
+
+def _here(entry: Entry) -> Entry:
+    """Returns the entry with the shards that are here."""
+    p, grad, state, mean = entry
+    if not hasattr(p, "to_local"):
+        return entry
+    shards = {name: local(value) for name, value in state.items()}
+    return Entry(local(p), local(grad, like=p), shards, None if mean is None else local(mean))
 
 
 def _advance(

@@ -57,8 +57,12 @@ def take(groups: Sequence[Group], grads: Sequence[Tensor]) -> Taken:
     """Returns the norm over all gradients, where a group clips by it or skips."""
     if not grads or not any(group["clip_norm"] is not None or group["skip_nonfinite"] for group in groups):
         return Taken()
-    norm = get_total_norm(grads)
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    meshes: dict[Any, list[Tensor]] = {}
+    for grad in grads:
+        meshes.setdefault(getattr(grad, "device_mesh", None), []).append(grad)
+    norms = [get_total_norm(members) for members in meshes.values()]
+    norms = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
+    norm = norms[0] if len(norms) == 1 else get_total_norm(norms)
     return Taken(norm, None if waits(norm) else math.isfinite(norm.item()))
 
 

@@ -56,11 +56,7 @@ class Many:
 
     def copy_(self, source: "Many") -> None:
         """Writes the source's values into these tensors."""
-        if all(type(t) is Tensor for t in self.tensors):
-            torch._foreach_copy_(self.tensors, source.tensors)
-        else:  # distributed tensors have no such kernel
-            for target, value in zip(self.tensors, source.tensors, strict=True):
-                target.copy_(value)
+        torch._foreach_copy_(self.tensors, source.tensors)
 
     def _apply(self, operation: Any, other: Other) -> "Many":
         return Many(operation(self.tensors, other.tensors if isinstance(other, Many) else other))
