@@ -122,8 +122,7 @@ def test_every_figure_there_is_can_be_drawn_at_every_rung(tmp_path, until):
         make(tmp_path / "s", until)
     shown = opened(tmp_path / "s", so_far)
     assert shown["verdict"] is None
-    drawn = figures(shown)
-    assert len(drawn) == 4
+    assert len(figures(shown)) == (4 if until else 0)
     values = [s["valid"] for s in shown["strategies"]]
     assert values == sorted(values, key=lambda v: math.inf if v is None else -v)
 

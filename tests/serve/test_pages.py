@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sqlite3
+import time
 from urllib.parse import quote
 
 import pytest
@@ -15,7 +16,7 @@ from thalweg.compare.report import render
 from thalweg.compare.results import collect
 from thalweg.compare.store import Store
 from thalweg.compare.study import TITLES
-from thalweg.serve.pages import IndexPage, StudyPage
+from thalweg.serve.pages import StudyPage
 from thalweg.serve.studies import FILE, Study, find
 
 
@@ -249,12 +250,30 @@ def test_pages_kept_are_bounded(tmp_path, monkeypatch):
     assert list(kept[0].kept) == ["d", "e"]
 
 
-def test_verdicts_come_to_the_index_by_and_by(tmp_path):
-    make(tmp_path / "one")
-    make(tmp_path / "two")
-    index = IndexPage(tmp_path)
-    seen = []
-    for _ in range(3):
-        index.version = str(index.signature())
-        seen.append(index.make("v").count("cannot be told apart"))
-    assert seen == [0, 1, 2]
+def test_verdicts_come_to_the_index_by_and_by_and_a_bad_study_holds_none_up(tmp_path):
+    for name in ("bad", "one", "two"):
+        make(tmp_path / name)
+    with sqlite3.connect(tmp_path / "bad" / FILE) as db:
+        db.execute("UPDATE outcomes SET curve = '{'")
+    db.close()
+    with running(tmp_path) as served, served.events("/events") as following:
+        assert "cannot be told apart" not in served.page("/")
+        while served.page("/").count("cannot be told apart") < 2:
+            following()
+
+
+def test_a_study_that_goes_on_after_a_night_is_not_late(tmp_path, monkeypatch):
+    from thalweg.serve import studies
+
+    make(tmp_path / "s", until="tune-1", trials=8, steps=600)
+    study, now = Study("s", tmp_path / "s"), time.time()
+    study.signature()
+    monkeypatch.setattr(studies.time, "time", lambda: now + 36_000)
+    stopped = study.summary()["seconds_left"]
+    assert stopped > 0
+    with writing(tmp_path / "s", trials=8, steps=600):
+        study.signature()
+        shown = study.summary()
+    assert shown["running"]
+    assert shown["seconds_left"] == pytest.approx(stopped)
+    assert shown["until"] == pytest.approx(now + 36_000 + stopped)

@@ -33,8 +33,8 @@ def command(
         raise ValueError("serve needs Starlette and uvicorn: pip install 'thalweg[serve]'") from error
     listener = listen(host, port)
     token = token_for(listener)
-    name = f"[{host}]" if ":" in host else host
-    address = f"http://{name}:{listener.getsockname()[1]}/"
+    name, bound = (host if token else listener.getsockname()[0]), listener.getsockname()[1]
+    address = f"http://[{name}]:{bound}/" if ":" in name else f"http://{name}:{bound}/"
     console = Console()
     console.print(f"studies in {folder.resolve()}: {address}", markup=False, highlight=False, soft_wrap=True)
     if token:

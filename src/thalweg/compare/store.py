@@ -83,8 +83,8 @@ class Store:
         return cls(path, connection)
 
     @classmethod
-    def open(cls, folder: Path, write: bool = False) -> "Store":
-        """Opens a folder's study.
+    def open(cls, folder: Path, write: bool = False, check: bool = True) -> "Store":
+        """Opens a folder's study; without ``check`` only what is read is known to be whole, which is quick.
 
         Raises:
             StudyError: there is none, or it is damaged.
@@ -96,7 +96,7 @@ class Store:
             mode = "mode=rw" if write else _reading(path)
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            sound = connection.execute("PRAGMA quick_check").fetchone()[0]
+            sound = connection.execute("PRAGMA quick_check").fetchone()[0] if check else "ok"
         except sqlite3.Error as error:
             raise StudyError(
                 f"{path} is damaged or not a study ({error}): restore it, or choose another --out"

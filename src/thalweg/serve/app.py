@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from thalweg.serve.guard import Guard
 from thalweg.serve.pages import POLL, IndexPage, Page, StudyPage, assets, sign_in_page
 
-KEPT = 64  # pages in memory
+KEPT = 256  # pages in memory
 READERS = 2  # studies read at once
 ALIVE = 15.0  # seconds after which a silent stream sends a comment, so that one whose browser is gone is noticed
 

@@ -44,8 +44,8 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope) if scope["type"] == "http" else Response(status_code=403)
-        await (refusal or self.app)(scope, receive, guarded)
+        if scope["type"] == "http":
+            await (self._refusal(scope) or self.app)(scope, receive, guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers, path = Headers(scope=scope), scope["path"]

@@ -16,7 +16,7 @@ from thalweg.compare.report.page import asset, contents, environment, inert
 from thalweg.compare.store import StudyError
 from thalweg.serve.studies import Signature, Study, find
 
-POLL = 0.4  # seconds between two looks at the files
+POLL = 0.25  # seconds between two looks at the files
 
 
 class Page:
@@ -74,6 +74,7 @@ class IndexPage(Page):
         super().__init__()
         self.root, self.studies = root, dict[str, Study]()
         self._refreshing, self._next = threading.Lock(), 0.0
+        self._deciding: asyncio.Task[None] | None = None
 
     @property
     def alone(self) -> bool:
@@ -90,12 +91,21 @@ class IndexPage(Page):
             self.studies = {name: known.get(name) or Study(name, folder) for name, folder in find(self.root).items()}
             self._next = time.monotonic() + max(1.0, 20 * (time.monotonic() - began))
 
-    def signature(self) -> Signature:
-        """Returns all studies'; a verdict that is not known yet is read here, one a look."""
-        self.refresh()
+    async def current(self, reading: asyncio.Semaphore) -> "Page":
+        """Brings the page up to date; verdicts that are not known yet come by and by."""
+        await super().current(reading)
         unread = next((s for s in self.studies.values() if s.finished and s.verdict is None), None)
-        if unread and self.version:  # the first page does not wait
-            _tried(unread.results)
+        if unread and (self._deciding is None or self._deciding.done()):
+            self._deciding = asyncio.create_task(self._decide(unread, reading))
+        return self
+
+    async def _decide(self, study: Study, reading: asyncio.Semaphore) -> None:
+        async with reading:
+            await asyncio.to_thread(_tried, study.results)
+
+    def signature(self) -> Signature:
+        """Returns all studies'."""
+        self.refresh()
         return tuple((name, study.verdict, study.signature()) for name, study in self.studies.items())
 
     def make(self, version: str) -> str:
@@ -150,15 +160,6 @@ def _templates() -> Environment:
 def _render(template: str, shown: dict[str, Any] | None, version: str, **words: Any) -> str:
     filled = shown or {"shown": [], "diagnosis": [], "strategies": [], "r": None, "d": None, "colours": {}}
     figures, diagnosis, strategies = (filled.pop(name) for name in ("shown", "diagnosis", "strategies"))
-    return (
-        _templates()
-        .get_template(template)
-        .render(
-            figures=figures,
-            diagnosis_figures=diagnosis,
-            data=inert({f["id"]: f["plot"] for f in (*figures, *diagnosis)}, strategies),
-            version=version,
-            **filled,
-            **words,
-        )
-    )
+    words |= filled | {"figures": figures, "diagnosis_figures": diagnosis, "version": version}
+    data = inert({f["id"]: f["plot"] for f in (*figures, *diagnosis)}, strategies)
+    return _templates().get_template(template).render(data=data, **words)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import uvicorn
 
-from thalweg.serve.app import application
+from thalweg.serve.app import KEPT, application
 
-CONNECTIONS = 512  # at once; more are answered with 503
+CONNECTIONS = KEPT  # at once; more are answered with 503
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -20,23 +20,32 @@ Signature = tuple[Any, ...]
 
 
 class Study:
-    """One study's folder, read-only; its methods may be called from any thread, one at a time is let in."""
+    """One study's folder, read-only; its methods may be called from any thread, one at a time reads."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
         self._place = folder.resolve()
         self.finished = False
         self._told: tuple[Signature, str] | None = None
+        self._ran: bool | None = None
+        self._resumed = 0.0
         self._lock = threading.Lock()
 
     def signature(self) -> Signature:
         """Returns what differs when the study was written, began to run or ceased to."""
-        with self._lock:
-            return (*self._stamps(), self._running())
+        if self._lock.acquire(blocking=False):  # while it is read, what was known of it is good enough
+            try:
+                running = self._running()
+            finally:
+                self._lock.release()
+            if running and self._ran is False:
+                self._resumed = time.time()
+            self._ran = running
+        return (*self._stamps(), (self.folder / f"{FILE}-shm").exists(), self._ran)
 
     @property
     def verdict(self) -> str | None:
-        """The verdict of the study as it stands, where :meth:`results` has found it."""
+        """The verdict of the study as it stands; empty where it has none, None before :meth:`results` was asked."""
         return self._told[1] if self._told and self._told[0] == self._stamps() else None
 
     def summary(self) -> dict[str, Any]:
@@ -53,17 +62,19 @@ class Study:
             "name": self.name,
             "task": facts["design"]["task"],
             "command": facts.get("run", {}).get("command"),
-            "written": max(stamp[0] for stamp in stamps if stamp) / 1e9,
+            "written": max(stamp[0] for stamp in stamps if stamp and stamp[1]) / 1e9,  # a log that is begun is empty
             "running": running,
             "finished": self.finished,
         }
-        left = _seconds_left(shown, facts)
+        left = _seconds_left(shown, facts, max(shown["written"], self._resumed))
         return shown | {"seconds_left": left, "until": None if left is None else time.time() + left}
 
     def results(self) -> dict[str, Any]:
         """Returns the results, or as much of them as there is, as plain values."""
         with self._lock:
-            stamps, store = self._stamps(), self._opened()
+            stamps = self._stamps()
+            self._told = stamps, ""
+            store = self._opened()
             try:
                 results = collect(store) if finished(store.facts()) else so_far(store)
             finally:
@@ -79,7 +90,7 @@ class Study:
             raise StudyError(f"{self.name} holds no study any more")
         if (log.exists() or log.is_symlink()) and not (_stamp(log) and _stamp(index)):
             raise StudyError(f"{self.name} lacks a file of its log: the same thalweg compare command mends it")
-        return Store.open(self.folder)
+        return Store.open(self.folder, check=False)
 
     def _stamps(self) -> Signature:
         return tuple(_stamp(self.folder / name) for name in (FILE, f"{FILE}-wal"))
@@ -130,14 +141,16 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
 
 
-def _seconds_left(shown: dict[str, Any], facts: dict[str, Any]) -> float | None:
-    """Returns about how long the study still trains, from its records; before there are any, from its engines' pace."""
+def _seconds_left(shown: dict[str, Any], facts: dict[str, Any], since: float) -> float | None:
+    """Returns about how long the study still trains, which it has done for the next rung ``since``.
+
+    The pace is that of the records so far; before there are any, or where the study was stopped in between, that
+    measured when the engines were chosen.
+    """
     seconds = measured = pace(facts)
-    if shown["done"] and "run" in facts:
-        took = shown["written"] - datetime.fromisoformat(facts["run"]["started"]).timestamp()
-        own = took / shown["done"]
+    if shown["done"]:
+        own = (shown["written"] - datetime.fromisoformat(facts["run"]["started"]).timestamp()) / shown["done"]
         seconds = own if measured is None or 0 < own < PAUSE * measured else measured
-    if seconds is None or shown["finished"]:
+    if seconds is None or not shown["left"]:
         return None
-    since = time.time() - shown["written"] if shown["running"] else 0.0
-    return max(0.0, seconds * shown["left"] - since)
+    return max(0.0, seconds * shown["left"] - (time.time() - since if shown["running"] else 0.0))

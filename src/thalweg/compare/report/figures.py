@@ -43,7 +43,8 @@ def figures(results: Results) -> list[dict[str, Any]]:
                _time_to_target)  # fmt: skip
     diverged = ("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
                 _divergences)  # fmt: skip
-    shown = [ranking, *tuned, reached, diverged] if results["verdict"] else [*tuned, diverged]
+    some = any(s["trials"] for s in results["strategies"])
+    shown = [ranking, *tuned, reached, diverged] if results["verdict"] else [*tuned, diverged] if some else []
     return [figure(name, title, text, draw(results)) for name, title, text, draw in shown]
 
 
