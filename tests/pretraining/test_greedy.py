@@ -229,3 +229,9 @@ def test_what_cannot_be_trained_block_by_block_is_refused(model, options, words)
 def test_data_in_which_nothing_can_be_seen_yet():
     with pytest.raises(ValueError, match="the stage's data are a function: pass a loader"):
         greedy(net(), joint(data=lambda m: []), 3)
+
+
+@pytest.mark.parametrize("given", [[], [data()[0]], [(*data(), data()[1])], Batches(*data(), data()[1], batch_size=20)])
+def test_data_that_are_no_pairs(given):
+    with pytest.raises(ValueError, match="the stage's data give no pairs"):
+        greedy(net(), joint(data=given), 3)

@@ -110,8 +110,8 @@ def few_examples(data: Any, model: nn.Module) -> Any:
             raise ValueError("the stage's data are a function: pass a loader, from which shapes can be found")
         with torch.random.fork_rng():
             batch = next(iter(data), None)
-        if not (isinstance(batch, (tuple, list)) and len(batch) >= 2):
-            raise ValueError("the stage's data give no pairs (inputs, target): pass a loader of such")
-        tensors = tuple(batch)
+        tensors = tuple(batch) if isinstance(batch, (tuple, list)) else ()
+    if len(tensors) != 2:
+        raise ValueError("the stage's data give no pairs (inputs, target): pass a loader of such")
     inputs = tensors[0]
     return inputs[:FEW].to(next(model.parameters()).device) if isinstance(inputs, Tensor) else inputs
