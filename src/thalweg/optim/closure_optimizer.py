@@ -17,7 +17,7 @@ from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, des
 from thalweg.second_order.descent import search_for
 from thalweg.second_order.ranks import Ranks, ranks_of
 from thalweg.second_order.watch import MESSAGES, Ending, Place
-from thalweg.tensors.vector import to_vector
+from thalweg.tensors.vector import gathered, local, spread, to_vector
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
@@ -164,6 +164,7 @@ class ClosureOptimizer(Optimizer):
         state = self._state()
         if not state:
             self._check_repeats(objective, x)
+        state["members"] = self._members(objective.params)
         method, lr = self._resume(group, x, state), float(group["lr"])
         start, last = objective.start.norm, state["last_norm"]
         if not LIKE * last > start > last / LIKE:  # another batch, loss or start than before
@@ -217,6 +218,7 @@ class ClosureOptimizer(Optimizer):
             )
         state = self._state()
         if params and not state:
+            state["members"] = self._members(params)
             state |= self._resume(group, to_vector(params), state).state()
 
     def _settings(self) -> Group:
@@ -233,11 +235,19 @@ class ClosureOptimizer(Optimizer):
 
     def _ranks(self) -> Ranks:
         """Returns the ranks that step these parameters together."""
-        return ranks_of([p for group in self.param_groups for p in group["params"]], self.process_group)
+        return ranks_of(self._params(), self.process_group)
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _members(self, params: list[Tensor]) -> Tensor:
+        """Returns which of all parameters these are."""
+        index = {id(p): i for i, p in enumerate(self._params())}
+        return torch.tensor([index[id(p)] for p in params])
 
     def _state(self) -> dict[str, Tensor]:
         """Returns the state of all groups, which hangs on the first parameter."""
-        return self.state[next(p for group in self.param_groups for p in group["params"])]
+        return self.state[self._params()[0]]
 
     def _resume(self, group: Group, x: Tensor, state: dict[str, Tensor]) -> Direction | Model:
         """Returns the method with what it learned, anew where the vector's size or a setting has changed."""
@@ -266,15 +276,38 @@ class ClosureOptimizer(Optimizer):
                 stacklevel=5,
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state; vectors are divided among the parameters, in their shapes and distributed as they are."""
+        packed = super().state_dict()
+        own = packed["state"].get(0, {})
+        if "members" in own:
+            names, params = self._method(self.param_groups[0]).vectors, self._params()
+            members = own["members"].tolist()
+            state: dict[int, dict[str, Any]] = {i: {"n_iter": own["n_iter"]} for i in members}
+            state[0] = {name: value for name, value in own.items() if name not in names}
+            for name in names:
+                for i, part in zip(members, spread(own[name], [params[i] for i in members]), strict=True):
+                    state[i][name] = part
+            packed["state"] = state
+        return packed
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state; its tensors keep their types, whatever the parameters' is."""
         super().load_state_dict(state_dict)
         given = [i for group in state_dict["param_groups"] for i in group["params"]]
-        mine = [p for group in self.param_groups for p in group["params"]]
-        for index, p in zip(given, mine, strict=True):
-            for name, value in state_dict["state"].get(index, {}).items():
-                if isinstance(value, Tensor):
-                    self.state[p][name] = value.to(p.device, copy=True)
+        states, params = [state_dict["state"].get(i, {}) for i in given], self._params()
+        self.state.clear()
+        if not states or not states[0]:
+            return
+        own, first, names = self._state(), params[0], self._method(self.param_groups[0]).vectors
+        for name, value in states[0].items():
+            if name not in names:
+                own[name] = value.to(first.device, copy=True) if isinstance(value, Tensor) else value
+        members = own["members"].tolist() if "members" in own else []
+        for name in names:
+            if members and all(name in states[i] for i in members):
+                block = gathered([states[i][name] for i in members], [params[i] for i in members])
+                own[name] = block.to(local(first).device)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -93,8 +93,9 @@ def mean_of(average: Average | None, p: Tensor) -> Tensor | None:
 
 
 def decayed(group: Group, p: Tensor) -> bool:
-    """Says whether weight decay is for this parameter."""
-    return group["decay"] == "all" or p.dim() > 1
+    """Says whether weight decay is for this parameter; where there is none, all are alike."""
+    decay = group["weight_decay"]
+    return group["decay"] == "all" or p.dim() > 1 or (isinstance(decay, (int, float)) and decay == 0)
 
 
 def check(along: Mapping[str, Any]) -> None:
