@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import torch
 from torch import distributed, nn
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 
 def make_checks(module, size, folder):
@@ -65,6 +67,22 @@ def loss_of(model, x):
 def whole(params):
     """Returns the full parameters as plain tensors."""
     return [p.full_tensor().detach() if hasattr(p, "full_tensor") else p.detach().clone() for p in params]
+
+
+def write(model, optimizer, path):
+    """Writes a distributed checkpoint."""
+    checkpoint.save(_parts(model, optimizer), checkpoint_id=path)
+
+
+def take_up(model, optimizer, path):
+    """Goes on from a distributed checkpoint."""
+    parts = _parts(model, optimizer)
+    checkpoint.load(parts, checkpoint_id=path)
+    set_state_dict(model, optimizer, model_state_dict=parts["model"], optim_state_dict=parts["optimizer"])
+
+
+def _parts(model, optimizer):
+    return dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
 
 
 def same_everywhere(value):

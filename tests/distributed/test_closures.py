@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from tests.distributed.group import batch, loss_of, make_checks, net, same_everywhere, sharded, whole
+from tests.distributed.group import batch, loss_of, make_checks, net, same_everywhere, sharded, take_up, whole, write
 from thalweg import optim
 from thalweg.averaging import Average, Polyak
 from thalweg.second_order import BETAS, NotAnObjective
@@ -210,6 +210,33 @@ def what_cannot_be_stepped_together_is_refused(folder):
         optim.LBFGS(sharded(net()).parameters(), process_group=distributed.group.WORLD)
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_ranks_go_together(size, tmp_path):
-    make_checks(__name__, size, tmp_path)
+@check
+def checkpoints_are_taken_up_by_as_many_ranks_and_by_more(folder):
+    """Two ranks write; both they and, when their turn comes, four go on."""
+
+    def go_on(model, optimizer, steps, rank=None):
+        for step in steps:
+            x = batch(step, rank)
+            optimizer.step(lambda: loss_of(model, x))  # noqa: B023
+        return whole(model.parameters())
+
+    rank = distributed.get_rank()
+    for name in ("LBFGS of few pairs", "ConjugateGradient polak_ribiere_plus"):
+        make, one, path = MAKE[name], net(), folder / name
+        expected = go_on(one, make(one.parameters(), max_iter=3), range(4))
+        if distributed.get_world_size() == 2:
+            model = sharded(net())
+            optimizer = make(model.parameters(), max_iter=3)
+            go_on(model, optimizer, range(2), rank)
+            write(model, optimizer, path)
+        model = sharded(net().apply(lambda m: nn.init.ones_(m.weight) if hasattr(m, "weight") else None))
+        optimizer = make(model.parameters(), max_iter=3)
+        take_up(model, optimizer, path)
+        after = go_on(model, optimizer, range(2, 4), rank)
+        torch.testing.assert_close(after, expected, rtol=1e-8, atol=1e-9)
+        assert optimizer.state_dict()["state"][0]["n_iter"] == 12
+
+
+def test_ranks_go_together(tmp_path):
+    for size in (2, 4):
+        make_checks(__name__, size, tmp_path)

@@ -4,10 +4,8 @@ import math
 
 import torch
 from torch import distributed, nn
-from torch.distributed import checkpoint
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
-from tests.distributed.group import batch, loss_of, make_checks, net, same_everywhere, sharded, whole
+from tests.distributed.group import batch, loss_of, make_checks, net, same_everywhere, sharded, take_up, whole, write
 from tests.optim.test_conventions import OPTIMIZERS
 from thalweg import optim
 from thalweg.averaging import EMA, Average
@@ -96,12 +94,6 @@ def gradients_that_are_placed_otherwise_are_placed_as_the_parameter(folder):
         torch.testing.assert_close(p.full_tensor().detach(), torch.full((5, 2), 0.75))
 
 
-def resumed(model, optimizer, path):
-    state = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
-    checkpoint.load(state, checkpoint_id=path)
-    set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-
-
 @check
 def checkpoints_are_taken_up_by_as_many_ranks_and_by_more(folder):
     """Two ranks write; both they and, when their turn comes, four go on."""
@@ -113,11 +105,10 @@ def checkpoints_are_taken_up_by_as_many_ranks_and_by_more(folder):
             model = sharded(net())
             optimizer = make(model.parameters(), weight_decay=0.1)
             train(model, optimizer, range(2), rank)
-            parts = get_state_dict(model, optimizer)
-            checkpoint.save(dict(zip(("model", "optimizer"), parts, strict=True)), checkpoint_id=path)
+            write(model, optimizer, path)
         model = sharded(net().apply(lambda m: nn.init.ones_(m.weight) if hasattr(m, "weight") else None))
         optimizer = make(model.parameters())
-        resumed(model, optimizer, path)
+        take_up(model, optimizer, path)
         close(train(model, optimizer, range(2, 4), rank), expected)
 
 

@@ -10,9 +10,12 @@ class Carried(ABC):
 
     ``state`` and ``load`` carry what the rest of a run depends on, as tensors under names, whose shapes are the same
     before the first step and after any.
+
+    Attributes: ``vectors``, the names of those whose last dimension is the vectors'.
     """
 
     prepared = False
+    vectors: tuple[str, ...] = ()
 
     def prepare(self, like: Tensor) -> None:
         """Allocates for vectors of this size, type and device ``(n,)``, with nothing learned."""

@@ -48,6 +48,8 @@ class ConjugateGradient(Direction):
         ValueError: unknown formula, or a constant out of its range.
     """
 
+    vectors = ("gradient", "direction")
+
     def __init__(self, beta: Beta = "polak_ribiere_plus", orthogonality: float = 1.0, every: int | None = None) -> None:
         if beta not in BETAS:
             raise ValueError(f"unknown beta {beta!r}: choose among {', '.join(BETAS)}")

@@ -37,6 +37,8 @@ class LBFGS(Direction):
         ValueError: memory < 1; damping outside [0, 1); a type that is no floating-point one.
     """
 
+    vectors = ("pairs",)
+
     def __init__(self, memory: int = 15, damping: float = 0.0, dtype: torch.dtype | None = None) -> None:
         if not (isinstance(memory, int) and memory >= 1):
             raise ValueError(f"memory must be a whole number of at least 1, not {memory}")

@@ -39,6 +39,44 @@ def from_vector(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [torch.view_as_complex(s) if t.is_complex() else s for s, t in zip(shaped, like, strict=True)]
 
 
+def spread(block: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the block's parts along its last dimension, a vector's, in the shapes of ``like``, distributed as those.
+
+    They are views, of the block's type; complex tensors have them as pairs of real numbers.
+
+    >>> [tuple(t.shape) for t in spread(torch.zeros(3, 5), [torch.ones(2, 2), torch.zeros(1)])]
+    [(3, 2, 2), (3, 1)]
+    """
+    lead, forms = block.shape[:-1], [real(local(t)) for t in like]
+    parts = block.split_with_sizes([f.numel() for f in forms], -1)
+    return [_placed(part.view(*lead, *f.shape), t) for part, f, t in zip(parts, forms, like, strict=True)]
+
+
+def gathered(parts: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
+    """Returns the block of which :func:`spread` gives these parts.
+
+    >>> gathered([torch.ones(3, 2, 2), torch.zeros(3, 1)], [torch.ones(2, 2), torch.zeros(1)]).shape
+    torch.Size([3, 5])
+    """
+    flat = []
+    for part, form in zip(map(local, parts), [real(local(t)) for t in like], strict=True):
+        flat.append(part.reshape(*part.shape[: part.dim() - form.dim()], form.numel()))
+    return torch.cat(flat, -1)
+
+
+def _placed(part: Tensor, like: Any) -> Tensor:
+    """Returns this rank's part of a block as a distributed tensor, if ``like`` is one."""
+    if not hasattr(like, "device_mesh"):
+        return part
+    form = (*like.shape, 2) if like.is_complex() else tuple(like.shape)
+    shape = torch.Size((*part.shape[: part.dim() - len(form)], *form))
+    ahead = len(shape) - len(form)
+    placements = [type(p)(p.dim + ahead) if p.is_shard() else p for p in like.placements]
+    strides = torch.empty(shape, device="meta").stride()
+    made = type(like.data).from_local(part, like.device_mesh, placements, run_check=False, shape=shape, stride=strides)
+    return cast(Tensor, made)
+
+
 def local(tensor: Any, like: Any = None) -> Tensor:
     """Returns the shard of a distributed tensor that is here, divided as ``like`` is; a plain one as it is.
 
