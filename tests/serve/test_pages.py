@@ -205,6 +205,24 @@ def test_a_damaged_study_is_a_line_and_the_others_are_served(tmp_path, damage):
         assert "cannot be told apart" in served.page("/study/good")
 
 
+def test_what_cannot_be_read_for_a_moment_is_read_again(tmp_path, monkeypatch):
+    """The files do not change after it, so that nothing else tells of it."""
+    make(tmp_path / "s", until="tune-1")
+    opened, refusals = Store.open.__func__, iter([sqlite3.OperationalError("database is locked")])
+
+    def refuse(cls, *arguments, **options):
+        for error in refusals:
+            raise error
+        return opened(cls, *arguments, **options)
+
+    monkeypatch.setattr(Store, "open", classmethod(refuse))
+    with running(tmp_path) as served, served.events("/events/s") as following:
+        first = following()
+        assert "cannot be read (OperationalError)" in served.page("/study/s")
+        assert following() != first
+        assert "Not finished" in served.page("/study/s")
+
+
 def test_hostile_names_stay_text(tmp_path):
     folder = tmp_path / HOSTILE.replace("/", "")
     make(folder, until="tune-3", task=HOSTILE)

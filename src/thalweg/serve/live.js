@@ -51,13 +51,23 @@
     tick();
   }
 
+  async function follow(told) {
+    while (told !== version) {
+      try {
+        return await take();
+      } catch {
+        await new Promise(wake => setTimeout(wake, 1000));
+      }
+    }
+  }
+
   function listen() {
     source = new EventSource(own.events);
     source.onopen = () => { link.textContent = "live"; };
     source.onmessage = event => {
       const told = JSON.parse(event.data);
       ahead = Date.now() / 1000 - told.now;
-      taking = taking.then(() => (told.version === version ? null : take())).catch(() => null);
+      taking = taking.then(() => follow(told.version));
     };
     source.onerror = () => {
       link.textContent = "connection lost: trying again";

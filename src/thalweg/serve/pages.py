@@ -17,13 +17,14 @@ from thalweg.compare.store import StudyError
 from thalweg.serve.studies import Signature, Study, find
 
 POLL = 0.25  # seconds between two looks at the files
+AGAIN = 2.0  # seconds after which what could not be read is tried again: a writer may have been at it
 
 
 class Page:
     """One address' content; ``version`` names it, equal versions are equal pages."""
 
     def __init__(self) -> None:
-        self.version, self.body = "", ""
+        self.version, self.body, self.failed = "", "", False
         self._lock, self._looked = asyncio.Lock(), 0.0
 
     async def current(self, reading: asyncio.Semaphore) -> "Page":
@@ -31,7 +32,8 @@ class Page:
         async with self._lock:
             if time.monotonic() - self._looked > POLL:
                 signature = await asyncio.to_thread(self.signature)
-                version = hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
+                attempt = time.monotonic() // AGAIN if self.failed else None
+                version = hashlib.sha256(repr((signature, attempt)).encode()).hexdigest()[:16]
                 if version != self.version:
                     async with reading:
                         body = await asyncio.to_thread(self.make, version)
@@ -44,7 +46,7 @@ class Page:
         raise NotImplementedError
 
     def make(self, version: str) -> str:
-        """Returns the page."""
+        """Returns the page; ``failed`` says whether something on it could not be read."""
         raise NotImplementedError
 
 
@@ -62,8 +64,10 @@ class StudyPage(Page):
     def make(self, version: str) -> str:
         """Returns the report's page, or one like it of what there is."""
         summary, failed = _tried(self.study.summary)
-        results, failed = _tried(self.study.results) if summary else (None, failed)
-        shown = contents(results) if results else None
+        shown = None
+        if summary:
+            shown, failed = _tried(lambda: contents(self.study.results()))
+        self.failed = failed is not None
         return _render("study.html.j2", shown, version, s=summary, failed=failed, name=self.study.name, up=self.up)
 
 
@@ -111,6 +115,7 @@ class IndexPage(Page):
     def make(self, version: str) -> str:
         """Returns the table of studies."""
         rows = [(study, *_tried(study.summary)) for study in self.studies.values()]
+        self.failed = any(failed for _, _, failed in rows)
         return _render("index.html.j2", None, version, rows=rows, root=self.root.resolve().name)
 
 
