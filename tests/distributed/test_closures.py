@@ -237,6 +237,19 @@ def checkpoints_are_taken_up_by_as_many_ranks_and_by_more(folder):
         assert optimizer.state_dict()["state"][0]["n_iter"] == 12
 
 
+@check
+def copies_write_checkpoints_too(folder):
+    size, x = distributed.get_world_size(), batch()
+    for make in (optim.LBFGS, optim.BFGS):
+        model, other = (nn.parallel.DistributedDataParallel(net()) for _ in range(2))
+        one, two = (make(m.parameters(), max_iter=3) for m in (model, other))
+        one.step(lambda: loss_of(model, x))  # noqa: B023
+        write(model, one, folder / f"{make.__name__} of {size}")
+        take_up(other, two, folder / f"{make.__name__} of {size}")
+        one.step(lambda: loss_of(model, x)), two.step(lambda: loss_of(other, x))  # noqa: B023
+        torch.testing.assert_close(whole(other.parameters()), whole(model.parameters()), rtol=0, atol=0)
+
+
 def test_ranks_go_together(tmp_path):
     for size in (2, 4):
         make_checks(__name__, size, tmp_path)

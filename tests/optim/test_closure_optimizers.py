@@ -255,6 +255,30 @@ def test_resuming_is_bit_for_bit_through_a_weights_only_file(make, dtype):
     assert resumed.report == report
 
 
+@pytest.mark.parametrize("make", [optim.LBFGS, optim.ConjugateGradient])
+def test_a_state_is_divided_among_the_parameters_that_the_loss_uses(make):
+    def build():
+        idle, w = nn.Parameter(torch.ones(3)), nn.Parameter(torch.linspace(-1, 1, 4, dtype=torch.float64))
+        z = nn.Parameter(torch.ones(2, 3, dtype=torch.complex128))
+        return [idle, z, w], lambda: ((z - 1j).abs() ** 2).sum() * w.square().sum() + (w - 1).square().sum()
+
+    params, closure = build()
+    optimizer = make(params, max_iter=4)
+    optimizer.step(closure)
+    saved = optimizer.state_dict()
+    name, lead = ("pairs", (15, 2)) if make is optim.LBFGS else ("direction", ())
+    shapes = {i: tuple(s[name].shape) for i, s in saved["state"].items() if name in s}
+    assert shapes == {1: (*lead, 2, 3, 2), 2: (*lead, 4)}
+    others, closure_there = build()
+    again = make(others, max_iter=4)
+    for p, q in zip(others, params, strict=True):
+        p.data.copy_(q.data)
+    again.load_state_dict(saved)
+    optimizer.step(closure), again.step(closure_there)
+    same([p.detach() for p in others], [p.detach() for p in params])
+    assert again.state_dict()["state"][0]["n_iter"] == 8
+
+
 @each
 def test_copies_go_on_as_the_original(make):
     model = net()

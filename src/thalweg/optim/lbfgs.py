@@ -20,7 +20,7 @@ class LBFGS(ClosureOptimizer):
 
     Memory: 2 m vectors for the pairs, and about ten. Arguments have torch's names. Other than there, the line search is
     on and the history 15 pairs by default; groups may be several, with weight decay; tolerances are relative, so that a
-    bad start loosens them; the last loss is returned; ``report`` says why a step ended. States do not travel.
+    bad start loosens them; the last loss is returned; ``report`` says why a step ended. torch's states do not fit.
 
     Of parameters that are sharded over ranks, each rank keeps its shards of the pairs. The loss is the mean of the
     ranks' losses, as the gradient is of their gradients. All take the same steps, from three messages an iteration: of

@@ -112,8 +112,8 @@ class ParameterObjective(Objective):
         return self._evaluation(x, *self._call(curvature))
 
     def _evaluation(self, x: Tensor, loss: Tensor, found: Found) -> Evaluation:
-        loss = loss.to(x.device, x.dtype)
-        value = -loss if self.maximize else loss
+        loss = loss.to(x.device)
+        value = (-loss if self.maximize else loss).to(x.dtype)
         matrix: LinearOperator | None = None
         if isinstance(found, (Hessian, GaussNewton)):
             matrix, gradient = _Here(self, x, found), found.gradient.detach()

@@ -23,8 +23,8 @@ class NotFinite(NotAnObjective):
 class Evaluation(NamedTuple):
     """A point: f(x) ``()`` and ∇f(x) ``(n,)`` without graphs, and the curvature there if it was asked for.
 
-    ``loss`` ``()``, in the vector's type, is the part of f that is reported, where that is not all of it. Of what
-    several ranks work on together these are this rank's value and loss, and its share of the gradient.
+    ``loss`` ``()`` is the part of f that is reported, where that is not all of it. Of what several ranks work on
+    together these are this rank's value and loss, and its share of the gradient.
     """
 
     value: Tensor
