@@ -49,9 +49,12 @@ class Study:
         return self._told[1] if self._told and self._told[0] == self._stamps() else None
 
     def summary(self) -> dict[str, Any]:
-        """Returns the task, the progress and the times of the study, from a few rows of its store."""
+        """Returns the task, the progress and the times of the study, from a few rows of its store.
+
+        Whether it runs is what :meth:`signature` said last, so that a page shows what its version stands for.
+        """
         with self._lock:
-            stamps, running, store = self._stamps(), self._running(), self._opened()
+            stamps, store = self._stamps(), self._opened()
             try:
                 facts = store.facts()
                 shown = progress(facts, store.counts())
@@ -63,7 +66,7 @@ class Study:
             "task": facts["design"]["task"],
             "command": facts.get("run", {}).get("command"),
             "written": max(stamp[0] for stamp in stamps if stamp and stamp[1]) / 1e9,  # a log that is begun is empty
-            "running": running,
+            "running": self._ran,
             "finished": self.finished,
         }
         left = _seconds_left(shown, facts, max(shown["written"], self._resumed))
