@@ -65,6 +65,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
     process = subprocess.Popen(
         [sys.executable, "-m", "thalweg", *command, "--out", "cut"],
         cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these tests run in the background
     )  # fmt: skip
     while not (here / "cut" / "checkpoint.pt").exists():
         assert process.poll() is None

@@ -90,8 +90,9 @@ def test_variants_build_the_model_that_they_name():
     normed = built(task, Variant("", "batch-norm")).model()
     assert sum(isinstance(m, BatchNorm) for m in normed.modules()) == 2
     assert isinstance(built(task, Variant("shallow")).model, nn.Linear)
-    with pytest.raises(TaskError, match="'shalow' is no initialization.*did you mean 'shallow'"):
-        built(task, Variant("shalow"))
+    for word, near in (("shalow", "shallow"), ("hee", "he")):
+        with pytest.raises(TaskError, match=f"'{word}' is no initialization.*did you mean '{near}'"):
+            built(task, Strategy.parse(f"adam+{word}").variant)
     with pytest.raises(TaskError, match="batch normalization cannot be put into this model: no layer is left"):
         built(task, Variant("shallow", "batch-norm"))
     stock = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))

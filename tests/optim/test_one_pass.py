@@ -110,6 +110,18 @@ def test_the_norm_is_that_of_all_groups_and_each_clips_by_its_own(engine, small)
     same(model, twin)
 
 
+def test_the_norm_of_large_gradients_is_torchs():
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.zeros(shape)) for shape in [(300, 400), (7,), (65_536,)]]
+    for p in params:
+        p.grad = torch.randn(p.shape)
+    optimizer = optim.SGD(params, lr=1.0, clip_norm=1.0)
+    optimizer.step()
+    expected = torch.nn.utils.get_total_norm([p.grad.double() for p in params])
+    assert optimizer.gradient_norm.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert sum(float(p.detach().square().sum()) for p in params) == pytest.approx(1.0, rel=1e-4)
+
+
 def test_nothing_is_measured_where_nobody_asked():
     _, optimizer = train(optim.Adam)
     assert optimizer.gradient_norm is None

@@ -60,6 +60,7 @@ class LaneBuffers:
 def rows(buffers: Mapping[str, Tensor], slots: list[int]) -> dict[str, Tensor]:
     """Returns the statistics of some slots.
 
+    >>> import torch
     >>> rows({"mean": torch.arange(3)}, [2])
     {'mean': tensor([2])}
     """
