@@ -69,7 +69,8 @@ def take(groups: Sequence[Group], grads: Sequence[Tensor]) -> Taken:
 
 def _norm(grads: Sequence[Tensor]) -> Tensor:
     """Returns ‖g‖ over the gradients; BLAS's dot reads large ones on the CPU faster than torch's norm does."""
-    large, rest = [], []
+    large: list[Tensor] = []
+    rest: list[Tensor] = []
     for grad in grads:
         (large if not torch.compiler.is_compiling() and _is_large(grad) else rest).append(grad)
     if not large:
