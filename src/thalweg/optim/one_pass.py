@@ -19,9 +19,9 @@ from torch.nn.utils import get_total_norm
 
 from thalweg.averaging import Average
 from thalweg.optim.engines import Group, working_dtype
+from thalweg.optim.gradient_squares import GradientSquares, square
 from thalweg.tensors.vector import real
 
-LARGE = 65_536
 Decay = Literal["weights", "all"]
 
 
@@ -32,12 +32,15 @@ class Along(TypedDict, total=False):
         clip_norm: largest norm of the gradient, over all groups; None leaves it as it is.
         skip_nonfinite: whether a step whose gradient holds NaN or infinity changes nothing and is counted.
         average: an :class:`thalweg.averaging.Average` of the parameters that takes part in each step.
+        norm_in_backward: whether hooks take the gradient's square while it is accumulated, on the CPU and in one
+            process; the norm is the same, and a little sooner there.
         decay: to what weight decay is applied: ``"weights"``, tensors of two dimensions or more, so that biases and
             the scales of normalizations are spared; ``"all"``, as torch's own optimizers do.
     """
 
     clip_norm: float | None
     skip_nonfinite: bool
+    norm_in_backward: bool
     average: Average | None
     decay: Decay
 
@@ -54,35 +57,29 @@ class Taken(NamedTuple):
     finite: bool | None = True
 
 
-def take(groups: Sequence[Group], grads: Sequence[Tensor]) -> Taken:
-    """Returns the norm over all gradients, where a group clips by it or skips."""
+def take(groups: Sequence[Group], grads: Sequence[Tensor], squares: GradientSquares | None = None) -> Taken:
+    """Returns the norm over all gradients, where a group clips by it or skips; ``squares`` are those known already."""
     if not grads or not any(group["clip_norm"] is not None or group["skip_nonfinite"] for group in groups):
         return Taken()
     meshes: dict[Any, list[Tensor]] = {}
     for grad in grads:
         meshes.setdefault(getattr(grad, "device_mesh", None), []).append(grad)
-    norms = [_norm(members) for members in meshes.values()]
+    norms = [_norm(members, squares) for members in meshes.values()]
     norms = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
     norm = norms[0] if len(norms) == 1 else get_total_norm(norms)
     return Taken(norm, None if waits(norm) else math.isfinite(norm.item()))
 
 
-def _norm(grads: Sequence[Tensor]) -> Tensor:
-    """Returns ‖g‖ over the gradients; BLAS's dot reads large ones on the CPU faster than torch's norm does."""
-    large: list[Tensor] = []
+def _norm(grads: Sequence[Tensor], squares: GradientSquares | None) -> Tensor:
+    """Returns ‖g‖ over the gradients, from the squares that are known already or quickly had, and torch's norm."""
+    known: list[Tensor] = []
     rest: list[Tensor] = []
     for grad in grads:
-        (large if not torch.compiler.is_compiling() and _is_large(grad) else rest).append(grad)
-    if not large:
-        return get_total_norm(grads)
-    flat = [grad.view(-1) for grad in large]
-    norms = [torch.dot(g, g).sqrt() for g in flat] + ([get_total_norm(rest)] if rest else [])
-    return get_total_norm(norms)
-
-
-def _is_large(grad: Tensor) -> bool:
-    plain = type(grad) is Tensor and grad.device.type == "cpu" and grad.dtype in (torch.float32, torch.float64)
-    return plain and grad.numel() >= LARGE and grad.is_contiguous()
+        found = squares.of(grad) if squares is not None else None
+        found = square(grad) if found is None else found
+        rest.append(grad) if found is None else known.append(found)
+    norms = [*([get_total_norm(rest)] if rest else []), *(found.sqrt() for found in known)]
+    return norms[0] if len(norms) == 1 else get_total_norm(norms)
 
 
 def waits(norm: Tensor) -> bool:

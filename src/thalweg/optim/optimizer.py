@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from thalweg.averaging import Average
 from thalweg.optim.engines import HALF, Engine, Entry, Group, update, update_traced
+from thalweg.optim.gradient_squares import GradientSquares
 from thalweg.optim.one_pass import Along, check, coefficients, decayed, mean_of, take
 from thalweg.rules.rule import Rule, scalars_of_step
 
@@ -80,6 +81,7 @@ class RuleOptimizer(Optimizer):
 
     average: Average | None = None
     gradient_norm: Tensor | None = None
+    _squares: GradientSquares | None = None
 
     def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
         engine = _engine_of(engine, options)
@@ -89,6 +91,9 @@ class RuleOptimizer(Optimizer):
         along = {name: options.get(name, value) for name, value in _ALONG.items()}
         super().__init__(params, {**defaults, "maximize": maximize, "engine": engine, **along})
         self.average = options.get("average")
+        if options.get("norm_in_backward"):
+            self._squares = GradientSquares()
+            self._squares.watch(p for group in self.param_groups for p in group["params"])
 
     @property
     def skipped(self) -> int:
@@ -120,6 +125,8 @@ class RuleOptimizer(Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
+        if self._squares is not None:
+            self._squares.watch(group["params"])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -147,7 +154,9 @@ class RuleOptimizer(Optimizer):
                 name = type(self).__name__
                 raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
             work.append((group, entries))
-        taken = take(self.param_groups, [e.grad for _, entries in work for e in entries])
+        taken = take(self.param_groups, [e.grad for _, entries in work for e in entries], self._squares)
+        if self._squares is not None:
+            self._squares.clear()
         self.gradient_norm = taken.norm
         for group, entries in work:
             if taken.finite is False and group["skip_nonfinite"]:
