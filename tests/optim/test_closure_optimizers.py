@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -684,9 +684,8 @@ def test_newton_at_a_saddle():
         assert end(**others)[1].abs().item() == pytest.approx(0.5**0.5, rel=1e-3)
 
 
-# The same examples every time: where a value's rounding is larger than the line searches take it for, in some 2 of 600
-# problems, an end at 5e-7 is as far as values lead.
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None)
+@example(seed=43, n=8, condition=734.4715967026438)  # values off by more than 50 units in the last place
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 12), condition=st.floats(1.0, 1e3))
 def test_every_method_finds_the_minimum_of_a_convex_quadratic(seed, n, condition):
     g = torch.Generator().manual_seed(seed)
@@ -697,9 +696,8 @@ def test_every_method_finds_the_minimum_of_a_convex_quadratic(seed, n, condition
         w = nn.Parameter(torch.zeros(n, dtype=torch.float64))
         optimizer = make([w], max_iter=200, max_eval=500, tolerance_grad=1e-8, tolerance_change=0.0)
         optimizer.step(lambda w=w: 0.5 * w @ a @ w - b @ w)
-        # Values tell of gradients down to √(2 ε λ |f|), here 4e-7; of conjugate directions' searches few go below.
-        least = 1e-6 if make is optim.ConjugateGradient else 1e-7
-        assert optimizer.report.gradient_norm <= least * max(1.0, b.abs().max().item()), optimizer
+        # Values tell of gradients down to √(2 ε λ |f|), here 4e-7; below it is the slopes that are gone by.
+        assert optimizer.report.gradient_norm <= 1e-7 * max(1.0, b.abs().max().item()), optimizer
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

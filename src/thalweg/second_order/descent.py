@@ -14,7 +14,7 @@ from torch import Tensor
 from thalweg.linesearch import Backtracking, Fixed, HagerZhang, LineSearch, MoreThuente, Point
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.objective import Objective
-from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch
+from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch
 
 
 def descend(
@@ -111,7 +111,7 @@ def search_for(name: str | None, dtype: torch.dtype, loose: bool = True) -> Line
     Raises:
         ValueError: there is none of this name.
     """
-    rounding = 50 * torch.finfo(dtype).eps
+    rounding = ROUNDING * torch.finfo(dtype).eps
     if name == "hager-zhang":
         return HagerZhang(sigma=0.9 if loose else 0.4, rounding=rounding, omega=max(1e-6, rounding))
     if name == "more-thuente":

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from thalweg.second_order.carried import Carried
 from thalweg.second_order.objective import Evaluation, Objective
-from thalweg.second_order.watch import Callback, Limits, Place, Report, Watch, norm
+from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch, norm
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
 FAR = 1e10  # times as far from the origin as the start, or as 1: the function falls without end
@@ -57,7 +57,7 @@ def follow_model(
         model.prepare(x)
     at = objective.evaluate(x, curvature=True)
     watch, rejected = Watch(objective, Place.of(x, at), limits, callback), 0
-    rounding, far = 10 * torch.finfo(x.dtype).eps, FAR * max(1.0, float(norm(x)))
+    rounding, far = ROUNDING * torch.finfo(x.dtype).eps, FAR * max(1.0, float(norm(x)))
     while not (ending := watch.ended()):
         place = watch.place
         found = model.step(place.x, at, place.norm / watch.first)

@@ -22,6 +22,7 @@ Ending = Literal[
     "unbounded",  # f falls without end along a line
     "callback",  # asked for
 ]
+ROUNDING = 200.0  # units in the last place by which a value may be off: it is a sum of larger terms
 MESSAGES: dict[Ending, str] = {
     "gradient": "The gradient is small enough.",
     "change": "The value changes too little.",
