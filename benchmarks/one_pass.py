@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import alternately, ratio, seconds, table
-from benchmarks.step import FORMS, METHODS, SHAPES
+from benchmarks.measure import alternately, seconds, table
+from benchmarks.step import FORMS, METHODS, SHAPES, beside_torch, row
 from thalweg import optim
 from thalweg.averaging import EMA, Average
 
@@ -112,31 +112,12 @@ def _measure(method: Any, shapes: list[tuple[int, ...]], rounds: int) -> dict[st
         "stream": lambda: seconds(lambda: memory.add_(1e-9)) * (floats + 3) / 2,
     }
     runs |= {f"torch, {form}": (lambda step=step: seconds(step)) for form, step in peers.items()}
-    found = alternately(runs, rounds)
-    fastest = min((name for name in found if name.startswith("torch")), key=lambda name: median(found[name]))
-    return {
-        "milliseconds": {name: 1000 * median(values) for name, values in found.items()},
-        "fastest_of_torch": fastest,
-        "times_the_stream": ratio(found["thalweg"], found["stream"]),
-        "times_torch": ratio(found["thalweg"], found[fastest]),
-    }
+    return beside_torch(alternately(runs, rounds))
 
 
 def show(found: dict[str, Any]) -> str:
     """Returns the table."""
-    rows = [
-        [
-            name,
-            one["milliseconds"]["thalweg"],
-            one["milliseconds"]["stream"],
-            one["times_the_stream"],
-            one["fastest_of_torch"].removeprefix("torch, "),
-            one["milliseconds"][one["fastest_of_torch"]],
-            one["times_torch"],
-            ASKED.get(name.split(",")[0], 0.8),
-        ]
-        for name, one in found["steps"].items()
-    ]
+    rows = [[*row(name, one), ASKED.get(name.split(",")[0], 0.8)] for name, one in found["steps"].items()]
     head = [
         "clip, step and average", "thalweg (ms)", "stream (ms)", "times the stream", "torch's fastest", "torch (ms)",
         "times torch's time", "asked: at most",

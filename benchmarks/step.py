@@ -60,30 +60,29 @@ def _measure(method: str, shapes: list[tuple[int, ...]], rounds: int) -> dict[st
     }
     runs |= {f"torch, {form}": (lambda peer=peer: seconds(peer.step)) for form, peer in peers.items()}
     found = alternately(runs, rounds)
+    return {"compile_seconds": compiling, **beside_torch(found)}
+
+
+def beside_torch(found: dict[str, list[float]]) -> dict[str, Any]:
+    """Returns medians in milliseconds, and ratios to the stream and to torch's fastest form."""
     fastest = min((name for name in found if name.startswith("torch")), key=lambda name: median(found[name]))
     return {
         "milliseconds": {name: 1000 * median(values) for name, values in found.items()},
-        "compile_seconds": compiling,
         "fastest_of_torch": fastest,
         "times_the_stream": ratio(found["thalweg"], found["stream"]),
         "times_torch": ratio(found["thalweg"], found[fastest]),
     }
 
 
+def row(name: str, one: dict[str, Any]) -> list[Any]:
+    """Returns the table's row of what :func:`beside_torch` returned."""
+    times, fastest = one["milliseconds"], one["fastest_of_torch"]
+    beside = [fastest.removeprefix("torch, "), times[fastest], one["times_torch"]]
+    return [name, times["thalweg"], times["stream"], one["times_the_stream"], *beside]
+
+
 def show(found: dict[str, Any]) -> str:
     """Returns the table."""
-    rows = [
-        [
-            name,
-            one["milliseconds"]["thalweg"],
-            one["milliseconds"]["stream"],
-            one["times_the_stream"],
-            one["fastest_of_torch"].removeprefix("torch, "),
-            one["milliseconds"][one["fastest_of_torch"]],
-            one["times_torch"],
-        ]
-        for name, one in found.items()
-    ]
     head = [
         "step",
         "thalweg (ms)",
@@ -93,4 +92,4 @@ def show(found: dict[str, Any]) -> str:
         "torch (ms)",
         "times torch's time",
     ]
-    return table(head, rows)
+    return table(head, [row(name, one) for name, one in found.items()])

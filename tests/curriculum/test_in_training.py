@@ -8,32 +8,11 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.training.small import Cut, CutAfter
 from thalweg import optim
 from thalweg.curriculum import CurriculumSampler, Pacing, SelfPaced, losses
 from thalweg.stages import Stage, supervised
 from thalweg.training import train
-
-
-class Cut(BaseException):
-    """In place of a power cut."""
-
-
-class CutAfter:
-    """Cuts the run off after some steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def stage(self, name, done, total):
-        pass
-
-    def advance(self):
-        self.left -= 1
-        if self.left < 0:
-            raise Cut
-
-    def row(self, row):
-        pass
 
 
 def run(self_paced, workers, accumulate, path, watch=None):

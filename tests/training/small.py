@@ -39,3 +39,25 @@ def copy(model):
 
 def equal(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+class Cut(BaseException):
+    """In place of a power cut."""
+
+
+class CutAfter:
+    """Cuts the run off after some steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def stage(self, name, done, total):
+        pass
+
+    def advance(self):
+        self.left -= 1
+        if self.left < 0:
+            raise Cut
+
+    def row(self, row):
+        pass

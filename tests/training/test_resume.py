@@ -13,34 +13,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, TensorDataset
 
-from tests.training.small import LOSS, copy, data, equal, net, stage
+from tests.training.small import LOSS, Cut, CutAfter, copy, data, equal, net, stage
 from thalweg import optim
 from thalweg.averaging import EMA, Average
 from thalweg.rules import Schedule
 from thalweg.stages import Batches, EarlyStopping, Measures
 from thalweg.training import CheckpointError, Diverged, train
-
-
-class Cut(BaseException):
-    """In place of a power cut."""
-
-
-class CutAfter:
-    """Cuts the run off after some steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def stage(self, name, done, total):
-        pass
-
-    def advance(self):
-        self.left -= 1
-        if self.left < 0:
-            raise Cut
-
-    def row(self, row):
-        pass
 
 
 class Noisy(Dataset):

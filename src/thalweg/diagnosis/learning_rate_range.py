@@ -18,7 +18,6 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from thalweg.diagnosis.batches import Batch, as_batch
@@ -177,6 +176,8 @@ def _turn(changes: Sequence[float], rise: float) -> int:
 
 def _falls(lrs: Sequence[float], changes: Sequence[float], start: int, windows: int) -> bool:
     """Says whether the mean of d_t / lr_t over a window, whose members are alike, is surely below 0."""
+    from scipy import stats
+
     over = slice(start, start + WINDOW)
     rates = torch.tensor(changes[over], dtype=torch.float64) / torch.tensor(lrs[over], dtype=torch.float64)
     half = float(stats.t.ppf(1 - LEVEL / windows, WINDOW - 1)) * float(rates.std()) / math.sqrt(WINDOW)

@@ -12,12 +12,13 @@ from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from thalweg.averaging import Average
+from thalweg.optim.divided_state import divided, joined
 from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
 from thalweg.second_order.descent import search_for
 from thalweg.second_order.ranks import Ranks, ranks_of
 from thalweg.second_order.watch import MESSAGES, Ending, Place
-from thalweg.tensors.vector import gathered, local, spread, to_vector
+from thalweg.tensors.vector import to_vector
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
@@ -277,18 +278,11 @@ class ClosureOptimizer(Optimizer):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state; vectors are divided among the parameters, in their shapes and distributed as they are."""
+        """Returns the state, whose vectors are divided among the parameters."""
         packed = super().state_dict()
         own = packed["state"].get(0, {})
         if "members" in own:
-            names, params = self._method(self.param_groups[0]).vectors, self._params()
-            members = own["members"].tolist()
-            state: dict[int, dict[str, Any]] = {i: {"n_iter": own["n_iter"]} for i in members}
-            state[0] = {name: value for name, value in own.items() if name not in names}
-            for name in names:
-                for i, part in zip(members, spread(own[name], [params[i] for i in members]), strict=True):
-                    state[i][name] = part
-            packed["state"] = state
+            packed["state"] = divided(own, self._method(self.param_groups[0]).vectors, self._params())
         return packed
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -297,17 +291,8 @@ class ClosureOptimizer(Optimizer):
         given = [i for group in state_dict["param_groups"] for i in group["params"]]
         states, params = [state_dict["state"].get(i, {}) for i in given], self._params()
         self.state.clear()
-        if not states or not states[0]:
-            return
-        own, first, names = self._state(), params[0], self._method(self.param_groups[0]).vectors
-        for name, value in states[0].items():
-            if name not in names:
-                own[name] = value.to(first.device, copy=True) if isinstance(value, Tensor) else value
-        members = own["members"].tolist() if "members" in own else []
-        for name in names:
-            if members and all(name in states[i] for i in members):
-                block = gathered([states[i][name] for i in members], [params[i] for i in members])
-                own[name] = block.to(local(first).device)
+        if own := joined(states, self._method(self.param_groups[0]).vectors, params):
+            self.state[params[0]] = own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
