@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import thalweg
 from benchmarks.measure import alternately, ratio, seconds, table
-from benchmarks.minimizers import Counted, Exhausted, Solved
 from benchmarks.problems import PROBLEMS
+from benchmarks.solvers import Counted, Exhausted, Solved
 from thalweg import optim
 from thalweg.compare.loading import load_task
 from thalweg.compare.task import build_model, materialize

@@ -162,7 +162,7 @@ def test_what_is_no_objective_is_refused(method):
 @each
 def test_solves_the_standard_set(method):
     """‖∇f‖∞ ≤ 1e-9 max(1, ‖∇f(x₀)‖∞) within 3,000 evaluations, on each of the 35 problems."""
-    from benchmarks.minimizers import Counted, Exhausted, Solved
+    from benchmarks.solvers import Counted, Exhausted, Solved
 
     unsolved = []
     for problem in PROBLEMS:
