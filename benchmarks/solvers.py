@@ -1,4 +1,4 @@
-"""The minimizers that are compared, ours and the peers', each through one counter that also decides when it has solved."""
+"""The minimizers that are compared, each through one counter that also decides when it has solved a problem."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

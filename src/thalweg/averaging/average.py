@@ -41,7 +41,7 @@ class Average:
             which are copied.
         device: where the average is kept, by default with each parameter; an update across devices waits for a copy.
         dtype: ``torch.float32``, ``torch.float64``, or ``torch.bfloat16``, which is rounded by chance so that small
-            increments are not lost, and takes fifteen to thirty times as long; by default each parameter's own, and
+            increments are not lost, and takes many times as long; by default each parameter's own, and
             float32 for half precision. Complex parameters keep theirs.
         generator: of chance in rounding to bfloat16, on any device; by default one with seed 0.
 
@@ -111,7 +111,7 @@ class Average:
         self.check("update")
         buffers = self._source.buffers()
         values = [*self._source.params.values(), *(buffers[name] for name in self._averaged_buffers)]
-        weight = self.averaging.weight(self.step + 1)
+        weight = self.weight
         means, points = [], []
         known = {id(p) for p in done}
         for held, given in zip(self.means.values(), values, strict=True):

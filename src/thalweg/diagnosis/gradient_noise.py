@@ -39,7 +39,7 @@ def gradient_noise(seen: Seen, more: Sequence[Batch], loss: Loss, parts: int = 1
         parts: batches K at most.
     """
     params: list[Tensor] = [p for p in seen.model.parameters() if p.requires_grad]
-    size = examples_in(seen.batch)
+    size = seen.examples
     batches = [b for b in (seen.batch, *more) if examples_in(b) == size]
     if len(batches) < 2 * FEWEST:
         batches = cut(seen.batch, min(parts, size // 2))

@@ -29,7 +29,6 @@ class Seen:
         loss: its value.
         order: names of both as they ran.
         gradients: of the loss by each trainable parameter, None for one that it does not use.
-        examples: in the batch.
     """
 
     model: nn.Module
@@ -41,7 +40,11 @@ class Seen:
     target: Any
     loss: float
     gradients: dict[str, Tensor | None]
-    examples: int
+
+    @property
+    def examples(self) -> int:
+        """How many are in the batch."""
+        return examples_in(self.batch)
 
     @property
     def batch(self) -> Batch:
@@ -94,7 +97,7 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
         every[name].gradient = gradient
     return Seen(
         model, watch.layers, watch.norms, list(watch.graph), inputs, detached(output), target,
-        value.item(), dict(zip(trained, found, strict=False)), examples_in((inputs, target)),
+        value.item(), dict(zip(trained, found, strict=False)),
     )  # fmt: skip
 
 
