@@ -325,3 +325,24 @@ def test_complex_parameters_have_complex_averages():
 def test_what_cannot_be_averaged_is_refused(make, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         make()
+
+
+def test_batch_norm_statistics_are_taken_anew_for_the_average_and_come_back():
+    from thalweg.normalization import estimate_population_statistics
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    average, data = Average(model, Polyak()), torch.randn(90, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for x in data.split(30):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        average.update()
+    before = model[1].running_mean.clone()
+    with average.applied():
+        estimate_population_statistics(model, data.split([80, 10]))
+        hidden = model[0](data)
+        torch.testing.assert_close(model[1].running_mean, hidden.mean(0))
+        torch.testing.assert_close(model[1].running_var, hidden.var(0))
+    assert torch.equal(model[1].running_mean, before)

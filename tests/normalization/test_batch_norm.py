@@ -215,3 +215,12 @@ def test_it_is_one_of_torchs_to_torchs_own_tools():
     fixed = BatchNorm(3, bias=False)
     assert fixed.bias is None
     assert fixed(normal(5, 3, dtype=torch.float32)).mean().abs() < 1e-6
+
+
+@pytest.mark.parametrize("options", [{}, {"ghost": 2}, {"affine": False}, {"track_running_stats": False}])
+def test_an_input_on_another_device_is_refused_before_anything_changes(options):
+    norm = BatchNorm(3, **options)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    with pytest.raises(ValueError, match="the input is on meta, the normalization on cpu: move one of them"):
+        norm(torch.randn(4, 3, device="meta"))
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())

@@ -1,5 +1,6 @@
 """A run that is cut off at any moment and resumed ends as one that never was, bit for bit."""
 
+import os
 import pickle
 import random
 import re
@@ -268,7 +269,7 @@ print(kills)
 """
 
 
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fifty_kills_at_random_moments_lose_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "run.pt")],

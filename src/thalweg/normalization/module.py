@@ -106,6 +106,9 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"an input of shape {tuple(input.shape)} has no {self.num_features} channels in dimension {self.dim} "
                 "behind that of the examples: pass (N, C) or (N, C, *extent), or set dim="
             )
+        own = self.weight if self.weight is not None else self.running_mean
+        if own is not None and own.device != input.device:
+            raise ValueError(f"the input is on {input.device}, the normalization on {own.device}: move one of them")
         return input if channels == 1 else input.movedim(channels, 1)
 
     def _check_input_dim(self, input: Tensor) -> None:
