@@ -102,6 +102,23 @@ def test_only_scripts_of_known_content_may_run_and_nothing_is_loaded(results):
     assert not any("src" in a or "href" in a for _, a in page.elements)
 
 
+def test_a_large_study_draws_some_of_its_points_and_says_so(results):
+    large, few = copy.deepcopy(results), len(render(results))
+    for s in large["strategies"]:
+        points = [{"lr": 1e-3 * (i + 1), "valid": 0.5 - 1e-6 * i, "status": "finished"} for i in range(20_000)]
+        points[12_345] = {"lr": 12.346, "valid": 0.999, "status": "finished"}
+        points[7] |= {"valid": None, "status": "diverged"}
+        s["sensitivity"], large["expected_best"][s["name"]] = points, [0.5] * 20_000
+    text = render(large)
+    assert "Of 20,000 configurations a strategy 3,333 are drawn, evenly chosen; results.json has all." in text
+    assert "Of 20,000 values of k a strategy 3,333 are drawn" in text
+    assert "are drawn" not in render(results)
+    assert len(text) - few < 2_000_000
+    plots = json.loads(Elements(text).scripts[0])["figures"]
+    assert all(0.999 in trace["y"] for trace in plots["sensitivity"]["data"] if trace["mode"] == "lines+markers")
+    assert all(trace["x"][:20] == list(range(1, 21)) for trace in plots["expected"]["data"])
+
+
 def test_a_study_where_all_failed_still_has_a_report(results, tmp_path):
     empty = copy.deepcopy(results)
     empty["task"]["target"] = None

@@ -84,6 +84,13 @@ def test_expected_best_is_the_mean_over_all_subsets(values):
             assert value == pytest.approx(exact)
 
 
+def test_expected_best_of_thousands_is_exact_where_the_answer_is_known():
+    n = 3000  # the binomials pass all floats
+    found = np.array(s.expected_best([float(i) for i in range(1, n + 1)], "max"))
+    k = np.arange(1, n + 1)
+    assert found == pytest.approx(k * (n + 1) / (k + 1), rel=1e-9)
+
+
 def test_expected_best_counts_failures_as_the_worst():
     assert s.expected_best([None, 1.0, 3.0], "max") == s.expected_best([1.0, 1.0, 3.0], "max")
     assert s.expected_best([None, 1.0, 3.0], "min") == s.expected_best([3.0, 1.0, 3.0], "min")

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def collect(store: Store) -> dict[str, Any]:
         raise StudyError(
             f"the study in {store.path.parent} is not finished: the same thalweg compare command goes on with it"
         )
-    design, records = facts["design"], list(store.records())
+    design, records = facts["design"], slim(store.records())
     direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
     finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
     target = _target(design, finals)
@@ -150,6 +150,14 @@ def _strategy(
     }
 
 
+def slim(records: Iterable[Record]) -> list[Record]:
+    """Returns the records, of tuning curves the last point alone: a large study has millions of points."""
+    return [
+        r if r["rung"] == "final" else r | {"curve": {field: points[-1:] for field, points in r["curve"].items()}}
+        for r in records
+    ]
+
+
 def last_of_each(records: Sequence[Record], name: str) -> dict[str, Record]:
     """Returns the furthest tuning record of each configuration of a strategy, by its key."""
     return {r["key"]: r for r in records if r["rung"] != "final" and r["strategy"] == name}
@@ -173,8 +181,9 @@ def _status(record: Record, steps: int) -> str:
 
 
 def end(record: Record) -> float | None:
-    """Returns the validation metric at the record's end, None where it diverged."""
-    return record["curve"]["valid_metric"][-1] if record["status"] == "finished" else None
+    """Returns the validation metric at the record's end, None where it diverged or is no number."""
+    value = record["curve"]["valid_metric"][-1] if record["status"] == "finished" else math.nan
+    return value if math.isfinite(value) else None
 
 
 def _steps_to(record: Record, target: float | None, direction: str) -> int | None:

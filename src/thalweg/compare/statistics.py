@@ -116,8 +116,8 @@ def expected_best(scores: Sequence[float | None], direction: str) -> list[float 
 
     None, a run that failed, counts as the worst score that is there.
 
-    >>> expected_best([1.0, 2.0, 3.0], "max")
-    [2.0, 2.6666666666666665, 3.0]
+    >>> [round(best, 3) for best in expected_best([1.0, 2.0, 3.0], "max")]
+    [2.0, 2.667, 3.0]
 
     Source: Dodge et al. 2019, without replacement.
     """
@@ -127,7 +127,12 @@ def expected_best(scores: Sequence[float | None], direction: str) -> list[float 
     worst = min(known) if direction == "max" else max(known)
     ranked = sorted((worst if s is None else s for s in scores), reverse=direction == "min")
     n = len(ranked)
-    return [math.fsum(v * math.comb(i, k - 1) / math.comb(n, k) for i, v in enumerate(ranked)) for k in range(1, n + 1)]
+    expected, k = np.zeros(n), np.arange(1, n + 1)
+    weights = k / n  # C(i − 1, k − 1) / C(n, k) for i = n and every k; the binomials themselves pass all floats
+    for i in range(n, 0, -1):
+        expected[: len(weights)] += ranked[i - 1] * weights
+        weights = weights[: i - 1] * ((i - k[: i - 1]) / max(1, i - 1))
+    return [float(value) for value in expected]
 
 
 def time_to_target(steps: Sequence[int], curve: Sequence[float], target: float, direction: str) -> int | None:

@@ -159,10 +159,11 @@ class Store:
         """Returns the number of records of each rung that has any."""
         return dict(self._db.execute("SELECT rung, COUNT(*) FROM outcomes GROUP BY rung"))
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """Yields every record as plain values, snapshots left out."""
+    def records(self, key: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yields every record, or those of one configuration, as plain values, snapshots left out."""
         names = ("rung", "key", "strategy", "hyper", "seed", "status", "steps", "curve", "first_loss", "test")
-        for row in self._db.execute(f"SELECT {', '.join(names)} FROM outcomes ORDER BY rowid"):
+        which, given = ("", ()) if key is None else ("WHERE key = ?", (key,))
+        for row in self._db.execute(f"SELECT {', '.join(names)} FROM outcomes {which} ORDER BY rowid", given):
             record = dict(zip(names, row, strict=True))
             yield record | {"hyper": json.loads(record["hyper"]), "curve": json.loads(record["curve"])}
 

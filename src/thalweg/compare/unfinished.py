@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.compare.design import Budget
-from thalweg.compare.results import Record, curves, end, expected_best, last_of_each, plain, tried
+from thalweg.compare.results import Record, curves, end, expected_best, last_of_each, plain, slim, tried
 from thalweg.compare.store import Store
 from thalweg.compare.study import TITLES
 
@@ -54,10 +54,10 @@ def so_far(store: Store) -> dict[str, Any]:
     ``verdict`` is None, and so is what final runs alone can tell. Strategies are ranked by the validation metric of
     their best configuration, of those that went furthest.
     """
-    facts, records = store.facts(), list(store.records())
+    facts, records = store.facts(), slim(store.records())
     design = facts["design"]
     direction = design["task"]["direction"]
-    strategies = [_strategy(s, records, design) for s in design["strategies"]]
+    strategies = [_strategy(s, records, design, store) for s in design["strategies"]]
     sign = -1 if direction == "max" else 1
     strategies.sort(key=lambda s: math.inf if s["valid"] is None else sign * s["valid"])
     best = {s["name"]: expected_best(s, direction) for s in strategies}
@@ -73,7 +73,9 @@ def _budget(design: Mapping[str, Any]) -> Budget:
     return replace(budget, warmup=(stated["tuning_gradient_evaluations"] - whole) // runs - 1)
 
 
-def _strategy(described: Mapping[str, Any], records: Sequence[Record], design: Mapping[str, Any]) -> dict[str, Any]:
+def _strategy(
+    described: Mapping[str, Any], records: Sequence[Record], design: Mapping[str, Any], store: Store
+) -> dict[str, Any]:
     name, direction = described["name"], design["task"]["direction"]
     last = last_of_each(records, name)
     best = _best(list(last.values()), direction)
@@ -85,7 +87,7 @@ def _strategy(described: Mapping[str, Any], records: Sequence[Record], design: M
         "at": best["steps"] if best else None,
         **tried(last, design["budget"]["steps"]),
         "seconds_per_step": None,
-        "curves": curves(finals or ([_whole(best, records)] if best else []), direction),
+        "curves": curves(finals or ([_whole(best, store)] if best else []), direction),
         "space": described["space"],
     }
 
@@ -102,7 +104,7 @@ def _best(records: Sequence[Record], direction: str) -> Record | None:
     return min((r for r in sound if r["steps"] == most), key=score, default=None)
 
 
-def _whole(record: Record, records: Sequence[Record]) -> Record:
+def _whole(record: Record, store: Store) -> Record:
     """Returns the record with the learning curve of all its rungs."""
-    mine = [r["curve"] for r in records if r["key"] == record["key"]]
+    mine = [r["curve"] for r in store.records(record["key"])]
     return record | {"curve": {field: [v for curve in mine for v in curve[field]] for field in record["curve"]}}

@@ -5,10 +5,13 @@ from html import escape
 from statistics import median
 from typing import Any
 
+from thalweg.compare.report.thinning import said, share, thinned
+
 # Okabe & Ito's colours, which colour-blind readers can tell apart, the black replaced; then others.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999933", "#b2182b", "#7f7f7f"]
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "bowtie"]
+FIRST = 20  # values of k that are always drawn: there the curve is steep
 
 Results = Mapping[str, Any]
 Trace = dict[str, Any]
@@ -27,18 +30,21 @@ def figures(results: Results) -> list[dict[str, Any]]:
     metric = results["task"]["metric"]
     target = results["task"]["target"]
     better = "higher" if results["task"]["direction"] == "max" else "lower"
+    tried = max((len(s["sensitivity"]) for s in results["strategies"]), default=0)
     words = f"the validation {metric} {target:.4g}" if target is not None else "a target that none reached"
     curves = ("Median over the seeds, a diverged one counting as the worst; the band holds the middle half."
               if results["verdict"] else "Each strategy's best configuration so far.")  # fmt: skip
     tuned = [
         ("curves", "Learning curves", curves, _curves),
         ("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
-         "Open: stopped at the first rung; a cross at the margin: diverged.", _sensitivity),
+         "Open: stopped at the first rung; a cross at the margin: diverged." + said(results, "configurations", tried),
+         _sensitivity),
         ("expected", "Expected best of k configurations", "What tuning with k configurations would have given, "
-         f"on average (validation {metric}).", _expected),
+         f"on average (validation {metric})." + said(results, "values of k", tried), _expected),
     ]  # fmt: skip
     ranking = ("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
-               "mean and 95 % interval, one dot a seed.", _ranking)  # fmt: skip
+               "mean and 95 % interval, one dot a seed." + said(results, "seeds", results["budget"]["seeds"]),
+               _ranking)  # fmt: skip
     reached = ("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
                _time_to_target)  # fmt: skip
     diverged = ("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
@@ -70,8 +76,9 @@ def _ranking(results: Results) -> dict[str, Any]:
     for s in results["strategies"]:
         colour, _, symbol = _look(results, s)
         label, test = escape(s["name"]), s["test"]
+        dots = thinned(test["per_seed"], share(results))
         traces.append(
-            _trace(s, x=test["per_seed"], y=[label] * len(test["per_seed"]), mode="markers", hoverinfo="x",
+            _trace(s, x=dots, y=[label] * len(dots), mode="markers", hoverinfo="x",
                    marker={"color": colour, "opacity": 0.3, "size": 6})
         )  # fmt: skip
         bars = {}
@@ -156,12 +163,14 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         colour, dash, symbol = _look(results, s)
         points = sorted((p for p in s["sensitivity"] if p["lr"] is not None), key=lambda p: p["lr"])
         fine = [p for p in points if p["valid"] is not None]
+        best = [better(fine, key=lambda p: p["valid"])] if fine else []
+        fine = thinned(fine, share(results), *best)
         symbols = [symbol if p["status"] == "finished" else f"{symbol}-open" for p in fine]
         traces.append(
             _trace(s, x=[p["lr"] for p in fine], y=[p["valid"] for p in fine], mode="lines+markers",
                    line={"color": colour, "dash": dash, "width": 1}, marker={"symbol": symbols, "size": 8})
         )  # fmt: skip
-        lost = [p["lr"] for p in points if p["valid"] is None]
+        lost = thinned([p["lr"] for p in points if p["valid"] is None], share(results))
         if lost:
             traces.append(
                 _trace(s, x=lost, y=[margin] * len(lost), mode="markers",
@@ -180,9 +189,10 @@ def _expected(results: Results) -> dict[str, Any]:
     traces = []
     for s in results["strategies"]:
         colour, dash, symbol = _look(results, s)
-        best = results["expected_best"][s["name"]]
+        points = list(enumerate(results["expected_best"][s["name"]], start=1))
+        drawn = thinned(points, share(results), *points[:FIRST])
         traces.append(
-            _trace(s, x=list(range(1, len(best) + 1)), y=best, mode="lines+markers",
+            _trace(s, x=[k for k, _ in drawn], y=[best for _, best in drawn], mode="lines+markers",
                    line={"color": colour, "dash": dash}, marker={"color": colour, "symbol": symbol, "size": 6})
         )  # fmt: skip
     layout = {
