@@ -122,6 +122,11 @@ def test_heads_made_here_average_over_positions():
     torch.testing.assert_close(heads.heads[0](seen), seen.mean(dim=(2, 3)) @ linear.weight.T + linear.bias)
 
 
+def test_heads_made_here_are_of_the_model_s_precision():
+    heads = AuxiliaryHeads(model().double(), ["1"], outputs=3)
+    assert heads.loss(heads(X.double()), Y, cross_entropy).dtype == torch.float64
+
+
 def test_first_batch_makes_what_a_probe_does_and_draws_nothing_else():
     def made(**options):
         return AuxiliaryHeads(model(), ["1", "3"], outputs=3, generator=torch.Generator().manual_seed(4), **options)

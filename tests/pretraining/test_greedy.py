@@ -186,6 +186,13 @@ def test_sequences_have_a_head_at_each_place():
     run(plan)
 
 
+def test_heads_are_of_the_model_s_precision():
+    x, y = data()
+    plan = greedy(net().double(), joint(data=Batches(x.double(), y, batch_size=20)), 3)
+    assert {p.dtype for p in plan.model.parameters()} == {torch.float64}
+    run(plan)
+
+
 def test_a_deep_sigmoid_network_that_stands_still_when_trained_at_once_moves_block_by_block():
     """Each block's stage has a gradient through two layers alone, however deep the model is."""
     x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))

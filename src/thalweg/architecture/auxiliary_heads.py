@@ -88,7 +88,8 @@ class AuxiliaryHeads(nn.Module):
         if isinstance(at, Mapping):
             heads = [at[name] for name in names]
         else:
-            heads = [pooled_linear(outputs or 0, draw_seed(generator)) for _ in names]
+            dtype = next((p.dtype for p in model.parameters()), None)
+            heads = [pooled_linear(outputs or 0, draw_seed(generator)).to(dtype) for _ in names]
         self.at = tuple(names)
         self.weights = tuple(weight[name] if isinstance(weight, Mapping) else weight for name in names)
         self.decay, self.step = decay, 0

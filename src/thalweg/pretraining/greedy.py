@@ -135,8 +135,8 @@ def _default_head(output: Any, generator: Generator | None) -> Callable[[Tensor]
 
     def made(features: Tensor) -> nn.Module:
         if features.dim() == output.dim() and features.shape[:-1] == output.shape[:-1]:
-            return SeededLinear(output.shape[-1], draw_seed(generator))
-        return pooled_linear(output.shape[1 if output.dim() == 2 else -1], draw_seed(generator))
+            return SeededLinear(output.shape[-1], draw_seed(generator)).to(features.dtype)
+        return pooled_linear(output.shape[1 if output.dim() == 2 else -1], draw_seed(generator)).to(features.dtype)
 
     return made
 
