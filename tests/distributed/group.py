@@ -5,6 +5,7 @@ import json
 import traceback
 from datetime import timedelta
 
+import pytest
 import torch
 from torch import distributed, nn
 from torch.distributed import checkpoint
@@ -32,7 +33,7 @@ def _rank(rank, module, size, folder):
     for name, check in importlib.import_module(module).CHECKS.items():
         try:
             check(folder)
-        except Exception:  # the other ranks wait until the time-out at most
+        except (Exception, pytest.fail.Exception):  # the other ranks wait until the time-out at most
             found[name] = traceback.format_exc()
     (folder / f"{rank}.json").write_text(json.dumps(found))
     distributed.destroy_process_group()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from thalweg.stages.stage import Stage
 from thalweg.tensors.files import FileError, read_safely, write_whole
+from thalweg.training.sharded_state import divided, is_sharded, joined
 
 FORMAT, VERSION = "thalweg training", 1
 
@@ -29,8 +30,11 @@ def save(path: Path, run: Mapping[str, Any], state: Mapping[str, Any]) -> None:
 def load(path: Path, run: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """Returns a checkpoint of this run, whose model fits; the model is not touched.
 
+    Tensors that were sharded are divided as the model is now; all of its ranks have to call.
+
     Raises:
-        CheckpointError: no checkpoint, of another version, run or model, with the first difference named.
+        CheckpointError: no checkpoint, of another version, run or model, with the first difference named; one of whole
+            tensors for a model that is sharded.
     """
     try:
         state = read_safely(path)
@@ -47,14 +51,16 @@ def load(path: Path, run: Mapping[str, Any], model: nn.Module) -> dict[str, Any]
             f"cannot resume: {path} is of another run, its {key} {theirs.get(key)}, not {mine[key]}: resume with the "
             "same, or begin anew elsewhere"
         )
-    here, there = _forms(model.state_dict()), _forms(state["model"])
+    here, there = _forms(model.state_dict()), _forms(joined(state["model"]))
     for name in [*here, *there]:
         if here.get(name) != there.get(name):
             raise CheckpointError(
                 f"cannot resume: {path} is of another model, with {there.get(name, 'no')} {name!r}, "
                 f"not {here.get(name, 'none')}"
             )
-    return state
+    if is_sharded(model) and not state.get("sharded"):
+        raise CheckpointError(f"cannot resume: {path} is of a model that was not sharded: resume without sharding it")
+    return divided(state, model) if state.get("sharded") else state
 
 
 def _forms(state: Mapping[str, Any]) -> dict[str, str]:

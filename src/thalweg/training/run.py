@@ -11,10 +11,13 @@ from torch.optim import Optimizer
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.stages.stage import Averaged, Stage, loss_of
+from thalweg.tensors.vector import local
 from thalweg.training import draws
 from thalweg.training.history import Row
+from thalweg.training.rank_draws import RankDraws
 from thalweg.training.stepping import Stepper
 from thalweg.training.stream import Stream
+from thalweg.training.team import Part, Team, weighted
 
 
 class Diverged(ValueError):
@@ -29,77 +32,99 @@ class Run:
         stage: the stage.
         optimizer: the factory, the stage's own or that of an earlier one.
         still: modules that stay in eval mode.
+        team: the ranks that train it together.
 
     Attributes: ``step``, steps taken; ``total``, those of the stage; ``ended``, by early stopping.
     """
 
     def __init__(
-        self, model: nn.Module, stage: Stage, optimizer: Callable[[Any], Optimizer], still: Sequence[nn.Module]
+        self,
+        model: nn.Module,
+        stage: Stage,
+        optimizer: Callable[[Any], Optimizer],
+        still: Sequence[nn.Module],
+        team: Team,
     ) -> None:
-        self.model, self.stage, self.still = model, stage, still
-        self.device = next(model.parameters()).device
+        self.model, self.stage, self.still, self.team = model, stage, still, team
+        self.device = team.device
         _train(model, still)
+        team.check(model, stage.objective)
         data: Any = stage.data(model) if callable(stage.data) else stage.data
         self.total = stage.total_steps(data)
         self.every = stage.evaluate_every or max(1, self.total // 20)
-        self.stream = Stream(data, stage.name, self.device)
+        self.stream = Stream(data, stage.name, self.device, team)
         self.stepper = Stepper(model, optimizer, stage.rates)
+        if team.size > 1 and self.stepper.wants_curvature:
+            kind = type(self.stepper.optimizer).__name__
+            raise ValueError(
+                f"stage {stage.name!r}: {kind} multiplies by the curvature, of which no mean over ranks is taken: take "
+                "LBFGS or ConjugateGradient, or train by one process"
+            )
+        self.objective = team.joined(model, stage.objective)
+        self.draws = RankDraws(team)
         within: Any = getattr(self.stepper.optimizer, "average", None)  # one that its step updates
         if within is not None and stage.average:
             raise ValueError(f"stage {stage.name!r} averages twice, its optimizer does too: leave one of them out")
         self.average: Averaged | None = stage.average(model) if stage.average else within
         self.heads = [module for module in model.modules() if isinstance(module, AuxiliaryHeads)]
         self.step, self.ended = 0, False
-        self.losses: list[Tensor] = []  # of the steps since the last row, one or more an entry
+        self.losses: list[Tensor] = []  # of this rank in steps since the last row, one or more an entry
+        self.known = torch.zeros(0)  # those before them, the mean of all ranks
         self.best: dict[str, Any] = {"value": None, "waited": 0, "model": None}
 
     def advance(self) -> None:
         """Takes one step."""
-        batches = self.stream.take(self.stage.accumulate, self.step)
+        parts = self.stream.take(self.stage.accumulate, self.step)
         if self.stage.schedule is not None:
             self.stepper.scale_rates(self.stage.schedule(self.step, self.total))
-        evaluate = self._whole if self.stepper.wants_graph else self._pass
-        self.losses.append(self.stepper.step(lambda: evaluate(batches)))
+        evaluate = self._whole if self.stepper.wants_graph and self.team.size == 1 else self._pass
+        self.losses.append(self.stepper.step(lambda: evaluate(parts)))
         for heads in self.heads:
             heads.advance()
         if self.average is not None and self.stage.average is not None:
             self.average.update()
         if len(self.losses) >= 1024:
-            self.losses = [self._series()]
+            self._series()
         self.step += 1
 
-    def _pass(self, batches: Sequence[Any]) -> Tensor:
-        """Returns the mean loss of the batches, and leaves its gradient."""
+    def _pass(self, parts: Sequence[Part]) -> Tensor:
+        """Returns the mean loss of the batches, and leaves its gradient, that of all ranks.
+
+        Where the optimizer decides by it the loss is that of all ranks, otherwise it is what this one adds to it.
+        """
         total: Tensor | None = None
-        for batch in batches:
-            loss = loss_of(self._evaluate(batch))
-            if len(batches) > 1:
-                loss = loss / len(batches)
+        for part in parts:
+            loss = weighted(loss_of(self._evaluate(part.batch)), part.weight)
+            if len(parts) > 1:
+                loss = loss / len(parts)
             loss.backward()
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
-        return total
+        return self.team.mean(total) if self.stepper.several else total
 
-    def _whole(self, batches: Sequence[Any]) -> Any:
+    def _whole(self, parts: Sequence[Part]) -> Any:
         """Returns the mean loss of the batches with its graph, and of a single one the output, for curvature."""
-        values = [self._evaluate(batch) for batch in batches]
+        values = [self._evaluate(part.batch) for part in parts]
         if len(values) == 1:
             return values[0]
         return torch.stack([loss_of(value).reshape(()) for value in values]).mean()
 
     def _evaluate(self, batch: Any) -> Any:
-        if self.stage.precision is None:
-            return self.stage.objective(self.model, batch, self.step)
-        with torch.autocast(self.device.type, self.stage.precision):
-            return self.stage.objective(self.model, batch, self.step)
+        precision = self.stage.precision
+        cast = nullcontext() if precision is None else torch.autocast(self.device.type, precision)
+        with self.draws.drawing(), cast:
+            return self.objective(batch, self.step)
 
     def due(self) -> bool:
         """Returns whether a row is due."""
         return self.step % self.every == 0 or self.step == self.total
 
     def _series(self) -> Tensor:
-        """Returns the losses since the last row ``(n,)``."""
-        return torch.cat([loss.reshape(-1) for loss in self.losses]) if self.losses else torch.zeros(0)
+        """Returns the losses since the last row ``(n,)``, the means of all ranks; all of them have to call."""
+        if self.losses:
+            own = self.team.mean(torch.cat([loss.reshape(-1) for loss in self.losses]))
+            self.known, self.losses = torch.cat([self.known.to(own), own]), []
+        return self.known
 
     def mean_loss(self) -> float:
         """Returns the mean training loss since the last row, 0 where there was no step.
@@ -116,9 +141,10 @@ class Run:
     def check_finite(self) -> None:
         """Raises Diverged where the loss or a parameter is not finite: such a model is not worth keeping."""
         self.mean_loss()
-        bad = next((n for n, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())), None)
-        if bad is not None:
-            self._diverged(f"{bad} is not finite after step {self.step}")
+        named = list(self.model.named_parameters())
+        bad = next((i for i, (_, p) in enumerate(named) if not bool(torch.isfinite(local(p)).all())), len(named))
+        if (bad := self.team.least(bad)) < len(named):
+            self._diverged(f"{named[bad][0]} is not finite after step {self.step}")
 
     def _diverged(self, what: str) -> NoReturn:
         raise Diverged(f"stage {self.stage.name!r}: {what}: lower the learning rate, warm it up, or mend the inputs")
@@ -126,7 +152,7 @@ class Run:
     def look(self, seconds: float) -> Row:
         """Returns the history's next row, and judges by it whether the stage ends; may raise :class:`Diverged`."""
         loss = self.mean_loss()
-        self.losses = []
+        self.known = torch.zeros(0)
         epoch = self.stream.epoch + (self.stream.position > 0)
         row: Row = {"stage": self.stage.name, "step": self.step, "epoch": epoch}
         if (rate := self.stepper.rate) is not None:
@@ -149,7 +175,9 @@ class Run:
         try:
             self.model.eval()
             with self.average.applied() if self.average is not None else nullcontext(), torch.no_grad():
-                return {name: float(value) for name, value in validate(self.model).items()}
+                found = {name: float(value) for name, value in validate(self.model).items()}
+                means = self.team.mean(torch.tensor(list(found.values()), dtype=torch.float64))
+                return dict(zip(found, means.tolist(), strict=True))
         finally:
             draws.put(before)
             _train(self.model, self.still)
@@ -183,6 +211,7 @@ class Run:
             "losses": self._series(),
             "best": self.best,
             "draws": draws.kept(),
+            "ranks": self.draws.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -193,10 +222,11 @@ class Run:
             self.average.load_state_dict(state["average"])
         if hasattr(objective, "load_state_dict"):
             objective.load_state_dict(state["objective"])
-        self.losses = [state["losses"].to(self.device)]
+        self.known, self.losses = state["losses"], []
         self.step, self.ended, self.best = state["step"], state["ended"], state["best"]
         self.stream.load_state_dict(state["stream"], self.stage.accumulate)
         draws.put(state["draws"])
+        self.draws.load(state.get("ranks"), self.step)
 
 
 def _train(model: nn.Module, still: Sequence[nn.Module]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from thalweg.optim import ClosureOptimizer
+from thalweg.optim import ClosureOptimizer, Newton, TruncatedNewton
 from thalweg.stages.stage import loss_of
 from thalweg.training.checkpoint import CheckpointError
 from thalweg.training.part import groups
@@ -21,7 +21,8 @@ class Stepper:
         make: the factory.
         rates: factors on the learning rate, by names of parts.
 
-    Attributes: ``optimizer``; ``wants_graph``, whether the loss is wanted with its graph, for curvature.
+    Attributes: ``optimizer``; ``several``, whether it may evaluate the loss several times a step and decide by it;
+    ``wants_graph``, whether the loss is wanted with its graph; ``wants_curvature``, whether that is for curvature.
     """
 
     def __init__(self, model: nn.Module, make: Callable[[Any], Optimizer], rates: Mapping[str, float]) -> None:
@@ -32,8 +33,9 @@ class Stepper:
         self.made = _settings(self.optimizer)
         self._lr = [float(group["lr"]) if "lr" in group else None for group in self.optimizer.param_groups]
         self.wants_graph = isinstance(self.optimizer, ClosureOptimizer)
+        self.wants_curvature = isinstance(self.optimizer, (Newton, TruncatedNewton))
         closure = inspect.signature(type(self.optimizer).step).parameters.get("closure")
-        self._several = self.wants_graph or (closure is not None and closure.default is closure.empty)
+        self.several = self.wants_graph or (closure is not None and closure.default is closure.empty)
 
     def step(self, evaluate: Callable[[], Any]) -> Tensor:
         """Takes a step; returns the loss where it began.
@@ -41,7 +43,7 @@ class Stepper:
         Arguments:
             evaluate: gives the loss, alone or with the output, and leaves its gradient unless the graph is wanted.
         """
-        if not self._several:
+        if not self.several:
             self.optimizer.zero_grad()
             loss = loss_of(evaluate()).detach()
             self.optimizer.step()

@@ -1,17 +1,19 @@
 """Batches epoch after epoch, with a place that can be kept and gone back to."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from thalweg.training import draws
+from thalweg.training.checkpoint import CheckpointError
+from thalweg.training.nested import mapped
+from thalweg.training.team import Part, Team
 
 
 class Stream:
-    """The batches of a loader, epoch after epoch, on a device.
+    """The batches of a loader, epoch after epoch, of each the rows of this rank, on a device.
 
     Its place is kept in one of two ways. A loader, sampler or batch sampler that has a ``state_dict`` and runs in this
     process says itself where it stands. For any other, the draws of the moment when the epoch began are kept, and to
@@ -19,16 +21,20 @@ class Stream:
 
     Before each epoch ``set_epoch(epoch)`` is called, and before each batch ``advance(step)``, on the loader and its
     samplers where they have such methods.
+
+    Of several ranks all draw the same batches, and each takes its rows; a sampler with ``num_replicas`` and ``rank``
+    divides them itself.
     """
 
-    def __init__(self, data: Iterable[Any], name: str, device: torch.device) -> None:
-        self.data, self.name, self.device = data, name, device
+    def __init__(self, data: Iterable[Any], name: str, device: torch.device, team: Team) -> None:
+        self.data, self.name, self.device, self.team = data, name, device, team
         self.epoch, self.position = 0, 0  # epochs ended, and batches taken from the one that runs
         self._iterator: Iterator[Any] | None = None
         self._began: dict[str, Any] = {}
         sampler, batch_sampler = getattr(data, "sampler", None), getattr(data, "batch_sampler", None)
         parts: list[Any] = [data, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
         parts = list({id(part): part for part in parts if part is not None}.values())
+        self._divided = team.size > 1 and any(_divides(part, team, name) for part in parts)
         self._epochal = [part.set_epoch for part in parts if callable(getattr(part, "set_epoch", None))]
         self._advanced = [part.advance for part in parts if callable(getattr(part, "advance", None))]
         self._stateful = [part for part in parts if _keeps_state(part)]
@@ -36,11 +42,11 @@ class Stream:
         generators = [getattr(part, "generator", None) for part in parts]
         self._generators = list({id(g): g for g in generators if isinstance(g, torch.Generator)}.values())
 
-    def take(self, count: int, step: int) -> list[Any]:
-        """Returns the next ``count`` batches for a step, or those that the epoch still has, at least one.
+    def take(self, count: int, step: int) -> list[Part]:
+        """Returns this rank's part of the next ``count`` batches for a step, or those that the epoch has, at least one.
 
         Raises:
-            ValueError: an epoch without a single batch.
+            ValueError: an epoch without a single batch; one that cannot be divided among ranks.
         """
         while True:
             if self._iterator is None:
@@ -62,9 +68,15 @@ class Stream:
             if self._iterator is None:
                 self.epoch, self.position = self.epoch + 1, 0
             if taken:
-                return taken if self.device.type == "cpu" else [_moved(batch, self.device) for batch in taken]
+                return [self._moved(part) for part in self.team.parts(taken, self._divided)]
             if empty:
                 raise ValueError(f"stage {self.name!r} has data without a single batch: give it examples")
+
+    def _moved(self, part: Part) -> Part:
+        """Returns the part with its tensors on the device."""
+        if self.device.type == "cpu":
+            return part
+        return part._replace(batch=mapped(part.batch, lambda t: t.to(self.device, non_blocking=True)))
 
     def _length(self) -> int | None:
         try:
@@ -103,10 +115,20 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         """Returns its place."""
         began = self._began if self._iterator is not None else {}
-        return {"epoch": self.epoch, "position": self.position, "began": began, **self._sources()}
+        ranks = self.team.size if self._divided else 1
+        return {"epoch": self.epoch, "position": self.position, "ranks": ranks, "began": began, **self._sources()}
 
     def load_state_dict(self, state: dict[str, Any], count: int) -> None:
-        """Goes back to a place, where ``count`` batches made a step; draws from the global sources meanwhile."""
+        """Goes back to a place, where ``count`` batches made a step; draws from the global sources meanwhile.
+
+        Raises:
+            CheckpointError: data that a sampler divided among another number of ranks.
+        """
+        before, now = state.get("ranks", 1), self.team.size if self._divided else 1
+        if before != now:
+            raise CheckpointError(
+                f"cannot resume: the sampler divided the data among {before} ranks, not {now}: resume with as many"
+            )
         self.epoch, self.position, self._began = state["epoch"], state["position"], state["began"]
         if self._direct or not self._began:
             self._put_sources(state)
@@ -133,14 +155,14 @@ def _keeps_state(part: Any) -> bool:
     return callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
-    """Returns the batch with its tensors on the device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_moved(value, device) for value in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_moved(value, device) for value in batch)
-    return batch
+def _divides(part: Any, team: Team, name: str) -> bool:
+    """Returns whether a sampler gives each rank its own share; raises ValueError where it is for other ranks."""
+    replicas, rank = getattr(part, "num_replicas", None), getattr(part, "rank", None)
+    if not isinstance(replicas, int) or not isinstance(rank, int) or replicas == 1:
+        return False
+    if (replicas, rank) != (team.size, team.rank):
+        raise ValueError(
+            f"stage {name!r} has a sampler for rank {rank} of {replicas}, on rank {team.rank} of {team.size}: make it "
+            "with num_replicas and rank of the process group"
+        )
+    return True

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
+from torch.distributed import ProcessGroup
 
 from thalweg.stages.stage import Stage
+from thalweg.tensors.files import FileError
 from thalweg.tensors.seeds import derive_seed
 from thalweg.training import checkpoint as checkpoints
 from thalweg.training.checkpoint import CheckpointError
@@ -15,6 +17,8 @@ from thalweg.training.draws import drawing
 from thalweg.training.history import History, Row
 from thalweg.training.part import only
 from thalweg.training.run import Run, copied
+from thalweg.training.sharded_state import is_sharded, whole
+from thalweg.training.team import Team
 
 
 class Watch(Protocol):
@@ -42,6 +46,7 @@ def train(
     checkpoint_every: int | None = None,
     resume: bool = False,
     watch: Watch | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> History:
     """Trains a model in place, stage by stage.
 
@@ -52,6 +57,13 @@ def train(
 
     To go back into an epoch, a loader without a ``state_dict`` of its own is drawn again up to its place.
 
+    **Over several ranks** each step is that of one process on the same batch, to rounding. All ranks draw it alike and
+    each takes its rows, unless a sampler with ``num_replicas`` and ``rank`` gives each its own; loss and gradient are
+    means over the whole batch, however it divides. The model is wrapped for it, or you shard it (``fully_shard``).
+    Batch norm has to be synchronized. What ``validate`` gives is averaged over ranks, so that each may see all of the
+    data or an equal share. Dropout is drawn by each rank from a stream of its own. The first rank writes checkpoints,
+    from which as many ranks go on bit for bit, and other numbers of them to rounding.
+
     Arguments:
         model: any module, on any device, to which batches are moved.
         stages: at least one; see :class:`~thalweg.stages.Stage`.
@@ -61,6 +73,8 @@ def train(
         resume: go on from the checkpoint where there is one, with the same stages and seed. A run that had ended
             gives its model and history back at once.
         watch: is told of stages, steps and rows, as they come.
+        process_group: the ranks that train the model together, such as ``torch.distributed.group.WORLD``; all call with
+            the same arguments.
 
     Returns:
         The :class:`~thalweg.training.History`, of all sittings.
@@ -68,7 +82,7 @@ def train(
     Raises:
         ValueError: no stages, one that cannot be run; the loss is not finite (:class:`Diverged`).
         CheckpointError: the file holds a run and ``resume`` is False; a checkpoint that is damaged or of another run
-            or model. Nothing is changed then.
+            or model, or that some ranks do not see. Nothing is changed then.
 
     >>> import torch
     >>> from functools import partial
@@ -94,7 +108,8 @@ def train(
         raise ValueError(f"checkpoint_every is {checkpoint_every}: give at least 1, and checkpoint= to write to")
     kept: dict[str, Any] = {"stage": 0, "run": None, "optimizer": None, "rows": [], "seconds": 0.0}
     before = None
-    if path is not None and path.exists():
+    team, sharded = Team(process_group, next(model.parameters()).device), is_sharded(model)
+    if path is not None and _seen(path, team):
         if not resume:
             raise CheckpointError(f"{path} holds a run: resume it, or choose another checkpoint")
         kept, before = checkpoints.load(path, run, model), copied(model.state_dict())
@@ -105,15 +120,18 @@ def train(
     def save(stage: int, **state: Any) -> None:
         if path is not None:
             seconds = time.perf_counter() - began
-            whole = {"stage": stage, "model": model.state_dict(), "rows": history.rows, "seconds": seconds}
-            checkpoints.save(path, run, {"run": None, "optimizer": None, **whole, **state})
+            all_of_it = {
+                "run": None, "optimizer": None, "stage": stage, "model": model.state_dict(), "rows": history.rows,
+                "seconds": seconds, "sharded": sharded, **state,
+            }  # fmt: skip
+            _written(path, run, whole(all_of_it, team.first) if sharded else all_of_it, team)
 
     for index in range(kept["stage"], len(stages)):
         stage = stages[index]
         factory = next(s.optimizer for s in stages[index::-1] if s.optimizer is not None)
         with drawing(derive_seed(seed, "stage", index)), only(model, stage.trainable) as still:
             try:
-                here = Run(model, stage, factory, still)
+                here = Run(model, stage, factory, still, team)
                 if kept["run"] is not None:
                     here.load_state_dict(kept["run"])
                 elif stage.optimizer is None:
@@ -141,3 +159,23 @@ def train(
         goes_on = index + 1 < len(stages) and stages[index + 1].optimizer is None
         save(index + 1, optimizer=carried if goes_on else None)
     return history
+
+
+def _seen(path: Path, team: Team) -> bool:
+    """Returns whether there is a checkpoint; raises CheckpointError where ranks do not see the same."""
+    least, most = team.least(int(path.exists())), -team.least(-int(path.exists()))
+    if least != most:
+        raise CheckpointError(f"{path} is there for some ranks and not for others: put it where all of them see it")
+    return bool(least)
+
+
+def _written(path: Path, run: dict[str, Any], state: dict[str, Any], team: Team) -> None:
+    """Has the first rank write a checkpoint; where it cannot, all raise FileError."""
+    error: FileError | None = None
+    try:
+        if team.first:
+            checkpoints.save(path, run, state)
+    except FileError as caught:
+        error = caught
+    if team.least(int(error is None)) == 0:
+        raise error or FileError(f"the first rank cannot write {path}")
