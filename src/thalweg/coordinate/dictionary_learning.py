@@ -13,7 +13,9 @@ from torch import Tensor
 from thalweg.coordinate.atoms import Norm, update_atoms
 from thalweg.coordinate.coder import Coder, Data
 from thalweg.coordinate.lasso import Codes, lasso
-from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, one_thread, revive, shown
+from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, revive, shown
+from thalweg.coordinate.moments import moments
+from thalweg.coordinate.threads import one_thread
 
 
 class DictionaryLearning(Coder):
@@ -139,10 +141,7 @@ class DictionaryLearning(Coder):
                     break
                 if self.n_iter_ == self.max_iter:
                     break
-                weighted = codes.double().T * weights
-                self._set(
-                    self._better(weighted @ codes.double(), weighted @ samples.double(), samples, cost * (weights > 0))
-                )
+                self._set(self._better(*moments(codes, samples, weights), samples, cost * (weights > 0)))
         return self
 
     def _told(self, iteration: int) -> bool:

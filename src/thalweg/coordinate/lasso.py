@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from thalweg.coordinate import sweeps
+from thalweg.coordinate.threads import one_thread
 
 _ALMOST_NONE = 1e-10  # α in the stead of 0, as a share of the one that makes all codes zero
 
@@ -81,7 +82,8 @@ def lasso(
 
     Source: Deep Learning, §8.7.2; Tibshirani 1996; Zou & Hastie 2005.
     """
-    _check(samples, dictionary, alpha, l2, start)
+    with one_thread(samples.numel()):
+        _check(samples, dictionary, alpha, l2, start)
     x = samples.detach().to(samples.dtype if samples.dtype in (torch.float32, torch.float64) else torch.float32)
     d = dictionary.detach().to(x.device, torch.float64)
     g = d @ d.T if gram is None else gram.to(d)

@@ -12,7 +12,6 @@ from torch import Tensor
 from thalweg.coordinate.atoms import Norm
 
 _PART = 1 << 16  # samples looked at at once
-_FEW = 1 << 18  # numbers that one thread is done with before others are awake
 _ALIKE = 1 - 1e-6  # cosine above which two atoms are one
 
 Report = Callable[[int, float, float], None]
@@ -71,18 +70,6 @@ def shown(verbose: bool, total: int, what: str) -> Iterator[Report]:
     with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), text, TimeElapsedColumn()) as bar:
         task = bar.add_task(what, total=total, cost=float("nan"), gap=float("nan"))
         yield lambda done, cost, gap: bar.update(task, completed=done, cost=cost, gap=gap)
-
-
-@contextmanager
-def one_thread(size: int) -> Iterator[None]:
-    """Runs its body, of so many numbers, on one of torch's threads if that is few: others would wait for each other."""
-    before = torch.get_num_threads()
-    if size <= _FEW:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from thalweg.coordinate.atoms import Norm
 from thalweg.coordinate.coder import Data
 from thalweg.coordinate.dictionary_learning import DictionaryLearning
 from thalweg.coordinate.lasso import Codes
-from thalweg.coordinate.learning import interruptible, one_thread, shown
+from thalweg.coordinate.learning import interruptible, shown
+from thalweg.coordinate.moments import moments
+from thalweg.coordinate.threads import one_thread
 
 
 class MiniBatchDictionaryLearning(DictionaryLearning):
@@ -156,7 +158,11 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         def order() -> Tensor:
             return torch.from_numpy(draws.permutation(len(samples)) if self.shuffle else np.arange(len(samples)))
 
-        return len(samples), ((samples[rows] for rows in order().split(self.batch_size)) for _ in count())
+        def batch(rows: Tensor) -> Tensor:
+            with one_thread(len(rows) * samples.shape[1]):
+                return samples[rows]
+
+        return len(samples), (map(batch, order().split(self.batch_size)) for _ in count())
 
     def _loaded(self, loader: "DataLoader[Any]") -> Iterator[Tensor]:
         for batch in loader:
@@ -182,10 +188,8 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         step = self.n_steps_ + 1
         theta = step * size if step < size else size**2 + step - size
         beta = (theta + 1 - size) / (theta + 1)
-        c = found.codes.double()
-        weighted = c.T * weights / size
-        self._second = beta * self._second + (weighted @ c).cpu()
-        self._cross = beta * self._cross + (weighted @ samples.double()).cpu()
+        second, cross = moments(found.codes, samples, weights / size)
+        self._second, self._cross = beta * self._second + second, beta * self._cross + cross
         self.n_steps_ = step
         self._set(self._better(self._second, self._cross, samples, found.cost * (weights > 0)))
 

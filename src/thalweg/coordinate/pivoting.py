@@ -64,8 +64,12 @@ def solve(
     def run(share: int) -> None:  # each takes every shares-th sample, since neighbours cost alike
         _solve(g, transposed, x, alpha, -float(not positive), tol, max_iter, codes, costs, gaps, pivots, share, shares)
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, range(shares)))
+    if min(threads, shares) == 1:  # a pool costs as much as ten samples
+        for share in range(shares):
+            run(share)
+    else:
+        with ThreadPoolExecutor(min(threads, shares)) as pool:
+            list(pool.map(run, range(shares)))
     as_tensor = torch.from_numpy
     return as_tensor(codes), as_tensor(costs), as_tensor(gaps), as_tensor(pivots)
 
