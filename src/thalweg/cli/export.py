@@ -3,38 +3,88 @@
 import csv
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from thalweg.compare.store import Store
+
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+
+Format = Literal["csv", "json", "parquet", "optuna", "tensorboard", "mlflow", "wandb"]
 
 
 def command(
     folder: Annotated[Path, typer.Argument(help="Folder that thalweg compare wrote (--out).")],
-    format: Annotated[Literal["csv", "json", "parquet"], typer.Option(help="What to write.")] = "csv",
-    to: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
+    format: Annotated[Format, typer.Option(help="What to write.")] = "csv",
+    to: Annotated[
+        str | None, typer.Option(help="File to write, or a tracker's place.", show_default="standard output")
+    ] = None,
 ) -> None:
-    """Write a study's records, one row for each point of each learning curve.
+    """Write a study's records: one row for each point of each learning curve, or what other programs show.
 
     Example: `thalweg export thalweg-digits --format parquet --to digits.parquet`
+
+    Example: `thalweg export thalweg-digits --format optuna --to digits.journal`, for `optuna-dashboard digits.journal`
+
+    Example: `thalweg export thalweg-digits --format tensorboard --to runs`
     """
     from thalweg.compare.store import Store
 
+    path = Path(to) if to else None
     store = Store.open(folder)
     try:
-        records = list(store.records())
+        if format == "optuna":
+            _optuna(store, path)
+        elif format in TRACKERS:
+            _logged(store, format, to)
+        else:
+            _tabled(list(store.records()), format, path)
+    except OSError as error:
+        raise ValueError(f"cannot write to {to} ({error.strerror}): name another file with --to") from error
     finally:
         store.close()
+
+
+def _optuna(store: "Store", to: Path | None) -> None:
+    from thalweg.compare.to_optuna import to_optuna
+
+    if to is None:
+        raise ValueError("optuna needs a file for its storage: name it with --to")
+    names = to_optuna(store, to)
+    Console(stderr=True).print(
+        f"{len(names)} studies: optuna-dashboard {to}", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _logged(store: "Store", name: str, place: str | None) -> None:
+    from thalweg.compare.log import Log, tracker_of
+
+    Log(store, [tracker_of(f"{name}={place or ''}")]).all_of_it()
+
+
+def _tabled(records: list[dict[str, Any]], format: str, to: Path | None) -> None:
+    """Writes the points of all records, a row each, or all records as JSON."""
     if format == "json":
-        text = json.dumps(_strict(records), indent=1, allow_nan=False)
-        _write(text + "\n", to)
+        from thalweg.compare.results import plain
+
+        text = json.dumps(plain(records), indent=1, allow_nan=False) + "\n"
+        if to:
+            to.write_text(text, encoding="utf-8")
+        else:
+            sys.stdout.write(text)
         return
     rows = [row for record in records for row in _points(record)]
     names = list(dict.fromkeys(name for row in rows for name in row))
     if format == "parquet":
         _parquet(rows, names, to)
         return
-    with open(to, "w", newline="", encoding="utf-8") if to else sys.stdout as out:
+    with open(to, "w", newline="", encoding="utf-8") if to else nullcontext(sys.stdout) as out:
         writer = csv.DictWriter(out, names)
         writer.writeheader()
         writer.writerows(rows)
@@ -45,19 +95,6 @@ def _points(record: dict[str, Any]) -> list[dict[str, Any]]:
     fixed |= {f"hyper.{name}": value for name, value in record["hyper"].items()}
     curve = record["curve"]
     return [fixed | dict(zip(curve, point, strict=True)) for point in zip(*curve.values(), strict=True)] or [fixed]
-
-
-def _strict(records: list[dict[str, Any]]) -> Any:
-    from thalweg.compare.results import plain
-
-    return plain(records)
-
-
-def _write(text: str, to: Path | None) -> None:
-    if to:
-        to.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
 
 
 def _parquet(rows: list[dict[str, Any]], names: list[str], to: Path | None) -> None:
