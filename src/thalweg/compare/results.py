@@ -49,7 +49,7 @@ def collect(store: Store) -> dict[str, Any]:
         "verdict": vars(_verdict(per_seed, strategies, design, target)),
         "diagnosis": facts.get("diagnosis"),
         "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
-        "notes": _notes(strategies, facts, budget["trials"] >= 4),
+        "notes": _notes(strategies, facts, budget),
     }
     return plain(results)
 
@@ -145,6 +145,7 @@ def _strategy(
         "final_diverged": sum(r["status"] == "diverged" for r in runs),
         "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
         "seconds_per_step": per_step,
+        "charged": facts.get("charged", {}).get(name, {}),
         "curves": curves(runs, direction),
         "space": described["space"],
     }
@@ -235,16 +236,29 @@ def expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | N
     return statistics.expected_best([s["valid"] for s in strategy["sensitivity"]], direction)
 
 
-def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], held_back: bool) -> list[str]:
+def before_first_step(costs: Mapping[str, int], steps: int) -> str:
+    """Returns in words what each run spends before its first step.
+
+    >>> before_first_step({"teacher": 250, "hints": 125}, 1000)
+    'before its first step a run spends teacher 250, hints 125 of its 1,000 gradient evaluations'
+    """
+    parts = ", ".join(f"{what} {count:,}" for what, count in costs.items())
+    return f"before its first step a run spends {parts} of its {steps:,} gradient evaluations"
+
+
+def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], budget: Mapping[str, Any]) -> list[str]:
     notes = [
         "Seconds to target are steps to target times the median seconds of a step, measured with the run alone.",
         "Expected best at k counts a configuration that was stopped at the first rung with the value it had there.",
     ]
-    if not held_back:
+    if budget["trials"] < 4:
         notes.append("Fewer than 4 trials leave none to look beyond an edge: no range was widened.")
     for s in strategies:
         if s["diverged"] == s["trials"]:
             notes.append(f"{s['name']}: every configuration diverged; its default was run for the record.")
+    for s in strategies:
+        if s["charged"]:
+            notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
     if any(s["final_diverged"] for s in strategies):
         notes.append("A final run that diverged counts with the score of the untrained model.")
     for s in strategies:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from thalweg.compare.guides import GUIDANCES, Tuned
 from thalweg.compare.loading import LoadError, load_object
 from thalweg.compare.second_order import SECOND_ORDER
 from thalweg.compare.variants import AVERAGINGS, NORMALIZATIONS, Variant
@@ -38,6 +39,7 @@ class Strategy:
         architecture: one of the task's ``architectures``; its ``model`` where empty.
         normalization: ``"batch-norm"`` puts batch normalization into the model; ``"none"``.
         averaging: ``"polyak"`` or ``"ema"``: the average of the parameters is judged in their place; ``"none"``.
+        guidance: a name of :data:`thalweg.compare.guides.GUIDANCES`, whose hyperparameters are tuned too; ``"none"``.
         schedule: the learning rate's factor over the run; ``schedule_name`` is its name.
 
     >>> Strategy.parse("adam+he@cosine").schedule_name
@@ -56,12 +58,19 @@ class Strategy:
     architecture: str = ""
     normalization: str = "none"
     averaging: str = "none"
+    guidance: str = "none"
 
     def __post_init__(self) -> None:
         if (self.rule is None) == (self.factory is None):
             raise ValueError(f"strategy {self.name!r} needs either a rule or a factory")
         if self.closure and self.averaging != "none":
             raise ValueError(f"strategy {self.name!r}: averaging is for methods that take a minibatch a step")
+        if self.closure and self.guidance not in ("none", "transfer"):
+            raise ValueError(f"strategy {self.name!r}: {self.guidance} is for methods that take a minibatch a step")
+        if self.guidance in GUIDANCES:
+            tuned = GUIDANCES[self.guidance]
+            object.__setattr__(self, "defaults", {**self.defaults, **tuned.defaults})
+            object.__setattr__(self, "space", {**self.space, **tuned.space})
         for name, (low, high) in self.space.items():
             if not 0 < low < high:
                 raise ValueError(
@@ -88,6 +97,11 @@ class Strategy:
         middle = {name: math.sqrt(low * high) for name, (low, high) in self.space.items()}
         return self.rounded({**middle, **self.defaults})
 
+    def stepping(self, hyper: Mapping[str, float]) -> dict[str, float]:
+        """Returns the hyperparameters that are the optimizer's own."""
+        others = {*GUIDANCES.get(self.guidance, Tuned()).space, *(["batches"] if self.closure else [])}
+        return {name: value for name, value in hyper.items() if name not in others}
+
     def rounded(self, hyper: Mapping[str, float]) -> dict[str, float]:
         """Returns the hyperparameters with the whole ones rounded, to at least 1."""
         return {name: max(1, round(value)) if name in self.whole else value for name, value in hyper.items()}
@@ -103,6 +117,7 @@ class Strategy:
             "schedule": self.schedule_name,
             "start": self.start,
             "averaging": self.averaging,
+            "guidance": self.guidance,
             **({"closure": True, "whole": list(self.whole)} if self.closure else {}),
         }
 
@@ -110,9 +125,10 @@ class Strategy:
     def parse(cls, text: str) -> "Strategy":
         """Returns the strategy written as ``OPTIMIZER[+WORD…][@SCHEDULE]``.
 
-        A WORD is an initialization, ``batch-norm``, ``polyak`` or ``ema``, or an architecture of the task's. OPTIMIZER
-        is a name that ``thalweg list strategies`` shows, ``my.py:name`` (a Strategy, an optimizer class or a function
-        of the parameters), or an installed class such as ``torch.optim.Muon``.
+        A WORD is an initialization, ``batch-norm``, ``polyak`` or ``ema``, a guidance such as ``curriculum``, or an
+        architecture of the task's. OPTIMIZER is a name that ``thalweg list strategies`` shows, ``my.py:name`` (a
+        Strategy, an optimizer class or a function of the parameters), or an installed class such as
+        ``torch.optim.Muon``.
 
         Raises:
             LoadError: an unknown name; the message gives the nearest one.
@@ -155,6 +171,7 @@ _WORDS: Mapping[str, Iterable[str]] = {
     "initialization": SCHEMES,
     "normalization": NORMALIZATIONS,
     "averaging": AVERAGINGS,
+    "guidance": GUIDANCES,
 }
 
 

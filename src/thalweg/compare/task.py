@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from thalweg.architecture import AuxiliaryHeads
+from thalweg.compare.guides import Guides
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CROSS_ENTROPY = (nn.functional.cross_entropy, nn.CrossEntropyLoss, nn.functional.nll_loss, nn.NLLLoss)
@@ -61,6 +62,7 @@ class Task:
         steps: default length of a run, in gradient evaluations.
         architectures: other models for the same data by name, for strategies such as ``adam+NAME``.
         description: one line for the report.
+        guides: what guided strategies such as ``adam+fitnet`` take from the task.
 
     >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
     >>> data = TensorDataset(x, y)
@@ -81,6 +83,7 @@ class Task:
     steps: int = 1000
     description: str = ""
     architectures: Mapping[str, Callable[[], nn.Module] | nn.Module] = field(default_factory=dict)
+    guides: Guides = field(default_factory=Guides)
 
     def __post_init__(self) -> None:
         if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):

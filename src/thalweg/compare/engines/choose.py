@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 
 from thalweg.compare.engines.closure_run import ClosureRun, unaffordable
-from thalweg.compare.engines.factory import make_optimizers
 from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
 from thalweg.compare.engines.lanes import Lanes, has_randomness
+from thalweg.compare.engines.optimizers import make_optimizers
 from thalweg.compare.engines.serial import Serial
+from thalweg.compare.guidance import guidance_of
 from thalweg.compare.strategy import Strategy
 from thalweg.second_order import NotAnObjective
 
@@ -97,8 +98,8 @@ class Chooser:
             Unstackable: lanes were asked for and the model cannot be stacked.
         """
         self.serial.settle_threads(job)
-        rules = [s for s in strategies if s.rule is not None]
-        others = [s for s in strategies if s.rule is None]
+        rules = [s for s in strategies if s.rule is not None and not guidance_of(s).reason]
+        others = [s for s in strategies if s not in rules]
         if rules:
             choice = self._choose_for_rules(job, len(rules))
             engine: Engine = self.lanes if choice.name == "lanes" and self.lanes else self.serial
@@ -126,6 +127,10 @@ class Chooser:
         specimen = replace(job, strategy=strategy, hyper=strategy.default_configuration())
         if strategy.closure:
             return self._choose_for_closure(specimen)
+        if reason := guidance_of(strategy).reason:
+            return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job, 0.1))
+        hyper = strategy.stepping(specimen.hyper)
+        specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
         optimizers = make_optimizers(strategy, self.shop.model, specimen.hyper)
         reason = "an optimizer made by a factory steps one model at a time"
         if len(optimizers) > 1:

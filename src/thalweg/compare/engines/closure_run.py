@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.compare.engines.factory import make_optimizers, restored, state_of
 from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.optimizers import make_optimizers, restored, state_of
 from thalweg.optim import ClosureOptimizer, Newton
 from thalweg.second_order import NotFinite
 
@@ -44,7 +44,9 @@ class ClosureRun:
         self.full = self.count * batch >= len(data)
         self.unit = len(data) / batch if self.full else float(self.count)
         self.spent, self.round, self.lost = float(job.start), 0, False
-        if job.snapshot is not None:
+        if job.snapshot is not None and "params" in job.snapshot:
+            shop.begin(self.training, job.snapshot)
+        elif job.snapshot is not None:
             snapshot = dict(job.snapshot)
             self.spent, self.round = float(snapshot.pop("spent")), int(snapshot.pop("round"))
             self.training.load_state_dict({k[6:]: v for k, v in snapshot.items() if k.startswith("model.")})
@@ -124,7 +126,8 @@ class ClosureRun:
 
     def _settle(self, affordable: int) -> None:
         """Sets the learning rate of the moment and the caps that keep the step within what is left."""
-        factor = self.job.strategy.schedule(min(int(self.spent), self.job.total - 1), self.job.total)
+        total = self.job.total - self.job.prepared
+        factor = self.job.strategy.schedule(min(int(self.spent) - self.job.prepared, total - 1), total)
         for group, lr in zip(self.optimizer.param_groups, self.lr, strict=True):
             group["lr"] = lr * factor
             if "max_eval" in group:

@@ -1,83 +1,61 @@
-"""An optimizer made by a factory, driven as its user would: through closure, groups and state dicts."""
+"""An optimizer driven as its user would: through closure, groups and state dicts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.averaging import Average
 from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.optimizers import make_optimizers, restored, state_of
 from thalweg.compare.engines.step_run import StepRun
-from thalweg.compare.strategy import Strategy
+from thalweg.compare.guidance import Guidance
 from thalweg.compare.variants import averaging_of
-from thalweg.optim import AdamW
-
-
-def make_optimizers(strategy: Strategy, model: nn.Module, hyper: Mapping[str, float]) -> list[torch.optim.Optimizer]:
-    """Returns the strategy's optimizer for the model's trainable parameters.
-
-    One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest.
-
-    Raises:
-        ValueError: the factory refuses the parameters.
-    """
-    assert strategy.factory is not None
-    hyper = {name: value for name, value in hyper.items() if not strategy.closure or name != "batches"}
-    params = [p for p in model.parameters() if p.requires_grad]
-    try:
-        return [_checked(strategy.factory(params, **hyper))]
-    except Exception as error:
-        matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
-        if matrices and rest:
-            try:
-                return [_checked(strategy.factory(matrices, **hyper)), AdamW(rest)]
-            except Exception:
-                pass  # matrices are not what it asks for: the first error is the one to show
-        line = (str(error).splitlines() or ["no message"])[0]
-        settings = ", ".join(f"{k}={v:g}" for k, v in hyper.items())
-        raise ValueError(
-            f"strategy {strategy.name!r} cannot step this model with {settings} ({type(error).__name__}: {line}): "
-            "write my.py:strategy, a function of the parameters that makes the optimizer"
-        ) from error
-
-
-def _checked(optimizer: object) -> torch.optim.Optimizer:
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
-    return optimizer
 
 
 class FactoryRun(StepRun):
-    """A model and an optimizer made by a factory, driven through the ordinary interface."""
+    """A model and an optimizer, driven through the ordinary interface, with whatever objective the guidance has."""
 
-    def __init__(self, shop: Workshop, job: Job) -> None:
-        self.shop, self.job = shop, job
+    def __init__(self, shop: Workshop, job: Job, guidance: Guidance) -> None:
+        self.shop, self.job, self.guidance = shop, job, guidance
         self.model = shop.fresh_model(job.strategy.initialization, job.seed)
         self.optimizers = make_optimizers(job.strategy, self.model, job.hyper)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
-        averaging = averaging_of(job.strategy.averaging, job.total)
+        averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)
+        if job.snapshot is not None and "params" in job.snapshot:
+            shop.begin(self.model, job.snapshot)
         self.average = None if averaging is None else Average(self.model, averaging, buffers="average")
-        if job.snapshot is not None:
+        if job.snapshot is not None and "params" not in job.snapshot:
             self._restore(job.snapshot)
+        self.objective = guidance.objective(shop, job, self.model)
+
+    def advance(self, t: int, end: int) -> Tensor:
+        """Trains from ``t`` to ``end``, a step where enough is spent for one; returns the losses of the steps."""
+        rows = self.guidance.rows(self.shop, self.job, t, end)
+        self.model.train()
+        at = [i for i in range(end - t) if self.guidance.steps_at(self.job, t + i)]
+        if not at:
+            with torch.no_grad():
+                return self.objective(rows[-1], end - 1)[None]
+        return torch.stack([self.step(rows[i], t + i) for i in at])
 
     def prepare(self, start: int, stop: int) -> None:
         """Nothing to prepare: the optimizer computes its own scalars."""
 
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss before it."""
-        factor = self.job.strategy.schedule(t, self.job.total)
+        spent = self.job.prepared
+        factor = self.job.strategy.schedule(t - spent, self.job.total - spent)
         for optimizer, rates in zip(self.optimizers, self.base, strict=True):
             for group, lr in zip(optimizer.param_groups, rates, strict=True):
                 if lr is not None:
                     group["lr"] = lr * factor
-        x, y = self.shop.data.train_x[rows], self.shop.data.train_y[rows]
         losses: list[Tensor] = []
 
         def closure() -> Tensor:
             self.model.zero_grad()
-            loss = self.shop.task.training_loss(self.model, self.model(x), y)
+            loss = self.objective(rows, t)
             loss.backward()
             losses.append(loss.detach())
             return loss
@@ -118,32 +96,3 @@ class FactoryRun(StepRun):
             own = {"means": part("means"), "copies": part("copies"), "step": int(snapshot["step"])}
             self.average.load_state_dict(self.average.state_dict() | own)
         restored(self.optimizers, snapshot)
-
-
-def state_of(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """Returns the optimizers' states as flat names to tensors; of lists, those whose every entry is a tensor."""
-    flat: dict[str, Any] = {}
-    for which, optimizer in enumerate(optimizers):
-        for index, entries in optimizer.state_dict()["state"].items():
-            for name, value in entries.items():
-                key = f"state.{which}.{index}.{name}"
-                if isinstance(value, list) and all(isinstance(v, Tensor) for v in value):
-                    flat |= {f"{key}.{i}": v for i, v in enumerate(value)} if value else {f"{key}.": torch.zeros(0)}
-                elif isinstance(value, (Tensor, int, float)):
-                    flat[key] = value
-    return {key: torch.as_tensor(value).detach().cpu().clone() for key, value in flat.items()}
-
-
-def restored(optimizers: Sequence[torch.optim.Optimizer], snapshot: Mapping[str, Tensor]) -> None:
-    """Puts back what :func:`state_of` returned."""
-    states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
-    for key, value in snapshot.items():
-        if key.startswith("state."):
-            _, which, index, name, *place = key.split(".")
-            entries = states[int(which)].setdefault(int(index), {})
-            if not place:
-                entries[name] = value.clone()
-            else:
-                entries.setdefault(name, []).extend([value.clone()] if place[0] else [])
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,9 +1,10 @@
 """What an engine is given and what it gives back."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,10 @@ class Unstackable(Exception):
 class Job:
     """One stretch of one trial: a configuration under a seed, from step ``start`` to step ``stop``.
 
-    ``total`` is the length of the whole run, which the schedule spans. ``evaluate_every`` spaces the
-    points of the learning curve; ``test`` asks for the test metric at the end. ``snapshot`` holds the
-    parameters and state at ``start``, None for a fresh run.
+    ``total`` is the length of the whole run, of which ``prepared`` gradient evaluations are spent before the first
+    step, on a teacher or on pretraining; the schedule spans the rest. ``evaluate_every`` spaces the points of the
+    learning curve; ``test`` asks for the test metric at the end. ``snapshot`` holds the parameters and state at
+    ``start``, None for a fresh run.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Job:
     test: bool = False
     snapshot: Mapping[str, Tensor] | None = None
     first_loss: float | None = None
+    prepared: int = 0
 
     def next_event(self, t: int) -> int:
         """Returns the next step after ``t`` at which the run is evaluated: grid points and its end."""
@@ -80,6 +83,11 @@ class Outcome:
     snapshot: Mapping[str, Tensor] | None = None
 
 
+def lost(job: Job) -> Outcome:
+    """Returns the outcome of a job that diverged in what comes before its first step."""
+    return Outcome(job.key, "diverged", job.prepared, Curve(), math.nan)
+
+
 Progress = Callable[[int], None]  # told how many trial-steps were done
 
 
@@ -110,6 +118,7 @@ class Workshop:
         self.decayed = torch.cat(parts).to(next(self.model.parameters()))
         self._starts: dict[tuple[str, int], Tensor] = {}
         self._orders: dict[int, _Order] = {}
+        self._kept: dict[tuple[Any, ...], Any] = {}
 
     def fresh_model(self, scheme: str, seed: int) -> nn.Module:
         """Returns the model as initialized by the scheme under the seed, drawn on the CPU, on the device."""
@@ -128,6 +137,35 @@ class Workshop:
             named = dict(self.fresh_model(scheme, seed).named_parameters())
             self._starts[key] = self.layout.flatten({name: named[name].detach() for name in self.layout.names})
         return self._starts[key]
+
+    def beginning(self, model: nn.Module) -> dict[str, Tensor]:
+        """Returns the snapshot of a run that begins where the model is, with no step taken."""
+        named = dict(model.named_parameters())
+        params = self.layout.flatten({name: named[name].detach() for name in self.layout.names})
+        return {"params": params.cpu(), **{f"buffer.{n}": b.detach().cpu().clone() for n, b in model.named_buffers()}}
+
+    def begin(self, model: nn.Module, snapshot: Mapping[str, Tensor]) -> None:
+        """Puts the model where :meth:`beginning` found it."""
+        named = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in self.layout.unflatten(snapshot["params"]).items():
+                named[name].copy_(value)
+            for name, buffer in model.named_buffers():
+                buffer.copy_(snapshot[f"buffer.{name}"])
+
+    def kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Returns what is kept under a key, made where it is not there yet."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def keep(self, key: tuple[Any, ...], value: Any, most: int) -> None:
+        """Keeps a value in place of what is there; of keys of that kind the last ones used."""
+        self._kept.pop(key, None)
+        self._kept[key] = value
+        alike = [other for other in self._kept if other[0] == key[0]]
+        for other in alike[: max(0, len(alike) - most)]:
+            del self._kept[other]
 
     def batches(self, seed: int, start: int, stop: int) -> Tensor:
         """Returns row numbers ``(stop - start, batch)`` of the minibatches: the same for every strategy."""
@@ -167,13 +205,15 @@ class _Order:
 
 
 def coefficient_table(job: Job, start: int, stop: int) -> Tensor:
-    """Returns the coefficients of the rule's steps ``start + 1`` to ``stop`` as float64 ``(stop - start, c)``.
+    """Returns the coefficients of the rule from ``start`` to ``stop`` in the run as float64 ``(stop - start, c)``.
 
     Columns follow :func:`coefficient_names`. Any stretch of a run sees the same numbers.
     """
     s = job.strategy
     assert s.rule is not None
-    return _whole_table(s.rule, tuple(job.hyper.items()), s.schedule, s.averaging, job.total)[start:stop]
+    spent = job.prepared
+    hyper = tuple(s.stepping(job.hyper).items())
+    return _whole_table(s.rule, hyper, s.schedule, s.averaging, job.total - spent)[start - spent : stop - spent]
 
 
 @lru_cache(maxsize=512)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from thalweg.compare.engines.job import Job, Outcome, Progress, Unstackable, Workshop
+from thalweg.compare.engines.job import Job, Outcome, Progress, Unstackable, Workshop, lost
 from thalweg.compare.engines.kernels import Kernel, update_kernel
 from thalweg.compare.engines.lane_buffers import LaneBuffers, rows
 from thalweg.compare.engines.slots import Block, Group, Lane, block_of, group_of
 from thalweg.compare.engines.watch import first_divergence
+from thalweg.compare.guidance import begun, guidance_of
 from thalweg.normalization import BatchNorm, stateless_call
 from thalweg.normalization.convert import TORCHS
 from thalweg.tensors import derive_seed
@@ -120,9 +121,17 @@ class Lanes:
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
         """Trains every job to its end."""
-        order = sorted(range(len(jobs)), key=lambda i: repr(group_of(jobs[i])))
-        waiting = deque(jobs[i] for i in order)
         outcomes: dict[str, Outcome] = {}
+        ready = []
+        for job in jobs:
+            begins = begun(self.shop, guidance_of(job.strategy), job)
+            if job.snapshot is None:
+                progress(job.prepared)
+            if begins is None:
+                outcomes[job.key] = lost(job)
+            else:
+                ready.append(begins)
+        waiting = deque(sorted(ready, key=lambda job: repr(group_of(job))))
         while waiting:
             self._fill(waiting, outcomes, progress)
         return [outcomes[job.key] for job in jobs]
@@ -171,7 +180,11 @@ class Lanes:
         shop = self.shop
         some = next(lane for lane in lanes if lane)
         chosen = torch.stack(
-            [shop.batches(lane.job.seed, lane.t, lane.t + stretch) for lane in (one or some for one in lanes)], dim=1
+            [
+                guidance_of(lane.job.strategy).rows(shop, lane.job, lane.t, lane.t + stretch)
+                for lane in (one or some for one in lanes)
+            ],
+            dim=1,
         )
         tables = zip(*(block.table(lanes, stretch).unbind() for block in blocks), strict=True)
         losses = []

@@ -9,10 +9,20 @@ from torch import Tensor, nn
 
 from thalweg.compare.engines.closure_run import ClosureRun
 from thalweg.compare.engines.factory import FactoryRun
-from thalweg.compare.engines.job import Curve, Job, Outcome, Progress, Workshop, coefficient_names, coefficient_table
+from thalweg.compare.engines.job import (
+    Curve,
+    Job,
+    Outcome,
+    Progress,
+    Workshop,
+    coefficient_names,
+    coefficient_table,
+    lost,
+)
 from thalweg.compare.engines.kernels import AVERAGE, Kernel, update_kernel
 from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.engines.watch import first_divergence
+from thalweg.compare.guidance import Guidance, begun, guidance_of
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 
@@ -23,7 +33,7 @@ class Serial:
     """Trains jobs one after another.
 
     A rule steps flat memory: the model's parameters and gradients are views of one vector each, so that a
-    step is one kernel. An optimizer made by a factory is driven as its user would.
+    step is one kernel. An optimizer made by a factory, or a loss of a guidance's own, is driven as its user would.
     """
 
     name = "serial"
@@ -35,7 +45,7 @@ class Serial:
     def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
         """Trains every job to its end."""
         with _threads(self.threads):
-            return [self._train(job, progress) for job in jobs]
+            return [self._begin(job, progress) for job in jobs]
 
     def settle_threads(self, job: Job) -> None:
         """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two."""
@@ -50,13 +60,14 @@ class Serial:
         if isinstance(run, ClosureRun):
             with _threads(self.threads):
                 return run.seconds_per_unit(budget)
-        rows = self.shop.batches(job.seed, 0, most)
+        start, most = job.prepared, min(most, job.total - job.prepared)
+        rows = guidance_of(job.strategy).rows(self.shop, job, start, start + most)
         seconds: list[float] = []
         with _threads(self.threads):
             began = time.perf_counter()
-            for i in range(min(most, job.total)):
+            for i in range(most):
                 at = time.perf_counter()
-                run.step(rows[i], i)
+                run.step(rows[i], start + i)
                 seconds.append(time.perf_counter() - at)
                 if time.perf_counter() - began > budget and i >= 10:
                     break
@@ -65,9 +76,10 @@ class Serial:
     def _open(self, job: Job) -> "_RuleRun | FactoryRun | ClosureRun":
         if job.strategy.closure:
             return ClosureRun(self.shop, job)
-        if job.strategy.rule is None:
-            return FactoryRun(self.shop, job)
-        return _RuleRun(self.shop, job, self._kernel(job))
+        guidance = guidance_of(job.strategy)
+        if job.strategy.rule is None or guidance.reason:
+            return FactoryRun(self.shop, job, guidance)
+        return _RuleRun(self.shop, job, guidance, self._kernel(job))
 
     def _kernel(self, job: Job) -> Kernel:
         assert job.strategy.rule is not None
@@ -78,6 +90,12 @@ class Serial:
                 job.strategy.rule, names, self.shop.decayed, self.shop.layout.size > COMPILE_ABOVE
             )
         return self._kernels[key]
+
+    def _begin(self, job: Job, progress: Progress) -> Outcome:
+        ready = begun(self.shop, guidance_of(job.strategy), job)
+        if job.snapshot is None:
+            progress(job.prepared)
+        return lost(job) if ready is None else self._train(ready, progress)
 
     def _train(self, job: Job, progress: Progress) -> Outcome:
         shop, run, curve = self.shop, self._open(job), Curve()
@@ -127,9 +145,10 @@ def _threads(count: int) -> Iterator[None]:
 class _RuleRun(StepRun):
     """A model whose parameters and gradients are views of flat vectors ``(1, n)``, stepped by a rule."""
 
-    def __init__(self, shop: Workshop, job: Job, kernel: Kernel) -> None:
+    def __init__(self, shop: Workshop, job: Job, guidance: Guidance, kernel: Kernel) -> None:
         assert job.strategy.rule is not None
         self.shop, self.job, self.kernel, self.rule = shop, job, kernel, job.strategy.rule
+        self.guidance = guidance
         self.model = shop.fresh_model(job.strategy.initialization, job.seed)
         snapshot = job.snapshot or {}
         start = shop.start(job.strategy.initialization, job.seed) if job.snapshot is None else snapshot["params"]

@@ -56,7 +56,7 @@ class Block:
         start = shop.start(job.strategy.initialization, job.seed) if snapshot is None else snapshot["params"]
         self.params[row].copy_(start)
         for (name, initial), buffer in zip(self.slots.items(), self.buffers, strict=True):
-            if snapshot is not None:
+            if snapshot is not None and name in snapshot:
                 buffer[row].copy_(snapshot[name])
             elif name == AVERAGE:
                 buffer[row].copy_(start)

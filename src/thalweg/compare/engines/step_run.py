@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.guidance import Guidance
 
 
 class StepRun(ABC):
@@ -15,11 +16,12 @@ class StepRun(ABC):
 
     shop: Workshop
     job: Job
+    guidance: Guidance
     model: nn.Module
 
     def advance(self, t: int, end: int) -> Tensor:
         """Trains from step ``t`` to ``end``; returns the minibatch losses ``(end - t,)``."""
-        rows = self.shop.batches(self.job.seed, t, end)
+        rows = self.guidance.rows(self.shop, self.job, t, end)
         self.prepare(t, end)
         self.model.train()
         return torch.stack([self.step(rows[i], t + i) for i in range(end - t)])

@@ -43,6 +43,7 @@ def contents(results: Mapping[str, Any]) -> dict[str, Any]:
         "r": results,
         "d": diagnosis,
         "colours": palette(names),
+        "charged": any(s.get("charged") for s in results["strategies"]),
     }
 
 

@@ -3,8 +3,10 @@
 from functools import cache
 
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from thalweg.architecture import AuxiliaryHeads, Residual
+from thalweg.compare.guides import Guides
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.splits import Parts, split
 
@@ -21,11 +23,11 @@ def _perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def _deep() -> nn.Module:
+def _deep(classes: int = 10) -> nn.Module:
     layers: list[nn.Module] = []
     for i in range(10):
         layers += [nn.Linear(64 if i == 0 else 32, 32), nn.Sigmoid()]
-    return nn.Sequential(*layers, nn.Linear(32, 10))
+    return nn.Sequential(*layers, nn.Linear(32, classes))
 
 
 def _deep_residual() -> nn.Module:
@@ -52,10 +54,19 @@ def digits() -> Task:
     return Task(_perceptron, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits", steps=500)
 
 
+def _parity() -> Task:
+    """Whether the digit of an image is even, for the same network up to its last layer."""
+    train, valid, test = (TensorDataset(x, y % 2) for x, y in (part.tensors for part in _parts()))
+    return Task(
+        lambda: _deep(2), train, valid, test, loss=nn.functional.cross_entropy, batch_size=64, name="digits-parity"
+    )
+
+
 def digits_deep() -> Task:
     """Handwritten digits 8×8, ten narrow sigmoid layers: where the start decides"""
     return Task(_deep, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits-deep", steps=1000,
-                architectures={"plain": _deep, "residual": _deep_residual, "heads": _deep_heads})  # fmt: skip
+                architectures={"plain": _deep, "residual": _deep_residual, "heads": _deep_heads},
+                guides=Guides(teacher=_perceptron, hint="1", guided="9", source=_parity, parts=10))  # fmt: skip
 
 
 def digits_deep_residual() -> Task:

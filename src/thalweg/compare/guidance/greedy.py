@@ -1,0 +1,32 @@
+"""Greedy supervised pretraining: a quarter of the run goes to the hidden blocks, one after another."""
+
+from torch import nn
+
+from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.guidance.guidance import Guidance
+from thalweg.compare.guidance.staging import stage_of
+from thalweg.compare.strategy import Strategy
+from thalweg.pretraining import greedy
+from thalweg.stages import Plan, Stage
+from thalweg.tensors import generator
+
+SHARE = 4
+
+
+class Greedy(Guidance):
+    """Each block's stage has the strategy's optimizer, configuration and schedule; so has the joint one after them."""
+
+    pretrains = True
+
+    def charged(self, shop: Workshop, strategy: Strategy, total: int) -> dict[str, int]:
+        plan = self._plan(shop, shop.model, stage_of(shop, strategy, strategy.default_configuration(), 1, 0), 1, 0)
+        blocks = len(plan.stages) - 1
+        return {"pretraining": max(1, total // SHARE // blocks) * blocks}
+
+    def plan(self, shop: Workshop, job: Job, model: nn.Module, stage: Stage) -> Plan:
+        blocks = len(self._plan(shop, model, stage, 1, job.seed).stages) - 1
+        return self._plan(shop, model, stage, job.prepared // blocks, job.seed)
+
+    def _plan(self, shop: Workshop, model: nn.Module, stage: Stage, steps: int, seed: int) -> Plan:
+        heads = generator(seed, "heads")
+        return greedy(model, stage, steps, blocks=shop.task.guides.blocks, generator=heads)
