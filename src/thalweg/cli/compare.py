@@ -52,6 +52,10 @@ def command(
     memory: Annotated[
         str | None, typer.Option(help="Bound for lanes, as 4G or 500M.", show_default="half of what is free")
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRACKER[=PLACE]", help="Log records to tensorboard, mlflow or wandb. Repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of every random draw.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")] = False,
     expect: Annotated[
@@ -88,7 +92,7 @@ def command(
     with LiveReporter(console) as reporter:
         done = compare(
             task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, device=device, out=out,
-            memory=_bytes(memory), swap_batch_norm=swap_batch_norm,
+            memory=_bytes(memory), swap_batch_norm=swap_batch_norm, log=log or (),
             seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]

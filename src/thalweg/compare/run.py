@@ -18,6 +18,7 @@ from thalweg.compare.engines.choose import Name
 from thalweg.compare.engines.fleet import Fleet
 from thalweg.compare.engines.job import Workshop
 from thalweg.compare.loading import load_task
+from thalweg.compare.log import Log, Logging, tracker_of
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study
@@ -55,6 +56,7 @@ def compare(
     out: str | Path | None = None,
     memory: int | None = None,
     swap_batch_norm: bool = False,
+    log: Sequence[str] = (),
     seed: int = 0,
     reporter: Reporter | None = None,
     command: str | None = None,
@@ -76,6 +78,8 @@ def compare(
         out: folder of the study; ``thalweg-TASK`` by default. A study that was cut off goes on.
         memory: bytes that lanes may take; half of what is free by default.
         swap_batch_norm: whether to replace torch's batch normalizations by thalweg's, which lanes can stack.
+        log: trackers that records are written to as each rung is done: ``"tensorboard"``, ``"mlflow"``, ``"wandb"``,
+            also with a place, as ``"tensorboard=runs"``.
         seed: root of every random draw.
         reporter: is told how it goes; silent by default.
         command: the command line to show in the report.
@@ -97,6 +101,7 @@ def compare(
     chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
     _check_names(chosen)
     where = usable_device(device)
+    trackers = [tracker_of(spec) for spec in log]
     given = load_task(task)
     the_task = built(given, Variant(), swap_batch_norm)
     data = materialize(the_task)
@@ -125,10 +130,14 @@ def compare(
             teller.say(f"engine for {choice.group}{of}: {choice.name} ({choice.reason})")
         for line in _graver(store.fact("diagnosis")):
             teller.say(line)
+        records = Log(store, trackers, teller.say)
+        teller = Logging(teller, records)
         sign = shops[Variant()].sign
         Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller).run()
         store.add_fact("seconds", time.perf_counter() - began)
-        return Comparison.from_store(store, folder, write=True)
+        comparison = Comparison.from_store(store, folder, write=True)
+        records.conclude(comparison)
+        return comparison
     finally:
         store.close()
 
