@@ -345,3 +345,39 @@ def test_lanes_for_a_model_that_cannot_be_stacked_are_refused(tmp_path):
     result = study(tmp_path / "auto", task=task, engine="auto").results
     assert result["engine"][0]["name"] == "serial"
     assert "BatchNorm1d" in result["engine"][0]["reason"]
+
+
+def test_two_at_once_on_one_folder_the_second_is_refused_and_the_first_goes_on(tmp_path):
+    class Second(Silent):
+        said = ""
+
+        def standing(self, best):
+            with pytest.raises(
+                StudyError, match="another thalweg compare is at work in .*: wait until it ends"
+            ) as error:
+                study(tmp_path / "out")
+            Second.said = str(error.value)
+
+    study(tmp_path / "out", reporter=Second())
+    assert "\n" not in Second.said != ""
+    assert records(tmp_path / "out") == records(study(tmp_path / "whole").folder)
+    study(tmp_path / "out")  # the lock went with its holder
+
+
+@pytest.mark.parametrize("column", ["curve", "first_loss", "test", "snapshot", "hyper", "digest"])
+def test_a_number_that_was_changed_is_found_where_the_file_is_sound(tmp_path, column):
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "out", reporter=Interrupt(50))
+    path = tmp_path / "out" / "study.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute(f"UPDATE outcomes SET {column} = substr({column}, 2) WHERE {column} IS NOT NULL")
+        if not db.total_changes:
+            db.execute(f"UPDATE outcomes SET {column} = 0.5")
+    with pytest.raises(StudyError, match="is damaged .*its bytes are not those that were written"):
+        study(tmp_path / "out")
+
+
+def test_a_kill_while_a_folder_is_begun_leaves_one_that_can_be_begun(tmp_path, done):
+    (tmp_path / "study.sqlite.part").write_bytes(b"half a page")
+    (tmp_path / "study.sqlite.part-journal").write_bytes(b"")
+    assert records(study(tmp_path).folder) == records(done.folder)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from thalweg.compare import statistics, verdict
 from thalweg.compare.design import edge, widened_from_fact
 from thalweg.compare.store import Store, StudyError
+from thalweg.tensors.files import write_text
 
 Record = dict[str, Any]
 
@@ -80,9 +80,7 @@ def plain(value: Any) -> Any:
 
 def write_json(results: Mapping[str, Any], path: Path) -> None:
     """Writes the results, whole or not at all."""
-    part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", path)
 
 
 def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -> float | None:

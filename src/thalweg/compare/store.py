@@ -1,28 +1,31 @@
 """The store: one SQLite file, append-only, one writer.
 
 A study is written rung by rung, each in one transaction, so that a kill at any moment loses the rung in
-flight and nothing else. Snapshots are safetensors bytes: reading a study never unpickles or executes.
+flight and nothing else. Every row bears its digest, so that a byte that turned over is found when it is read.
+Snapshots are safetensors bytes: reading a study never unpickles or executes.
 """
 
 import json
-import math
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from thalweg.compare.engines.job import Outcome
+from thalweg.compare.folder_lock import FolderLock
+from thalweg.compare.rows import DIGEST, FIELDS, digest_of, encoded, number, outcome_of, sealed
+from thalweg.tensors.files import sync_folder
 
-from thalweg.compare.engines.job import Curve, Outcome
-
-VERSION = 1
+VERSION = 2
+PART = "study.sqlite.part"
 SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE outcomes (
     rung TEXT NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL, strategy TEXT NOT NULL,
     hyper TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, steps INTEGER NOT NULL,
-    curve TEXT NOT NULL, first_loss REAL, test REAL, snapshot BLOB,
+    curve TEXT NOT NULL, first_loss REAL, test REAL, digest BLOB NOT NULL, snapshot BLOB,
     PRIMARY KEY (rung, position)
 );
 """
@@ -35,52 +38,49 @@ class StudyError(Exception):
 class Store:
     """An open study file; use :meth:`create`, :meth:`open` or :meth:`resume_or_create`."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path, self._db = path, connection
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FolderLock | None = None) -> None:
+        self.path, self._db, self._lock = path, connection, lock
 
     @classmethod
     def resume_or_create(cls, folder: Path, design: Mapping[str, Any]) -> "Store":
-        """Opens the folder's study for writing if it is this one, or begins it.
+        """Opens the folder's study for writing if it is this one, or begins it; no other process may write it then.
 
         Raises:
-            StudyError: the folder holds a different or damaged study, or cannot be written.
+            StudyError: the folder holds a different or damaged study, is being written, or cannot be written.
         """
         path = folder / "study.sqlite"
-        if path.exists():
-            store = cls.open(folder, write=True)
-            try:
-                held = store.fact("design")
-                asked = json.loads(json.dumps(design))
-                if held != asked:
-                    different = sorted(k for k in {*held, *asked} if held.get(k) != asked.get(k))
-                    raise StudyError(
-                        f"{folder} holds a different study ({', '.join(different)} differ): choose another --out, "
-                        "or move that folder away"
-                    )
-            except BaseException:
-                store.close()
-                raise
-            return store
         if folder.exists() and not folder.is_dir():
             raise StudyError(f"{folder} is a file, not a folder: choose another --out")
-        if folder.is_dir() and any(folder.iterdir()):
-            raise StudyError(f"{folder} is not empty and holds no study: choose another --out, or empty it")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in filter(str.strip, SCHEMA.split(";")):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={VERSION}")
-                connection.execute("INSERT INTO facts VALUES ('design', ?)", (json.dumps(design),))
-        except (OSError, sqlite3.Error) as error:
+            lock = FolderLock(folder)
+        except BlockingIOError as error:
             raise StudyError(
-                f"cannot write to {folder} ({error}): choose a folder that can be written with --out"
+                f"another thalweg compare is at work in {folder}: wait until it ends, or choose another --out"
             ) from error
-        return cls(path, connection)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        try:
+            if not path.exists():
+                _begin(folder, path, design)
+            store = cls.open(folder, write=True)
+            store._lock = lock
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            held = store.fact("design")
+            asked = json.loads(json.dumps(design))
+            if held != asked:
+                different = sorted(k for k in {*held, *asked} if held.get(k) != asked.get(k))
+                raise StudyError(
+                    f"{folder} holds a different study ({', '.join(different)} differ): choose another --out, "
+                    "or move that folder away"
+                )
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     @classmethod
     def open(cls, folder: Path, write: bool = False, check: bool = True) -> "Store":
@@ -92,15 +92,16 @@ class Store:
         path = folder / "study.sqlite"
         if not path.is_file():
             raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
+        connection = None
         try:
             mode = "mode=rw" if write else _reading(path)
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            sound = connection.execute("PRAGMA quick_check").fetchone()[0] if check else "ok"
+            sound = connection.execute("PRAGMA integrity_check(1)").fetchone()[0] if check else "ok"
         except sqlite3.Error as error:
-            raise StudyError(
-                f"{path} is damaged or not a study ({error}): restore it, or choose another --out"
-            ) from error
+            if connection:
+                connection.close()
+            raise _damaged(path, error) from error
         if sound != "ok" or version != VERSION:
             connection.close()
             why = f"version {version}, this program reads {VERSION}" if sound == "ok" else sound.splitlines()[0]
@@ -109,63 +110,105 @@ class Store:
             )
         store = cls(path, connection)
         try:
+            if write:
+                connection.execute("PRAGMA synchronous=FULL")
             store.fact("design")
-        except (KeyError, ValueError, sqlite3.Error) as error:
+        except KeyError as error:
+            store.close()
             raise StudyError(f"{path} is damaged (no design in it): restore it, or choose another --out") from error
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, and lets others write it."""
         self._db.close()
+        if self._lock:
+            self._lock.release()
 
     def fact(self, name: str) -> Any:
-        """Returns a fact. Raises KeyError when it is not there."""
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            raise KeyError(name)
-        return json.loads(row[0])
+        """Returns a fact. Raises KeyError when it is not there, StudyError when it is damaged."""
+        found = dict(self._facts("WHERE name = ?", (name,)))
+        return found[name]
 
     def facts(self) -> dict[str, Any]:
-        """Returns all facts."""
-        return {
-            name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts ORDER BY rowid")
-        }
+        """Returns all facts. Raises StudyError when one is damaged."""
+        return dict(self._facts())
 
     def add_fact(self, name: str, value: Any) -> None:
         """Adds a fact; one that is there already stays."""
         with self._writing():
-            self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+            self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", sealed(name, json.dumps(value)))
 
     def add_rung(self, rung: str, records: Sequence[tuple[str, Mapping[str, float], int, Outcome]]) -> None:
         """Writes a whole rung: (strategy, hyperparameters, seed, outcome) in one transaction."""
         with self._writing():
             for position, (strategy, hyper, seed, outcome) in enumerate(records):
-                self._db.execute(
-                    "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        rung, position, outcome.key, strategy, json.dumps(dict(hyper)), seed, outcome.status,
-                        outcome.steps, json.dumps(vars(outcome.curve)), _number(outcome.first_loss),
-                        _number(outcome.test), _encode(outcome.snapshot),
-                    ),
+                row = sealed(
+                    rung, position, outcome.key, strategy, json.dumps(dict(hyper)), seed, outcome.status,
+                    outcome.steps, json.dumps(vars(outcome.curve)), number(outcome.first_loss), number(outcome.test),
                 )  # fmt: skip
+                self._db.execute(
+                    f"INSERT INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(outcome.snapshot))
+                )
 
     def rung(self, rung: str, snapshots: bool = False) -> list[Outcome] | None:
-        """Returns the outcomes of a rung in their order, or None when it was not written."""
-        columns = "key, status, steps, curve, first_loss, test" + (", snapshot" if snapshots else "")
-        rows = self._db.execute(f"SELECT {columns} FROM outcomes WHERE rung = ? ORDER BY position", (rung,)).fetchall()
-        return [_outcome(row) for row in rows] or None
+        """Returns the outcomes of a rung in their order, or None when it was not written.
+
+        Raises:
+            StudyError: a record is damaged.
+        """
+        rows = self._rows("WHERE rung = ? ORDER BY position", (rung,), snapshots)
+        with self._reading():
+            return [outcome_of(record, snapshot) for record, snapshot in rows] or None
 
     def counts(self) -> dict[str, int]:
         """Returns the number of records of each rung that has any."""
-        return dict(self._db.execute("SELECT rung, COUNT(*) FROM outcomes GROUP BY rung"))
+        with self._reading():
+            return dict(self._db.execute("SELECT rung, COUNT(*) FROM outcomes GROUP BY rung"))
 
     def records(self, key: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yields every record, or those of one configuration, as plain values, snapshots left out."""
-        names = ("rung", "key", "strategy", "hyper", "seed", "status", "steps", "curve", "first_loss", "test")
+        """Yields every record, or those of one configuration, as plain values, snapshots left out.
+
+        Raises:
+            StudyError: a record is damaged.
+        """
         which, given = ("", ()) if key is None else ("WHERE key = ?", (key,))
-        for row in self._db.execute(f"SELECT {', '.join(names)} FROM outcomes {which} ORDER BY rowid", given):
-            record = dict(zip(names, row, strict=True))
-            yield record | {"hyper": json.loads(record["hyper"]), "curve": json.loads(record["curve"])}
+        for record, _ in self._rows(f"{which} ORDER BY rowid", given):
+            del record["position"]
+            yield record
+
+    def _facts(self, which: str = "", given: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+        with self._reading():
+            for name, value, digest in self._db.execute(f"SELECT * FROM facts {which} ORDER BY rowid", given):
+                self._check((name, value), digest)
+                yield name, json.loads(value)
+
+    def _rows(
+        self, which: str, given: tuple[str, ...], snapshots: bool = False
+    ) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+        columns = ", ".join((*FIELDS, "digest", "snapshot" if snapshots else "NULL"))
+        with self._reading():
+            for *row, digest, snapshot in self._db.execute(f"SELECT {columns} FROM outcomes {which}", given):
+                self._check(tuple(row), digest)
+                if snapshot is not None:
+                    self._check((), snapshot[:DIGEST], snapshot[DIGEST:])
+                record = dict(zip(FIELDS, row, strict=True))
+                record |= {"hyper": json.loads(record["hyper"]), "curve": json.loads(record["curve"])}
+                yield record, snapshot
+
+    def _check(self, row: tuple[Any, ...], digest: Any, more: bytes = b"") -> None:
+        if digest_of(row, more) != digest:
+            what = ", ".join(map(str, row[:3])) if row else "a snapshot"
+            raise _damaged(self.path, f"{what}: its bytes are not those that were written")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, UnicodeError) as error:
+            raise _damaged(self.path, error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -191,24 +234,33 @@ def _reading(path: Path) -> str:
     return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
 
 
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
+    """Writes an empty study beside its place and puts it there, so that a kill leaves a whole one or none."""
+    part = folder / PART
+    beside = [folder / f"{PART}{end}" for end in ("", "-journal", "-wal", "-shm")]
+    for file in beside:  # what a kill left
+        file.unlink(missing_ok=True)
+    if any(folder.iterdir()):
+        raise StudyError(f"{folder} is not empty and holds no study: choose another --out, or empty it")
+    try:
+        connection = sqlite3.connect(part, isolation_level=None)
+        try:
+            connection.executescript(f"PRAGMA synchronous=FULL; BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT")
+            connection.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(design)))
+            connection.execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+        os.replace(part, path)
+        sync_folder(folder)
+    except (OSError, sqlite3.Error) as error:
+        for file in beside:
+            file.unlink(missing_ok=True)
+        raise _cannot_write(folder, error) from error
 
 
-def _encode(snapshot: Mapping[str, Tensor] | None) -> bytes | None:
-    if snapshot is None:
-        return None
-    from safetensors.torch import save
-
-    return save({name: tensor.contiguous() for name, tensor in snapshot.items()})
+def _cannot_write(folder: Path, error: Exception) -> StudyError:
+    return StudyError(f"cannot write to {folder} ({error}): choose a folder that can be written with --out")
 
 
-def _outcome(row: tuple[Any, ...]) -> Outcome:
-    key, status, steps, curve, first_loss, test = row[:6]
-    first = math.nan if first_loss is None else first_loss
-    outcome = Outcome(key, status, steps, Curve(**json.loads(curve)), first, test)
-    if len(row) > 6 and row[6] is not None:
-        from safetensors.torch import load
-
-        outcome.snapshot = load(row[6])
-    return outcome
+def _damaged(path: Path, why: object) -> StudyError:
+    return StudyError(f"{path} is damaged or not a study ({why}): restore it, or choose another --out")

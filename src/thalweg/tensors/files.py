@@ -1,9 +1,11 @@
-"""Tensors in files: written whole or not at all, and read without running anything that the file says."""
+"""Tensors and texts in files: written whole or not at all, and read without running anything that the file says."""
 
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -18,23 +20,48 @@ def write_whole(state: Any, path: Path) -> None:
     Raises:
         FileError: it cannot be written.
     """
+    with _whole(path) as file:
+        torch.save(state, file)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Writes a text as UTF-8; a cut at any moment leaves the file as it was.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    with _whole(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """Yields a file that takes the place of ``path`` once it is written."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
-            torch.save(state, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path} ({error.strerror}): choose another place, or make room") from error
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch's writer hides it in its own
+        if not isinstance(cause, OSError):
+            raise
+        raise FileError(f"cannot write {path} ({cause.strerror}): choose another place, or make room") from error
     finally:
         partial.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # the new name, too, outlives a power cut
-        folder = os.open(path.parent, os.O_DIRECTORY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sees to it that new names in a folder outlive a power cut, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        file = os.open(folder, os.O_DIRECTORY)
         try:
-            os.fsync(folder)
+            os.fsync(file)
         finally:
-            os.close(folder)
+            os.close(file)
 
 
 def read_safely(path: Path) -> Any:

@@ -1,6 +1,5 @@
 """The figures of a diagnosis over depth and over learning rates, and its page alone."""
 
-import os
 from collections.abc import Mapping
 from html import escape
 from itertools import accumulate
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.report.figures import COLOURS, figure
+from thalweg.tensors.files import write_text
 
 BOUNDS = (1e-3, 1e3)
 
@@ -37,10 +37,8 @@ def write_diagnosis(task: str, diagnosis: Mapping[str, Any], path: Path) -> None
 
     worst = [f for f in diagnosis["findings"] if f["severity"] != "note"]
     verdict = f"{len(worst)} to mend: {', '.join(f['kind'] for f in worst)}." if worst else "Nothing to mend was found."
-    part = path.with_name(path.name + ".part")
     text = page("diagnosis_page.html.j2", [], diagnosis_figures(diagnosis), task=task, d=diagnosis, verdict=verdict)
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_text(text, path)
 
 
 def _sentence(words: str) -> str:

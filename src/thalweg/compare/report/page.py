@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures, palette
+from thalweg.tensors.files import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 def write_report(results: Mapping[str, Any], path: Path) -> None:
     """Writes the report, whole or not at all."""
-    part = path.with_suffix(".html.part")
-    part.write_text(render(results), encoding="utf-8")
-    os.replace(part, path)
+    write_text(render(results), path)
 
 
 def render(results: Mapping[str, Any]) -> str:
