@@ -12,11 +12,20 @@ from safetensors.torch import load_file
 
 from tests.cli.test_commands import USER
 from thalweg.cli.main import run
+from thalweg.compare.guides import GUIDANCES
 
 NOISY = """
 def noisy():
     model = lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
     return thalweg.Task(model, *parts, nn.functional.cross_entropy, batch_size=20, name="noisy")
+
+def model():
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+
+def guided():
+    teacher = lambda: nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))
+    guides = thalweg.Guides(teacher=teacher, hint="1", guided="1", source=guided)
+    return thalweg.Task(model, *parts, nn.functional.cross_entropy, batch_size=20, name="guided", guides=guides)
 """
 
 
@@ -49,6 +58,22 @@ def test_it_writes_weights_history_and_what_it_came_to(strategy, here, monkeypat
     assert record["rows"][-1]["valid_loss"] < 1.5
     assert f"test accuracy {record['test_accuracy']:.4g}" in printed
     assert set(load_file(here / "o" / "model.safetensors")) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_a_guided_run_trains_its_stages_within_the_steps_and_resumes(guidance, here, monkeypatch):
+    options = ("--strategy", f"adam+{guidance}", "--steps", "64", "--evaluate-every", "8")
+    assert called(monkeypatch, "train", "my.py:guided", *options, "--out", "o") == 0
+    record = json.loads((here / "o" / "history.json").read_text())
+    names = list(dict.fromkeys(row["stage"] for row in record["rows"]))
+    spent = sum(max(r["step"] for r in record["rows"] if r["stage"] == n) for n in names)
+    assert spent <= 64
+    assert len(names) == {"greedy": 3, "fitnet": 2, "smoothing": 2}.get(guidance, 1)
+    weights = load_file(here / "o" / "model.safetensors")
+    assert "0.weight" in weights
+    assert called(monkeypatch, "train", "my.py:guided", *options, "--out", "o", "--resume") == 0
+    again = load_file(here / "o" / "model.safetensors")
+    assert all(weights[name].equal(again[name]) for name in weights)
 
 
 def test_hyperparameters_patience_accumulation_and_precision_are_heeded(here, monkeypatch):
@@ -87,7 +112,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
         (["digts"], "unknown task 'digts': did you mean 'digits'"),
         (["my.py:task", "--strategy", "adm"], "did you mean 'adam'"),
         (["my.py:task", "--strategy", "adam@cosin"], "did you mean 'cosine'"),
-        (["my.py:task", "--strategy", "torch.optim.Muon"], "steps matrices alone: write my.py:strategy"),
+        (["my.py:task", "--strategy", "torch.optim.Muon"], "write my.py:strategy"),
         (["my.py:task", "--steps", "0"], "steps must be a whole number of at least 1, not 0"),
         (["my.py:task", "--accumulate", "0"], "accumulate must be a whole number of at least 1, not 0"),
         (["my.py:task", "--patience", "0"], "patience is 0"),

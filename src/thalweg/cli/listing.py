@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-Kind = Literal["all", "tasks", "strategies", "initializations", "normalizations", "averages", "schedules"]
+Kind = Literal["all", "tasks", "strategies", "initializations", "normalizations", "averages", "guidances", "schedules"]
 
 
 def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all") -> None:
@@ -14,6 +14,7 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
 
     Example: `thalweg list tasks`
     """
+    from thalweg.compare.guides import GUIDANCES
     from thalweg.compare.second_order import SECOND_ORDER
     from thalweg.compare.tasks import DESCRIPTIONS
     from thalweg.compare.variants import AVERAGINGS, NORMALIZATIONS
@@ -34,6 +35,7 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
         ),
         "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in SCHEMES]),
         "averages": (("average", "written as"), [(name, f"adam+{name}") for name in AVERAGINGS]),
+        "guidances": (("guidance", "written as"), [(name, f"adam+{name}") for name in GUIDANCES]),
         "normalizations": (("normalization", "written as"), [(name, f"adam+{name}") for name in NORMALIZATIONS]),
         "schedules": (("schedule", "written as"), [(name, f"adam@{name}") for name in SCHEDULES]),
     }
