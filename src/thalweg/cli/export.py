@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -58,7 +59,7 @@ def _optuna(store: "Store", to: Path | None) -> None:
         raise ValueError("optuna needs a file for its storage: name it with --to")
     names = to_optuna(store, to)
     Console(stderr=True).print(
-        f"{len(names)} studies: optuna-dashboard {to}", markup=False, highlight=False, soft_wrap=True
+        f"{len(names)} studies: optuna-dashboard {shlex.quote(str(to))}", markup=False, highlight=False, soft_wrap=True
     )
 
 

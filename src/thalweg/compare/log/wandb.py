@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # before the import: nothing here calls anyone
 
 import wandb
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from thalweg.compare.log.tracker import Run
 
-WHOLE = "thalweg-whole"  # file beside a run that was written to its end
+BLOCK, HEADER = 32768, 7  # bytes, of LevelDB's log format, in which W&B writes
 
 
 class WandB:
@@ -23,14 +25,17 @@ class WandB:
         self._folder = Path(place or os.environ.get("WANDB_DIR") or ".")
         self.place = str(self._folder / "wandb")
         Path(self.place).mkdir(parents=True, exist_ok=True)
+        self._held: set[str] = set()
 
     def begin(self, project: str, study: str, about: Mapping[str, Any]) -> None:
         """Begins a study or goes on with it."""
         self._project, self._study, self._about = os.environ.get("WANDB_PROJECT", project), study, about
 
     def holds(self, name: str) -> bool:
-        """Says whether a run is there."""
-        return any((folder / WHOLE).exists() for folder in self._of(name))
+        """Says whether a run is there: its file ends with the record of an end without an error."""
+        if name not in self._held and any(_ended(file) for folder in self._of(name) for file in folder.glob("*.wandb")):
+            self._held.add(name)
+        return name in self._held
 
     def write(self, run: Run) -> None:
         """Writes a run; a part of it that a cut has left is removed first."""
@@ -40,13 +45,12 @@ class WandB:
         with wandb.init(
             dir=str(self._folder), mode=_mode(), project=self._project, group=self._study, job_type=kind, name=run.name,
             id=self._id(run.name), config={**self._about, **run.config}, tags=sorted(run.tags.values()),
-            notes=run.text or None, reinit="create_new", settings=SETTINGS,
+            notes=run.text or None, reinit="create_new", settings=_settings(),
         ) as written:  # fmt: skip
             for step, values in run.points:
                 written.log(dict(values), step=step)
             written.summary.update(dict(run.summary))
-        for folder in self._of(run.name):
-            (folder / WHOLE).touch()
+        self._held.add(run.name)  # W&B's own process writes the last of it in a moment
 
     def conclude(self, run: Run) -> None:
         """Writes what the study came to as a run of its own."""
@@ -59,14 +63,33 @@ class WandB:
         return list(Path(self.place).glob(f"*run-*-{self._id(name)}"))
 
 
+def _ended(file: Path) -> bool:
+    """Says whether a run's file ends with an exit of code 0."""
+    data, position, last = file.read_bytes(), HEADER, b""
+    while position + HEADER <= len(data):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK  # the rest of a block that no header fits in
+            continue
+        length = struct.unpack_from("<H", data, position + 4)[0]
+        last = data[position + HEADER : position + HEADER + length]
+        position += HEADER + length
+    try:
+        record = Record.FromString(last)
+    except Exception:  # cut in the middle
+        return False
+    return record.WhichOneof("record_type") == "exit" and record.exit.exit_code == 0
+
+
 def _mode() -> Any:
     return os.environ.get("WANDB_MODE", "offline")
 
 
-SETTINGS = wandb.Settings(  # a record is numbers: neither the machine nor the code that ran goes with it
-    console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True, x_disable_stats=True,
-    x_disable_machine_info=True, x_save_requirements=False,
-)  # fmt: skip
+def _settings() -> Any:
+    """Returns settings by which a record is numbers: neither the machine nor the code that ran goes with it."""
+    return wandb.Settings(
+        console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True, x_disable_stats=True,
+        x_disable_machine_info=True, x_save_requirements=False,
+    )  # fmt: skip
 
 
 def make(place: str | None) -> WandB:
