@@ -1,9 +1,9 @@
 """``thalweg serve`` over a made-up study of 1,000 trials: its first page, an update while it is written, 50 readers.
 
-The server is a process of its own, started for the measurement. The first page is what a fresh server gives to its first
-request, the study read and its figures made; a following one is asked for again without a change. An update is the time
-from the commit of a rung to the changed page in the reader's hands, once its stream has told of it. Each of 50 readers
-holds a stream and fetches the page at every change; memory is the server's resident set.
+The server is a process of its own, started for the measurement. The first page is what a fresh server gives to its
+first request, the study read and its figures made; a following one is asked for again without a change. An update is
+the time from the commit of a rung to the changed page in the reader's hands, once its stream has told of it. Each of
+50 readers holds a stream and fetches the page at every change; memory is the server's resident set.
 """
 
 import json
