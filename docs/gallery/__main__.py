@@ -11,7 +11,8 @@ FIGURES = [
     "coordinate_descent", "photo_dictionary",
     "newton_quadratic", "newton_saddle", "conjugate_directions", "bfgs_inverse", "orders",
     "performance_profile", "signals", "symmetry", "chaos", "rescue", "gradient_depth",
-    "polyak_valley", "batch_norm_product", "batch_norm_rates", "curriculum_order", "smoothed_descent",
+    "polyak_valley", "batch_norm_product", "batch_norm_rates", "greedy_blocks", "hints_depth",
+    "curriculum_order", "smoothed_descent",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, TensorDataset
 
 from thalweg.compare.loading import load_task
 from thalweg.compare.statistics import Interval, mean_interval
-from thalweg.compare.task import Data, build_model, materialize
+from thalweg.compare.task import Data, Task, build_model, materialize
 from thalweg.curriculum import CurriculumSampler, Pacing, losses
 from thalweg.initialization import initialize
 from thalweg.tensors import generator
@@ -72,15 +72,16 @@ def gain(found: dict[str, list[float]], way: str) -> Interval:
 
 def study(setting: Setting, noise: float, budgets: Sequence[int]) -> dict[int, dict[str, list[float]]]:
     """Returns, a budget and way, the test accuracies of fresh seeds at the rate that is best on validation data."""
-    data = materialize(load_task(setting.task))
+    task = load_task(setting.task)
+    data = materialize(task)
     data = Data(*(t.double() if t.is_floating_point() else t for t in data))  # so that threads do not matter
     labels = _noisy(data.train_y, noise)
     plain, rate = torch.zeros(len(labels)), setting.rates[len(setting.rates) // 2 - 1]
-    teacher = _train(setting, data, labels, plain, {"mixture": 1.0}, setting.teacher_steps, rate, seed=99)
+    teacher = _train(setting, task, data, labels, plain, {"mixture": 1.0}, setting.teacher_steps, rate, seed=99)
     difficulty = losses(teacher, TensorDataset(data.train_x, labels), nn.functional.cross_entropy)
 
     def accuracies(budget: int, way: str, rate: float, seeds: range, x: Tensor, y: Tensor) -> list[float]:
-        models = [_train(setting, data, labels, difficulty, WAYS[way], budget, rate, seed) for seed in seeds]
+        models = [_train(setting, task, data, labels, difficulty, WAYS[way], budget, rate, seed) for seed in seeds]
         return [(model(x).argmax(dim=1) == y).double().mean().item() for model in models]
 
     found: dict[int, dict[str, list[float]]] = {budget: {} for budget in budgets}
@@ -106,6 +107,7 @@ def _noisy(y: Tensor, share: float) -> Tensor:
 
 def _train(
     setting: Setting,
+    task: Task,
     data: Data,
     labels: Tensor,
     difficulty: Tensor,
@@ -115,7 +117,7 @@ def _train(
     seed: int,
 ) -> nn.Module:
     """Returns a model trained for so many steps, all examples admitted after seven tenths of them."""
-    model = build_model(load_task(setting.task)).double()
+    model = build_model(task).double()
     initialize(model, setting.scheme, generator(seed, "weights"))
     optimizer = setting.optimizer(model.parameters(), lr=rate)
     pacing = Pacing("linear", start=0.2, over=round(0.7 * steps))
