@@ -13,13 +13,17 @@ from tests.training.small import LOSS, Cut, CutAfter, copy, data, equal, net, st
 from tests.training.test_resume import without_time
 from thalweg import optim
 from thalweg.averaging import EMA, Average
+from thalweg.cli import processes
 from thalweg.curriculum import CurriculumSampler, Pacing, SelfPaced
 from thalweg.normalization import convert_batch_norm
-from thalweg.stages import Batches, EarlyStopping, Measures
+from thalweg.stages import Batches, EarlyStopping, Measures, Plan
 from thalweg.tensors.files import FileError
 from thalweg.training import CheckpointError, train
+from thalweg.training.shard import divide, undivided
+from thalweg.training.sharded_state import is_sharded
 
 CHECKS = {}
+CPU = torch.device("cpu")
 X, Y = data(51, torch.float64)
 
 
@@ -97,7 +101,7 @@ def every_optimizer_takes_the_steps_of_one_process(folder):
 @check
 def shards_take_them_too(folder):
     for name in fewer(["adam", "torch's", "lbfgs"]):
-        compare(lambda _, name=name: stepped(name), sharded)
+        compare(lambda _, name=name: stepped(name), lambda m: divide(m, distributed.group.WORLD, CPU, least=1))
 
 
 @check
@@ -160,14 +164,15 @@ def resumed(make_model, make_stages, path, cuts):
 
 
 def stages():
+    judge = Measures([(X, Y)], loss=LOSS)
     return [
-        stage(data=Batches(X, Y, batch_size=16), steps=7, evaluate_every=3),
+        stage(data=Batches(X, Y, batch_size=16), steps=7, evaluate_every=3, validate=judge),
         stage(
             name="second",
             optimizer=partial(optim.LBFGS, max_iter=3),
             data=Batches(X, Y, batch_size=51),
             average=lambda m: Average(m, EMA(0.8), buffers="average"),
-            validate=Measures([(X, Y)], loss=LOSS),
+            validate=judge,
             early_stopping=EarlyStopping(9),
             steps=5,
             evaluate_every=1,
@@ -278,6 +283,42 @@ def what_ranks_cannot_train_is_refused_by_all(folder):
     distributed.barrier()
     with pytest.raises(CheckpointError, match="is there for some ranks and not for others"):
         together(model(), [stage(data=batches)], checkpoint=hidden, resume=True)
+
+
+@check
+def processes_agree_on_what_is_wrong_before_they_begin(folder):
+    group, rank, size = distributed.group.WORLD, distributed.get_rank(), distributed.get_world_size()
+
+    def begin(badly):
+        if badly:
+            raise ValueError("no task")
+
+    for bad, words in ((range(size), "no task"), ((1,), f"process 1 of {size}: no task")):
+        with pytest.raises(ValueError, match=f"^{words}$"), processes.agreeing(group):
+            begin(rank in bad)
+    small, two = stage(data=Batches(X, Y, batch_size=size - 1)), stage(data=Batches(X, Y, batch_size=size))
+    with pytest.raises(
+        ValueError, match=f"a batch of {size - 1} cannot be divided among {size} processes: start {size - 1}"
+    ):
+        processes.check(Plan(model(), [two, small]), group, shard=False)
+    with pytest.raises(ValueError, match="--shard divides a model that is trained as a whole"):
+        processes.check(Plan(model(), [two, two]), group, shard=True)
+    processes.check(Plan(model(), [two]), group, shard=True)
+
+
+@check
+def all_processes_begin_with_the_first_ones_weights(folder):
+    torch.manual_seed(distributed.get_rank())
+    made = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    processes.synchronize(made, distributed.group.WORLD)
+    same_everywhere([v.tolist() for v in copy(made).values()])
+    before = copy(made)
+    found = undivided(
+        divide(made, distributed.group.WORLD, CPU), lambda: nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    )
+    assert not is_sharded(found)
+    if distributed.get_rank() == 0:
+        assert equal(copy(found), before)
 
 
 def test_ranks_train_together(tmp_path):

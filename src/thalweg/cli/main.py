@@ -44,13 +44,21 @@ def main(
 
 def run() -> None:
     """Runs the command line; returns exit code 2 with one line for bad input, 130 when interrupted."""
+    from thalweg.cli.processes import speaks, was_lost
     from thalweg.compare.store import StudyError
+
+    errors = Console(stderr=True, quiet=not speaks(), highlight=False, soft_wrap=True)
 
     try:
         app()
     except (ValueError, StudyError) as error:
-        Console(stderr=True).print(f"thalweg: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"thalweg: {error}", style="red", markup=False)
         sys.exit(2)
+    except RuntimeError as error:
+        if not was_lost(error):
+            raise
+        errors.print("thalweg: another process was lost; with torchrun --max-restarts and --resume the run goes on")
+        sys.exit(1)
     except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted: nothing finished is lost; the same command goes on", highlight=False)
+        errors.print("\ninterrupted: nothing finished is lost; the same command goes on")
         sys.exit(130)

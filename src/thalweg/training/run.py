@@ -15,6 +15,7 @@ from thalweg.tensors.vector import local
 from thalweg.training import draws
 from thalweg.training.history import Row
 from thalweg.training.rank_draws import RankDraws
+from thalweg.training.sharded_state import reshard
 from thalweg.training.stepping import Stepper
 from thalweg.training.stream import Stream
 from thalweg.training.team import Part, Team, weighted
@@ -181,6 +182,7 @@ class Run:
         finally:
             draws.put(before)
             _train(self.model, self.still)
+            reshard(self.model)
 
     def _judge(self, row: Row) -> None:
         rule = self.stage.early_stopping

@@ -51,7 +51,15 @@ def joined(state: Any) -> Any:
 
 def is_sharded(model: nn.Module) -> bool:
     """Returns whether the model's parameters are distributed, as by ``fully_shard``."""
+    reshard(model)
     return any(hasattr(p, "device_mesh") for p in model.parameters())
+
+
+def reshard(model: nn.Module) -> None:
+    """Has FSDP2 drop the whole parameters that it keeps after a forward pass, and stand for a model's own meanwhile."""
+    for module in model.modules():
+        if callable(drop := getattr(module, "reshard", None)):
+            drop()
 
 
 def _replaced(state: Any, found: Callable[[Any], bool], make: Callable[[Any], Any]) -> Any:

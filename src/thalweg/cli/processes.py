@@ -1,0 +1,135 @@
+"""``torchrun -m thalweg …``: the processes of one launch join, agree before they begin, and one speaks for all."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from thalweg.cli.meeting import meeting_place
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.distributed import ProcessGroup
+
+    from thalweg.stages import Plan
+
+
+def speaks() -> bool:
+    """Returns whether this process prints and writes: the only one, or the first of a launch.
+
+    >>> speaks()
+    True
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def joined(resume: bool) -> "Iterator[ProcessGroup | None]":
+    """Gives the group of all processes of the launch; None where this is the only one.
+
+    Raises:
+        ValueError: lost processes are to be started anew, and what they did is not to be resumed.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not resume:
+        raise ValueError(
+            "torchrun starts all processes anew when one is lost, which is not to begin at the first step: add --resume"
+        )
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield None
+        return
+    import torch
+    from torch import distributed
+
+    if not speaks():
+        warnings.simplefilter("ignore")
+    backend, rank = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", int(os.environ["RANK"])
+    if (store := meeting_place(rank)) is None:
+        distributed.init_process_group(backend)
+    else:
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=int(os.environ["WORLD_SIZE"]))
+    try:
+        yield distributed.group.WORLD
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def agreeing(group: "ProcessGroup | None") -> Iterator[None]:
+    """Runs its body in all processes; where it raises ValueError in any, all raise the first one's."""
+    if group is None:
+        yield
+        return
+    from torch import distributed
+
+    mine: str | None = None
+    try:
+        yield
+    except ValueError as error:
+        mine = str(error)
+    said: list[str | None] = [None] * group.size()
+    distributed.all_gather_object(said, mine, group=group)
+    for rank, words in enumerate(said):
+        if words is not None:
+            raise ValueError(f"process {rank} of {len(said)}: {words}" if rank else words)
+
+
+def synchronize(model: "nn.Module", group: "ProcessGroup | None") -> None:
+    """Gives all processes the first one's weights, and has batch normalizations take all their batches as one."""
+    from torch import distributed
+
+    from thalweg.normalization import BatchNorm, convert_batch_norm
+
+    if group is not None:
+        for tensor in (*model.parameters(), *model.buffers()):
+            distributed.broadcast(tensor.detach(), group=group, group_src=0)
+        for module in convert_batch_norm(model).modules():
+            if isinstance(module, BatchNorm):
+                module.synchronize = True
+
+
+def check(plan: "Plan", group: "ProcessGroup | None", shard: bool) -> None:
+    """Raises ValueError where the processes cannot train the plan."""
+    if group is None:
+        if shard:
+            raise ValueError("--shard divides a model among processes: start several, by torchrun --nproc-per-node")
+        return
+    if shard and len(plan.stages) > 1:
+        raise ValueError("--shard divides a model that is trained as a whole: leave it out, or what goes before")
+    for stage in plan.stages:
+        size = getattr(stage.data, "batch_size", None)
+        if isinstance(size, int) and size < group.size():
+            raise ValueError(
+                f"a batch of {size} cannot be divided among {group.size()} processes: start {size} at most"
+            )
+
+
+def own_device(asked: "torch.device", group: "ProcessGroup | None") -> "torch.device":
+    """Returns this process's own of the devices of that kind.
+
+    Raises:
+        ValueError: there are fewer of them than processes.
+    """
+    import torch
+
+    if group is None or asked.type != "cuda":
+        return asked
+    here, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if here > there:
+        raise ValueError(f"{here} processes share {there} GPUs: let torchrun start {there}, or give --device cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def was_lost(error: RuntimeError) -> bool:
+    """Returns whether the error is that another process of the launch is gone.
+
+    >>> was_lost(RuntimeError("[.../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:24726."))
+    True
+    """
+    from torch import distributed
+
+    gone = "gloo" in str(error) and any(word in str(error) for word in ("onnection", "closed", "reset", "roken pipe"))
+    return gone or isinstance(error, getattr(distributed, "DistError", ()))
