@@ -14,7 +14,7 @@ from tests.serve.synthetic import RUNGS, Writer, make
 from thalweg import compare
 from thalweg.cli.main import run
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.log import TRACKERS, Log, Run, tracker_of
+from thalweg.compare.log import TRACKERS, Log, Run, log_training, tracker_of
 from thalweg.compare.store import Store
 
 SMALL = {"names": ("sgd", "adam@cosine"), "trials": 4, "steps": 12, "seeds": 2}
@@ -232,3 +232,39 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_trained_model_is_a_run_with_the_rows_of_all_its_stages(tracked, tmp_path):
+    name, place = tracked
+    (tmp_path / "history.json").write_text("{}")
+    rows = [
+        {"stage": "first", "step": 2, "epoch": 1, "train_loss": 1.0, "valid_accuracy": 0.5, "seconds": 0.1},
+        {"stage": "second", "step": 1, "epoch": 1, "train_loss": 0.5, "valid_accuracy": None, "seconds": 0.2},
+        {"stage": "second", "step": 2, "epoch": 2, "train_loss": 0.25, "valid_accuracy": 0.75, "seconds": 0.3},
+    ]
+    record = {"task": "made", "strategy": "adam@cosine", "hyperparameters": {"lr": 0.1}, "seed": 3}
+    for _ in range(2):  # the second time it is there
+        log_training([tracker_of(f"{name}={place}")], tmp_path, {**record, "test_loss": 0.2, "rows": rows})
+    shown = {run: values for run, values in SHOWN[name](place).items() if run != "verdict"}
+    points = {
+        2: {"train/loss": 1.0, "valid/accuracy": 0.5},
+        3: {"train/loss": 0.5},
+        4: {"train/loss": 0.25, "valid/accuracy": 0.75},
+    }
+    config = {"task": "made", "strategy": "adam@cosine", "seed": 3, "lr": 0.1}
+    check(shown, {"train/adam@cosine": (points, config, {"test/loss": 0.2})})
+
+
+def test_train_logs_its_history(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    monkeypatch.chdir(tmp_path)
+    words = "train breast-cancer --strategy sgd --steps 20 --evaluate-every 10 --out o --log tensorboard=place"
+    monkeypatch.setattr(sys, "argv", ["thalweg", *words.split()])
+    with pytest.raises(SystemExit, match="0"):
+        run()
+    ((name, (points, config, summary)),) = SHOWN["tensorboard"](tmp_path / "place").items()
+    assert name == "train/sgd"
+    assert points.keys() == {10, 20}
+    assert set(points[20]) == {"train/loss", "valid/loss"}
+    assert config["task"] == "breast-cancer"
+    assert set(summary) == {"test/loss"}

@@ -43,6 +43,10 @@ def command(
         bool, typer.Option("--resume", help="Go on from the folder's checkpoint, if there is one.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …", show_default="CUDA when present")] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRACKER[=PLACE]", help="Log the history to tensorboard, mlflow or wandb. Repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of every random draw.")] = 0,
 ) -> None:
     """Train a task's model by one strategy; writes model.safetensors and history.json.
@@ -59,6 +63,7 @@ def command(
     from thalweg.cli.training_progress import LiveTraining
     from thalweg.compare.engines.job import Workshop
     from thalweg.compare.loading import load_task
+    from thalweg.compare.log import log_training, tracker_of
     from thalweg.compare.results import plain
     from thalweg.compare.run import usable_device
     from thalweg.compare.strategy import Strategy
@@ -68,6 +73,7 @@ def command(
     from thalweg.training import train
 
     chosen, where, given = Strategy.parse(strategy), usable_device(device), load_task(task)
+    trackers = [tracker_of(spec) for spec in log or ()]
     hyper = _configured(chosen, set_ or [])
     the_task = built(given, chosen.variant)
     shop = Workshop(the_task, materialize(the_task), where)
@@ -103,6 +109,7 @@ def command(
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in test.items())
     console.print(shown, style="bold", markup=False, highlight=False)
     console.print(f"weights: {folder / 'model.safetensors'}", markup=False, highlight=False, soft_wrap=True)
+    log_training(trackers, folder, plain(record))
 
 
 def _stage(

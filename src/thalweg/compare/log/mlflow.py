@@ -44,12 +44,12 @@ class MLflow:
         self._experiment = found.experiment_id if found else self.client.create_experiment(project, artifacts)
         self._study, self._parent = study, ""
         for run in self._runs():
-            name, whole = run.data.tags[NAME], run.info.status == "FINISHED"
-            if not name:
+            nested, whole = MLFLOW_PARENT_RUN_ID in run.data.tags, run.info.status == "FINISHED"
+            if not nested:
                 self._parent = run.info.run_id
             if whole:
-                self._held.add(name or "verdict")
-            elif name:
+                self._held.add(run.data.tags[NAME])
+            elif nested:
                 self.client.delete_run(run.info.run_id)
         if not self._parent:
             self._parent = self._begun("", study, {})
@@ -68,6 +68,7 @@ class MLflow:
     def conclude(self, run: Run) -> None:
         """Writes what the study came to into the study's own run."""
         self._put(self._parent, run)
+        self.client.set_tag(self._parent, NAME, run.name)
         self._end(self._parent, run.name)
 
     def _runs(self) -> list[Any]:
