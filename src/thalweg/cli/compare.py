@@ -4,13 +4,17 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from thalweg.compare.engines.ray_fleet import Cluster
 
 DEFAULT = "sgd,momentum,nesterov,adagrad,adadelta,rmsprop,rmsprop-nesterov,adam"
 
@@ -46,7 +50,20 @@ def command(
         int | None, typer.Option(help="Gradient evaluations of a whole run.", show_default="the task's")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Fresh paired runs of each strategy's best configuration.")] = 10,
-    engine: Annotated[Literal["auto", "lanes", "serial"], typer.Option(help="How trials run; auto measures.")] = "auto",
+    engine: Annotated[
+        Literal["auto", "lanes", "serial", "ray"],
+        typer.Option(help="How trials run; auto measures, ray spreads."),
+    ] = "auto",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, host:port.", show_default="$RAY_ADDRESS, or one started here")
+    ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option(help="Ray workers.", show_default="as many as there is room for")
+    ] = None,
+    ray_cpus: Annotated[float | None, typer.Option(help="CPUs of a Ray worker.", show_default="1")] = None,
+    ray_gpus: Annotated[
+        float | None, typer.Option(help="GPUs of a Ray worker; 0.5 lets two share one.", show_default="0")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …", show_default="CUDA when present")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study.", show_default="thalweg-TASK")] = None,
     memory: Annotated[
@@ -89,10 +106,14 @@ def command(
     chosen = [Strategy.parse(name) for name in names]
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
-    with LiveReporter(console) as reporter:
+    shares = {"address": ray_address, "workers": ray_workers, "cpus": ray_cpus, "gpus": ray_gpus}
+    cluster = _cluster(engine, {name: value for name, value in shares.items() if value is not None})
+    # Nothing but the results may stand on standard output then, whatever a task or Ray prints.
+    aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
+    with LiveReporter(console) as reporter, aside:
         done = compare(
-            task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, device=device, out=out,
-            memory=_bytes(memory), swap_batch_norm=swap_batch_norm, log=log or (),
+            task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, cluster=cluster, device=device,
+            out=out, memory=_bytes(memory), swap_batch_norm=swap_batch_norm, log=log or (),
             seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]
@@ -126,6 +147,17 @@ def _fits(rows: Sequence[Mapping[str, str]], width: int) -> bool:
 
 def _columns(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
     return [[name.split()[-1], *(row[name] for row in rows)] for name in rows[0]]
+
+
+def _cluster(engine: str, shares: Mapping[str, Any]) -> "Cluster | None":
+    """Returns what Ray's options ask for; None for another engine."""
+    if engine == "ray":
+        from thalweg.compare.engines.ray_fleet import Cluster
+
+        return Cluster(**shares)
+    if shares:
+        raise ValueError(f"--ray-{next(iter(shares))} is for --engine ray: give that, or leave it out")
+    return None
 
 
 def _list(text: str) -> list[str]:

@@ -8,15 +8,17 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.design import Budget
+from thalweg.compare.device import usable_device
 from thalweg.compare.engines.choose import Name
 from thalweg.compare.engines.fleet import Fleet
 from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
 from thalweg.compare.loading import load_task
 from thalweg.compare.log import Log, Logging, tracker_of
 from thalweg.compare.store import Store, StudyError
@@ -51,7 +53,8 @@ def compare(
     trials: int = 16,
     steps: int | None = None,
     seeds: int = 10,
-    engine: Name = "auto",
+    engine: Name | Literal["ray"] = "auto",
+    cluster: Cluster | None = None,
     device: str | None = None,
     out: str | Path | None = None,
     memory: int | None = None,
@@ -73,7 +76,9 @@ def compare(
         trials: configurations a strategy beside its default one, at least 1.
         steps: gradient evaluations of a whole run; the task's own by default.
         seeds: paired final runs a strategy; with 1 there is no interval and so no winner.
-        engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (measures both for a moment).
+        engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (measures both for a moment); ``"ray"`` spreads trials over the
+            workers of a Ray cluster, each of which chooses likewise.
+        cluster: for ``"ray"``: where it is, and what each worker gets of it; one on this machine by default.
         device: ``"cpu"``, ``"cuda"``, …; CUDA when present by default.
         out: folder of the study; ``thalweg-TASK`` by default. A study that was cut off goes on.
         memory: bytes that lanes may take; half of what is free by default.
@@ -100,7 +105,14 @@ def compare(
             raise ValueError(f"{name} must be at least {least}, not {value}")
     chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
     _check_names(chosen)
-    where = usable_device(device)
+    if engine == "ray":  # its workers have the devices
+        cluster = cluster or Cluster()
+        where, trained_on = torch.device("cpu"), cluster.device(device)
+    elif cluster:
+        raise ValueError("a cluster is for engine='ray' (--engine ray): give that, or leave out the cluster")
+    else:
+        where = usable_device(device)
+        trained_on = str(where)
     trackers = [tracker_of(spec) for spec in log]
     given = load_task(task)
     the_task = built(given, Variant(), swap_batch_norm)
@@ -114,16 +126,24 @@ def compare(
             try_model(other, data)
             shops[variant] = Workshop(other, data, where)
     folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
-    store = Store.resume_or_create(folder, _design(shops, chosen, budget, seed, engine))
+    store = Store.resume_or_create(folder, _design(shops, chosen, budget, seed, engine, trained_on))
+    remote = None
     try:
-        fleet = Fleet(shops, chosen, engine, memory, budget)
+        fleet: Fleet | RayFleet
+        if engine == "ray":
+            fleet = remote = RayFleet(
+                given, chosen, budget, cluster or Cluster(),
+                device=trained_on, memory=memory, swap=swap_batch_norm, say=teller.say,
+            )  # fmt: skip
+        else:
+            fleet = Fleet(shops, chosen, engine, memory, budget)
         facts = store.facts()
         if "engine" in facts:
             fleet.reuse(facts["engine"])
         else:
             fleet.choose(seed)
             store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])
-            store.add_fact("run", _run(where, command))
+            store.add_fact("run", {**_run(where, command), "device": trained_on})
             store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
         for choice in fleet.choices:
             of = f" of {choice.variant}" if choice.variant else ""
@@ -139,6 +159,8 @@ def compare(
         records.conclude(comparison)
         return comparison
     finally:
+        if remote:
+            remote.close()
         store.close()
 
 
@@ -173,23 +195,13 @@ def _check_names(strategies: Sequence[Strategy]) -> None:
         raise ValueError(f"strategy {twice[0]!r} is named twice: leave one out")
 
 
-def usable_device(asked: str | None) -> torch.device:
-    """Returns the device of that name, by default CUDA where there is one.
-
-    Raises:
-        ValueError: it cannot be used here.
-    """
-    try:
-        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        line = str(error).splitlines()[0]
-        raise ValueError(f"device {asked!r} cannot be used here ({line}): use --device cpu") from error
-    return device
-
-
 def _design(
-    shops: Mapping[Variant, Workshop], strategies: Sequence[Strategy], budget: Budget, seed: int, engine: str
+    shops: Mapping[Variant, Workshop],
+    strategies: Sequence[Strategy],
+    budget: Budget,
+    seed: int,
+    engine: str,
+    device: str,
 ) -> dict[str, Any]:
     """Returns what makes the study what it is; a folder with another one is refused."""
     shop = shops[Variant()]
@@ -225,7 +237,7 @@ def _design(
         },
         "seed": seed,
         "engine": engine,
-        "device": str(shop.device),
+        "device": device,
         "torch": torch.__version__,
     }
 
@@ -257,4 +269,4 @@ def _run(device: torch.device, command: str | None) -> dict[str, Any]:
     }
 
 
-__all__ = ["Silent", "StudyError", "compare"]
+__all__ = ["Silent", "StudyError", "compare", "usable_device"]

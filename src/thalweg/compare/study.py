@@ -12,7 +12,6 @@ from typing import Protocol
 
 from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
 from thalweg.compare.engines.job import Engine, Job, Outcome
-from thalweg.compare.engines.serial import Serial
 from thalweg.compare.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.tensors import derive_seed
@@ -32,6 +31,18 @@ class Reporter(Protocol):
 
     def say(self, line: str) -> None:
         """Something that the user should know."""
+
+
+class Alone(Protocol):
+    """Runs a strategy alone, while nothing else runs."""
+
+    def seconds_per_step(self, job: Job) -> float:
+        """Returns the seconds of a step of the job."""
+        ...
+
+    def untrained_test(self, scheme: str, seed: int) -> float:
+        """Returns the test metric of the model before any step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class Study:
         seed: int,
         store: Store,
         engine_of: Callable[[Strategy], Engine],
-        serial_of: Callable[[Strategy], Serial],
+        serial_of: Callable[[Strategy], Alone],
         sign: float,
         reporter: Reporter,
     ) -> None:

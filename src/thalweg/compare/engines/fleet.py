@@ -15,7 +15,8 @@ from thalweg.tensors import derive_seed
 class Fleet:
     """Chooses engines for all strategies, each among those of its variant.
 
-    ``shops`` are the variants' workshops, ``memory`` bounds the bytes that lanes may take.
+    ``shops`` are the variants' workshops, ``memory`` bounds the bytes that lanes may take, ``workers`` fleets like this
+    one share the study.
     """
 
     def __init__(
@@ -25,11 +26,12 @@ class Fleet:
         wanted: Name,
         memory: int | None,
         budget: Budget,
+        workers: int = 1,
     ) -> None:
         self.budget = budget
         self._mine = {v: [s for s in strategies if s.variant == v] for v in shops}
         self._choosers = {
-            variant: Chooser(shops[variant], wanted, memory, budget.rungs(len(mine)), str(variant))
+            variant: Chooser(shops[variant], wanted, memory, _shared(budget.rungs(len(mine)), workers), str(variant))
             for variant, mine in self._mine.items()
             if mine
         }
@@ -69,3 +71,8 @@ class Fleet:
     def serial_of(self, strategy: Strategy) -> Serial:
         """Returns the engine that runs the strategy alone."""
         return self._choosers[strategy.variant].serial
+
+
+def _shared(rungs: Sequence[tuple[int, int]], workers: int) -> list[tuple[int, int]]:
+    """Returns the (number of runs, steps of each) that fall to one of so many workers."""
+    return [(-(-runs // workers), steps) for runs, steps in rungs]

@@ -1,0 +1,21 @@
+"""The device that is asked for, if it can be used here."""
+
+import torch
+
+
+def usable_device(asked: str | None) -> torch.device:
+    """Returns the device of that name, by default CUDA where there is one.
+
+    Raises:
+        ValueError: it cannot be used here.
+
+    >>> usable_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise ValueError(f"device {asked!r} cannot be used here ({line}): use --device cpu") from error
+    return device

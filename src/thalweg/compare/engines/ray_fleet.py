@@ -1,0 +1,238 @@
+"""``--engine ray``: the trials of a study on the workers of a Ray cluster.
+
+Each worker has a fleet of its own and trains with the serial engine or in lanes, as one machine would, and so with the
+same records. What is sent together depends on the study alone, not on how many workers there are: one job, or as many
+as there are lanes. Only this process, the driver, writes the store.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from thalweg.compare.design import Budget
+from thalweg.compare.engines.choose import Choice, Name
+from thalweg.compare.engines.job import Job, Outcome, Progress
+from thalweg.compare.engines.ray_worker import Kit, packed, portable
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.task import Task
+
+if TYPE_CHECKING:
+    from thalweg.compare.engines.ray_pool import Call, Pool
+
+# The second keeps every port that Ray opens on loopback; its name speaks of the systems where that is the rule.
+LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Ray runs and what each worker gets of it.
+
+    Arguments:
+        address: of a cluster, as ``ray start --head`` prints it; that of ``RAY_ADDRESS`` where it is set, as it is in a
+            Ray job, or else Ray is started here, on loopback, and ended with the study.
+        workers: how many; as many as the cluster has room for by default.
+        cpus: CPUs of a worker, which computes with so many threads.
+        gpus: GPUs of a worker; 0.5 lets two share one.
+
+    Raises:
+        ValueError: a share or a number that cannot be, or Ray is not installed.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"--ray-workers must be at least 1, not {self.workers}")
+        if not 0 < self.cpus < math.inf:
+            raise ValueError(f"--ray-cpus must be more than 0, not {self.cpus:g}")
+        if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus % 1):
+            raise ValueError(f"--ray-gpus must be a share of one GPU or a whole number of them, not {self.gpus:g}")
+        if find_spec("ray") is None:
+            raise ValueError("--engine ray needs Ray: pip install 'thalweg[ray]'")
+
+    def device(self, asked: str | None) -> str:
+        """Returns the device of a worker: CUDA where it gets a GPU.
+
+        Raises:
+            ValueError: what is asked for does not go with its share.
+        """
+        device = asked or ("cuda" if self.gpus else "cpu")
+        if device.startswith("cuda") != bool(self.gpus):
+            raise ValueError(f"--device {device} does not go with --ray-gpus {self.gpus:g}: leave out one of them")
+        return device
+
+
+class RayFleet:
+    """Has the face of :class:`thalweg.compare.engines.fleet.Fleet`; all strategies are trained by one engine.
+
+    Ray is started when it is first needed: a study that is whole is read without it. ``say`` is told what the user
+    should know; ``wanted`` narrows what a worker may choose among.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        task: Task,
+        strategies: Sequence[Strategy],
+        budget: Budget,
+        cluster: Cluster,
+        *,
+        device: str = "cpu",
+        memory: int | None = None,
+        swap: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+        wanted: Name = "auto",
+    ) -> None:
+        self.task, self.strategies, self.budget, self.cluster, self.say = task, strategies, budget, cluster, say
+        self.device, self.memory, self.swap, self.wanted = device, memory, swap, wanted
+        self.choices: list[Choice] = []
+        self._pool: Pool | None = None
+        self._plan: Mapping[str, tuple[int, int]] | None = None
+        self._workers = 0
+
+    def choose(self, seed: int) -> None:
+        """Lets one worker, while no other disturbs it, measure the engines."""
+        pool = self._started()
+        pool.hire(1, None)
+        (found,) = pool.map([_call("choose", seed)])
+        many = f"; in each of {_workers(self._workers)}"
+        self.choices = [
+            replace(c, reason=c.reason + many, trial_steps_per_second=c.trial_steps_per_second * self._workers)
+            for c in (Choice(**choice) for choice in found)
+        ]
+
+    def reuse(self, stored: Sequence[dict[str, Any]]) -> None:
+        """Takes up the choices that the store recorded."""
+        self.choices = [Choice(**choice) for choice in stored]
+
+    def engine_of(self, strategy: Strategy) -> "RayFleet":
+        """Returns the engine that trains the strategy."""
+        return self
+
+    def serial_of(self, strategy: Strategy) -> "Alone":
+        """Returns what runs the strategy alone."""
+        return Alone(self, strategy)
+
+    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+        """Trains every job to its end.
+
+        Raises:
+            ValueError: a job has cost several workers their lives, or no worker can be had.
+        """
+        plan = self._planned()
+        groups: dict[int, list[int]] = {}  # of jobs that one engine trains
+        for i in sorted(range(len(jobs)), key=lambda i: jobs[i].strategy.name):  # alike ones share kernels in lanes
+            groups.setdefault(plan[jobs[i].strategy.name][0], []).append(i)
+        parts = []
+        for group in groups.values():
+            width = plan[jobs[group[0]].strategy.name][1]
+            parts += [group[i : i + width] for i in range(0, len(group), width)]
+        titles = [_title([jobs[i].key for i in part]) for part in parts]
+        calls = [_call("run", [packed(jobs[i]) for i in p], name=t) for p, t in zip(parts, titles, strict=True)]
+        outcomes: dict[int, Outcome] = {}
+        for part, found in zip(parts, self._hired().map(calls, progress), strict=True):
+            outcomes |= dict(zip(part, found, strict=True))
+        return [outcomes[i] for i in range(len(jobs))]
+
+    def ask(self, method: str, *args: Any) -> Any:
+        """Returns what a worker's method returns."""
+        return self._hired().map([_call(method, *args)])[0]
+
+    def close(self) -> None:
+        """Ends the workers, and Ray if it was started here."""
+        if self._pool:
+            self._pool.close()
+            self._pool = None
+
+    def _planned(self) -> Mapping[str, tuple[int, int]]:
+        if self._plan is None:
+            self._plan = self.ask("plan")
+        return self._plan
+
+    def _hired(self) -> "Pool":
+        pool = self._started()
+        pool.hire(self._workers, [choice.as_dict() for choice in self.choices])
+        return pool
+
+    def _started(self) -> "Pool":
+        """Returns the pool, connected and with all that a worker is made of, but no worker yet."""
+        if self._pool:
+            return self._pool
+        cluster, address = self.cluster, self.cluster.address or os.environ.get("RAY_ADDRESS")
+        with _environment({} if address else LOCAL):  # before Ray is imported, which reads it then
+            from thalweg.compare.engines.ray_pool import Pool
+
+            self._pool = pool = Pool(address, cluster.cpus, cluster.gpus, self.say)
+        room, nodes = pool.places()
+        share = f"{cluster.cpus:g} CPU" + (f" and {cluster.gpus:g} GPU" if cluster.gpus else "")
+        if not room and cluster.workers is None:
+            raise ValueError(f"no node of the Ray cluster has {share} for a worker: lower --ray-cpus or --ray-gpus")
+        most = max(runs for runs, _ in self.budget.rungs(len(self.strategies)))
+        self._workers = min(cluster.workers or room, most)
+        where = f"{nodes} node{'s' * (nodes != 1)}"
+        self.say(f"{_workers(self._workers)} of {share} each; the cluster has room for {room}, on {where}")
+        threads = max(1, int(cluster.cpus))
+        share_of_memory = min(1.0, cluster.gpus if cluster.gpus else threads / (os.cpu_count() or 1))
+        pool.supply(Kit(
+            portable(self.task), self.strategies, self.budget, self.swap, self.memory, self.device, threads,
+            share_of_memory, self._workers, self.wanted,
+        ))  # fmt: skip
+        return pool
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Runs a strategy alone, on a worker."""
+
+    fleet: RayFleet
+    strategy: Strategy
+
+    def seconds_per_step(self, job: Job) -> float:
+        """Returns the seconds of a step of the job."""
+        return float(self.fleet.ask("seconds_per_step", packed(job)))
+
+    def untrained_test(self, scheme: str, seed: int) -> float:
+        """Returns the test metric of the model before any step."""
+        return float(self.fleet.ask("untrained_test", self.strategy.name, scheme, seed))
+
+
+def _call(method: str, *args: Any, name: str = "") -> "Call":
+    from thalweg.compare.engines.ray_pool import Call
+
+    return Call(method, args, name or method)
+
+
+def _workers(count: int) -> str:
+    return f"{count} Ray worker{'s' * (count > 1)}"
+
+
+def _title(keys: Sequence[str]) -> str:
+    """Returns what jobs that are sent together are called.
+
+    >>> _title(["adam/0"]), _title(["adam/0", "adam/1", "sgd/0"])
+    ('adam/0', 'adam/0 and 2 more')
+    """
+    return keys[0] + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Runs its body, and what processes it starts, with these variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,281 @@
+"""Ray workers as a pool: calls go out, results come in, and what a dead worker held goes to another.
+
+Each call is answered through one queue, so that an answer costs the same with two workers as with a thousand.
+"""
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import ModuleType
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from thalweg.compare.engines.job import Progress
+from thalweg.compare.engines.ray_worker import Worker, versions
+
+TRIES = 3  # workers that a call may cost before it is given up
+PATIENCE = 30.0  # seconds without any worker after which a word is said
+_numbers = count(1)
+
+
+@dataclass(eq=False)
+class Call:
+    """A method of a worker with its arguments; ``name`` is what it is called when it fails."""
+
+    method: str
+    args: tuple[Any, ...]
+    name: str = ""
+    number: int = field(default_factory=lambda: next(_numbers))
+    tries: int = 0
+    told: int = 0  # trial-steps that progress was told of
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker: what it does, and since when."""
+
+    actor: Any
+    call: Call | None = None
+    since: float = 0.0
+
+
+class Pool:
+    """Workers that are alike.
+
+    Arguments:
+        address: of a Ray cluster; None starts one on this machine, unless Ray is connected already.
+        cpus, gpus: share of each worker.
+        say: is told what the user should know.
+
+    Raises:
+        ValueError: no cluster answers.
+    """
+
+    def __init__(self, address: str | None, cpus: float, gpus: float, say: Callable[[str], None]) -> None:
+        self.say, self.cpus, self.gpus = say, cpus, gpus
+        self._own = not ray.is_initialized()
+        if self._own:
+            _connect(address)
+        remote: Any = ray.remote  # typed for functions and classes, without this option
+        self._worker = remote(num_cpus=cpus, num_gpus=gpus, concurrency_groups={"watch": 1})(Worker)
+        self._events: SimpleQueue[tuple[_Hand, Call, Future[Any]]] = SimpleQueue()
+        self._hands: set[_Hand] = set()
+        self._idle: deque[_Hand] = deque()
+        self._wanted = self._failed = 0
+        self._watched = time.monotonic()
+
+    def places(self) -> tuple[int, int]:
+        """Returns how many workers the cluster has room for as it stands, and on how many nodes."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        room = [int(node.get("CPU", 0) / self.cpus) for node in nodes]
+        if self.gpus:
+            room = [min(r, int(node.get("GPU", 0) / self.gpus)) for r, node in zip(room, nodes, strict=True)]
+        return sum(room), sum(r > 0 for r in room)
+
+    def supply(self, kit: object) -> None:
+        """Sends what every worker is made of, once.
+
+        Raises:
+            ValueError: it holds what cannot be sent.
+        """
+        try:
+            with _by_value():
+                self._kit = ray.put(kit)
+        except Exception as error:
+            line = (str(error).strip().splitlines() or ["no message"])[0]
+            raise ValueError(
+                f"the task or a strategy cannot be sent to Ray's workers ({type(error).__name__}: {line}): "
+                "make files, locks and the like inside the functions that use them"
+            ) from error
+
+    def hire(self, wanted: int, choices: Sequence[dict[str, Any]] | None) -> None:
+        """Starts workers until there are so many; each is ready with these choices."""
+        self._choices, self._wanted = choices, wanted
+        while len(self._hands) < wanted:
+            self._start()
+
+    def map(self, calls: Sequence[Call], progress: Progress = lambda _: None) -> list[Any]:
+        """Returns what the calls return, in their order.
+
+        Raises:
+            ValueError: a call has cost several workers their lives, or no worker starts.
+            Exception: what a call raised.
+        """
+        waiting, results, began = deque(calls), dict[int, Any](), time.monotonic()
+        while len(results) < len(calls):
+            while waiting and self._idle:
+                self._send(self._idle.popleft(), waiting.popleft())
+            began = self._patience(began)
+            self._watch()
+            try:
+                hand, call, answer = self._events.get(timeout=0.5)
+            except Empty:
+                continue
+            error = answer.exception()
+            if isinstance(error, RayTaskError):
+                raise getattr(error, "cause", error) from error
+            if call.method == "steps":  # of a worker that died the call under way tells
+                if error is None and hand.call and answer.result()[0] == hand.call.number:
+                    _tell(progress, hand.call, answer.result()[1])
+            elif error is not None:
+                waiting.extendleft(self._lost(hand, call, error))
+            else:
+                hand.call = None
+                self._idle.append(hand)
+                if call.method == "ready":
+                    self._failed = 0
+                else:
+                    results[call.number], steps = answer.result()
+                    _tell(progress, call, steps)
+        return [results[call.number] for call in calls]
+
+    def close(self) -> None:
+        """Ends all workers, and Ray where it was begun here."""
+        for hand in self._hands:
+            with suppress(RayError):
+                ray.kill(hand.actor)
+        self._hands.clear()
+        self._idle.clear()
+        if self._own:
+            ray.shutdown()
+
+    def _start(self) -> None:
+        hand = _Hand(self._worker.remote())
+        self._hands.add(hand)
+        self._send(hand, Call("ready", (versions(), [self._kit], self._choices)))
+
+    def _send(self, hand: _Hand, call: Call) -> None:
+        hand.call, hand.since = call, time.monotonic()
+        self._expect(hand, call, hand.actor.do.remote(call.number, call.method, *call.args))
+
+    def _expect(self, hand: _Hand, call: Call, answer: Any) -> None:
+        answer.future().add_done_callback(lambda done: self._events.put((hand, call, done)))
+
+    def _watch(self) -> None:
+        """Asks those who have been at it for a while how far they are; seldom, the more of them there are."""
+        now, pause = time.monotonic(), max(1.0, len(self._hands) / 200)
+        if now - self._watched < pause:
+            return
+        self._watched = now
+        for hand in self._hands:
+            if hand.call and hand.call.method != "ready" and now - hand.since > pause:
+                self._expect(hand, Call("steps", ()), hand.actor.steps.options(concurrency_group="watch").remote())
+
+    def _lost(self, hand: _Hand, call: Call, error: BaseException) -> list[Call]:
+        """Replaces a worker that died; returns what it held, to be done by another."""
+        self._hands.discard(hand)
+        with suppress(RayError):  # it may be out of reach only
+            ray.kill(hand.actor)
+        why = _reason(error)
+        if call.method == "ready":
+            self._failed += 1
+            if self._failed < TRIES * self._wanted:
+                self._start()
+            elif not self._hands:
+                raise ValueError(
+                    f"no Ray worker starts ({why}): thalweg and what the task imports must be installed on every node"
+                )
+            return []
+        call.tries += 1
+        if call.tries == TRIES:
+            raise ValueError(
+                f"{call.name} has cost {TRIES} Ray workers their lives ({why}): give each more with --ray-cpus, or let "
+                "it take less with --memory; the same command goes on"
+            )
+        self._start()
+        self.say(f"a Ray worker died ({why}): {call.name} runs again on another")
+        return [call]
+
+    def _patience(self, began: float) -> float:
+        """Says, once, that no worker has found room."""
+        ready = any(hand.call is None or hand.call.method != "ready" for hand in self._hands)
+        if not ready and time.monotonic() - began > PATIENCE:
+            self.say("Ray has no room for a worker yet, or is slow to start one: waiting")
+            return float("inf")
+        return began
+
+
+def _tell(progress: Progress, call: Call, steps: int) -> None:
+    """Tells of steps that were not told of; a call that is done again is silent until it is where it was."""
+    if steps > call.told:
+        progress(steps - call.told)
+        call.told = steps
+
+
+def _reason(error: BaseException) -> str:
+    """Returns in a few words why a worker died."""
+    text = str(error)
+    if "memory pressure" in text or "OOM" in text.partition("Some common causes")[0]:
+        return "its node was short of memory"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if "Error: " in line] or [line for line in lines if "Worker exit detail" in line]
+    return (told or lines or [type(error).__name__])[-1].rpartition("Worker exit detail: ")[2].split(". ")[0][:200]
+
+
+def _connect(address: str | None) -> None:
+    quietly = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
+    if address is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        quietly("local", num_cpus=cores, include_dashboard=False)
+        return
+    try:
+        _reach(address)
+        quietly(address)
+    except (OSError, RuntimeError, ValueError) as error:
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ValueError(
+            f"no Ray cluster can be used at {address} ({line}): give the address that ray start --head printed, "
+            "or leave out --ray-address"
+        ) from error
+
+
+def _reach(address: str) -> None:
+    """Raises OSError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
+@contextmanager
+def _by_value() -> Iterator[None]:
+    """Sends what the user's own files define as it is, not by the names of modules that no other machine has."""
+    own = _users_modules()
+    for module in own:
+        ray.cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in own:
+            ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+def _users_modules() -> list[ModuleType]:
+    """Returns the modules that lie beside a file named by path, or below the current folder, and are not installed."""
+    files = {
+        name: (module, Path(file).resolve())
+        for name, module in list(sys.modules.items())
+        if isinstance(file := getattr(module, "__file__", None), str) and getattr(module, "__name__", "") == name
+    }
+    homes = {Path.cwd(), *(path.parent for name, (_, path) in files.items() if name.startswith("_thalweg_user_"))}
+    installed = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    return [
+        module
+        for name, (module, path) in files.items()
+        if name.partition(".")[0] not in ("thalweg", "__main__")
+        and any(path.is_relative_to(home) for home in homes)
+        and not any(path.is_relative_to(place) for place in installed)
+        and not {"site-packages", "dist-packages"} & set(path.parts)
+    ]

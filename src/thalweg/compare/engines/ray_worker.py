@@ -1,0 +1,145 @@
+"""What a Ray worker does: it has a fleet of its own, and trains what it is sent. Ray is not needed to read this."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+
+from thalweg import __version__
+from thalweg.compare.design import Budget
+from thalweg.compare.device import usable_device
+from thalweg.compare.engines.choose import Name, free_memory
+from thalweg.compare.engines.fleet import Fleet
+from thalweg.compare.engines.job import Job, Outcome, Workshop
+from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.task import Task, examples
+from thalweg.compare.variants import Variant, built
+
+Wire = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kit:
+    """All that a worker is made of, sent to it once.
+
+    Arguments:
+        task: the user's, its examples as tensors, so that no worker reads or draws them again.
+        strategies, budget, swap, memory, wanted: as :class:`Fleet` and :func:`thalweg.compare` take them.
+        device: where the worker trains.
+        threads: how many it computes with.
+        share: its part of its machine's memory, or of its device's.
+        workers: how many there are to share the study.
+    """
+
+    task: Task
+    strategies: Sequence[Strategy]
+    budget: Budget
+    swap: bool
+    memory: int | None
+    device: str
+    threads: int
+    share: float
+    workers: int
+    wanted: Name = "auto"
+
+
+def versions() -> dict[str, str]:
+    """Returns what must be the same everywhere for records to be the same."""
+    return {"thalweg": __version__, "torch": torch.__version__, "Python": platform.python_version()}
+
+
+def packed(job: Job) -> Wire:
+    """Returns the job as it is sent: its strategy by name, for the worker has that already."""
+    return {f.name: getattr(job, f.name) for f in fields(job)} | {"strategy": job.strategy.name}
+
+
+class Worker:
+    """Trains jobs in a process of its own, on whatever engines its study has chosen."""
+
+    def __init__(self) -> None:
+        self._number, self._done = 0, 0
+
+    def do(self, number: int, what: str, *args: Any) -> tuple[Any, int]:
+        """Calls a method; returns what it returns and how many trial-steps it took."""
+        self._number, self._done = number, 0
+        return getattr(self, what)(*args), self._done
+
+    def steps(self) -> tuple[int, int]:
+        """Returns the number of the call under way and its trial-steps so far; asked while it runs."""
+        return self._number, self._done
+
+    def ready(self, there: Mapping[str, str], kit: Sequence[Any], choices: Sequence[dict[str, Any]] | None) -> None:
+        """Unpacks the kit, once it is known to be of this version; takes up the choices, where they are made.
+
+        Raises:
+            ValueError: this node has other versions, or not the device.
+        """
+        different = [f"{name} {own}, not {there[name]}" for name, own in versions().items() if own != there[name]]
+        if different:
+            raise ValueError(
+                f"the Ray node {platform.node()} has {', '.join(different)}: records would differ; install the same"
+            )
+        import ray
+
+        own: Kit = ray.get(kit[0])
+        self.open(own)
+        if choices is not None:
+            self.fleet.reuse(choices)
+
+    def open(self, kit: Kit) -> None:
+        """Sets up workshops and fleet."""
+        torch.set_num_threads(kit.threads)
+        device, data = usable_device(kit.device), examples(kit.task)
+        shops = {
+            variant: Workshop(built(kit.task, variant, kit.swap), data, device)
+            for variant in dict.fromkeys([Variant(), *(s.variant for s in kit.strategies)])
+        }
+        memory = kit.memory if kit.memory is not None else int(kit.share * free_memory(device)) // 2
+        self.strategies = {s.name: s for s in kit.strategies}
+        self.fleet = Fleet(shops, kit.strategies, kit.wanted, memory, kit.budget, kit.workers)
+
+    def choose(self, seed: int) -> list[dict[str, Any]]:
+        """Measures the engines here and returns the choices."""
+        self.fleet.choose(seed)
+        return [choice.as_dict() for choice in self.fleet.choices]
+
+    def plan(self) -> dict[str, tuple[int, int]]:
+        """Returns for each strategy which engine trains it, by a number, and how many jobs that takes at once."""
+        found: dict[int, int] = {}
+        plan = {}
+        for name, strategy in self.strategies.items():
+            engine = self.fleet.engine_of(strategy)
+            number = found.setdefault(id(engine), len(found))
+            plan[name] = number, engine.width if isinstance(engine, Lanes) else 1
+        return plan
+
+    def run(self, wires: Sequence[Wire]) -> list[Outcome]:
+        """Trains jobs of one engine."""
+        jobs = [self._job(wire) for wire in wires]
+        return self.fleet.engine_of(jobs[0].strategy).run(jobs, self._count)
+
+    def seconds_per_step(self, wire: Wire) -> float:
+        """Returns the seconds of a step of the job, run alone."""
+        job = self._job(wire)
+        return self.fleet.serial_of(job.strategy).seconds_per_step(job)
+
+    def untrained_test(self, name: str, scheme: str, seed: int) -> float:
+        """Returns the test metric of the strategy's model before any step."""
+        return self.fleet.serial_of(self.strategies[name]).untrained_test(scheme, seed)
+
+    def _job(self, wire: Wire) -> Job:
+        return Job(**{**wire, "strategy": self.strategies[wire["strategy"]]})
+
+    def _count(self, steps: int) -> None:
+        self._done += steps
+
+
+def portable(task: Task) -> Task:
+    """Returns the task with its examples as tensors, for datasets may hold files, or much that is not needed."""
+    from torch.utils.data import TensorDataset
+
+    data = examples(task)
+    return replace(task, train=TensorDataset(*data[:2]), valid=TensorDataset(*data[2:4]), test=TensorDataset(*data[4:]))

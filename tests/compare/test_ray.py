@@ -1,0 +1,286 @@
+"""Trials on Ray's workers: the same results as on one machine, also when a worker dies or the driver is stopped."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+import thalweg
+from tests.compare import local_ray
+from tests.compare.small import job, small_task, workshop
+from tests.compare.test_study import SMALL, USER, Interrupt, records
+from thalweg.compare.design import Budget
+from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
+from thalweg.compare.engines.ray_worker import Worker, portable, versions
+from thalweg.compare.engines.serial import Serial
+from thalweg.compare.run import Silent
+from thalweg.compare.strategy import Strategy
+from thalweg.rules import RULES
+
+pytest.importorskip("ray")
+BUDGET = Budget(2, 30, 2)
+
+
+def quiet(steps):
+    """No progress."""
+
+
+def deadly(params, lr):
+    os._exit(1)
+
+
+def refuses(params, lr):
+    raise RuntimeError("not these")
+
+
+OWN = [
+    Strategy("factory", factory=torch.optim.AdamW, defaults={"lr": 0.01}),
+    Strategy("deadly", factory=deadly, defaults={"lr": 0.01}),
+    Strategy("refuses", factory=refuses, defaults={"lr": 0.01}),
+]
+NAMED = [Strategy.parse(name) for name in (*RULES, "adam+he+ema@cosine", "lbfgs")]
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    """Two workers that train one at a time."""
+    local_ray.start()
+    said = []
+    found = RayFleet(small_task(torch.float64), [*NAMED, *OWN], BUDGET, Cluster(workers=2), say=said.append)
+    found.said = said
+    found.reuse([{"group": "update rules", "name": "serial", "reason": "", "trial_steps_per_second": 1.0}])
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return Serial(workshop(small_task(torch.float64)))
+
+
+def equal(one, two):
+    assert (one.key, one.status, one.steps, one.curve) == (two.key, two.status, two.steps, two.curve)
+    assert (one.test, one.first_loss) == (two.test, two.first_loss)
+    assert (one.snapshot is None) == (two.snapshot is None)
+    assert all(torch.equal(value, two.snapshot[name]) for name, value in (one.snapshot or {}).items())
+
+
+def test_ray_equals_serial_bit_for_bit_for_every_rule(fleet, alone):
+    jobs = [job(s, seed=seed) for seed in (1, 2) for s in (*NAMED, OWN[0])]
+    jobs += [job("sgd", 1e6, key="diverges"), job("momentum", 0.01, test=False, key="untested")]
+    found = fleet.run(jobs, quiet)
+    for one, two in zip(alone.run(jobs, quiet), found, strict=True):
+        equal(one, two)
+    assert [o.status for o in found].count("diverged") == 1
+    first = fleet.run([job("adam", stop=14)], quiet)[0]
+    rest = fleet.run([job("adam", start=14, snapshot=first.snapshot, first_loss=first.first_loss)], quiet)[0]
+    whole = alone.run([job("adam")], quiet)[0]
+    assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
+    assert fleet.run([], quiet) == []
+
+
+def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(fleet, alone):
+    jobs = [job("adam", seed=seed, stop=1500, total=1500, evaluate_every=100) for seed in range(6)]
+    fleet.ask("plan")
+    processes, killed, told = local_ray.processes(fleet), [], []
+
+    def kill(steps):
+        told.append(steps)
+        if not killed:
+            killed.extend(processes[hand] for hand in local_ray.busy(fleet))
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+
+    found = fleet.run(jobs, kill)
+    assert killed
+    for one, two in zip(alone.run(jobs, quiet), found, strict=True):
+        equal(one, two)
+    assert sum(told) == 6 * 1500  # what was done twice is told once
+    assert any("runs again on another" in line for line in fleet.said)
+
+
+def test_a_long_trial_tells_how_far_it_is(fleet):
+    told = []
+    fleet.run([job("adam", stop=9000, total=9000, evaluate_every=100)], told.append)
+    assert len(told) > 1
+    assert sum(told) == 9000
+
+
+def test_a_trial_that_kills_its_workers_is_given_up_and_named(fleet):
+    with pytest.raises(
+        ValueError, match="^deadly/0.01/1 has cost 3 Ray workers their lives .*the same command goes on"
+    ):
+        fleet.run([job(OWN[1], 0.01)], quiet)
+
+
+def test_what_a_worker_raises_is_raised_here(fleet, alone):
+    for engine in (alone, fleet):
+        with pytest.raises(ValueError, match="'refuses' cannot step this model with lr=0.01 .RuntimeError: not these"):
+            engine.run([job(OWN[2], 0.01)], quiet)
+
+
+def test_lanes_within_a_worker_equal_lanes_here():
+    local_ray.start()
+    task, adam = small_task(torch.float64), Strategy.parse("adam")
+    fleet = RayFleet(task, [adam], BUDGET, Cluster(workers=1), wanted="lanes")
+    try:
+        _compile_nothing(fleet)
+        fleet.choose(0)
+        assert [choice.name for choice in fleet.choices] == ["lanes"]
+        jobs = [job("adam", 0.003 * k, seed=k) for k in range(1, 6)]
+        expected = Lanes(workshop(task), 4, compile_=False).run(jobs, quiet)
+        for one, two in zip(expected, fleet.run(jobs, quiet), strict=True):
+            assert (one.key, one.status, one.steps) == (two.key, two.status, two.steps)
+            assert one.curve.valid_loss == pytest.approx(two.curve.valid_loss, rel=1e-8)
+    finally:
+        fleet.close()
+
+
+def _compile_nothing(fleet):
+    """Hires a worker that finds no compiler, which would take it long."""
+
+    def forget(worker):
+        from thalweg.tensors import compiling
+
+        compiling.compiler_missing = lambda: "kept short"
+
+    fleet._started().hire(1, None)
+    (hand,) = fleet._pool._hands
+    hand.actor.__ray_call__.remote(forget)
+
+
+NEIGHBOUR = """
+import torch
+
+def made(params, lr):
+    return torch.optim.SGD(params, lr, momentum=0.5)
+"""
+
+
+def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp_path, monkeypatch):
+    local_ray.start()
+    (tmp_path / "neighbour.py").write_text(NEIGHBOUR)
+    (tmp_path / "my.py").write_text(f"import neighbour\nfrom neighbour import made\n{USER}\ndef own(params, lr):\n"
+                                    "    return neighbour.made(params, lr)\n")  # fmt: skip
+    file, settings = tmp_path / "my.py", {**SMALL, "seeds": 2}
+    strategies = [f"{file}:own", f"{file}:made", "adam"]
+    here = thalweg.compare(f"{file}:task", strategies, out=tmp_path / "here", **settings)
+    there = {**settings, "engine": "ray", "out": tmp_path / "there", "cluster": Cluster(workers=2)}
+    with pytest.raises(KeyboardInterrupt):
+        thalweg.compare(f"{file}:task", strategies, **there, reporter=Interrupt(18))
+    assert records(tmp_path / "there")
+    done = thalweg.compare(f"{file}:task", strategies, **there)
+    assert records(tmp_path / "there") == records(tmp_path / "here")
+    assert done.results["strategies"][0]["test"] == here.results["strategies"][0]["test"]
+    assert "in each of 2 Ray workers" in done.results["engine"][0]["reason"]
+
+    monkeypatch.setattr(RayFleet, "_started", lambda self: pytest.fail("a whole study needs no Ray"))
+    assert thalweg.compare(f"{file}:task", strategies, **there).results == done.results
+
+
+def test_ctrl_c_ends_the_command_and_its_ray(tmp_path):
+    # Batch normalization keeps it from compiling lanes, which takes long.
+    (tmp_path / "my.py").write_text(
+        USER.replace("nn.Linear(6, 3)", "nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))")
+    )
+    words = ["compare", "my.py:task", "--engine", "ray", "--strategies", "sgd,adam", "--steps", "200000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thalweg", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("tuning, first rung"):
+            time.sleep(1.5)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to Ray's processes too
+            break
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, "".join(lines) + rest
+    assert "Traceback" not in rest
+    assert any("2 Ray workers of 1 CPU each" in line for line in lines)
+    for _ in range(100):
+        if not _lives(process.pid):
+            break
+        time.sleep(0.1)
+    assert not _lives(process.pid)
+
+
+def _lives(group):
+    """Says whether a process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_dataset_is_sent_as_tensors_and_what_cannot_be_sent_is_said():
+    local_ray.start()
+    task = small_task()
+    assert isinstance(portable(task).train, torch.utils.data.TensorDataset)
+    lock = threading.Lock()
+    held = replace(task, model=lambda: lock and task.model())
+    with pytest.raises(
+        ValueError, match="cannot be sent to Ray's workers .*lock.*: make files, locks and the like inside"
+    ):
+        RayFleet(held, [Strategy.parse("sgd")], BUDGET, Cluster(workers=1)).run([job("sgd")], quiet)
+
+
+def test_a_node_with_other_versions_is_refused():
+    with pytest.raises(
+        ValueError, match=f"has torch {torch.__version__.split('+')[0]}.*, not 1.0: records would differ"
+    ):
+        Worker().ready({**versions(), "torch": "1.0"}, [None], None)
+
+
+def test_an_address_where_nobody_listens_is_said_at_once():
+    from thalweg.compare.engines.ray_pool import _connect
+
+    with socket.socket() as taken:  # bound and not listening: nobody else can
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(ValueError, match="no Ray cluster can be used at 127.0.0.1:.*refused.*: give the address"):
+            _connect(f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"workers": 0}, "--ray-workers must be at least 1, not 0"),
+        ({"cpus": 0}, "--ray-cpus must be more than 0, not 0"),
+        ({"gpus": 1.5}, "--ray-gpus must be a share of one GPU or a whole number of them, not 1.5"),
+    ],
+)
+def test_a_share_that_cannot_be_is_one_line(options, match):
+    with pytest.raises(ValueError, match=match):
+        Cluster(**options)
+
+
+def test_a_workers_device_follows_its_share():
+    assert [Cluster(gpus=g).device(asked) for g, asked in ((0, None), (0.5, None), (1, "cuda"))] == [
+        "cpu",
+        "cuda",
+        "cuda",
+    ]
+    with pytest.raises(ValueError, match="--device cuda does not go with --ray-gpus 0"):
+        Cluster().device("cuda")
+
+
+def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("thalweg.compare.engines.ray_fleet.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="--engine ray needs Ray: pip install 'thalweg.ray.'"):
+        thalweg.compare(small_task(), ["sgd"], engine="ray", out=tmp_path / "out", reporter=Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_for_another_engine_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a cluster is for engine='ray'"):
+        thalweg.compare(small_task(), ["sgd"], engine="serial", cluster=Cluster(), out=tmp_path / "out")
