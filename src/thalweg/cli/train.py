@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -11,22 +11,23 @@ from rich.console import Console
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from thalweg.compare.engines.job import Workshop
     from thalweg.compare.strategy import Strategy
     from thalweg.compare.task import Task
-    from thalweg.stages import Stage
 
 CHUNK = 4096  # examples that are judged at a time
 
 
 def command(
+    context: typer.Context,
     task: Annotated[
         str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
     ] = "digits",
     strategy: Annotated[
         str, typer.Option(help="OPTIMIZER[+WORD…][@SCHEDULE], as for compare; also torch.optim.X or my.py:name.")
     ] = "adam@cosine",
-    steps: Annotated[int | None, typer.Option(help="Steps of the optimizer.", show_default="the task's")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps, of which a guidance's come first.", show_default="the task's")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter, as lr=0.01. Repeatable.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many validations without a better one, and keep the best.")
@@ -43,6 +44,9 @@ def command(
         bool, typer.Option("--resume", help="Go on from the folder's checkpoint, if there is one.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …", show_default="CUDA when present")] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Divide the model among the processes of torchrun, not batches alone.")
+    ] = False,
     log: Annotated[
         list[str] | None,
         typer.Option(metavar="TRACKER[=PLACE]", help="Log the history to tensorboard, mlflow or wandb. Repeatable."),
@@ -53,15 +57,23 @@ def command(
 
     Example: `thalweg train digits --strategy adam+he@warmup-cosine --set lr=0.003 --patience 5`
 
-    Exit codes: 0 done, 2 bad input, 130 interrupted (the same command with `--resume` goes on, bit for bit).
+    By several processes: `torchrun --nproc-per-node 4 --max-restarts 3 -m thalweg train digits --resume`, which goes on
+    when one is lost.
+
+    Exit codes: 0 done, 1 another process was lost, 2 bad input, 130 interrupted (the same command with `--resume` goes
+    on, bit for bit).
     """
     from dataclasses import replace
+    from functools import partial
 
     import torch
     from safetensors.torch import save_model
 
+    from thalweg.cli import processes
     from thalweg.cli.training_progress import LiveTraining
-    from thalweg.compare.engines.job import Workshop
+    from thalweg.compare.engines.job import Job, Workshop
+    from thalweg.compare.guidance import guidance_of
+    from thalweg.compare.guidance.staging import stage_of
     from thalweg.compare.loading import load_task
     from thalweg.compare.log import log_training, tracker_of
     from thalweg.compare.results import plain
@@ -71,34 +83,57 @@ def command(
     from thalweg.compare.variants import built
     from thalweg.stages import EarlyStopping
     from thalweg.training import train
+    from thalweg.training.shard import divide, undivided
 
-    chosen, where, given = Strategy.parse(strategy), usable_device(device), load_task(task)
-    trackers = [tracker_of(spec) for spec in log or ()]
-    hyper = _configured(chosen, set_ or [])
-    the_task = built(given, chosen.variant)
-    shop = Workshop(the_task, materialize(the_task), where)
-    model = shop.fresh_model(chosen.initialization, seed)
-    stage = replace(
-        _stage(shop, model, chosen, hyper, the_task.steps if steps is None else steps, seed),
-        accumulate=accumulate,
-        evaluate_every=evaluate_every,
-        precision=torch.bfloat16 if precision == "bfloat16" else None,
-        early_stopping=None if patience is None else EarlyStopping(
-            patience, f"valid_{the_task.metric_name}", the_task.direction == "max"
-        ),
-    )  # fmt: skip
-    folder = _folder(out or Path(f"thalweg-train-{the_task.name}"), resume)
-    console = Console()
+    group = context.with_resource(processes.joined(resume))
+    with processes.agreeing(group):
+        chosen, given = Strategy.parse(strategy), load_task(task)
+        trackers = [tracker_of(spec) for spec in log or ()] if processes.speaks() else []
+        where = processes.own_device(usable_device(device), group)
+        hyper = _configured(chosen, set_ or [])
+        the_task = built(given, chosen.variant)
+        shop = Workshop(the_task, materialize(the_task), where)
+        make = partial(shop.fresh_model, chosen.initialization, seed)
+        model, total = make(), the_task.steps if steps is None else steps
+        processes.synchronize(model, group)
+        guidance = guidance_of(chosen)
+        spent = sum(guidance.charged(shop, chosen, total).values())
+        if spent and spent >= total:
+            raise ValueError(f"{chosen.name} spends {spent} of {total} steps before its first: give more --steps")
+        stage = replace(
+            stage_of(shop, chosen, hyper, total - spent, seed),
+            validate=lambda m: _judged(the_task, m, shop.data.valid_x, shop.data.valid_y, "valid_"),
+            accumulate=accumulate,
+            evaluate_every=evaluate_every,
+            precision=torch.bfloat16 if precision == "bfloat16" else None,
+            early_stopping=None if patience is None else EarlyStopping(
+                patience, f"valid_{the_task.metric_name}", the_task.direction == "max"
+            ),
+        )  # fmt: skip
+        job = Job(the_task.name, chosen, hyper, seed, spent, total, total, total, prepared=spent)
+        folder = _folder(out or Path(f"thalweg-train-{the_task.name}"), resume)
+        plan = guidance.plan(shop, job, model, stage)
+        processes.check(plan, group, shard)
+        if shard and group is not None:
+            divide(model, group, where)
+    console = Console(quiet=not processes.speaks())
     try:
         with LiveTraining(console) as live:
-            history = train(model, [stage], seed=seed, checkpoint=folder / "checkpoint.pt", resume=resume, watch=live)
+            history = train(
+                plan.model, plan.stages, seed=seed, checkpoint=folder / "checkpoint.pt", resume=resume, watch=live,
+                process_group=group,
+            )  # fmt: skip
     except KeyboardInterrupt:
-        Console(stderr=True).print(f"\ninterrupted: --resume goes on from {folder}", markup=False, highlight=False)
+        said = Console(stderr=True, quiet=not processes.speaks())
+        said.print(f"\ninterrupted: --resume goes on from {folder}", markup=False, highlight=False)
         raise typer.Exit(130) from None
     test = _judged(the_task, model, shop.data.test_x, shop.data.test_y, "test_")
-    partial = folder / "model.partial"
-    save_model(model, str(partial))
-    os.replace(partial, folder / "model.safetensors")
+    bare = undivided(model, make)
+    if not processes.speaks():
+        return
+    begun = folder / "model.partial"
+    save_model(bare, str(begun))
+    os.replace(begun, folder / "model.safetensors")
     record = {
         "task": the_task.name, "strategy": chosen.name, "hyperparameters": hyper, "seed": seed, **test,
         "rows": history.rows,
@@ -110,47 +145,6 @@ def command(
     console.print(shown, style="bold", markup=False, highlight=False)
     console.print(f"weights: {folder / 'model.safetensors'}", markup=False, highlight=False, soft_wrap=True)
     log_training(trackers, folder, plain(record))
-
-
-def _stage(
-    shop: "Workshop", model: "nn.Module", strategy: "Strategy", hyper: dict[str, float], steps: int, seed: int
-) -> "Stage":
-    """Returns the strategy on the task as one stage, with the large batches that compare gives a closure."""
-    from thalweg.averaging import Average
-    from thalweg.compare.engines.factory import make_optimizers
-    from thalweg.compare.variants import averaging_of
-    from thalweg.optim.of_rule import OfRule
-    from thalweg.stages import Batches, Stage
-
-    task, data = shop.task, shop.data
-    size = task.batch_size * (int(hyper["batches"]) if strategy.closure else 1)
-    averaging = averaging_of(strategy.averaging, steps)
-
-    def optimizer(params: Any) -> Any:
-        if strategy.rule is not None:
-            return OfRule(params, strategy.rule, hyper)
-        made = make_optimizers(strategy, model, hyper)
-        if len(made) > 1:
-            raise ValueError(
-                f"{strategy.name} steps matrices alone: write my.py:strategy, which steps the rest as well"
-            )
-        return made[0]
-
-    def objective(m: Any, batch: Any, step: int) -> Any:
-        output = m(batch[0])
-        loss = task.training_loss(m, output, batch[1])
-        return (loss, output) if strategy.closure else loss
-
-    return Stage(
-        name=strategy.name,
-        objective=objective,
-        data=Batches(data.train_x, data.train_y, batch_size=min(size, len(data.train_x)), seed=seed, drop_last=True),
-        optimizer=optimizer,
-        steps=steps,
-        schedule=strategy.schedule,
-        validate=lambda m: _judged(task, m, data.valid_x, data.valid_y, "valid_"),
-        average=None if averaging is None else lambda m: Average(m, averaging, buffers="average"),
-    )  # fmt: skip
 
 
 def _judged(task: "Task", model: "nn.Module", x: "Tensor", y: "Tensor", prefix: str) -> dict[str, float]:
@@ -184,7 +178,8 @@ def _folder(path: Path, resume: bool) -> Path:
     """Returns the folder, made if need be."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file, not a folder: choose another --out")
-    if path.is_dir() and any(path.iterdir()):
+    begun = [] if not path.is_dir() else [p for p in path.iterdir() if not p.name.startswith(".checkpoint.pt.")]
+    if begun:
         if not (path / "checkpoint.pt").exists():
             raise ValueError(f"{path} is not empty and holds no run: choose another --out, or empty it")
         if not resume:
