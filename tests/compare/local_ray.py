@@ -1,32 +1,66 @@
-"""A Ray of this process's own, on loopback, started once; and its workers' processes."""
+"""A Ray of this process's own, on loopback, started once; workers on it, and their processes."""
 
 import atexit
 import os
 from functools import cache
 
 import pytest
+import torch
 
-from thalweg.compare.engines.ray_fleet import LOCAL
+from tests.compare.small import small_task
+from thalweg.compare.design import Budget
+from thalweg.compare.engines.ray_fleet import LOCAL, Cluster, RayFleet
+from thalweg.compare.strategy import Strategy
+from thalweg.rules import RULES
+
+BUDGET = Budget(2, 30, 2)
+
+
+def _deadly(params, lr):
+    os._exit(1)
+
+
+def _refuses(params, lr):
+    raise RuntimeError("not these")
+
+
+FACTORY = Strategy("factory", factory=torch.optim.AdamW, defaults={"lr": 0.01})
+DEADLY = Strategy("deadly", factory=_deadly, defaults={"lr": 0.01})
+REFUSES = Strategy("refuses", factory=_refuses, defaults={"lr": 0.01})
+NAMED = [Strategy.parse(name) for name in (*RULES, "adam@cosine", "adam+he+ema@cosine", "lbfgs")]
 
 
 @cache
 def start():
     """Starts Ray, which studies then use and leave running, with room for the workers of several."""
-    os.environ.update(LOCAL)
     ray = pytest.importorskip("ray")
+    os.environ.update(LOCAL)
     ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=50)
     atexit.register(ray.shutdown)
     for name in LOCAL:
         del os.environ[name]
 
 
+@cache
+def fleet():
+    """Returns two workers that train the small task in float64, one trial at a time."""
+    start()
+    said = []
+    found = RayFleet(
+        small_task(torch.float64), [*NAMED, FACTORY, DEADLY, REFUSES], BUDGET, Cluster(workers=2), say=said.append
+    )
+    found.said = said
+    found.reuse([{"group": "update rules", "name": "serial", "reason": "", "trial_steps_per_second": 1.0}])
+    return found
+
+
 def busy(fleet):
-    """Returns the workers of the fleet that are training, by process."""
+    """Returns the workers of the fleet that are training."""
     return [hand for hand in fleet._pool._hands if hand.call and hand.call.method == "run"]
 
 
 def processes(fleet):
-    """Returns the process of each worker that is idle."""
+    """Returns the process of each worker."""
     import ray
 
     return {hand: ray.get(hand.actor.__ray_call__.remote(lambda _: os.getpid())) for hand in fleet._pool._hands}

@@ -14,77 +14,32 @@ import torch
 
 import thalweg
 from tests.compare import local_ray
+from tests.compare.local_ray import BUDGET, DEADLY, REFUSES
 from tests.compare.small import job, small_task, workshop
 from tests.compare.test_study import SMALL, USER, Interrupt, records
-from thalweg.compare.design import Budget
+from tests.conformance.test_engines import same
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
 from thalweg.compare.engines.ray_worker import Worker, portable, versions
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.run import Silent
 from thalweg.compare.strategy import Strategy
-from thalweg.rules import RULES
 
 pytest.importorskip("ray")
-BUDGET = Budget(2, 30, 2)
 
 
 def quiet(steps):
     """No progress."""
 
 
-def deadly(params, lr):
-    os._exit(1)
-
-
-def refuses(params, lr):
-    raise RuntimeError("not these")
-
-
-OWN = [
-    Strategy("factory", factory=torch.optim.AdamW, defaults={"lr": 0.01}),
-    Strategy("deadly", factory=deadly, defaults={"lr": 0.01}),
-    Strategy("refuses", factory=refuses, defaults={"lr": 0.01}),
-]
-NAMED = [Strategy.parse(name) for name in (*RULES, "adam+he+ema@cosine", "lbfgs")]
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fleet():
-    """Two workers that train one at a time."""
-    local_ray.start()
-    said = []
-    found = RayFleet(small_task(torch.float64), [*NAMED, *OWN], BUDGET, Cluster(workers=2), say=said.append)
-    found.said = said
-    found.reuse([{"group": "update rules", "name": "serial", "reason": "", "trial_steps_per_second": 1.0}])
-    yield found
-    found.close()
+    return local_ray.fleet()
 
 
 @pytest.fixture(scope="module")
 def alone():
     return Serial(workshop(small_task(torch.float64)))
-
-
-def equal(one, two):
-    assert (one.key, one.status, one.steps, one.curve) == (two.key, two.status, two.steps, two.curve)
-    assert (one.test, one.first_loss) == (two.test, two.first_loss)
-    assert (one.snapshot is None) == (two.snapshot is None)
-    assert all(torch.equal(value, two.snapshot[name]) for name, value in (one.snapshot or {}).items())
-
-
-def test_ray_equals_serial_bit_for_bit_for_every_rule(fleet, alone):
-    jobs = [job(s, seed=seed) for seed in (1, 2) for s in (*NAMED, OWN[0])]
-    jobs += [job("sgd", 1e6, key="diverges"), job("momentum", 0.01, test=False, key="untested")]
-    found = fleet.run(jobs, quiet)
-    for one, two in zip(alone.run(jobs, quiet), found, strict=True):
-        equal(one, two)
-    assert [o.status for o in found].count("diverged") == 1
-    first = fleet.run([job("adam", stop=14)], quiet)[0]
-    rest = fleet.run([job("adam", start=14, snapshot=first.snapshot, first_loss=first.first_loss)], quiet)[0]
-    whole = alone.run([job("adam")], quiet)[0]
-    assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
-    assert fleet.run([], quiet) == []
 
 
 def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(fleet, alone):
@@ -102,7 +57,7 @@ def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(fleet
     found = fleet.run(jobs, kill)
     assert killed
     for one, two in zip(alone.run(jobs, quiet), found, strict=True):
-        equal(one, two)
+        same(one, two, rtol=0, atol=0)
     assert sum(told) == 6 * 1500  # what was done twice is told once
     assert any("runs again on another" in line for line in fleet.said)
 
@@ -118,13 +73,13 @@ def test_a_trial_that_kills_its_workers_is_given_up_and_named(fleet):
     with pytest.raises(
         ValueError, match="^deadly/0.01/1 has cost 3 Ray workers their lives .*the same command goes on"
     ):
-        fleet.run([job(OWN[1], 0.01)], quiet)
+        fleet.run([job(DEADLY, 0.01)], quiet)
 
 
 def test_what_a_worker_raises_is_raised_here(fleet, alone):
     for engine in (alone, fleet):
         with pytest.raises(ValueError, match="'refuses' cannot step this model with lr=0.01 .RuntimeError: not these"):
-            engine.run([job(OWN[2], 0.01)], quiet)
+            engine.run([job(REFUSES, 0.01)], quiet)
 
 
 def test_lanes_within_a_worker_equal_lanes_here():

@@ -1,4 +1,4 @@
-"""Same trial, same result: lanes are held to serial for every rule, and both to the plain PyTorch loop."""
+"""Same trial, same result: lanes and Ray are held to serial for every rule, and that to the plain PyTorch loop."""
 
 import math
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.compare import local_ray
 from tests.compare.small import job, small_task, workshop
 from thalweg import optim
 from thalweg.compare.engines.job import Unstackable
@@ -50,6 +51,14 @@ def test_lanes_equal_serial_for_every_rule(shop, name):
     for width in (1, 4, 7):
         for one, two in zip(alone, Lanes(shop, width, compile_=False).run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
+
+
+def test_ray_equals_serial_bit_for_bit_for_every_rule(shop):
+    jobs = [job(s, seed=seed) for seed in (1, 2) for s in (*local_ray.NAMED, local_ray.FACTORY)]
+    jobs.append(job("momentum", 0.01, test=False, key="untested"))
+    for one, two in zip(Serial(shop).run(jobs, quiet), local_ray.fleet().run(jobs, quiet), strict=True):
+        same(one, two, rtol=0, atol=0)
+    assert local_ray.fleet().run([], quiet) == []
 
 
 def test_compiled_lanes_of_mixed_rules_equal_serial(shop):
@@ -106,7 +115,10 @@ def test_any_optimizer_can_be_a_strategy_and_gives_what_the_rule_gives(shop, mak
     assert outcome.curve.valid_loss == pytest.approx(expected.curve.valid_loss, rel=1e-9)
 
 
-@pytest.mark.parametrize("engine", [Serial, lambda shop: Lanes(shop, 3, compile_=False)], ids=["serial", "lanes"])
+ENGINES = [Serial, lambda shop: Lanes(shop, 3, compile_=False), lambda shop: local_ray.fleet()]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=["serial", "lanes", "ray"])
 @pytest.mark.parametrize("name", ["adam@cosine", "nadam", "momentum", "adadelta"])
 def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, name, engine):
     whole = engine(shop).run([job(name)], quiet)[0]
@@ -140,7 +152,7 @@ def test_a_lane_does_not_see_its_neighbours(shop):
     assert crowd[0].curve == alone.curve
 
 
-@pytest.mark.parametrize("engine", [Serial, lambda shop: Lanes(shop, 2, compile_=False)], ids=["serial", "lanes"])
+@pytest.mark.parametrize("engine", ENGINES, ids=["serial", "lanes", "ray"])
 def test_divergence_is_a_result_and_frees_the_slot(shop, engine):
     jobs = [job("sgd", 1e6), job("sgd", 0.1, seed=2), job("sgd", 1e9, seed=3), job("sgd", 0.1, seed=4)]
     outcomes = engine(shop).run(jobs, quiet)
