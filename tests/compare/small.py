@@ -37,4 +37,5 @@ def job(name, lr=None, seed=1, stop=30, key=None, **options):
     return Job(
         key or f"{strategy.name}/{lr}/{seed}", strategy, hyper, seed, settings["start"], stop, settings["total"],
         settings["evaluate_every"], settings.get("test", True), settings.get("snapshot"), settings.get("first_loss"),
+        limit=settings.get("limit"),
     )  # fmt: skip

@@ -73,6 +73,10 @@ def command(
         list[str] | None,
         typer.Option(metavar="TRACKER[=PLACE]", help="Log records to tensorboard, mlflow or wandb. Repeatable."),
     ] = None,
+    trial_seconds: Annotated[
+        float | None,
+        typer.Option(help="Cut off a run that takes longer from one rung to the next.", show_default="none"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of every random draw.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")] = False,
     expect: Annotated[
@@ -87,9 +91,11 @@ def command(
 
     Example: `thalweg compare digits --strategies momentum --normalization none,batch --averaging none,ema`
 
-    Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted (the same command goes on).
+    Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted, 143 terminated
+    (the same command goes on).
     """
     from thalweg.cli.progress import LiveReporter
+    from thalweg.cli.terminable import terminable
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy, crossed
     from thalweg.compare.verdict import check_expectation, parse_expectation
@@ -110,10 +116,10 @@ def command(
     cluster = _cluster(engine, {name: value for name, value in shares.items() if value is not None})
     # Nothing but the results may stand on standard output then, whatever a task or Ray prints.
     aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
-    with LiveReporter(console) as reporter, aside:
+    with terminable(), LiveReporter(console) as reporter, aside:
         done = compare(
             task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, cluster=cluster, device=device,
-            out=out, memory=_bytes(memory), swap_batch_norm=swap_batch_norm, log=log or (),
+            out=out, memory=_bytes(memory), swap_batch_norm=swap_batch_norm, trial_seconds=trial_seconds, log=log or (),
             seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]

@@ -33,12 +33,14 @@ class Budget:
         steps: gradient evaluations of a whole run.
         seeds: paired replicates of the final comparison.
         warmup: steps of the longest warm-up; no run is stopped inside it.
+        trial_seconds: how long a run may take from one rung to the next; None for as long as it takes.
     """
 
     trials: int
     steps: int
     seeds: int
     warmup: int = 0
+    trial_seconds: float | None = None
 
     @property
     def held_back(self) -> int:

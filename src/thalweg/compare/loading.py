@@ -63,9 +63,9 @@ def load_task(spec: "str | Task") -> Task:
         except ValueError as error:
             if isinstance(error, (TaskError, LoadError)):
                 raise
-            raise TaskError(f"{spec} raises {_where(error)}") from error
+            raise TaskError(f"{spec} raises {where(error)}") from error
         except Exception as error:
-            raise TaskError(f"{spec} raises {_where(error)}") from error
+            raise TaskError(f"{spec} raises {where(error)}") from error
     if not isinstance(found, Task):
         raise TaskError(f"{spec} gives a {type(found).__name__}: return a thalweg.Task")
     return found
@@ -84,7 +84,7 @@ def _from_file(path: Path) -> Any:
     try:
         found.loader.exec_module(module)
     except Exception as error:
-        raise LoadError(f"{path} raises {_where(error)}") from error
+        raise LoadError(f"{path} raises {where(error)}") from error
     finally:
         sys.path.pop(0)
     return module
@@ -103,7 +103,8 @@ def _from_module(name: str) -> Any:
         raise LoadError(f"cannot import {name} ({error}): is it installed?") from error
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
+    """Returns the kind of an error, its first line, and the place in the code where it was raised."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     line = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {line[:200]} ({Path(frame.filename).name}, line {frame.lineno})"

@@ -51,6 +51,10 @@ def collect(store: Store) -> dict[str, Any]:
         "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
         "notes": _notes(strategies, facts, budget),
     }
+    late = sum(r["status"] == "timed out" for r in records)
+    if late:
+        runs = "run" if late == 1 else "runs"
+        results["notes"].append(f"{late} {runs} passed the time limit, and count as diverged.")
     return plain(results)
 
 
@@ -140,7 +144,7 @@ def _strategy(
             "reached": sum(r is not None for r in reached),
         },
         **tried(last, design["budget"]["steps"]),
-        "final_diverged": sum(r["status"] == "diverged" for r in runs),
+        "final_diverged": sum(r["status"] != "finished" for r in runs),
         "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
         "seconds_per_step": per_step,
         "charged": facts.get("charged", {}).get(name, {}),
@@ -166,7 +170,7 @@ def tried(last: Mapping[str, Record], steps: int) -> dict[str, Any]:
     """Returns what a strategy's configurations came to; ``steps`` are those of a whole run."""
     return {
         "trials": len(last),
-        "diverged": sum(r["status"] == "diverged" for r in last.values()),
+        "diverged": sum(r["status"] != "finished" for r in last.values()),
         "sensitivity": [
             {"lr": r["hyper"].get("lr"), "valid": end(r), "status": _status(r, steps)} for r in last.values()
         ],
@@ -174,7 +178,7 @@ def tried(last: Mapping[str, Record], steps: int) -> dict[str, Any]:
 
 
 def _status(record: Record, steps: int) -> str:
-    if record["status"] == "diverged":
+    if record["status"] != "finished":
         return "diverged"
     return "finished" if record["steps"] == steps else "stopped"
 

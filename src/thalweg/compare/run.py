@@ -59,6 +59,7 @@ def compare(
     out: str | Path | None = None,
     memory: int | None = None,
     swap_batch_norm: bool = False,
+    trial_seconds: float | None = None,
     log: Sequence[str] = (),
     seed: int = 0,
     reporter: Reporter | None = None,
@@ -85,6 +86,8 @@ def compare(
         swap_batch_norm: whether to replace torch's batch normalizations by thalweg's, which lanes can stack.
         log: trackers that records are written to as each rung is done: ``"tensorboard"``, ``"mlflow"``, ``"wandb"``,
             also with a place, as ``"tensorboard=runs"``.
+        trial_seconds: how long a run may take from one rung to the next; one that takes longer is cut off and counts as
+            diverged. In lanes it bounds what the lanes take together; those of a group that hangs run again one by one.
         seed: root of every random draw.
         reporter: is told how it goes; silent by default.
         command: the command line to show in the report.
@@ -103,6 +106,8 @@ def compare(
     for name, value, least in (("trials", trials, 1), ("seeds", seeds, 1), ("steps", steps, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}")
+    if trial_seconds is not None and not trial_seconds > 0:
+        raise ValueError(f"trial_seconds must be above 0, not {trial_seconds}")
     chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
     _check_names(chosen)
     if engine == "ray":  # its workers have the devices
@@ -118,7 +123,8 @@ def compare(
     the_task = built(given, Variant(), swap_batch_norm)
     data = materialize(the_task)
     length = steps if steps is not None else the_task.steps
-    budget = Budget(trials, length, seeds, max(s.schedule.warmup_steps(length) for s in chosen))
+    warmup = max(s.schedule.warmup_steps(length) for s in chosen)
+    budget = Budget(trials, length, seeds, warmup, trial_seconds)
     shops = {Variant(): Workshop(the_task, data, where)}
     for variant in dict.fromkeys(s.variant for s in chosen):
         if variant not in shops:

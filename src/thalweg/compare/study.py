@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
-from thalweg.compare.engines.job import Engine, Job, Outcome
-from thalweg.compare.store import Store
+from thalweg.compare.engines.job import Engine, Job, Outcome, Progress
+from thalweg.compare.loading import where
+from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.task import TaskError
 from thalweg.tensors import derive_seed
 
 
@@ -150,16 +152,17 @@ class Study:
         return winner
 
     def _score(self, outcome: Outcome) -> tuple[float, float]:
-        """Returns (signed metric, loss) on validation at the outcome's end; infinite where it diverged."""
-        if outcome.status == "diverged" or not math.isfinite(outcome.curve.valid_metric[-1]):
+        """Returns (signed metric, loss) on validation at the outcome's end; infinite where it failed."""
+        if outcome.status != "finished" or not math.isfinite(outcome.curve.valid_metric[-1]):
             return math.inf, math.inf
         return self.sign * outcome.curve.valid_metric[-1], outcome.curve.valid_loss[-1]
 
     def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
         budget = self.budget
         return Job(
-            trial.key, trial.strategy, trial.hyper, seed, start, stop, budget.steps, budget.evaluation_interval, test
-        )
+            trial.key, trial.strategy, trial.hyper, seed, start, stop, budget.steps, budget.evaluation_interval, test,
+            limit=budget.trial_seconds,
+        )  # fmt: skip
 
     def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, Outcome]:
         """Returns the rung's outcomes from the store, or trains it and writes it."""
@@ -170,7 +173,7 @@ class Study:
             by_key: dict[str, Outcome] = {}
             for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in jobs)}.values():
                 mine = [job for job in jobs if self.engine_of(job.strategy) is engine]
-                by_key |= {outcome.key: outcome for outcome in engine.run(mine, self.reporter.advance)}
+                by_key |= {outcome.key: outcome for outcome in _trained(engine, mine, self.reporter.advance)}
             held = [by_key[job.key] for job in jobs]
             if name == "final" or self.budget.rung == self.budget.steps or name == "tune-3":
                 for outcome in held:
@@ -213,6 +216,16 @@ class Study:
                 for start, s in starts.items()
             }
             self.store.add_fact("untrained_test", scores)
+
+
+def _trained(engine: Engine, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+    """Returns what the engine makes of the jobs. Raises TaskError, a line, where the user's code or data do."""
+    try:
+        return engine.run(jobs, progress)
+    except (ValueError, StudyError):
+        raise
+    except Exception as error:
+        raise TaskError(f"training raises {where(error)}: mend it, and the same command goes on") from error
 
 
 TITLES = {

@@ -98,7 +98,7 @@ def _tuning(described: Mapping[str, Any], records: Sequence[Record], steps: int)
     for key, record in last.items():
         stretches = [r["curve"] for r in records if r["key"] == key]
         points = [p for curve in stretches for p in zip(curve["step"], curve["valid_metric"], strict=True)]
-        state = "FAIL" if record["status"] == "diverged" else "COMPLETE" if record["steps"] == steps else "PRUNED"
+        state = "FAIL" if record["status"] != "finished" else "COMPLETE" if record["steps"] == steps else "PRUNED"
         rest = {name: value for name, value in record["hyper"].items() if name not in ranges}
         params = {name: record["hyper"][name] for name in ranges}
         attributes = {"configuration": key, "seed": record["seed"], **rest}
@@ -116,7 +116,7 @@ def _finals(records: Sequence[Record]) -> list[Any]:
     made = []
     for record in records:
         points = list(zip(record["curve"]["step"], record["curve"]["valid_metric"], strict=True))
-        state = "FAIL" if record["status"] == "diverged" else "COMPLETE"
+        state = "FAIL" if record["status"] != "finished" else "COMPLETE"
         params = {"strategy": record["strategy"], "seed": record["seed"]}
         made.append(_trial(state, record["test"], params, ranges, record["hyper"], points))
     return made

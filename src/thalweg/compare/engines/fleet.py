@@ -48,7 +48,9 @@ class Fleet:
             specimen = next((s for s in mine if s.rule is not None), mine[0])
             own, hyper = derive_seed(seed, "specimen") % 2**31, specimen.default_configuration()
             try:
-                chooser.choose(mine, Job("specimen", specimen, hyper, own, 0, steps, steps, steps))
+                chooser.choose(
+                    mine, Job("specimen", specimen, hyper, own, 0, steps, steps, steps, limit=self.budget.trial_seconds)
+                )
             except Unstackable as error:
                 raise ValueError(
                     f"--engine lanes is not possible for this model: {error}; use --engine auto"

@@ -32,7 +32,7 @@ class Job:
     ``total`` is the length of the whole run, of which ``prepared`` gradient evaluations are spent before the first
     step, on a teacher or on pretraining; the schedule spans the rest. ``evaluate_every`` spaces the points of the
     learning curve; ``test`` asks for the test metric at the end. ``snapshot`` holds the parameters and state at
-    ``start``, None for a fresh run.
+    ``start``, None for a fresh run. ``limit`` bounds the seconds that this stretch may take.
     """
 
     key: str
@@ -47,6 +47,7 @@ class Job:
     snapshot: Mapping[str, Tensor] | None = None
     first_loss: float | None = None
     prepared: int = 0
+    limit: float | None = None
 
     def next_event(self, t: int) -> int:
         """Returns the next step after ``t`` at which the run is evaluated: grid points and its end."""
@@ -72,7 +73,7 @@ class Curve:
 
 @dataclass
 class Outcome:
-    """What became of a job: ``finished`` or ``diverged``, its curve, and the state at its end."""
+    """What became of a job: ``finished``, ``diverged`` or ``timed out``, its curve, and the state at its end."""
 
     key: str
     status: str

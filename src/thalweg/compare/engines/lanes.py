@@ -5,6 +5,7 @@ in and out of slots, each with its own step count; a diverged job's slot goes to
 rule. A lane never sees another lane's numbers.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -17,6 +18,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from thalweg.compare.engines.job import Job, Outcome, Progress, Unstackable, Workshop, lost
 from thalweg.compare.engines.kernels import Kernel, update_kernel
 from thalweg.compare.engines.lane_buffers import LaneBuffers, rows
+from thalweg.compare.engines.serial import Serial
+from thalweg.compare.engines.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.engines.slots import Block, Group, Lane, block_of, group_of
 from thalweg.compare.engines.watch import first_divergence
 from thalweg.compare.guidance import begun, guidance_of
@@ -54,13 +57,18 @@ class Lanes:
         reason = unstackable_reason(workshop.model)
         if reason:
             raise Unstackable(reason)
-        self.shop, self.width, self.compile = workshop, width, compile_
+        self.shop, self.compile = workshop, compile_
         self.training, self.evaluating = deepcopy(workshop.model).train(), deepcopy(workshop.model).eval()
+        self._metric_stacks = self._metric_can_be_stacked()
+        self._widen(width)
+
+    def _widen(self, width: int) -> None:
+        """Makes so many slots, and the kernels for them."""
+        self.width = width
         self.buffers = LaneBuffers(self.training, width)
         self.gradient = self._gradient_kernel()
         self._kernels: dict[tuple[Group, bool], Kernel] = {}
-        self._metric_stacks = self._metric_can_be_stacked()
-        self._validation = self._validation_kernel() if compile_ and self._metric_stacks else None
+        self._validation = self._validation_kernel() if self.compile and self._metric_stacks else None
 
     def _enter(self, block: Block, job: Job, slot: int) -> Lane:
         self.buffers.enter(slot, job.snapshot)
@@ -120,7 +128,14 @@ class Lanes:
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
-        """Trains every job to its end."""
+        """Trains every job to its end.
+
+        Where memory runs out, the jobs in flight begin again in half as many slots. Where they take longer together
+        than their limits allow, each runs alone, so that the one that hangs is found.
+
+        Raises:
+            MemoryError: there is too little for a single lane.
+        """
         outcomes: dict[str, Outcome] = {}
         ready = []
         for job in jobs:
@@ -133,7 +148,24 @@ class Lanes:
                 ready.append(begins)
         waiting = deque(sorted(ready, key=lambda job: repr(group_of(job))))
         while waiting:
-            self._fill(waiting, outcomes, progress)
+            kept, limits = list(waiting), [job.limit for job in waiting]
+            try:
+                with within(None if None in limits else sum(limit or 0.0 for limit in limits)):
+                    self._fill(waiting, outcomes, progress)
+                continue
+            except TookTooLong:
+                left = [job for job in kept if job.key not in outcomes]
+                outcomes |= {outcome.key: outcome for outcome in Serial(self.shop).run(left, progress)}
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if self.width == 1:
+                    raise MemoryError("memory ran out with a single lane: lower the task's batch_size") from error
+            narrower = self.width // 2  # out of the except clause, whose error holds what memory there is
+            warnings.warn(f"memory ran out with {self.width} lanes: going on with {narrower}", stacklevel=2)
+            self._widen(narrower)
+            waiting = deque(job for job in kept if job.key not in outcomes)
         return [outcomes[job.key] for job in jobs]
 
     def _fill(self, waiting: deque[Job], outcomes: dict[str, Outcome], progress: Progress) -> None:

@@ -1,5 +1,6 @@
 """One trial at a time: any model, any optimizer."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from thalweg.compare.engines.job import (
     lost,
 )
 from thalweg.compare.engines.kernels import AVERAGE, Kernel, update_kernel
+from thalweg.compare.engines.shortage import TookTooLong, within
 from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.engines.watch import first_divergence
 from thalweg.compare.guidance import Guidance, begun, guidance_of
@@ -45,7 +47,7 @@ class Serial:
     def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
         """Trains every job to its end."""
         with _threads(self.threads):
-            return [self._begin(job, progress) for job in jobs]
+            return [self._limited(job, progress) for job in jobs]
 
     def settle_threads(self, job: Job) -> None:
         """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two."""
@@ -55,7 +57,14 @@ class Serial:
                 self.threads = 1
 
     def seconds_per_step(self, job: Job, budget: float = 0.3, most: int = 300) -> float:
-        """Returns the median seconds of a training step of the job, run alone, after a warm-up."""
+        """Returns the median seconds of a training step of the job, run alone, after a warm-up; its limit at most."""
+        try:
+            with within(job.limit):
+                return self._seconds_per_step(job, budget, most)
+        except TookTooLong:
+            return job.limit or math.inf
+
+    def _seconds_per_step(self, job: Job, budget: float, most: int) -> float:
         run = self._open(job)
         if isinstance(run, ClosureRun):
             with _threads(self.threads):
@@ -90,6 +99,13 @@ class Serial:
                 job.strategy.rule, names, self.shop.decayed, self.shop.layout.size > COMPILE_ABOVE
             )
         return self._kernels[key]
+
+    def _limited(self, job: Job, progress: Progress) -> Outcome:
+        try:
+            with within(job.limit):
+                return self._begin(job, progress)
+        except TookTooLong:
+            return Outcome(job.key, "timed out", job.start, Curve(), math.nan)
 
     def _begin(self, job: Job, progress: Progress) -> Outcome:
         ready = begun(self.shop, guidance_of(job.strategy), job)
