@@ -3,12 +3,15 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import decomposition as peer
 from sklearn.linear_model import orthogonal_mp
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils._test_common import instance_generator
 from sklearn.utils.estimator_checks import check_estimator
 
 from thalweg.coordinate import (
@@ -40,6 +43,27 @@ def data(n=120, d=10, k=15, seed=0):
 )
 def test_scikit_learns_checks_pass(estimator):
     check_estimator(estimator)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("algorithm", ["omp", "lasso_cd", "threshold"])
+def test_scikit_learns_checks_of_its_coder_pass(algorithm, monkeypatch):
+    # The checks differ in width; as in scikit-learn's own tests each has a dictionary that fits.
+    fitting = instance_generator.PER_ESTIMATOR_CHECK_PARAMS
+    monkeypatch.setitem(fitting, SparseCoder, fitting[peer.SparseCoder])
+    dictionary = instance_generator.INIT_PARAMS[peer.SparseCoder]["dictionary"]
+    check_estimator(SparseCoder(dictionary, transform_algorithm=algorithm))
+
+
+def test_coder_keeps_names_and_refuses_another_width_as_scikit_learn_does():
+    frame = pd.DataFrame(data()[:, :3], columns=["a", "b", "c"])
+    coder = SparseCoder(np.eye(3)).fit(frame)
+    assert list(coder.feature_names_in_) == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        coder.transform(frame[["c", "b", "a"]])
+    for call in (SparseCoder(np.eye(4)).fit, SparseCoder(np.eye(4)).transform):
+        with pytest.raises(ValueError, match="Dictionary and X have different numbers of features"):
+            call(data())
 
 
 @pytest.mark.parametrize("algorithm", ["omp", "lasso_cd", "lasso_lars", "threshold"])
@@ -256,16 +280,23 @@ def test_bad_input_is_refused():
     x = data()
     with pytest.raises(ValueError, match="choose among lasso_cd"):
         encode(torch.ones(1, 2), torch.ones(1, 2), "lassi")
-    with pytest.raises(ValueError, match="atom_norm='sphere': choose ball or unit"):
-        DictionaryLearning(3, atom_norm="sphere").fit(x)
-    with pytest.raises(ValueError, match="pass numbers >= 0"):
-        DictionaryLearning(3, alpha=-1).fit(x)
+    for name, value in {
+        "atom_norm": "sphere", "alpha": -1.0, "alpha ": float("nan"), "n_components": 0, "l2": -1.0, "tol": -1.0,
+        "transform_algorithm": "lassi", "transform_alpha": -1.0, "gap_tol": -1e-6, "max_iter": -1,
+    }.items():  # fmt: skip
+        for learner in LEARNERS:
+            with pytest.raises(InvalidParameterError, match=f"The '{name.strip()}' parameter of {learner.__name__}"):
+                learner(**{name.strip(): value}).fit(x)
+    with pytest.raises(InvalidParameterError, match="The 'transform_alpha' parameter of SparseCoder"):
+        SparseCoder(np.eye(10), transform_alpha=-1.0).transform(x)
+    with pytest.raises(ValueError, match="dictionary contains NaN"):
+        SparseCoder(np.full((2, 10), np.nan)).transform(x)
+    with pytest.raises(ValueError, match="sample_weight.shape"):
+        MiniBatchDictionaryLearning(3).partial_fit(x, sample_weight=np.ones(7))
     with pytest.raises(ValueError, match="dict_init"):
         DictionaryLearning(3, dict_init=np.ones((3, 4))).fit(x)
     with pytest.raises(ValueError, match="Positive constraint not supported for 'omp'"):
         SparseCoder(np.eye(10), positive_code=True).transform(x)
-    with pytest.raises(ValueError, match="features"):
-        SparseCoder(np.eye(4)).transform(x)
     with pytest.raises(ValueError, match="gives no batches"):
         MiniBatchDictionaryLearning(3).fit(torch.utils.data.DataLoader(torch.ones(0, 3)))
     with pytest.raises(ValueError, match="contains NaN"):

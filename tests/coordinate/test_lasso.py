@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import sparse_encode
-from sklearn.linear_model import ElasticNet
+from sklearn.linear_model import ElasticNet, Lasso
 
 from thalweg.coordinate import duality_gap, lasso, sweeps
 
@@ -90,6 +90,29 @@ def test_reported_gap_is_the_gap_and_bounds_the_cost(l2, positive):
     assert (cost(found.codes, x, atoms, 0.2, l2) * (1 - found.gap) <= best * (1 + 1e-12)).all()
 
 
+@pytest.mark.usefixtures("solver")
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 3.0])
+def test_gap_bounds_the_distance_to_scikit_learns_minimum(alpha, positive):
+    x, atoms = problem(n=8, seed=4)
+    peer = Lasso(alpha / x.shape[1], fit_intercept=False, positive=positive, tol=1e-14, max_iter=1_000_000)
+    best = torch.from_numpy(np.stack([peer.fit(atoms.T.numpy(), row.numpy()).coef_ for row in x]))
+    least = cost(best, x, atoms, alpha)
+    assert (duality_gap(best, x, atoms, alpha, positive=positive) < 1e-8).all()  # a second solver ends it in float64
+    shaken = 0
+    for share in (0.0, 0.5, 0.9, 0.99, 1.0):
+        codes = share * best
+        excess = (cost(codes, x, atoms, alpha) - least) / cost(codes, x, atoms, alpha)
+        gap = duality_gap(codes, x, atoms, alpha, positive=positive)
+        assert (excess <= gap + 1e-9).all()
+        shaken = max(shaken, float((excess / gap.clamp(min=1e-6)).max()))
+    assert shaken > 0.1  # the bound is within sight of what it bounds: a gap ten times as small would break it
+    for tol in (1e-2, 1e-6):
+        found = lasso(x, atoms, alpha, positive=positive, tol=tol)
+        assert (found.cost - least <= (found.gap + 1e-9) * found.cost).all()
+        assert (found.gap <= tol).all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -104,7 +127,8 @@ def test_reported_gap_is_the_gap_and_bounds_the_cost(l2, positive):
 def test_any_problem_ends_at_the_gap(name, seed, d, k, alpha, positive, copies):
     x, atoms = problem(n=7, d=d, k=k, seed=seed)
     atoms = torch.cat([atoms, atoms[:copies], -atoms[:copies], torch.zeros(1, d, dtype=torch.float64)])
-    codes, _, gap, _ = SOLVERS[name](x, atoms, atoms @ atoms.T, alpha, positive, 1e-6, 20_000, None)
+    codes = torch.zeros(len(x), len(atoms), dtype=torch.float64)
+    _, gap, _ = SOLVERS[name](x, atoms, atoms @ atoms.T, alpha, positive, 1e-6, 20_000, codes)
     assert (gap <= 1e-6).all()
     assert (duality_gap(codes, x, atoms, alpha, positive=positive) <= 1.1e-6).all()
 
@@ -125,7 +149,8 @@ def test_cost_never_rises_from_pivot_to_pivot(seed, alpha, positive):
     x, atoms, gram, _, codes = problem_with_codes(seed, positive, 8)
     before = cost(codes, x, atoms, alpha)
     for most in (1, 2, 4, 8, 16, 32, 64):
-        now, after, _, _ = pivoting.solve(x, atoms, gram, alpha, positive, 0.0, most, codes)
+        now = codes.clone()
+        after, _, _ = pivoting.solve(x, atoms, gram, alpha, positive, 0.0, most, now)
         torch.testing.assert_close(after, cost(now, x, atoms, alpha))
         assert (after <= before * (1 + 1e-12)).all()
         before = after

@@ -104,6 +104,10 @@ def _array(path: Path, images: Any) -> "Tensor":
             raise ValueError(f"{path}: not an array of numbers ({error})") from error
         if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
             raise ValueError(f"{path}: {array.dtype} of shape {array.shape}, pass real numbers (samples, features)")
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{path}: NaN or infinity in {int((~np.isfinite(array)).any(1).sum())} rows, drop or fill them"
+            )
         return torch.from_numpy(array.astype(np.float32))
     try:
         with images.open(path) as image:

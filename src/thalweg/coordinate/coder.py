@@ -1,12 +1,14 @@
 """What the estimators share: arrays in scikit-learn's manner, codes by name, and back."""
 
 import warnings
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from thalweg.coordinate.lasso import lasso
 from thalweg.coordinate.omp import orthogonal_matching_pursuit
 
 Data = NDArray[Any] | Tensor
+_PART = 1 << 14  # samples thresholded at once
 ALGORITHMS = ("lasso_cd", "lasso_lars", "omp", "threshold")
 
 
@@ -56,15 +59,43 @@ def encode(
         return orthogonal_matching_pursuit(samples, dictionary, n_nonzero)
     alpha = 1.0 if alpha is None else alpha
     if algorithm == "threshold":
-        corr = samples @ dictionary.T
-        return (corr - alpha).clamp(min=0) if positive else torch.nn.functional.softshrink(corr, alpha)
+        codes = samples @ dictionary.T
+        for part in codes.split(_PART):
+            part.sub_(part.clamp(max=alpha) if positive else part.clamp(-alpha, alpha))
+        return codes
     found = lasso(samples, dictionary, alpha, l2=l2, positive=positive, tol=gap_tol, max_iter=max_iter)
     return found.codes
 
 
-class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators: their parameters by scikit-learn's names, ``components_`` and both ways between."""
+def on_host(values: Any) -> Any:
+    """Returns a tensor's numbers as an array, wherever it is and of whichever type; anything else as it is.
 
+    >>> on_host(torch.ones(2, dtype=torch.bfloat16, requires_grad=True))
+    array([1., 1.], dtype=float32)
+    """
+    if not isinstance(values, Tensor):
+        return values
+    host = values.detach().cpu()
+    return (host.float() if host.dtype == torch.bfloat16 else host).numpy()
+
+
+class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators: their parameters by scikit-learn's names, ``components_`` and both ways between.
+
+    What is computed on a device: the codes, from Gram matrix to duality gap. Data come by way of the CPU, where
+    scikit-learn checks them; atoms, and what they need to know of the codes, are there in float64.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "transform_algorithm": [StrOptions(set(ALGORITHMS))],
+        "transform_n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
+        "transform_alpha": [Interval(Real, 0, None, closed="left"), None],
+        "transform_max_iter": [Interval(Integral, 0, None, closed="left")],
+        "split_sign": ["boolean"],
+        "positive_code": ["boolean"],
+        "l2": [Interval(Real, 0, None, closed="left")],
+        "gap_tol": [Interval(Real, 0, None, closed="left")],
+    }
     transform_algorithm: str
     transform_n_nonzero_coefs: int | None
     transform_alpha: float | None
@@ -79,6 +110,7 @@ class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     def transform(self, X: Data, y: object = None) -> Data:
         """Returns the samples' codes ``(n, K)``, twice as wide with ``split_sign``; a tensor for a tensor."""
         check_is_fitted(self)
+        self._validate_params()
         samples = self._samples(X, reset=False)
         codes = encode(
             samples,
@@ -92,7 +124,10 @@ class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             max_iter=self.transform_max_iter,
         )
         if self.split_sign:
-            codes = torch.cat([codes.clamp(min=0), (-codes).clamp(min=0)], 1)
+            atoms, both = codes.shape[1], codes.new_empty(len(codes), 2 * codes.shape[1])
+            torch.clamp(codes, min=0, out=both[:, :atoms])
+            torch.neg(codes, out=both[:, atoms:]).clamp_(min=0)
+            codes = both
         return codes.to(X.device) if isinstance(X, Tensor) else codes.cpu().numpy()
 
     def inverse_transform(self, X: Data) -> Data:
@@ -118,7 +153,7 @@ class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     def _samples(self, X: Data, reset: bool) -> Tensor:
         """Returns what scikit-learn has checked as a tensor on the device asked for."""
         device = self.device or (X.device if isinstance(X, Tensor) else "cpu")
-        array = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+        array = on_host(X)
         array = validate_data(self, array, dtype=[np.float64, np.float32], order="C", reset=reset)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it

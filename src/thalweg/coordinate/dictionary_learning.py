@@ -3,15 +3,17 @@
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_array
 from torch import Tensor
 
 from thalweg.coordinate.atoms import Norm, update_atoms
-from thalweg.coordinate.coder import Coder, Data
+from thalweg.coordinate.coder import Coder, Data, on_host
 from thalweg.coordinate.lasso import Codes, lasso
 from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, revive, shown
 from thalweg.coordinate.moments import moments
@@ -63,6 +65,19 @@ class DictionaryLearning(Coder):
     Source: Deep Learning, §8.7.2 and §13.4; Olshausen & Field 1996; Mairal, Bach, Ponce & Sapiro 2009.
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = Coder._parameter_constraints | {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "code_init": ["array-like", None],
+        "dict_init": ["array-like", None],
+        "callback": [callable, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "positive_dict": ["boolean"],
+        "atom_norm": [StrOptions({"ball", "unit"})],
+    }
     _PASSES = 3  # over the atoms an iteration: next to nothing beside the codes
 
     def __init__(
@@ -118,11 +133,12 @@ class DictionaryLearning(Coder):
             y: ignored.
             sample_weight: ``(n,)``; a sample of weight 2 counts as two.
         """
+        self._validate_params()
         samples = self._samples(X, reset=True)
-        weights = torch.as_tensor(_check_sample_weight(sample_weight, samples.cpu().numpy(), dtype=np.float64))
-        weights = weights.to(samples.device)
+        weights = self._weights(sample_weight, samples)
         self._start(samples, weights)
         codes = None if self.code_init is None else torch.as_tensor(self.code_init).to(samples)
+        self.n_iter_, self.gap_ = 0, float("nan")
         self.error_: list[float] = []
         self.seconds_: list[float] = []
         began = time.perf_counter()
@@ -151,15 +167,19 @@ class DictionaryLearning(Coder):
         state = {"cost": self.error_[-1], "gap": self.gap_, "dictionary": self.components_}
         return bool(self.callback({"iteration": iteration, **state}))
 
+    def _weights(self, sample_weight: Any, samples: Tensor) -> Tensor:
+        """Returns scikit-learn's weights ``(n,)``, ones where there are none."""
+        given = on_host(sample_weight)
+        weights = _check_sample_weight(given, np.empty((len(samples), 0)), dtype=np.float64, ensure_non_negative=True)
+        return torch.from_numpy(weights).to(samples.device)
+
     def _start(self, samples: Tensor, weights: Tensor) -> None:
-        """Checks what concerns the dictionary, and sets the first one."""
-        if self.atom_norm not in ("ball", "unit"):
-            raise ValueError(f"atom_norm={self.atom_norm!r}: choose ball or unit")
+        """Sets the first dictionary."""
         size = self.n_components or (samples.shape[1] if self.dict_init is None else len(self.dict_init))
         if self.dict_init is None:
             first = first_dictionary(samples, size, self.atom_norm, self.positive_dict, weights, self.random_state)
         else:
-            first = torch.as_tensor(np.asarray(self.dict_init)).double()
+            first = torch.as_tensor(check_array(on_host(self.dict_init), dtype=np.float64, input_name="dict_init"))
             if first.shape != (size, samples.shape[1]):
                 raise ValueError(f"dict_init {tuple(first.shape)}: pass ({size}, {samples.shape[1]})")
             first = allowed(first, self.atom_norm, self.positive_dict)

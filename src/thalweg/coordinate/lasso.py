@@ -67,7 +67,7 @@ def lasso(
         start: codes to begin from ``(n, K)``; zeros by default.
         tol: relative duality gap at which a sample is done.
         max_iter: pivots, or sweeps, a sample at most.
-        batch_size: samples worked on at once; memory is bounded by it, but for the codes.
+        batch_size: samples worked on at once: beside the arguments and what is returned, memory is bounded by it.
         gram: D Dᵀ ``(K, K)``, if there is one.
         progress: called with the number of samples done and the largest gap among the last.
 
@@ -83,25 +83,31 @@ def lasso(
     Source: Deep Learning, §8.7.2; Tibshirani 1996; Zou & Hastie 2005.
     """
     with one_thread(samples.numel()):
-        _check(samples, dictionary, alpha, l2, start)
-    x = samples.detach().to(samples.dtype if samples.dtype in (torch.float32, torch.float64) else torch.float32)
-    d = dictionary.detach().to(x.device, torch.float64)
+        _check(samples, dictionary, alpha, l2, start, batch_size)
+    kind = samples.dtype if samples.dtype in (torch.float32, torch.float64) else torch.float32
+    d = dictionary.detach().to(samples.device, torch.float64)
     g = d @ d.T if gram is None else gram.to(d)
     if l2:
         g = g + l2 * torch.eye(len(g), dtype=g.dtype, device=g.device)
-    first = None if start is None else start.detach().to(x).clamp(min=0) if positive else start.detach().to(x)
-    weight = alpha or max(_ALMOST_NONE * _largest(x, d, positive, batch_size), 1e-300)
-    solve, parts = _solver(x.device.type), []
-    for begin in range(0, len(x), batch_size):
+    codes = torch.zeros(len(samples), len(d), dtype=kind, device=d.device)  # the start, in place of which the end comes
+    if start is not None:
+        codes.copy_(start.detach())
+        if positive:
+            codes.clamp_(min=0)
+    cost, gap = (torch.empty(len(samples), dtype=torch.float64, device=d.device) for _ in range(2))
+    n_iter = torch.empty(len(samples), dtype=torch.int64, device=d.device)
+    weight = alpha or max(_ALMOST_NONE * _largest(samples, d, positive, batch_size), 1e-300)
+    solve = _solver(d.device.type)
+    for begin in range(0, len(samples), batch_size):
         part = slice(begin, begin + batch_size)
-        parts.append(solve(x[part], d, g, weight, positive, tol, max_iter, None if first is None else first[part]))
+        x = samples[part].detach().to(kind)
+        cost[part], gap[part], n_iter[part] = solve(x, d, g, weight, positive, tol, max_iter, codes[part])
         if progress is not None:
-            progress(min(begin + batch_size, len(x)), float(parts[-1][2].max()))
-    codes, cost, gap, n_iter = parts[0] if len(parts) == 1 else (torch.cat(p) for p in zip(*parts, strict=True))
+            progress(begin + len(x), float(gap[part].max()))
     if alpha == 0:
         warnings.warn("alpha=0 asks for no sparsity: codes are least squares; pass alpha > 0", stacklevel=3)
     elif not codes[0].any() and not codes.any():
-        top = _largest(x, d, positive, batch_size)
+        top = _largest(samples, d, positive, batch_size)
         warnings.warn(f"all codes are zero: alpha={alpha:g}, pass less than {top:g} for any other", stacklevel=3)
     short = int((gap > tol).sum())
     if short:
@@ -115,11 +121,11 @@ def lasso(
 
 def _largest(samples: Tensor, dictionary: Tensor, positive: bool, batch_size: int) -> float:
     """Returns the α from which on all codes are zero."""
-    parts = (x.to(dictionary) @ dictionary.T for x in samples.split(batch_size))
+    parts = (x.detach().to(dictionary) @ dictionary.T for x in samples.split(batch_size))
     return max(float((corr if positive else corr.abs()).max().clamp(min=0)) for corr in parts)
 
 
-def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: Tensor | None) -> None:
+def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: Tensor | None, batch_size: int) -> None:
     if samples.dim() != 2 or dictionary.dim() != 2 or samples.shape[1] != dictionary.shape[1]:
         raise ValueError(
             f"samples {tuple(samples.shape)} and dictionary {tuple(dictionary.shape)}: pass (n, d) and (K, d)"
@@ -128,15 +134,17 @@ def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: 
         raise ValueError(f"samples {tuple(samples.shape)}, {len(dictionary)} atoms: pass at least one of each")
     if not (0 <= alpha < math.inf and 0 <= l2 < math.inf):
         raise ValueError(f"alpha={alpha}, l2={l2}: pass numbers >= 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: pass a number >= 1")
     if start is not None and start.shape != (len(samples), len(dictionary)):
         raise ValueError(f"start {tuple(start.shape)}: pass codes ({len(samples)}, {len(dictionary)})")
     for name, tensor in (("samples", samples), ("dictionary", dictionary), ("start", start)):
-        if tensor is not None and not bool(tensor.isfinite().all()):
+        if tensor is not None and not all(bool(part.isfinite().all()) for part in tensor.split(batch_size)):
             raise ValueError(f"{name} hold NaN or infinity: drop or fill those rows first")
 
 
 @cache
-def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
+def _solver(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     if device == "cpu":
         with suppress(ImportError):  # numba is an extra
             from thalweg.coordinate import pivoting

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thalweg.coordinate.atoms import Norm
 
-_PART = 1 << 16  # samples looked at at once
+_PART = 1 << 14  # samples looked at at once
 _ALIKE = 1 - 1e-6  # cosine above which two atoms are one
 
 Report = Callable[[int, float, float], None]
@@ -24,10 +24,11 @@ def first_dictionary(samples: Tensor, atoms: int, norm: Norm, positive: bool, we
     the samples' order nor repeating one matters.
     """
     draws = torch.from_numpy(check_random_state(seed).standard_normal((atoms, samples.shape[1])))
-    counted = samples[weights > 0]
     best, first = draws.new_full((atoms,), 0.0), draws.clone()
-    for part in counted.split(_PART):
-        x = part.double().cpu()
+    for part, weight in zip(samples.split(_PART), weights.split(_PART), strict=True):
+        x = part[weight > 0].double().cpu()
+        if not len(x):
+            continue
         far, row = (x @ draws.T).max(0)
         first = torch.where((far > best)[:, None], x[row], first)
         best = torch.maximum(best, far)

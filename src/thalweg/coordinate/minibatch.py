@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import count
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -54,6 +56,11 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
     Source: Deep Learning, §8.7.2; Mairal, Bach, Ponce & Sapiro 2009.
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = DictionaryLearning._parameter_constraints | {
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "max_no_improvement": [Interval(Integral, 0, None, closed="left"), None],
+    }
     _PASSES = 1
 
     def __init__(
@@ -115,6 +122,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
                 it is gone through once an epoch.
             y: ignored.
         """
+        self._validate_params()
         self._forget()
         size, epochs = self._epochs(X)
         with shown(self.verbose, self.max_iter, "epochs") as report, interruptible():
@@ -122,7 +130,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
                 self.n_iter_ = epoch
                 for batch in next(epochs):
                     before = getattr(self, "components_", None)
-                    self._step(batch)
+                    self._step(batch, self._weights(None, batch))
                     if self._done(before, len(batch), size) or self._told(self.n_steps_):
                         return self
                 if not self.error_:
@@ -134,9 +142,9 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         """Takes one step with the samples ``(n, d)``, of weights ``(n,)``; the first call sets the first atoms."""
         if not hasattr(self, "n_steps_"):
             self._forget()
+        self._validate_params()
         samples = self._samples(X, reset=self.n_steps_ == 0)
-        weights = None if sample_weight is None else torch.as_tensor(sample_weight, dtype=torch.float64)
-        self._step(samples, weights)
+        self._step(samples, self._weights(sample_weight, samples))
         return self
 
     def _forget(self) -> None:
@@ -153,7 +161,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
             size = len(X.dataset) if isinstance(X.dataset, Sized) else 0
             return size, (self._loaded(X) for _ in count())
         samples, draws = self._samples(X, reset=True), check_random_state(self.random_state)
-        self._start(samples, torch.ones(len(samples), dtype=torch.float64))
+        self._start(samples, self._weights(None, samples))
 
         def order() -> Tensor:
             return torch.from_numpy(draws.permutation(len(samples)) if self.shuffle else np.arange(len(samples)))
@@ -168,8 +176,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         for batch in loader:
             yield self._samples(batch[0] if isinstance(batch, tuple | list) else batch, reset=self.n_steps_ == 0)
 
-    def _step(self, samples: Tensor, weights: Tensor | None = None) -> None:
-        weights = (torch.ones(len(samples), dtype=torch.float64) if weights is None else weights).to(samples.device)
+    def _step(self, samples: Tensor, weights: Tensor) -> None:
         if self.n_steps_ == 0:
             if not hasattr(self, "components_"):
                 self._start(samples, weights)

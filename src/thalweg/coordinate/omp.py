@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+_ELEMENTS = 1 << 22  # of the matrices factorized at once, and of the correlations
+
 
 @torch.no_grad()
 def orthogonal_matching_pursuit(
@@ -16,11 +18,11 @@ def orthogonal_matching_pursuit(
     Arguments:
         samples: x ``(n, d)``.
         dictionary: D ``(K, d)``, one atom a row; atoms of like norm are judged fairly.
-        n_nonzero: atoms a sample at most; d/10, but one at least, if ``tol`` is not given either.
+        n_nonzero: atoms a sample at most, k; d/10, but one at least, if ``tol`` is not given either.
         tol: of ‖r‖², as in scikit-learn.
 
     Returns:
-        ``(n, K)``.
+        ``(n, K)`` on the samples' device, where all is computed; beside it, memory is bounded, and one sample needs k².
 
     Raises:
         ValueError: ``n_nonzero`` out of 1 … K, negative ``tol``.
@@ -36,11 +38,21 @@ def orthogonal_matching_pursuit(
         n_nonzero = min(atoms, features) if tol is not None else min(max(features // 10, 1), atoms)
     if not 1 <= n_nonzero <= atoms or (tol is not None and tol < 0):
         raise ValueError(f"n_nonzero={n_nonzero}, tol={tol}: pass 1 to {atoms} atoms and a tolerance >= 0")
-    d, x = dictionary.double(), samples.double()
-    gram, corr, squares = d @ d.T, x @ d.T, (x * x).sum(1)
+    d = dictionary.double()
+    gram = d @ d.T
+    kind = samples.dtype if samples.is_floating_point() else torch.float32
+    codes = torch.zeros(len(samples), atoms, dtype=kind, device=samples.device)
+    rows = max(1, _ELEMENTS // max(atoms, n_nonzero**2))
+    for part, found in zip(samples.split(rows), codes.split(rows), strict=True):
+        found.copy_(_pursue(part.double(), d, gram, n_nonzero, tol))
+    return codes
+
+
+def _pursue(x: Tensor, d: Tensor, gram: Tensor, n_nonzero: int, tol: float | None) -> Tensor:
+    corr, squares = x @ d.T, (x * x).sum(1)
     codes = torch.zeros_like(corr)
     going, support = torch.arange(len(x), device=x.device), corr.new_empty(len(x), 0, dtype=torch.int64)
-    for size in range(1, n_nonzero + 1):
+    for _ in range(n_nonzero):
         c = codes[going]
         q = corr[going] - c @ gram
         residual = squares[going] - (c * (corr[going] + q)).sum(1)
@@ -55,6 +67,5 @@ def orthogonal_matching_pursuit(
         good = (failed == 0) & (last > 1e-12 * inside[:, -1, -1])
         going, support, factor = going[good], support[good], factor[good]
         best = torch.cholesky_solve(corr[going].gather(1, support)[..., None], factor)[..., 0]
-        codes[going] = codes.new_zeros(len(going), atoms).scatter(1, support, best)
-        assert support.shape[1] == size
-    return codes.to(samples.dtype)
+        codes[going] = codes.new_zeros(len(going), len(d)).scatter(1, support, best)
+    return codes

@@ -37,8 +37,8 @@ def solve(
     positive: bool,
     tol: float,
     max_iter: int,
-    start: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    codes: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Minimises ½ c G cᵀ − b cᵀ + α‖c‖₁, b = Dx, for every sample x.
 
     Arguments:
@@ -49,20 +49,19 @@ def solve(
         positive: whether codes are to be ≥ 0.
         tol: relative duality gap to reach.
         max_iter: pivots a sample at most.
-        start: codes to begin from ``(n, K)``.
+        codes: to begin from ``(n, K)``, contiguous; the best ones take their place.
 
     Returns:
-        Codes ``(n, K)`` in the samples' type; cost, relative duality gap and number of pivots of each ``(n,)``.
+        Cost, relative duality gap and number of pivots of each sample ``(n,)``.
     """
-    shape, like = (len(samples), len(dictionary)), samples.numpy().dtype
-    codes = np.zeros(shape, like) if start is None else np.array(start.numpy(), like, order="C")
-    costs, gaps, pivots = np.empty(shape[0]), np.empty(shape[0]), np.empty(shape[0], np.int64)
+    n = len(samples)
+    costs, gaps, pivots = np.empty(n), np.empty(n), np.empty(n, np.int64)
     x, g, transposed = (t.contiguous().numpy() for t in (samples, gram, dictionary.T))
-    threads = torch.get_num_threads()
-    shares = max(1, min(_SHARES * threads, shape[0] // _LEAST))
+    c, threads = codes.numpy(), torch.get_num_threads()
+    shares = max(1, min(_SHARES * threads, n // _LEAST))
 
     def run(share: int) -> None:  # each takes every shares-th sample, since neighbours cost alike
-        _solve(g, transposed, x, alpha, -float(not positive), tol, max_iter, codes, costs, gaps, pivots, share, shares)
+        _solve(g, transposed, x, alpha, -float(not positive), tol, max_iter, c, costs, gaps, pivots, share, shares)
 
     if min(threads, shares) == 1:  # a pool costs as much as ten samples
         for share in range(shares):
@@ -70,8 +69,7 @@ def solve(
     else:
         with ThreadPoolExecutor(min(threads, shares)) as pool:
             list(pool.map(run, range(shares)))
-    as_tensor = torch.from_numpy
-    return as_tensor(codes), as_tensor(costs), as_tensor(gaps), as_tensor(pivots)
+    return torch.from_numpy(costs), torch.from_numpy(gaps), torch.from_numpy(pivots)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)

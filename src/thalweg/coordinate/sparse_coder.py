@@ -4,14 +4,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_array
+from torch import Tensor
 
-from thalweg.coordinate.coder import Coder, Data
+from thalweg.coordinate.coder import Coder, Data, on_host
 
 
 class SparseCoder(Coder):
     """Codes samples on a fixed dictionary; the default, orthogonal matching pursuit, is scikit-learn's.
 
-    With ``transform_algorithm="lasso_cd"``:  c = argmin ½‖x − cD‖² + α‖c‖₁ + ½ l2‖c‖².
+    With ``transform_algorithm="lasso_cd"``:  c = argmin ½‖x − cD‖² + α‖c‖₁ + ½ l2‖c‖², as scikit-learn has it; the
+    book's Σ|H_ij| + Σ(X − HW)²_ij is twice this with α = ½.
 
     Arguments:
         dictionary: D ``(K, d)``, one atom a row.
@@ -24,7 +27,7 @@ class SparseCoder(Coder):
         transform_max_iter: pivots, or sweeps, a sample at most.
         l2: the elastic net's square.
         gap_tol: relative duality gap of every sample.
-        device: where to compute; by default where the data are.
+        device: where to compute; by default where the data are. On the CPU numba's code runs on all of torch's threads.
 
     scikit-learn's ``n_jobs`` has no part here: torch's threads are used.
 
@@ -61,24 +64,29 @@ class SparseCoder(Coder):
         self.device = device
 
     def fit(self, X: Data, y: object = None) -> "SparseCoder":
-        """Checks that the samples are as wide as the atoms; there is nothing to learn."""
-        self._samples(X, reset=False)
+        """Checks that the samples are as wide as the atoms, and keeps their names; there is nothing to learn."""
+        self._validate_params()
+        self._samples(X, reset=True)
         return self
 
     @property
     def components_(self) -> Any:
         """The dictionary ``(K, d)``."""
-        return np.asarray(self.dictionary)
+        return check_array(on_host(self.dictionary), dtype=[np.float64, np.float32], input_name="dictionary")
 
     @property
     def n_components_(self) -> int:
         """Number of atoms."""
         return len(self.components_)
 
-    @property
-    def n_features_in_(self) -> int:
-        """Width of samples."""
-        return int(self.components_.shape[1])
+    def _samples(self, X: Data, reset: bool) -> Tensor:
+        samples, shape = super()._samples(X, reset), self.components_.shape
+        if samples.shape[1] != shape[1]:
+            raise ValueError(
+                "Dictionary and X have different numbers of features:"
+                f"dictionary.shape: {shape} X.shape: {tuple(samples.shape)}"
+            )
+        return samples
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

@@ -32,21 +32,21 @@ def solve(
     positive: bool,
     tol: float,
     max_iter: int,
-    start: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    codes: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Does the same as :func:`thalweg.coordinate.pivoting.solve`, on any device; counts sweeps instead of pivots."""
     rows = samples.double()
     b, x = rows @ dictionary.T, 0.5 * (rows * rows).sum(1)
-    c, count = torch.zeros_like(b) if start is None else start.to(b), 0
-    codes, costs, gaps = torch.empty_like(b), torch.empty_like(x), torch.empty_like(x)
+    c, count = codes.to(b, copy=True), 0
+    costs, gaps = torch.empty_like(x), torch.empty_like(x)
     sweeps = torch.empty_like(x, dtype=torch.int64)
     going = torch.arange(len(x), device=x.device)
     while True:
         cost, gap = gap_from(c, b, b - c @ gram, x, alpha, positive)
-        codes[going], costs[going], gaps[going], sweeps[going] = c, cost, gap, count
+        codes[going], costs[going], gaps[going], sweeps[going] = c.to(codes.dtype), cost, gap, count
         left = gap > tol
         if count >= max_iter or not bool(left.any()):
-            return codes.to(samples.dtype), costs, gaps, sweeps
+            return costs, gaps, sweeps
         going, b, x, c = going[left], b[left], x[left], c[left]
         times = min(_SWEEPS, max_iter - count)
         lanes = c.T.contiguous()
