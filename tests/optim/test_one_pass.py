@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import math
+import pickle
 import weakref
 
 import pytest
@@ -356,3 +357,34 @@ def test_on_a_gpu_no_step_waits(engine):
         optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+@pytest.mark.parametrize("make", [optim.Adam, lambda p, **o: optim.LBFGS(p, max_iter=2, **o)])
+def test_a_copy_goes_on_averaging_its_own_parameters(make, copied):
+    model = net()
+    optimizer = make(model.parameters(), average=Average(model, EMA(0.5)))
+
+    def step(model, optimizer):
+        def closure():
+            optimizer.zero_grad()
+            loss = loss_of(model)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return {name: mean.clone() for name, mean in optimizer.average.means.items()}
+
+    step(model, optimizer)
+    its_model, its_optimizer = copied((model, optimizer))
+    average = optimizer.average
+    before = {name: mean.clone() for name, mean in average.means.items()}
+    again = step(its_model, its_optimizer)
+    assert (its_optimizer.average.step, average.step) == (2, 1)
+    for p, mine in zip(its_model.parameters(), model.parameters(), strict=True):
+        assert average.mean_of(p) is None
+        assert its_optimizer.average.mean_of(p).shape == mine.shape
+    with its_optimizer.average.applied():
+        average.check("update")  # the original's parameters hold no average
+    torch.testing.assert_close(dict(average.means), before, rtol=0, atol=0)
+    torch.testing.assert_close(again, step(model, optimizer), rtol=0, atol=0)

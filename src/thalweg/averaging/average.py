@@ -98,6 +98,10 @@ class Average:
         if dtype == torch.bfloat16:
             self._generator = generator or Generator(next(iter(self.means.values())).device).manual_seed(0)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._names = {id(p): name for name, p in self._source.params.items()}  # a copy has parameters of its own
+
     @torch.no_grad()
     def update(self, done: Iterable[Tensor] = ()) -> None:
         """Takes the parameters as they are now into the average; call it after each step of the optimizer.

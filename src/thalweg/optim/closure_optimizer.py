@@ -294,6 +294,9 @@ class ClosureOptimizer(Optimizer):
         if own := joined(states, self._method(self.param_groups[0]).vectors, params):
             self.state[params[0]] = own
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "average": self.average}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:

@@ -218,6 +218,9 @@ class RuleOptimizer(Optimizer):
                 elif name in rule.buffers and p.dtype in HALF:
                     self.state[p][name] = value.to(p.device, torch.float32, copy=True)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "average": self.average}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
