@@ -41,11 +41,12 @@ class Stepper:
         """Takes a step; returns the loss where it began.
 
         Arguments:
-            evaluate: gives the loss, alone or with the output, and leaves its gradient unless the graph is wanted.
+            evaluate: gives the loss and leaves its gradient; with its graph, alone or with the output, where
+                that is wanted.
         """
         if not self.several:
             self.optimizer.zero_grad()
-            loss = loss_of(evaluate()).detach()
+            loss: Tensor = evaluate()
             self.optimizer.step()
             return loss
         losses: list[Tensor] = []

@@ -30,6 +30,7 @@ class Stream:
         self.data, self.name, self.device, self.team = data, name, device, team
         self.epoch, self.position = 0, 0  # epochs ended, and batches taken from the one that runs
         self._iterator: Iterator[Any] | None = None
+        self._length: int | None = None  # batches of the epoch that runs, where it is known
         self._began: dict[str, Any] = {}
         sampler, batch_sampler = getattr(data, "sampler", None), getattr(data, "batch_sampler", None)
         parts: list[Any] = [data, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
@@ -62,7 +63,7 @@ class Stream:
                     break
                 taken.append(batch)
             self.position += len(taken)
-            if self._iterator is not None and self.position == self._length():
+            if self._iterator is not None and self.position == self._length:
                 self._see_the_end()
             empty = self.position == 0
             if self._iterator is None:
@@ -78,12 +79,6 @@ class Stream:
             return part
         return part._replace(batch=mapped(part.batch, lambda t: t.to(self.device, non_blocking=True)))
 
-    def _length(self) -> int | None:
-        try:
-            return len(self.data)  # type: ignore[arg-type]
-        except TypeError:
-            return None
-
     def _see_the_end(self) -> None:
         """Has an iterator that has given all end, so that its sampler's state is that of the next epoch's start."""
         assert self._iterator is not None
@@ -95,7 +90,14 @@ class Stream:
             set_epoch(self.epoch)
         if not self._direct:
             self._began = {"step": step, "draws": draws.kept(), **self._sources()}
+        self._open()
+
+    def _open(self) -> None:
         self._iterator = iter(self.data)
+        try:
+            self._length = len(self.data)  # type: ignore[arg-type]
+        except TypeError:
+            self._length = None
 
     def _sources(self) -> dict[str, Any]:
         return {
@@ -133,14 +135,15 @@ class Stream:
         if self._direct or not self._began:
             self._put_sources(state)
             if self.position:
-                self._iterator = iter(self.data)
+                self._open()
                 self._put_generators(state)
             return
         draws.put(self._began["draws"])
         self._put_sources(self._began)
         for set_epoch in self._epochal:
             set_epoch(self.epoch)
-        self._iterator = iter(self.data)
+        self._open()
+        assert self._iterator is not None
         if not self._advanced:
             next(islice(self._iterator, self.position, self.position), None)
         else:
