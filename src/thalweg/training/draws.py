@@ -50,7 +50,9 @@ def drawing(seed: int) -> Iterator[None]:
     """
     before = kept()
     try:
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes as long as a step of a small model
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         yield
