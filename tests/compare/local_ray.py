@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import time
 from functools import cache
 
 import pytest
@@ -24,8 +25,13 @@ def _refuses(params, lr):
     raise RuntimeError("not these")
 
 
+def _hangs(params, lr):
+    time.sleep(60)
+
+
 FACTORY = Strategy("factory", factory=torch.optim.AdamW, defaults={"lr": 0.01})
 DEADLY = Strategy("deadly", factory=_deadly, defaults={"lr": 0.01})
+HANGS = Strategy("hangs", factory=_hangs, defaults={"lr": 0.01})
 REFUSES = Strategy("refuses", factory=_refuses, defaults={"lr": 0.01})
 NAMED = [Strategy.parse(name) for name in (*RULES, "adam@cosine", "adam+he+ema@cosine", "lbfgs")]
 
@@ -47,7 +53,11 @@ def fleet():
     start()
     said = []
     found = RayFleet(
-        small_task(torch.float64), [*NAMED, FACTORY, DEADLY, REFUSES], BUDGET, Cluster(workers=2), say=said.append
+        small_task(torch.float64),
+        [*NAMED, FACTORY, DEADLY, HANGS, REFUSES],
+        BUDGET,
+        Cluster(workers=2),
+        say=said.append,
     )
     found.said = said
     found.reuse([{"group": "update rules", "name": "serial", "reason": "", "trial_steps_per_second": 1.0}])

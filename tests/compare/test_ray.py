@@ -14,7 +14,7 @@ import torch
 
 import thalweg
 from tests.compare import local_ray
-from tests.compare.local_ray import BUDGET, DEADLY, REFUSES
+from tests.compare.local_ray import BUDGET, DEADLY, HANGS, REFUSES
 from tests.compare.small import job, small_task, workshop
 from tests.compare.test_study import SMALL, USER, Interrupt, records
 from tests.conformance.test_engines import same
@@ -69,11 +69,17 @@ def test_a_long_trial_tells_how_far_it_is(fleet):
     assert sum(told) == 9000
 
 
-def test_a_trial_that_kills_its_workers_is_given_up_and_named(fleet):
+def test_a_trial_that_kills_its_workers_is_given_up_and_named(fleet, monkeypatch):
+    monkeypatch.setattr("thalweg.compare.engines.ray_pool.TRIES", 2)
     with pytest.raises(
-        ValueError, match="^deadly/0.01/1 has cost 3 Ray workers their lives .*the same command goes on"
+        ValueError, match="^deadly/0.01/1 has cost 2 Ray workers their lives .*the same command goes on"
     ):
         fleet.run([job(DEADLY, 0.01)], quiet)
+
+
+def test_a_trial_that_hangs_is_cut_off_at_its_limit(fleet):
+    found = fleet.run([replace(job(HANGS, 0.01), limit=0.5), job("adam")], quiet)
+    assert [outcome.status for outcome in found] == ["timed out", "finished"]
 
 
 def test_what_a_worker_raises_is_raised_here(fleet, alone):
@@ -194,7 +200,7 @@ def test_a_node_with_other_versions_is_refused():
     with pytest.raises(
         ValueError, match=f"has torch {torch.__version__.split('+')[0]}.*, not 1.0: records would differ"
     ):
-        Worker().ready({**versions(), "torch": "1.0"}, [None], None)
+        Worker().ready({**versions(), "torch": "1.0"}, [None], None, None)
 
 
 def test_an_address_where_nobody_listens_is_said_at_once():

@@ -173,7 +173,7 @@ class Study:
             by_key: dict[str, Outcome] = {}
             for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in jobs)}.values():
                 mine = [job for job in jobs if self.engine_of(job.strategy) is engine]
-                by_key |= {outcome.key: outcome for outcome in _trained(engine, mine, self.reporter.advance)}
+                by_key |= {outcome.key: outcome for outcome in trained(engine, mine, self.reporter.advance)}
             held = [by_key[job.key] for job in jobs]
             if name == "final" or self.budget.rung == self.budget.steps or name == "tune-3":
                 for outcome in held:
@@ -218,7 +218,7 @@ class Study:
             self.store.add_fact("untrained_test", scores)
 
 
-def _trained(engine: Engine, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+def trained(engine: Engine, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
     """Returns what the engine makes of the jobs. Raises TaskError, a line, where the user's code or data do."""
     try:
         return engine.run(jobs, progress)

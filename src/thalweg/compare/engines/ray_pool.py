@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,7 +24,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from thalweg.compare.engines.job import Progress
-from thalweg.compare.engines.ray_worker import Worker, versions
+from thalweg.compare.engines.ray_ledger import Ledger
+from thalweg.compare.engines.ray_worker import Worker, pause, versions
 
 TRIES = 3  # workers that a call may cost before it is given up
 PATIENCE = 30.0  # seconds without any worker after which a word is said
@@ -45,11 +46,10 @@ class Call:
 
 @dataclass(eq=False)
 class _Hand:
-    """A worker: what it does, and since when."""
+    """A worker, and what it does."""
 
     actor: Any
     call: Call | None = None
-    since: float = 0.0
 
 
 class Pool:
@@ -69,9 +69,9 @@ class Pool:
         self._own = not ray.is_initialized()
         if self._own:
             _connect(address)
-        remote: Any = ray.remote  # typed for functions and classes, without this option
-        self._worker = remote(num_cpus=cpus, num_gpus=gpus, concurrency_groups={"watch": 1})(Worker)
-        self._events: SimpleQueue[tuple[_Hand, Call, Future[Any]]] = SimpleQueue()
+        self._worker = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
+        self._ledger: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger).remote()
+        self._events: SimpleQueue[tuple[_Hand | None, Call, Future[Any]]] = SimpleQueue()
         self._hands: set[_Hand] = set()
         self._idle: deque[_Hand] = deque()
         self._wanted = self._failed = 0
@@ -127,9 +127,8 @@ class Pool:
             error = answer.exception()
             if isinstance(error, RayTaskError):
                 raise getattr(error, "cause", error) from error
-            if call.method == "steps":  # of a worker that died the call under way tells
-                if error is None and hand.call and answer.result()[0] == hand.call.number:
-                    _tell(progress, hand.call, answer.result()[1])
+            if hand is None:  # the ledger, which may be lost: it only tells how far they are
+                self._note(progress, {} if error else answer.result())
             elif error is not None:
                 waiting.extendleft(self._lost(hand, call, error))
             else:
@@ -144,9 +143,9 @@ class Pool:
 
     def close(self) -> None:
         """Ends all workers, and Ray where it was begun here."""
-        for hand in self._hands:
+        for actor in (self._ledger, *(hand.actor for hand in self._hands)):
             with suppress(RayError):
-                ray.kill(hand.actor)
+                ray.kill(actor)
         self._hands.clear()
         self._idle.clear()
         if self._own:
@@ -155,24 +154,26 @@ class Pool:
     def _start(self) -> None:
         hand = _Hand(self._worker.remote())
         self._hands.add(hand)
-        self._send(hand, Call("ready", (versions(), [self._kit], self._choices)))
+        self._send(hand, Call("ready", (versions(), [self._kit], self._choices, self._ledger)))
 
     def _send(self, hand: _Hand, call: Call) -> None:
-        hand.call, hand.since = call, time.monotonic()
+        hand.call = call
         self._expect(hand, call, hand.actor.do.remote(call.number, call.method, *call.args))
 
-    def _expect(self, hand: _Hand, call: Call, answer: Any) -> None:
+    def _expect(self, hand: _Hand | None, call: Call, answer: Any) -> None:
         answer.future().add_done_callback(lambda done: self._events.put((hand, call, done)))
 
     def _watch(self) -> None:
-        """Asks those who have been at it for a while how far they are; seldom, the more of them there are."""
-        now, pause = time.monotonic(), max(1.0, len(self._hands) / 200)
-        if now - self._watched < pause:
-            return
-        self._watched = now
-        for hand in self._hands:
-            if hand.call and hand.call.method != "ready" and now - hand.since > pause:
-                self._expect(hand, Call("steps", ()), hand.actor.steps.options(concurrency_group="watch").remote())
+        """Asks, now and then, how far the calls under way are."""
+        now = time.monotonic()
+        if now - self._watched > pause(self._wanted):
+            self._watched = now
+            self._expect(None, Call("take", ()), self._ledger.take.remote())
+
+    def _note(self, progress: Progress, steps: Mapping[int, int]) -> None:
+        calls = {hand.call.number: hand.call for hand in self._hands if hand.call}
+        for number in steps.keys() & calls.keys():
+            _tell(progress, calls[number], steps[number])
 
     def _lost(self, hand: _Hand, call: Call, error: BaseException) -> list[Call]:
         """Replaces a worker that died; returns what it held, to be done by another."""

@@ -1,6 +1,7 @@
 """What a Ray worker does: it has a fleet of its own, and trains what it is sent. Ray is not needed to read this."""
 
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -15,6 +16,7 @@ from thalweg.compare.engines.fleet import Fleet
 from thalweg.compare.engines.job import Job, Outcome, Workshop
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.study import trained
 from thalweg.compare.task import Task, examples
 from thalweg.compare.variants import Variant, built
 
@@ -60,19 +62,20 @@ class Worker:
     """Trains jobs in a process of its own, on whatever engines its study has chosen."""
 
     def __init__(self) -> None:
-        self._number, self._done = 0, 0
+        self._ledger: Any = None
+        self._number, self._done, self._noted, self._pause = 0, 0, 0.0, 0.0
 
     def do(self, number: int, what: str, *args: Any) -> tuple[Any, int]:
         """Calls a method; returns what it returns and how many trial-steps it took."""
-        self._number, self._done = number, 0
+        self._number, self._done, self._noted = number, 0, time.monotonic()
         return getattr(self, what)(*args), self._done
 
-    def steps(self) -> tuple[int, int]:
-        """Returns the number of the call under way and its trial-steps so far; asked while it runs."""
-        return self._number, self._done
-
-    def ready(self, there: Mapping[str, str], kit: Sequence[Any], choices: Sequence[dict[str, Any]] | None) -> None:
+    def ready(
+        self, there: Mapping[str, str], kit: Sequence[Any], choices: Sequence[dict[str, Any]] | None, ledger: object
+    ) -> None:
         """Unpacks the kit, once it is known to be of this version; takes up the choices, where they are made.
+
+        ``ledger`` is told how far a call is, seldom.
 
         Raises:
             ValueError: this node has other versions, or not the device.
@@ -85,6 +88,7 @@ class Worker:
         import ray
 
         own: Kit = ray.get(kit[0])
+        self._ledger, self._pause = ledger, pause(own.workers)
         self.open(own)
         if choices is not None:
             self.fleet.reuse(choices)
@@ -117,9 +121,9 @@ class Worker:
         return plan
 
     def run(self, wires: Sequence[Wire]) -> list[Outcome]:
-        """Trains jobs of one engine."""
+        """Trains jobs of one engine. Raises TaskError, a line, where the user's code does."""
         jobs = [self._job(wire) for wire in wires]
-        return self.fleet.engine_of(jobs[0].strategy).run(jobs, self._count)
+        return trained(self.fleet.engine_of(jobs[0].strategy), jobs, self._count)
 
     def seconds_per_step(self, wire: Wire) -> float:
         """Returns the seconds of a step of the job, run alone."""
@@ -135,6 +139,14 @@ class Worker:
 
     def _count(self, steps: int) -> None:
         self._done += steps
+        if time.monotonic() - self._noted > self._pause:
+            self._noted = time.monotonic()
+            self._ledger.note.remote(self._number, self._done)
+
+
+def pause(workers: int) -> float:
+    """Returns the seconds between two notes of a worker: with many of them, more."""
+    return max(1.0, workers / 200)
 
 
 def portable(task: Task) -> Task:
