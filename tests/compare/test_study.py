@@ -381,3 +381,19 @@ def test_a_kill_while_a_folder_is_begun_leaves_one_that_can_be_begun(tmp_path, d
     (tmp_path / "study.sqlite.part").write_bytes(b"half a page")
     (tmp_path / "study.sqlite.part-journal").write_bytes(b"")
     assert records(study(tmp_path).folder) == records(done.folder)
+
+
+@pytest.mark.parametrize("last", ["run", "diagnosis", "engine", "seconds_per_step", "untrained_test", "seconds"])
+def test_killed_between_two_facts_it_goes_on(tmp_path, monkeypatch, done, last):
+    add = Store.add_fact
+
+    def cut(store, name, value):
+        if name == last:
+            raise KeyboardInterrupt
+        add(store, name, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_fact", cut)
+        with pytest.raises(KeyboardInterrupt):
+            study(tmp_path / "out")
+    assert records(study(tmp_path / "out").folder) == records(done.folder)

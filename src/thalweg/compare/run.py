@@ -148,9 +148,9 @@ def compare(
             fleet.reuse(facts["engine"])
         else:
             fleet.choose(seed)
-            store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])
             store.add_fact("run", {**_run(where, command), "device": trained_on})
             store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
+            store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])  # last: it stands for all of them
         for choice in fleet.choices:
             of = f" of {choice.variant}" if choice.variant else ""
             teller.say(f"engine for {choice.group}{of}: {choice.name} ({choice.reason})")
