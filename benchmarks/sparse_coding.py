@@ -7,14 +7,19 @@ and 30 % of the codes are not zero. Ours stops at a relative duality gap of 1e-6
 timed on fewer patches and scaled up. The gap of each is measured alike, the largest of all samples is shown.
 
 A dictionary is learnt by scikit-learn, 5 epochs in batches of 256 or 10 iterations, α at 10 %; ours runs until its
-cost over all patches is no higher. Last, codes of up to a million patches.
+cost over all patches is no higher, to the step. Last, codes of up to a million patches, and what memory they and a fit
+over a loader take at their peak beside the patches and the codes, each in a process of its own.
 """
 
+import ctypes
 import importlib.util
+import multiprocessing
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,8 +27,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn import decomposition
 from sklearn.datasets import load_sample_images
+from torch import Tensor
 
-from benchmarks.measure import alternately, ratio, table
+from benchmarks.measure import alternately, ratio, seconds, table
 from thalweg.coordinate import DictionaryLearning, MiniBatchDictionaryLearning, duality_gap, lasso, patches
 
 Array = NDArray[np.float64]
@@ -41,6 +47,7 @@ def measure() -> dict[str, Any]:
             "coding": [_coding(size, atoms, share) for size, atoms in SIZES for share in SHARES],
             "learning": [_learning(size, atoms) for size, atoms in SIZES],
             "samples": _samples(),
+            "memory": [(n, *(_elsewhere(work, n) for work in (_coded, _loaded))) for n in MILLION[1:]],
         }
 
 
@@ -64,6 +71,9 @@ def show(found: dict[str, Any]) -> str:
     parts.append(table(["learning", "scikit-learn, s", "thalweg, s", "ratio", "its cost a patch", "ours"], rows))
     rows = [[f"{n:,}", s, s / n * 1e6] for n, s in found["samples"]]
     parts.append(table(["patches 8 × 8, 10 %", "s", "µs a patch"], rows))
+    if found.get("memory"):
+        head = ["patches 8 × 8, 10 %", "coding in batches of 16,384, MB", "fit over a loader in batches of 256, MB"]
+        parts.append(table(head, [[f"{n:,}", *peaks] for n, *peaks in found["memory"]]))
     return "\n\n".join(parts)
 
 
@@ -174,13 +184,17 @@ def _learning(size: int, atoms: int) -> dict[str, Any]:
     began = time.perf_counter()
     theirs = decomposition.MiniBatchDictionaryLearning(atoms, max_iter=5, **batches, **peers).fit(x)
     online = {"theirs": time.perf_counter() - began, "cost": _cost(x, theirs.components_, alpha)}
-    for epochs in range(1, 100):
-        began = time.perf_counter()
-        ours = MiniBatchDictionaryLearning(atoms, max_iter=epochs, **batches).fit(x)
-        online["ours"] = time.perf_counter() - began
-        online["final"] = _cost(x, ours.components_, alpha)
-        if online["final"] <= online["cost"]:
-            break
+    steps: list[Array] = []
+
+    def reached(now: dict[str, Any]) -> bool:
+        steps.append(now["dictionary"].copy())
+        online["final"] = _cost(x, steps[-1], alpha)
+        return bool(online["final"] <= online["cost"])
+
+    ours = MiniBatchDictionaryLearning(atoms, max_iter=100, **batches)
+    ours.set_params(callback=reached).fit(x)
+    ours.set_params(callback=lambda now: now["iteration"] == len(steps))
+    online |= {"ours": median(seconds(lambda: ours.fit(x)) for _ in range(ROUNDS)), "steps": len(steps)}
 
     began = time.perf_counter()
     whole = decomposition.DictionaryLearning(atoms, max_iter=10, tol=0.0, **common, **peers).fit(x)
@@ -203,3 +217,68 @@ def _samples() -> list[tuple[int, float]]:
         lasso(rows, atoms, alpha)
         found.append((n, time.perf_counter() - began))
     return found
+
+
+def _elsewhere(work: Callable[[int], Callable[[], int]], n: int) -> float | None:
+    """Returns the megabytes that a process of its own took at its peak, for what ``work`` does not call needed."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None  # only Linux forgets a peak
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (work, n))
+
+
+def _peak(work: Callable[[int], Callable[[], int]], n: int) -> float:
+    run = work(n)
+    ctypes.CDLL(None).malloc_trim(0)  # what the making of the patches left free would serve unseen
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmRSS")
+    needed = run()
+    return _resident("VmHWM") - before - needed / 1e6
+
+
+def _resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
+
+
+def _coded(n: int) -> Callable[[], int]:
+    """Returns what codes n patches, and then gives the bytes of the codes, their costs, gaps and counts."""
+    rows, atoms = torch.from_numpy(contrast_normalised(8, n)).float(), _atoms()
+    lasso(rows[:1000], atoms, 0.5)
+
+    def run() -> int:
+        found = lasso(rows, atoms, 0.5)
+        return sum(t.nbytes for t in (found.codes, found.cost, found.gap, found.n_iter))
+
+    return run
+
+
+def _loaded(n: int) -> Callable[[], int]:
+    """Returns what learns from n patches that come in batches of 256, and need not stay."""
+    rows = torch.from_numpy(contrast_normalised(8, PATCHES)).float()
+    learner = MiniBatchDictionaryLearning(alpha=0.5, max_iter=1, dict_init=_atoms(), tol=0.0, max_no_improvement=None)
+    learner.fit(torch.utils.data.DataLoader(_Batches(rows, 1000), batch_size=None))
+
+    def run() -> int:
+        learner.fit(torch.utils.data.DataLoader(_Batches(rows, n), batch_size=None))
+        return 0
+
+    return run
+
+
+class _Batches(torch.utils.data.IterableDataset[Tensor]):
+    """Draws batches of 256 from some patches until there are n."""
+
+    def __init__(self, rows: Tensor, n: int) -> None:
+        self.rows, self.n = rows, n
+
+    def __iter__(self) -> Iterator[Tensor]:
+        draws = torch.Generator().manual_seed(0)
+        for _ in range(self.n // 256):
+            yield self.rows[torch.randint(len(self.rows), (256,), generator=draws)]
+
+
+def _atoms() -> Tensor:
+    """Returns 128 patches of norm 1."""
+    rows = torch.from_numpy(contrast_normalised(8, 256, seed=1)).float()
+    return torch.nn.functional.normalize(rows[:128])
