@@ -120,6 +120,25 @@ def test_a_study_is_seen_to_stop_and_to_go_on(tmp_path):
                     following()
 
 
+def test_a_page_made_before_the_last_write_counted_is_made_again(tmp_path):
+    """A writer waits for the disk between what it writes and the index that lets it count: here it is stopped there."""
+    index = tmp_path / "s" / f"{FILE}-shm"
+    with writing(tmp_path / "s") as process, running(tmp_path) as served:
+        process.write("begin")
+        before = index.read_bytes()
+        process.write("tune-1")
+        after = index.read_bytes()
+        with index.open("r+b") as file:
+            file.write(before)
+        assert "tuning, first rung, running" in served.page("/study/s")
+        with index.open("r+b") as file:
+            file.write(after)
+        began = time.monotonic()
+        while "held-back configurations, running" not in served.page("/study/s"):
+            assert time.monotonic() - began < 20
+            time.sleep(0.1)
+
+
 def test_many_who_watch_cost_one_reading(tmp_path, monkeypatch):
     writer = Writer(tmp_path / "s")
     made = []

@@ -14,6 +14,7 @@ from thalweg.compare.store import Store, StudyError
 from thalweg.compare.unfinished import finished, pace, progress, so_far
 
 FILE = "study.sqlite"
+INDEX = 48  # bytes of the header of SQLite's wal-index, https://sqlite.org/walformat.html
 PAUSE = 3.0  # a pace so many times slower than the measured one is no pace: the study was stopped in between
 
 Signature = tuple[Any, ...]
@@ -27,6 +28,7 @@ class Study:
         self._place = folder.resolve()
         self.finished = False
         self._told: tuple[Signature, str] | None = None
+        self._shown: bytes | None = None
         self._ran: bool | None = None
         self._resumed = 0.0
         self._lock = threading.Lock()
@@ -35,18 +37,18 @@ class Study:
         """Returns what differs when the study was written, began to run or ceased to."""
         if self._lock.acquire(blocking=False):  # while it is read, what was known of it is good enough
             try:
-                running = self._running()
+                running, self._shown = self._running(), _index_of(self.folder)
             finally:
                 self._lock.release()
             if running and self._ran is False:
                 self._resumed = time.time()
             self._ran = running
-        return (*self._stamps(), (self.folder / f"{FILE}-shm").exists(), self._ran)
+        return (*self._stamps(), self._shown, self._ran)
 
     @property
     def verdict(self) -> str | None:
         """The verdict of the study as it stands; empty where it has none, None before :meth:`results` was asked."""
-        return self._told[1] if self._told and self._told[0] == self._stamps() else None
+        return self._told[1] if self._told and self._told[0] == (*self._stamps(), self._shown) else None
 
     def summary(self) -> dict[str, Any]:
         """Returns the task, the progress and the times of the study, from a few rows of its store.
@@ -75,7 +77,8 @@ class Study:
     def results(self) -> dict[str, Any]:
         """Returns the results, or as much of them as there is, as plain values."""
         with self._lock:
-            stamps = self._stamps()
+            self._shown = _index_of(self.folder)
+            stamps = (*self._stamps(), self._shown)
             self._told = stamps, ""
             store = self._opened()
             try:
@@ -142,6 +145,23 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _index_of(folder: Path) -> bytes | None:
+    """Returns what says which of the log's frames count, None where there is no log.
+
+    A writer appends frames, waits until the disk has them, and only then lets them count: a page that was made
+    meanwhile is out of date although neither file changes any more. To be read while this process has the study
+    closed, as closing a file drops its locks.
+    """
+    try:
+        file = os.open(folder / f"{FILE}-shm", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            return os.read(file, INDEX)
+        finally:
+            os.close(file)
+    except OSError:
+        return None
 
 
 def _seconds_left(shown: dict[str, Any], facts: dict[str, Any], since: float) -> float | None:
