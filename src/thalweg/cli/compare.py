@@ -42,6 +42,10 @@ def command(
     architecture: Annotated[
         str | None, typer.Option(help="Comma-separated, of the task's architectures: likewise.")
     ] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated, of none, greedy, transfer, fitnet, curriculum, smoothing, …: likewise."),
+    ] = None,
     swap_batch_norm: Annotated[
         bool, typer.Option("--swap-batch-norm", help="Replace torch's batch normalization by one that lanes can stack.")
     ] = False,
@@ -91,6 +95,8 @@ def command(
 
     Example: `thalweg compare digits --strategies momentum --normalization none,batch --averaging none,ema`
 
+    Example: `thalweg compare digits-deep --strategies adam --guidance none,greedy,fitnet,curriculum`
+
     Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted, 143 terminated
     (the same command goes on).
     """
@@ -105,7 +111,10 @@ def command(
     axes: dict[str, list[str]] = {}
     if initializations is not None:
         axes["initialization"] = list(SCHEMES) if initializations == "all" else _list(initializations)
-    for axis, words in (("architecture", architecture), ("normalization", normalization), ("averaging", averaging)):
+    for axis, words in (
+        ("architecture", architecture), ("normalization", normalization), ("averaging", averaging),
+        ("guidance", guidance),
+    ):  # fmt: skip
         if words is not None:
             axes[axis] = ["batch-norm" if word == "batch" else word for word in _list(words)]
     names = crossed(["adam"] if axes and strategies == DEFAULT else _list(strategies), axes)
@@ -129,7 +138,7 @@ def command(
     rows = done.rows()
     apart = [f" {row['strategy']}: {row.pop('tuned to')}" for row in rows] if not _fits(rows, console.width) else []
     for column in rows[0]:
-        table.add_column(column, overflow="fold", no_wrap=column != "tuned to", max_width=24)
+        table.add_column(column, overflow="fold", no_wrap=column not in ("strategy", "tuned to"), max_width=24)
     for row in rows:
         table.add_row(*row.values())
     console.print(table, markup=False)

@@ -19,8 +19,10 @@ from thalweg.compare.engines.choose import Name
 from thalweg.compare.engines.fleet import Fleet
 from thalweg.compare.engines.job import Workshop
 from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
+from thalweg.compare.guidance import guidance_of
 from thalweg.compare.loading import load_task
 from thalweg.compare.log import Log, Logging, tracker_of
+from thalweg.compare.results import before_first_step
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study
@@ -123,14 +125,16 @@ def compare(
     the_task = built(given, Variant(), swap_batch_norm)
     data = materialize(the_task)
     length = steps if steps is not None else the_task.steps
-    warmup = max(s.schedule.warmup_steps(length) for s in chosen)
-    budget = Budget(trials, length, seeds, warmup, trial_seconds)
     shops = {Variant(): Workshop(the_task, data, where)}
     for variant in dict.fromkeys(s.variant for s in chosen):
         if variant not in shops:
             other = built(given, variant, swap_batch_norm)
             try_model(other, data)
             shops[variant] = Workshop(other, data, where)
+    charged = {s.name: _charged(shops[s.variant], s, length) for s in chosen}
+    prepared = {name: sum(costs.values()) for name, costs in charged.items()}
+    warmup = max(_settled(s, prepared[s.name], length) for s in chosen)
+    budget = Budget(trials, length, seeds, warmup, trial_seconds)
     folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
     store = Store.resume_or_create(folder, _design(shops, chosen, budget, seed, engine, trained_on))
     remote = None
@@ -150,16 +154,20 @@ def compare(
             fleet.choose(seed)
             store.add_fact("run", {**_run(where, command), "device": trained_on})
             store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
+            store.add_fact("charged", charged)
             store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])  # last: it stands for all of them
         for choice in fleet.choices:
             of = f" of {choice.variant}" if choice.variant else ""
             teller.say(f"engine for {choice.group}{of}: {choice.name} ({choice.reason})")
+        for name, costs in charged.items():
+            if costs:
+                teller.say(f"{name}: {before_first_step(costs, length)}")
         for line in _graver(store.fact("diagnosis")):
             teller.say(line)
         records = Log(store, trackers, teller.say)
         teller = Logging(teller, records)
         sign = shops[Variant()].sign
-        Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller).run()
+        Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller, prepared).run()
         store.add_fact("seconds", time.perf_counter() - began)
         comparison = Comparison.from_store(store, folder, write=True)
         records.conclude(comparison)
@@ -168,6 +176,27 @@ def compare(
         if remote:
             remote.close()
         store.close()
+
+
+def _charged(shop: Workshop, strategy: Strategy, steps: int) -> dict[str, int]:
+    """Returns what a run spends before its first step, by what it is for.
+
+    Raises:
+        ValueError: it is more than half of the run, or the task lacks what it takes.
+    """
+    costs = guidance_of(strategy).charged(shop, strategy, steps)
+    spent = sum(costs.values())
+    if spent > steps / 2:
+        raise ValueError(
+            f"strategy {strategy.name!r}: {before_first_step(costs, steps)}, more than half: give more --steps"
+        )
+    return costs
+
+
+def _settled(strategy: Strategy, prepared: int, steps: int) -> int:
+    """Returns the gradient evaluations of a run before which nothing can be said of its strategy."""
+    own = strategy.schedule.warmup_steps(steps - prepared)
+    return prepared + max(own, steps // 8 if prepared else 0)
 
 
 def _diagnosed(shop: Workshop, seed: int) -> dict[str, Any] | None:
@@ -213,7 +242,9 @@ def _design(
     shop = shops[Variant()]
     task, data = shop.task, shop.data
     digest = hashlib.sha256()
-    for tensor in (*data, *(own.start("default", 0) for own in shops.values())):
+    starts = [own.start("default", 0) for own in shops.values()]
+    difficulty = task.guides.difficulty
+    for tensor in (*data, *starts, *([] if difficulty is None else [difficulty])):
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {

@@ -65,7 +65,7 @@ class Study:
     """A comparison in progress: the plan, the engines and the store.
 
     ``engine_of`` says which engine trains a strategy, ``serial_of`` which one runs it alone; ``sign`` is −1 where a
-    higher metric is better.
+    higher metric is better; ``prepared`` holds what a run of each strategy spends before its first step.
     """
 
     def __init__(
@@ -78,9 +78,11 @@ class Study:
         serial_of: Callable[[Strategy], Alone],
         sign: float,
         reporter: Reporter,
+        prepared: Mapping[str, int] | None = None,
     ) -> None:
         self.strategies, self.budget, self.seed, self.store = strategies, budget, seed, store
         self.engine_of, self.serial_of, self.sign, self.reporter = engine_of, serial_of, sign, reporter
+        self.prepared = prepared or {}
         self.tuning_seed = derive_seed(seed, "tuning") % 2**31
         self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
         self.points = sobol(budget.trials, seed)
@@ -158,16 +160,17 @@ class Study:
         return self.sign * outcome.curve.valid_metric[-1], outcome.curve.valid_loss[-1]
 
     def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
-        budget = self.budget
+        budget, prepared = self.budget, self.prepared.get(trial.strategy.name, 0)
         return Job(
-            trial.key, trial.strategy, trial.hyper, seed, start, stop, budget.steps, budget.evaluation_interval, test,
+            trial.key, trial.strategy, trial.hyper, seed, max(start, prepared), stop, budget.steps,
+            budget.evaluation_interval, test, prepared=prepared,
             limit=budget.trial_seconds,
         )  # fmt: skip
 
     def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, Outcome]:
         """Returns the rung's outcomes from the store, or trains it and writes it."""
         held = self.store.rung(name, snapshots=name.startswith("tune"))
-        steps = sum(job.stop - job.start for job in jobs)
+        steps = sum(job.stop - (job.start if job.snapshot is not None else 0) for job in jobs)
         self.reporter.stage(TITLES[name], steps, self._left(name))
         if held is None:
             by_key: dict[str, Outcome] = {}

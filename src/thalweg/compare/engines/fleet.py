@@ -1,6 +1,7 @@
 """The engines of a study: for each variant of the model a workshop, and what trains which strategy there."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from thalweg.compare.design import Budget
@@ -46,10 +47,11 @@ class Fleet:
         for variant, chooser in self._choosers.items():
             mine = self._mine[variant]
             specimen = next((s for s in mine if s.rule is not None), mine[0])
-            own, hyper = derive_seed(seed, "specimen") % 2**31, specimen.default_configuration()
+            own = derive_seed(seed, "specimen") % 2**31
+            plain, hyper = replace(specimen, guidance="none"), specimen.stepping(specimen.default_configuration())
             try:
                 chooser.choose(
-                    mine, Job("specimen", specimen, hyper, own, 0, steps, steps, steps, limit=self.budget.trial_seconds)
+                    mine, Job("specimen", plain, hyper, own, 0, steps, steps, steps, limit=self.budget.trial_seconds)
                 )
             except Unstackable as error:
                 raise ValueError(
