@@ -1,0 +1,97 @@
+"""Trials on Ray's workers: what one costs beside its training, and two workers against the best engine of one process.
+
+On `digits-conv`, whose convolutions do not gain from lanes on a CPU. Ray runs on this machine, one CPU a worker, and is
+started before; the engine of one process is the one that `auto` chooses for a default study, with its threads. The
+driver's own time a trial bounds how many a second it can hand out and take in, whatever the number of workers.
+"""
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.measure import alternately, cores, ratio, table
+from benchmarks.throughput import jobs_of
+from thalweg.compare.design import Budget
+from thalweg.compare.engines.choose import Chooser
+from thalweg.compare.engines.job import Engine, Job, Workshop
+from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
+from thalweg.compare.engines.serial import Serial
+from thalweg.compare.loading import load_task
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.task import materialize
+
+NAMES = ["momentum", "adam"]
+WORKERS, SEEDS, STEPS = 2, 12, 300  # of each whole trial
+SHORT, SHORT_STEPS = 100, 5
+CLUSTER = 1000  # workers of the cluster that is reckoned for
+
+
+def measure(rounds: int = 5) -> dict[str, Any]:
+    """Returns seconds, medians and ratios."""
+    task = load_task("digits-conv")
+    strategies, budget = [Strategy.parse(name) for name in NAMES], Budget(16, task.steps, 10)
+    torch.set_num_threads(cores())
+    chooser = Chooser(Workshop(task, materialize(task), torch.device("cpu")), "auto", None, budget.rungs(8))
+    whole = jobs_of(NAMES, STEPS, SEEDS, 10)
+    chooser.choose(strategies, whole[0])
+    local = chooser.engine_of(strategies[0])
+    fleets = [RayFleet(task, strategies, budget, Cluster(workers=n), wanted="serial") for n in (WORKERS, 1)]
+    try:
+        two, one = fleets
+        two.choose(0)
+        trials = alternately({"Ray": lambda: _rate(two, whole), "one process": lambda: _rate(local, whole)}, rounds)
+        two.close()
+        one.choose(0)
+        # Learning curves as long as those of whole trials, so that as much is sent.
+        short = jobs_of(NAMES[1:], SHORT_STEPS, SHORT, 1)
+        alone = Serial(chooser.shop, 1)
+        _rate(one, short)
+        costs = alternately({"Ray": lambda: _cost(one, short), "serial": lambda: _cost(alone, short)}, rounds)
+        driver = [_driver(one, short) for _ in range(rounds)]
+    finally:
+        for fleet in fleets:
+            fleet.close()
+    overhead = [(a - b) * 1e3 for a, b in zip(costs["Ray"], costs["serial"], strict=True)]
+    return {
+        "engine of one process": f"{chooser.choices[0].name}, {chooser.serial.threads} threads",
+        "seconds of a trial": 1 / median(trials["one process"]),
+        "trials a second": {name: median(values) for name, values in trials.items()},
+        "times one process": ratio(trials["Ray"], trials["one process"]),
+        "overhead of a trial, ms": median(overhead),
+        "driver's own time a trial, ms": median(driver) * 1e3,
+    }
+
+
+def _rate(engine: Engine, jobs: list[Job]) -> float:
+    return 1 / _cost(engine, jobs)
+
+
+def _cost(engine: Engine, jobs: list[Job]) -> float:
+    """Returns the seconds that a job takes."""
+    began = time.perf_counter()
+    engine.run(jobs, lambda _: None)
+    return (time.perf_counter() - began) / len(jobs)
+
+
+def _driver(engine: Engine, jobs: list[Job]) -> float:
+    """Returns the seconds of this process, all threads taken together, that a job takes."""
+    began = time.process_time()
+    engine.run(jobs, lambda _: None)
+    return (time.process_time() - began) / len(jobs)
+
+
+def show(found: dict[str, Any]) -> str:
+    """Returns the table, and what it says of a large cluster."""
+    rates, handled = found["trials a second"], 1e3 / found["driver's own time a trial, ms"]
+    text = table(
+        [f"{WORKERS} Ray workers, trials a second", f"one process ({found['engine of one process']})",
+         "Ray / one process", "overhead of a trial, ms", "driver's own time a trial, ms"],
+        [[rates["Ray"], rates["one process"], found["times one process"], found["overhead of a trial, ms"],
+          found["driver's own time a trial, ms"]]],
+    )  # fmt: skip
+    return (
+        f"{text}\n\nThe driver can so hand out and take in {handled:,.0f} trials a second at most: {CLUSTER:,} workers "
+        f"are kept busy by trials of {CLUSTER / handled:.1f} s or more."
+    )
