@@ -53,12 +53,16 @@ def show(found: dict[str, Any]) -> str:
     times += [
         [f"an index, {way}, µs", sorted(s)[ROUNDS // 2] / DRAWN * 1e6, "2"] for way, s in found["drawing"].items()
     ]
+    return f"{table(['what', 'takes', 'asked: under'], times)}\n\n{orders(found['accuracies'])}"
+
+
+def orders(accuracies: dict[str, dict[Any, dict[str, list[float]]]]) -> str:
+    """Returns the table of what each way is worth, by the share of wrong labels and the number of steps."""
     rows = []
-    for noise, budgets in found["accuracies"].items():
+    for noise, budgets in accuracies.items():
         for budget, ways in budgets.items():
             for way in WAYS:
                 g = gain(ways, way)
                 over = "" if way == "all at once" else f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})"
                 rows.append([f"{float(noise):.0%}", budget, way, sum(ways[way]) / SEEDS, over])
-    head = ["labels wrong", "steps", "way", "test accuracy", "over all at once"]
-    return f"{table(['what', 'takes', 'asked: under'], times)}\n\n{table(head, rows)}"
+    return table(["labels wrong", "steps", "way", "test accuracy", "over all at once"], rows)

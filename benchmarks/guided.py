@@ -1,0 +1,96 @@
+"""Guided training: what hints, a teacher's answers, layers trained in turn and an order of examples are worth.
+
+Thin deep students of handwritten digits, layers of 32 units, Adam, minibatches of 64; ten sigmoid layers are
+``digits-deep``. A poor start is torch's own, a good one Glorot's normal. Every way has 900 gradient evaluations, each
+of one minibatch, whatever a stage trains. The teacher, 64-256-256-10 of the same units and another for each seed, is
+charged 300 of them and shown apart: the student alone is trained for 900, and for the 600 that the teacher leaves.
+Hints take 200 steps, from the teacher's second layer to the student's middle one; then 400 with the labels and the
+teacher's answers, τ = 3 and λ from 4 to 1, or with the labels alone. Layers in turn take 600 steps together, then all
+of them 300. Each way has the best of three learning rates by validation accuracy (3 seeds), then 10 fresh seeds on the
+test set. Differences are paired by seed, with 95 % intervals, each for itself: of forty-two, two miss by chance.
+
+The orders of examples are those of the curriculum below, on MNIST where its data are (``THALWEG_DATA`` names their
+folder): the 784-128-128-10 rectifier network, SGD; difficulty by a teacher of the same kind, trained for 250 steps,
+which come on top.
+"""
+
+import os
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.curriculum import orders
+from benchmarks.measure import table
+from docs.gallery.curriculum_order import NOISE, Setting, study
+from docs.gallery.guided import TEACHER, Student, best_rate, greedily, jointly, taught, tested
+from thalweg.compare.statistics import mean_interval, paired_difference
+
+HINTS, ANSWERS, LABELS = 200, 400, (0.0, 0.0)  # steps of both stages; a weight that leaves the answers out
+STUDENT, BLOCKS = HINTS + ANSWERS, 600
+TOTAL = TEACHER + STUDENT
+SIGMOID, TANH = (0.003, 0.01, 0.03), (0.001, 0.003, 0.01)
+STUDENTS = {
+    "ten sigmoid layers, poor start": Student(nn.Sigmoid, 10, "default", SIGMOID),
+    "ten sigmoid layers, good start": Student(nn.Sigmoid, 10, "glorot-normal", SIGMOID),
+    "ten tanh layers, poor start": Student(nn.Tanh, 10, "default", TANH),
+    "ten tanh layers, good start": Student(nn.Tanh, 10, "glorot-normal", TANH),
+    "twenty tanh layers, poor start": Student(nn.Tanh, 20, "default", TANH),
+    "twenty tanh layers, good start": Student(nn.Tanh, 20, "glorot-normal", TANH),
+    "ten tanh layers, good start, 100 of the 1,000 images": Student(nn.Tanh, 10, "glorot-normal", TANH, images=100),
+}
+WAYS = {  # with the evaluations of the student, and of its teacher
+    "alone": (jointly(TOTAL), TOTAL, 0),
+    "alone, less the teacher's": (jointly(STUDENT), STUDENT, 0),
+    "answers": (taught(0, STUDENT), STUDENT, TEACHER),
+    "hints, then answers": (taught(HINTS, ANSWERS), STUDENT, TEACHER),
+    "hints, then labels": (taught(HINTS, ANSWERS, LABELS), STUDENT, TEACHER),
+    "layers in turn": (greedily(BLOCKS, TOTAL - BLOCKS), TOTAL, 0),
+}
+PAIRS = [
+    ("hints, then answers", "answers"),
+    ("hints, then answers", "alone, less the teacher's"),
+    ("hints, then answers", "alone"),
+    ("hints, then labels", "alone, less the teacher's"),
+    ("hints, then labels", "alone"),
+    ("layers in turn", "alone"),
+]
+MNIST = Setting("mnist", torch.optim.SGD, (0.15, 0.5, 1.5), teacher_steps=250)
+BUDGETS = (200, 800)
+
+
+def measure() -> dict[str, Any]:
+    """Returns each student's and way's learning rate and test accuracies, and those of the orders of examples."""
+    found: dict[str, Any] = {"students": {}, "orders": {}}
+    for text, student in STUDENTS.items():
+        found["students"][text] = {}
+        for name, (way, _, _) in WAYS.items():
+            rate = best_rate(student, way)
+            accuracies = tested(student, way, rate)
+            found["students"][text][name] = {"rate": rate, "accuracies": accuracies}
+            print(f"{text}, {name}: {mean(accuracies):.3f} at lr {rate}", flush=True)
+    if os.environ.get("THALWEG_DATA"):
+        found["orders"] = {str(noise): study(MNIST, noise, BUDGETS) for noise in NOISE}
+    return found
+
+
+def show(found: dict[str, Any]) -> str:
+    """Returns a table of the ways, one of their differences, and one of the orders of examples."""
+    rows, differences = [], []
+    for text, ways in found["students"].items():
+        for name, one in ways.items():
+            at = mean_interval(one["accuracies"], (0.0, 1.0))
+            _, own, teacher = WAYS[name]
+            rows.append([text, name, own, teacher, one["rate"], f"{at.mean:.3f}", f"{at.low:.3f} to {at.high:.3f}"])
+        for a, b in PAIRS:
+            d = paired_difference(ways[a]["accuracies"], ways[b]["accuracies"])
+            over = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
+            differences.append([text, a, b, over, f"{d.p:.2g}"])
+    parts = [
+        table(["student", "way", "evaluations", "teacher's", "learning rate", "test accuracy", "95 % interval"], rows),
+        table(["student", "way", "over", "by", "p"], differences),
+    ]
+    if found["orders"]:
+        parts += ["The order of examples on MNIST:", orders(found["orders"])]
+    return "\n\n".join(parts)
