@@ -29,10 +29,17 @@ def _hangs(params, lr):
     time.sleep(60)
 
 
+class _Slow(torch.optim.SGD):
+    def step(self, closure=None):
+        time.sleep(4 / 30)
+        return super().step(closure)
+
+
 FACTORY = Strategy("factory", factory=torch.optim.AdamW, defaults={"lr": 0.01})
 DEADLY = Strategy("deadly", factory=_deadly, defaults={"lr": 0.01})
 HANGS = Strategy("hangs", factory=_hangs, defaults={"lr": 0.01})
 REFUSES = Strategy("refuses", factory=_refuses, defaults={"lr": 0.01})
+SLOW = Strategy("slow", factory=_Slow, defaults={"lr": 0.01})
 NAMED = [Strategy.parse(name) for name in (*RULES, "adam@cosine", "adam+he+ema@cosine", "lbfgs")]
 
 
@@ -54,7 +61,7 @@ def fleet():
     said = []
     found = RayFleet(
         small_task(torch.float64),
-        [*NAMED, FACTORY, DEADLY, HANGS, REFUSES],
+        [*NAMED, FACTORY, DEADLY, HANGS, REFUSES, SLOW],
         BUDGET,
         Cluster(workers=2),
         say=said.append,
