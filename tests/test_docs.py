@@ -35,7 +35,7 @@ def test_what_the_guide_tells_to_write_runs(tmp_path):
     for block in blocks:
         name = re.match(r"# (\w+\.py)\n", block)
         (tmp_path / name[1]).write_text(block) if name else scripts.append(block)
-    assert {p.name for p in tmp_path.iterdir()} == {"my.py", "mine.py"}
+    assert {p.name for p in tmp_path.iterdir()} == {"my.py", "mine.py", "guided.py"}
     assert len(scripts) >= 2
     for script in scripts:
         done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -195,3 +197,19 @@ def test_importing_is_quick_and_loads_nothing_heavy():
     code = f"import sys, thalweg, thalweg.cli.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_an_interrupted_study_says_that_nothing_is_lost(tmp_path):
+    (tmp_path / "my.py").write_text(USER)
+    words = ["compare", "my.py:task", "--strategies", "sgd", "--steps", "20000", "--engine", "serial", "--out", "o"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thalweg", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these run behind
+    )  # fmt: skip
+    while not (tmp_path / "o" / "study.sqlite").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "interrupted: nothing finished is lost; the same command goes on"

@@ -1,16 +1,31 @@
 """``thalweg``: entry point; one line and exit code 2 for whatever the user can mend."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from thalweg import __version__
 from thalweg.cli import compare, diagnose, export, listing, report, serve, sparse_code, train
 
+
+class _Verbs(TyperGroup):
+    """The verbs; an interrupted one ends with exit code 130 and a line, before typer ends it without."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            goes_on = ": nothing finished is lost; the same command goes on" * (ctx.invoked_subcommand == "compare")
+            _errors().print(f"\ninterrupted{goes_on}")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="thalweg",
+    cls=_Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,11 +59,10 @@ def main(
 
 def run() -> None:
     """Runs the command line; returns exit code 2 with one line for bad input, 130 when interrupted."""
-    from thalweg.cli.processes import speaks, was_lost
+    from thalweg.cli.processes import was_lost
     from thalweg.compare.store import StudyError
 
-    errors = Console(stderr=True, quiet=not speaks(), highlight=False, soft_wrap=True)
-
+    errors = _errors()
     try:
         app()
     except (ValueError, StudyError) as error:
@@ -59,6 +73,9 @@ def run() -> None:
             raise
         errors.print("thalweg: another process was lost; with torchrun --max-restarts and --resume the run goes on")
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("\ninterrupted: nothing finished is lost; the same command goes on")
-        sys.exit(130)
+
+
+def _errors() -> Console:
+    from thalweg.cli.processes import speaks
+
+    return Console(stderr=True, quiet=not speaks(), highlight=False, soft_wrap=True)

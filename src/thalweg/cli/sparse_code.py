@@ -1,5 +1,8 @@
 """``thalweg sparse-code``."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +16,7 @@ _BATCH = 16_384  # samples coded at once
 
 
 def command(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="An image, or samples as rows in a .npy file.", metavar="IMAGE|ARRAY")],
     atoms: Annotated[int, typer.Option(min=1, help="Number of atoms to learn.")] = 128,
     alpha: Annotated[
@@ -39,6 +43,7 @@ def command(
 
     from thalweg.coordinate import MiniBatchDictionaryLearning, from_patches, lasso, mosaic, patches
 
+    context.with_resource(_said_once())
     console, images = Console(), _pillow()
     array = _array(data, images)
     image = array if data.suffix.lower() != ".npy" else None
@@ -80,6 +85,21 @@ def command(
         whole = from_patches(rebuilt, (height, width), patch, patch)
         images.fromarray((255 * whole).round().clamp(0, 255).byte().numpy()).save(out / "rebuilt.png")
     console.print(f"-> {out}", highlight=False)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Runs its body with each warning as a line, once."""
+    said, errors = set(), Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def show(message: Warning | str, *where: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            errors.print(f"thalweg: {message}", style="yellow", markup=False)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _pillow() -> Any:
