@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: compare test bench docs clean
+.PHONY: compare test chaos bench docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,9 @@ test: .venv/tested  ## every check and every test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --durations 10
+
+chaos: .venv/tested  ## every fault by the hundred; table in docs/chaos.md
+	$(BIN)/python -m tests.chaos --write
 
 bench: .venv/benched  ## side by side with peers; JSON and tables in docs/benchmarks
 	$(BIN)/python -m benchmarks

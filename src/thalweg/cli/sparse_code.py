@@ -90,9 +90,10 @@ def command(
 @contextmanager
 def _said_once() -> Iterator[None]:
     """Runs its body with each warning as a line, once."""
-    said, errors = set(), Console(stderr=True, highlight=False, soft_wrap=True)
+    said: set[str] = set()
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def show(message: Warning | str, *where: Any) -> None:
+    def show(message: Warning | str, *where: Any, **options: Any) -> None:
         if str(message) not in said:
             said.add(str(message))
             errors.print(f"thalweg: {message}", style="yellow", markup=False)
