@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -397,3 +398,19 @@ def test_killed_between_two_facts_it_goes_on(tmp_path, monkeypatch, done, last):
         with pytest.raises(KeyboardInterrupt):
             study(tmp_path / "out")
     assert records(study(tmp_path / "out").folder) == records(done.folder)
+
+
+def test_a_kill_that_leaves_a_log_of_a_head_alone_is_read_past_at_once(tmp_path):
+    """SQLite waits ten seconds for it, and then gives up."""
+    made = study(tmp_path / "out")
+    with sqlite3.connect(made.folder / "study.sqlite", isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO facts VALUES ('more', '1', x'')")
+        writer.execute("COMMIT")
+        shutil.copytree(made.folder, tmp_path / "killed")
+    log = tmp_path / "killed" / "study.sqlite-wal"
+    log.write_bytes(log.read_bytes()[:32])
+    found = Store.open(tmp_path / "killed")
+    assert "untrained_test" in found.facts()
+    assert "more" not in found.facts()
+    found.close()

@@ -19,6 +19,7 @@ from thalweg.compare.rows import DIGEST, FIELDS, digest_of, encoded, number, out
 from thalweg.tensors.files import sync_folder
 
 VERSION = 2
+EMPTY_LOG = 32  # bytes of a write-ahead log that holds nothing yet
 PART = "study.sqlite.part"
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL);
@@ -229,7 +230,8 @@ class Store:
 
 def _reading(path: Path) -> str:
     """Returns how to open the file so that reading changes no byte of it, nor of the files beside it."""
-    if not path.with_name(path.name + "-wal").exists():
+    log = path.with_name(path.name + "-wal")
+    if not log.exists() or log.stat().st_size <= EMPTY_LOG:  # a kill left its head alone, at which SQLite would balk
         return "mode=ro&immutable=1"
     return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
 
