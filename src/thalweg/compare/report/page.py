@@ -100,6 +100,6 @@ def _number(value: Any, digits: int = 4) -> str:
     """Returns a number to read; a dash for None."""
     if value is None:
         return "–"
-    if isinstance(value, int) or (abs(value) >= 1000 and float(value).is_integer()):
-        return f"{int(value):,}".replace(",", "\u202f")
+    if isinstance(value, int) or 1000 <= abs(value) < 1e9:
+        return f"{round(value):,}".replace(",", "\u202f")
     return f"{value:.{digits}g}"
