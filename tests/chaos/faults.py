@@ -378,21 +378,26 @@ def raising(place: Field, count: int) -> Tally:
     return tally
 
 
-def everything(place: Field, scale: float) -> Iterator[Tally]:
-    """Yields the tally of each fault, tried in proportion to ``scale``."""
+def everything(place: Field, scale: float, only: str = "") -> Iterator[Tally]:
+    """Yields the tally of each fault with ``only`` in its name, tried in proportion to ``scale``."""
 
     def times(count: int) -> int:
         return max(1, round(scale * count))
 
-    yield killed(place, "serial", times(200))
-    yield killed(place, "lanes", times(200))
-    yield killed(place, "serial", times(40), signal.SIGTERM)
-    yield file_limit(place, times(60))
-    yield full_disk(place, times(60))
-    yield damaged(place, times(600), cut=False)
-    yield damaged(place, times(200), cut=True)
-    yield clock(place, times(20))
-    yield two_at_once(place, times(30))
-    yield out_of_memory(place, times(20))
-    yield hanging(place, times(10))
-    yield raising(place, times(30))
+    faults: dict[str, Callable[[], Tally]] = {
+        "kill -9 serial": lambda: killed(place, "serial", times(200)),
+        "kill -9 lanes": lambda: killed(place, "lanes", times(200)),
+        "SIGTERM serial": lambda: killed(place, "serial", times(40), signal.SIGTERM),
+        "file limit": lambda: file_limit(place, times(60)),
+        "full disk": lambda: full_disk(place, times(60)),
+        "flipped bytes": lambda: damaged(place, times(600), cut=False),
+        "cut tails": lambda: damaged(place, times(200), cut=True),
+        "clock": lambda: clock(place, times(20)),
+        "two at once": lambda: two_at_once(place, times(30)),
+        "out of memory": lambda: out_of_memory(place, times(20)),
+        "hanging": lambda: hanging(place, times(10)),
+        "raising": lambda: raising(place, times(30)),
+    }
+    if scale >= 0.1:  # a Ray takes ten seconds to begin
+        faults["kill -9 ray"] = lambda: killed(place, "ray", times(20))
+    yield from (fault() for name, fault in faults.items() if only in name)
