@@ -414,3 +414,26 @@ def test_a_kill_that_leaves_a_log_of_a_head_alone_is_read_past_at_once(tmp_path)
     assert "untrained_test" in found.facts()
     assert "more" not in found.facts()
     found.close()
+
+
+def test_an_interruption_once_a_fact_is_committed_is_the_interruption(tmp_path, done):
+    class Interrupting:
+        in_transaction = False
+
+        def __init__(self, held):
+            self.held = held
+
+        def execute(self, statement, *values):
+            found = self.held.execute(statement, *values)
+            if statement == "COMMIT":
+                raise KeyboardInterrupt
+            return found
+
+    shutil.copytree(done.folder, tmp_path / "s")
+    store = Store.open(tmp_path / "s", write=True)
+    held, store._db = store._db, Interrupting(store._db)
+    with pytest.raises(KeyboardInterrupt):
+        store.add_fact("more", 1)
+    store._db = held
+    assert store.fact("more") == 1
+    store.close()

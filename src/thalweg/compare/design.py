@@ -9,6 +9,7 @@ in that space widened by a decade on that side, else they continue the stream. T
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,12 +97,18 @@ def widened_from_fact(fact: Mapping[str, Any]) -> Widened:
 
 def sobol(count: int, seed: int) -> NDArray[np.float64]:
     """Returns ``count`` points in the open unit cube of :data:`DIMENSIONS`, the same for every strategy."""
+    # In a thread of its own no signal interrupts it: SciPy would swallow that and go on with numbers not yet loaded.
+    with ThreadPoolExecutor(1) as apart:
+        points = apart.submit(_scrambled, count, seed).result()
+    return np.clip(points[:count], 1e-9, 1 - 1e-9)
+
+
+def _scrambled(count: int, seed: int) -> NDArray[np.float64]:
     from scipy.stats import qmc
 
     rng = np.random.default_rng(derive_seed(seed, "sobol"))
     stream = qmc.Sobol(DIMENSIONS, scramble=True, rng=rng)
-    points = stream.random(1 << max(0, math.ceil(math.log2(max(count, 1)))))
-    return np.clip(points[:count], 1e-9, 1 - 1e-9)
+    return np.asarray(stream.random(1 << max(0, math.ceil(math.log2(max(count, 1))))))
 
 
 def configuration(space: Space, point: Sequence[float]) -> dict[str, float]:

@@ -224,7 +224,8 @@ class Store:
                 f"cannot write to {self.path} ({error}): free some space or choose another --out"
             ) from error
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # an interruption may come before it is begun, or once it is committed
+                self._db.execute("ROLLBACK")
             raise
 
 
