@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: compare test chaos bench docs clean
+.PHONY: compare test chaos fuzz bench docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ test: .venv/tested  ## every check and every test
 
 chaos: .venv/tested  ## every fault by the hundred; table in docs/chaos.md
 	$(BIN)/python -m tests.chaos --write
+
+fuzz: .venv/tested  ## the readers of bytes, ten minutes of atheris; crashes/ gets what breaks them
+	$(PIP) --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.readers 600
 
 bench: .venv/benched  ## side by side with peers; JSON and tables in docs/benchmarks
 	$(BIN)/python -m benchmarks

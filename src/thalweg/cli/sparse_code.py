@@ -121,15 +121,20 @@ def _array(path: Path, images: Any) -> "Tensor":
     if path.suffix.lower() == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except Exception as error:  # a header at random brings up errors of every kind in NumPy's reader
             raise ValueError(f"{path}: not an array of numbers ({error})") from error
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{path}: an archive of arrays, save one of them with np.save")
         if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
             raise ValueError(f"{path}: {array.dtype} of shape {array.shape}, pass real numbers (samples, features)")
-        if not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32)
+        if not np.isfinite(single).all():
+            bad = int((~np.isfinite(single)).any(1).sum())
             raise ValueError(
-                f"{path}: NaN or infinity in {int((~np.isfinite(array)).any(1).sum())} rows, drop or fill them"
+                f"{path}: NaN, infinity or numbers beyond single precision in {bad} rows, drop or fill them"
             )
-        return torch.from_numpy(array.astype(np.float32))
+        return torch.from_numpy(single)
     try:
         with images.open(path) as image:
             return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32) / 255)

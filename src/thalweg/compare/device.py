@@ -14,7 +14,7 @@ def usable_device(asked: str | None) -> torch.device:
     """
     try:
         device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # meta tensors can be made, but hold nothing
     except (RuntimeError, AssertionError) as error:
         line = str(error).splitlines()[0]
         raise ValueError(f"device {asked!r} cannot be used here ({line}): use --device cpu") from error

@@ -99,7 +99,7 @@ class Store:
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             sound = connection.execute("PRAGMA integrity_check(1)").fetchone()[0] if check else "ok"
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             if connection:
                 connection.close()
             raise _damaged(path, error) from error

@@ -42,14 +42,16 @@ def load(path: Path, run: Mapping[str, Any], model: nn.Module) -> dict[str, Any]
         raise CheckpointError(f"cannot resume: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"cannot resume: {path} is no checkpoint of a training run: take another file")
-    if state["version"] != VERSION:
-        raise CheckpointError(f"cannot resume: {path} is of version {state['version']}, not {VERSION}: begin anew")
+    if state.get("version") == VERSION and not all(isinstance(state.get(k), dict) for k in ("outline", "model")):
+        raise CheckpointError(f"cannot resume: {path} lacks a part of a checkpoint: take another file")
+    if state.get("version") != VERSION:
+        raise CheckpointError(f"cannot resume: {path} is of version {state.get('version')}, not {VERSION}: begin anew")
     if state["outline"] != dict(run):
         theirs, mine = state["outline"], dict(run)
-        key = next(key for key in mine if theirs.get(key) != mine[key])
+        key = next(key for key in (*mine, *theirs) if theirs.get(key) != mine.get(key))
         raise CheckpointError(
-            f"cannot resume: {path} is of another run, its {key} {theirs.get(key)}, not {mine[key]}: resume with the "
-            "same, or begin anew elsewhere"
+            f"cannot resume: {path} is of another run, its {key} {theirs.get(key)}, not {mine.get(key)}: resume "
+            "with the same, or begin anew elsewhere"
         )
     here, there = _forms(model.state_dict()), _forms(joined(state["model"]))
     for name in [*here, *there]:

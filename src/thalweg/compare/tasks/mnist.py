@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 
 import numpy as np
 import torch
@@ -31,14 +32,25 @@ def read_idx(name: str) -> NDArray[np.uint8]:
     """
     path = data_file("mnist", name, MIRROR + name, SHA256[name])
     try:
-        raw = gzip.decompress(path.read_bytes())
+        return parse_idx(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise TaskError(f"{path} is damaged ({error}): fetch it again") from error
+
+
+def parse_idx(raw: bytes) -> NDArray[np.uint8]:
+    """Returns the array that the bytes of an IDX file hold.
+
+    Raises:
+        ValueError: they are no such bytes.
+    """
+    try:
         zero, kind, dimensions = struct.unpack(">HBB", raw[:4])
         shape = struct.unpack(f">{dimensions}I", raw[4 : 4 + 4 * dimensions])
-        if (zero, kind) != (0, 8):
-            raise ValueError("not an IDX file of bytes")
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise TaskError(f"{path} is damaged ({error}): fetch it again") from error
+    except struct.error as error:
+        raise ValueError(f"cut short, {error}") from error
+    if (zero, kind) != (0, 8):
+        raise ValueError("not an IDX file of bytes")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
 def _parts(image: bool = False) -> Parts:
