@@ -16,7 +16,7 @@ import thalweg
 from tests.compare.small import small_task
 from thalweg.cli import main
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.rows import digest_of
+from thalweg.compare.rows import FIELDS, digest_of
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.tasks import TASKS
 from thalweg.pretraining import read_weights
@@ -112,6 +112,23 @@ def test_a_pickle_in_each_cell_of_a_store(tmp_path, bomb):
         db.execute("UPDATE facts SET value = ?, digest = ?", (raw, digest_of(("design", raw))))
     with pytest.raises(StudyError, match="damaged"):
         Comparison.open(done.folder)
+
+
+def test_a_store_with_right_digests_of_what_is_no_record(tmp_path):
+    options = {"trials": 2, "steps": 6, "seeds": 2, "engine": "serial"}
+    done = thalweg.compare(small_task(), ("sgd",), out=tmp_path / "out", **options)
+    for curve in ('{"step": [', '{"other": []}', "[]"):
+        with sqlite3.connect(done.folder / "study.sqlite") as db:
+            for rowid, *row in db.execute(f"SELECT rowid, {', '.join(FIELDS)} FROM outcomes").fetchall():
+                changed = tuple(curve if name == "curve" else value for name, value in zip(FIELDS, row, strict=True))
+                found = curve, digest_of(changed), rowid
+                db.execute("UPDATE outcomes SET curve = ?, digest = ? WHERE rowid = ?", found)
+        store = Store.open(done.folder)
+        try:
+            with pytest.raises(StudyError, match="damaged"):
+                store.rung("final")
+        finally:
+            store.close()
 
 
 @pytest.mark.parametrize("name", ["mnist", "shakespeare"])

@@ -208,7 +208,9 @@ class Store:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, UnicodeError) as error:
+        except StudyError:
+            raise
+        except Exception as error:  # also where digests are right, but somebody made them for what is no record
             raise _damaged(self.path, error) from error
 
     @contextmanager
