@@ -25,7 +25,7 @@ from thalweg.compare.log import Log, Logging, tracker_of
 from thalweg.compare.results import before_first_step
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
-from thalweg.compare.study import Reporter, Study
+from thalweg.compare.study import Reporter, Study, running_theirs
 from thalweg.compare.task import Task, materialize, try_model
 from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import diagnose
@@ -151,7 +151,8 @@ def compare(
         if "engine" in facts:
             fleet.reuse(facts["engine"])
         else:
-            fleet.choose(seed)
+            with running_theirs():
+                fleet.choose(seed)
             store.add_fact("run", {**_run(where, command), "device": trained_on})
             store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
             store.add_fact("charged", charged)

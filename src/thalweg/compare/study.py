@@ -6,7 +6,8 @@ configurations, to a third of the steps), ``tune-2`` (the held-back quarter, see
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
@@ -210,7 +211,8 @@ class Study:
         known = self.store.facts()
         if "seconds_per_step" not in known:
             jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
-            seconds = {name: self.serial_of(job.strategy).seconds_per_step(job) for name, job in jobs.items()}
+            with running_theirs():
+                seconds = {name: self.serial_of(job.strategy).seconds_per_step(job) for name, job in jobs.items()}
             self.store.add_fact("seconds_per_step", seconds)
         if "untrained_test" not in known:
             starts = {w.strategy.start: w.strategy for w in winners}
@@ -223,8 +225,15 @@ class Study:
 
 def trained(engine: Engine, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
     """Returns what the engine makes of the jobs. Raises TaskError, a line, where the user's code or data do."""
-    try:
+    with running_theirs():
         return engine.run(jobs, progress)
+
+
+@contextmanager
+def running_theirs() -> Iterator[None]:
+    """Runs its body, which runs the user's code. Raises TaskError, a line, where that raises anything."""
+    try:
+        yield
     except (ValueError, StudyError):
         raise
     except Exception as error:
