@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -56,6 +55,7 @@ def test_scikit_learns_checks_of_its_coder_pass(algorithm, monkeypatch):
 
 
 def test_coder_keeps_names_and_refuses_another_width_as_scikit_learn_does():
+    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(data()[:, :3], columns=["a", "b", "c"])
     coder = SparseCoder(np.eye(3)).fit(frame)
     assert list(coder.feature_names_in_) == ["a", "b", "c"]

@@ -322,5 +322,4 @@ def all_processes_begin_with_the_first_ones_weights(folder):
 
 
 def test_ranks_train_together(tmp_path):
-    for size in (2, 4):
-        make_checks(__name__, size, tmp_path)
+    make_checks(__name__, 2, tmp_path)
