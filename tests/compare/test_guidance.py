@@ -14,6 +14,7 @@ from thalweg.compare.engines.serial import Serial
 from thalweg.compare.guidance import guidance_of
 from thalweg.compare.guidance.teacher import teacher_of
 from thalweg.compare.guides import GUIDANCES, Guides
+from thalweg.compare.store import StudyError
 from thalweg.compare.strategy import Strategy, crossed
 from thalweg.compare.task import Task, TaskError
 from thalweg.curriculum import losses
@@ -220,3 +221,15 @@ def test_a_run_too_short_for_its_teacher_and_a_closure_are_refused(tmp_path):
         thalweg.compare(task, ["adam+fitnet"], trials=1, seeds=1, steps=8, out=tmp_path / "s")
     with pytest.raises(ValueError, match="curriculum is for methods that take a minibatch a step"):
         Strategy.parse("lbfgs+curriculum")
+
+
+@pytest.mark.parametrize("other", [{"guided": "3"}, {"teacher": deep()}, {"difficulty": torch.arange(100.0)}])
+def test_a_study_of_other_guides_is_another_study(tmp_path, other):
+    def compared(guides):
+        task = small_task(torch.float64, model=deep, guides=guides)
+        thalweg.compare(task, ["sgd"], trials=1, seeds=1, steps=10, out=tmp_path / "s", engine="serial")
+
+    compared(GUIDES)
+    compared(GUIDES)
+    with pytest.raises(StudyError, match="different study .task differ"):
+        compared(replace(GUIDES, **other))

@@ -25,15 +25,17 @@ def loss_of(model, batch):
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def own_loop(model, optimizer, schedule=None, epochs=EPOCHS, closure=False):
+def own_loop(
+    model, optimizer, schedule=None, epochs=EPOCHS, closure=False, batches=None, backward=torch.Tensor.backward
+):
     """Trains as a loop of one's own does; returns the parameters."""
     for _ in range(epochs):
-        for batch in loader():
+        for batch in batches or loader():
 
             def evaluate(batch=batch):
                 optimizer.zero_grad()
                 loss = loss_of(model, batch)
-                loss.backward()
+                backward(loss)
                 return loss
 
             if closure:

@@ -83,30 +83,17 @@ def test_the_page_averages_and_paces_and_resumes_within_an_epoch(tmp_path, monke
     equal(flat(resumed["model"]), flat(whole["model"]))
 
 
-def accelerated(optimizer_of, scaler=None, closure=False):
+def accelerated(optimizer_of, closure=False):
     accelerator, model = accelerate.Accelerator(cpu=True), net()
     optimizer = optimizer_of(model.parameters())
     model, optimizer, batches = accelerator.prepare(model, optimizer, loader())
-    for _ in range(EPOCHS):
-        for batch in batches:
-
-            def evaluate(batch=batch):
-                optimizer.zero_grad()
-                loss = loss_of(model, batch)
-                accelerator.backward(loss)
-                return loss
-
-            if closure:
-                optimizer.step(evaluate)
-            else:
-                evaluate()
-                optimizer.step()
-    return model, optimizer
+    own_loop(model, optimizer, closure=closure, batches=batches, backward=accelerator.backward)
+    return model
 
 
 def test_accelerate_goes_the_way_of_ones_own_loop_with_closures_too():
     for make, closure in ((optim.NAdam, False), (lambda p: optim.LBFGS(p, max_iter=4), True)):
-        model, own = accelerated(make, closure=closure)[0], net()
+        model, own = accelerated(make, closure=closure), net()
         equal(flat(model), own_loop(own, make(own.parameters()), closure=closure))
 
 

@@ -1,18 +1,14 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
-import hashlib
-import math
-import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from thalweg.compare.comparison import Comparison
+from thalweg.compare.description import circumstances, design_of
 from thalweg.compare.design import Budget
 from thalweg.compare.device import usable_device
 from thalweg.compare.engines.choose import Name
@@ -136,7 +132,7 @@ def compare(
     warmup = max(_settled(s, prepared[s.name], length) for s in chosen)
     budget = Budget(trials, length, seeds, warmup, trial_seconds)
     folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
-    store = Store.resume_or_create(folder, _design(shops, chosen, budget, seed, engine, trained_on))
+    store = Store.resume_or_create(folder, design_of(shops, chosen, budget, seed, engine, trained_on))
     remote = None
     try:
         fleet: Fleet | RayFleet
@@ -153,7 +149,7 @@ def compare(
         else:
             with running_theirs():
                 fleet.choose(seed)
-            store.add_fact("run", {**_run(where, command), "device": trained_on})
+            store.add_fact("run", {**circumstances(where, command), "device": trained_on})
             store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
             store.add_fact("charged", charged)
             store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])  # last: it stands for all of them
@@ -229,82 +225,6 @@ def _check_names(strategies: Sequence[Strategy]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"strategy {twice[0]!r} is named twice: leave one out")
-
-
-def _design(
-    shops: Mapping[Variant, Workshop],
-    strategies: Sequence[Strategy],
-    budget: Budget,
-    seed: int,
-    engine: str,
-    device: str,
-) -> dict[str, Any]:
-    """Returns what makes the study what it is; a folder with another one is refused."""
-    shop = shops[Variant()]
-    task, data = shop.task, shop.data
-    digest = hashlib.sha256()
-    starts = [own.start("default", 0) for own in shops.values()]
-    difficulty = task.guides.difficulty
-    for tensor in (*data, *starts, *([] if difficulty is None else [difficulty])):
-        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "task": {
-            "name": task.name,
-            "description": task.description,
-            "metric": task.metric_name,
-            "direction": task.direction,
-            "range": [bound if math.isfinite(bound) else None for bound in task.metric_range],
-            "target": task.target,
-            "train_size": len(data.train_x),
-            "valid_size": len(data.valid_x),
-            "test_size": len(data.test_x),
-            "parameters": shop.layout.size,
-            "batch_size": task.batch_size,
-            "model": str(shop.model),
-            "digest": digest.hexdigest(),
-        },
-        "strategies": [s.describe() for s in strategies],
-        "budget": {
-            "gradient_evaluations_per_strategy": budget.tuning_evaluations + budget.final_evaluations,
-            "trials": budget.trials,
-            "steps": budget.steps,
-            "seeds": budget.seeds,
-            "tuning_gradient_evaluations": budget.tuning_evaluations,
-            "final_gradient_evaluations": budget.final_evaluations,
-        },
-        "seed": seed,
-        "engine": engine,
-        "device": device,
-        "torch": torch.__version__,
-    }
-
-
-def _run(device: torch.device, command: str | None) -> dict[str, Any]:
-    import numpy
-    import scipy
-
-    from thalweg import __version__
-
-    return {
-        "command": command or "thalweg.compare(...) from Python",
-        "versions": {
-            "thalweg": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "numpy": numpy.__version__,
-            "scipy": scipy.__version__,
-        },
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        },
-        "device": str(device),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": sys.executable.rsplit("/", 1)[-1],
-    }
 
 
 __all__ = ["Silent", "StudyError", "compare", "usable_device"]
