@@ -7,17 +7,18 @@ rule. A lane never sees another lane's numbers.
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 
 from thalweg.compare.engines.job import Job, Outcome, Progress, Unstackable, Workshop, lost
 from thalweg.compare.engines.kernels import Kernel, update_kernel
 from thalweg.compare.engines.lane_buffers import LaneBuffers, rows
+from thalweg.compare.engines.lane_scores import Scores, in_common
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.engines.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.engines.slots import Block, Group, Lane, block_of, group_of
@@ -27,8 +28,6 @@ from thalweg.normalization import BatchNorm, stateless_call
 from thalweg.normalization.convert import TORCHS
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
-
-CHUNK = 1024  # rows evaluated at once
 
 
 def unstackable_reason(model: nn.Module) -> str | None:
@@ -58,8 +57,7 @@ class Lanes:
         if reason:
             raise Unstackable(reason)
         self.shop, self.compile = workshop, compile_
-        self.training, self.evaluating = deepcopy(workshop.model).train(), deepcopy(workshop.model).eval()
-        self._metric_stacks = self._metric_can_be_stacked()
+        self.training = deepcopy(workshop.model).train()
         self._widen(width)
 
     def _widen(self, width: int) -> None:
@@ -68,7 +66,7 @@ class Lanes:
         self.buffers = LaneBuffers(self.training, width)
         self.gradient = self._gradient_kernel()
         self._kernels: dict[tuple[Group, bool], Kernel] = {}
-        self._validation = self._validation_kernel() if self.compile and self._metric_stacks else None
+        self.scores = Scores(self.shop, self.buffers.fresh, self.compile)
 
     def _enter(self, block: Block, job: Job, slot: int) -> Lane:
         self.buffers.enter(slot, job.snapshot)
@@ -76,7 +74,7 @@ class Lanes:
 
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
         layout, data, task, model = self.shop.layout, self.shop.data, self.shop.task, self.training
-        frozen = self._shared(model)
+        frozen = in_common(model, self.buffers.fresh)
         stacked_buffers = list(self.buffers.fresh)
         randomness = "different" if has_randomness(model) else "error"
 
@@ -96,20 +94,6 @@ class Lanes:
 
         return compiled(gradient, self.shop.device, unguarded=True) if self.compile else gradient
 
-    def _shared(self, model: nn.Module) -> dict[str, Tensor]:
-        """Returns what all lanes have in common: frozen parameters, and buffers that no batch changes."""
-        shared = {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
-        return {name: t for name, t in shared.items() if name not in self.buffers.fresh}
-
-    def _validation_kernel(self) -> Callable[[Tensor, dict[str, Tensor]], tuple[Tensor, Tensor]] | None:
-        """Returns the compiled evaluation of all slots; None where the data are many, and eager is as fast."""
-        x, y = self.shop.data.valid_x, self.shop.data.valid_y
-
-        def validation(flat: Tensor, buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            return self.evaluate(flat, x, y, buffers)
-
-        return compiled(validation, self.shop.device, unguarded=True) if len(x) <= CHUNK else None
-
     def probe(self) -> None:
         """Tries two lanes uncompiled for one step.
 
@@ -122,7 +106,7 @@ class Lanes:
             flat = shop.start("default", 0).expand(2, -1).contiguous()
             with torch.no_grad():
                 eager.gradient(flat, rows(eager.buffers.now, [0, 1]), shop.batches(0, 0, 2))
-            eager.evaluate(flat[:1], shop.data.valid_x[:2], shop.data.valid_y[:2], rows(eager.buffers.now, [0]))
+            eager.scores.of(flat[:1], shop.data.valid_x[:2], shop.data.valid_y[:2], rows(eager.buffers.now, [0]))
         except Exception as error:
             line = (str(error).splitlines() or [""])[0][:160]
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
@@ -264,7 +248,7 @@ class Lanes:
         if not due:
             return
         flat, buffers = self._shown(flat, blocks)
-        for slot, loss, metric in zip(due, *self._validate(flat, buffers, due), strict=True):
+        for slot, loss, metric in zip(due, *self.scores.of_slots(flat, buffers, due), strict=True):
             lane = lanes[slot]
             assert lane is not None
             lane.curve.add(lane.t, lane.sum / lane.since, loss, metric)
@@ -273,7 +257,7 @@ class Lanes:
         tested = [slot for slot in ended if (lane := lanes[slot]) and lane.job.test]
         scores = {}
         if tested:
-            _, metrics = self.evaluate(flat[tested], *self.shop.data[4:6], rows(buffers, tested))
+            _, metrics = self.scores.of(flat[tested], *self.shop.data[4:6], rows(buffers, tested))
             scores = dict(zip(tested, metrics.tolist(), strict=True))
         for slot in ended:
             lane = lanes[slot]
@@ -293,46 +277,6 @@ class Lanes:
             for block in averaging:
                 flat[block.part] = block.shown
         return flat, self.buffers.shown([block.part for block in averaging])
-
-    def evaluate(
-        self, flat: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor], chunk: int = CHUNK
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the losses and the metrics of the rows of ``flat``, with these statistics, on all of (x, y)."""
-        model = self.evaluating
-        frozen = self._shared(model)
-
-        def forward(named: dict[str, Tensor], buffers: dict[str, Tensor], part: Tensor) -> Tensor:
-            return functional_call(model, {**named, **frozen, **buffers}, (part,))
-
-        with torch.no_grad():
-            named = self.shop.layout.unflatten(flat)
-            stacked = vmap(forward, in_dims=(0, 0, None))
-            outputs = torch.cat([stacked(named, buffers, x[i : i + chunk]) for i in range(0, len(x), chunk)], dim=1)
-            if self._metric_stacks:
-                losses, metrics = vmap(self.shop.score, in_dims=(0, None))(outputs, y)
-                return losses, metrics.reshape(-1)
-            scores = [self.shop.score(output, y) for output in outputs]
-        return torch.stack([loss for loss, _ in scores]), torch.stack([metric.reshape(()) for _, metric in scores])
-
-    def _validate(self, flat: Tensor, buffers: dict[str, Tensor], due: list[int]) -> tuple[list[float], list[float]]:
-        """Returns validation losses and metrics of the slots that are due."""
-        data = self.shop.data
-        if self._validation is None:
-            losses, metrics = self.evaluate(flat[due], data.valid_x, data.valid_y, rows(buffers, due))
-        else:
-            losses, metrics = (scores[due] for scores in self._validation(flat, buffers))
-        return losses.tolist(), metrics.tolist()
-
-    def _metric_can_be_stacked(self) -> bool:
-        """Says whether vmap takes the user's metric, which may count with anything."""
-        data = self.shop.data
-        try:
-            with torch.no_grad():
-                output = self.evaluating(data.valid_x[:2])
-                vmap(self.shop.score, in_dims=(0, None))(output.expand(2, *output.shape), data.valid_y[:2])
-        except Exception:
-            return False
-        return True
 
     def _kernel(self, group: Group, single: bool) -> Kernel:
         key = group, single
