@@ -244,7 +244,7 @@ def clock(place: Field, count: int) -> Tally:
 
     def jumping(seed: int) -> Callable[[], None]:
         def before() -> None:
-            import thalweg.compare.run as module
+            import thalweg.compare.description as module
 
             draws, now, stamp = random.Random(seed), time.time, module.datetime
 
