@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from tests.chaos.command import Process, start
+from tests.chaos.command import VICTIM, Process, start
+from tests.chaos.ray_nodes import ALONE, RayNodes, kill, trains
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.store import Store, StudyError
 
@@ -344,7 +345,7 @@ def hanging(place: Field, count: int) -> Tally:
     mine = {key: r for key, r in expected.items() if r["strategy"] == "sgd"}
     for _ in range(count):
         folder = place.folder()
-        spec = f"{Path(__file__).with_name('victim.py')}:sleepy"
+        spec = f"{VICTIM}:sleepy"
         process = start(
             folder, strategies=f"sgd,{spec}", more=["--trial-seconds", "0.3"],
             environment={"CHAOS": str(place.draws.randrange(1, 15))},
@@ -375,6 +376,23 @@ def raising(place: Field, count: int) -> Tally:
     return tally
 
 
+def lost_node(place: Field, count: int) -> Tally:
+    """Kills a Ray node with all its processes, the store of objects and the agents too, while it trains."""
+    tally = Tally("a Ray node that dies")
+    slow = f"sgd,{VICTIM}:slow"
+    expected, _ = place.whole("serial", strategies=slow)
+    with RayNodes() as nodes:
+        for _ in range(count):
+            node, folder = nodes.add(), place.folder()
+            process = start(folder, "ray", strategies=slow, more=["--ray-address", nodes.address], environment=ALONE)
+            while not process.poll() and not trains(node):
+                time.sleep(0.02)
+            time.sleep(place.draws.uniform(0, 0.5))
+            kill(node)
+            tally.count(_ended(tally, process, folder, expected), process.said)
+    return tally
+
+
 def everything(place: Field, scale: float, only: str = "") -> Iterator[Tally]:
     """Yields the tally of each fault with ``only`` in its name, tried in proportion to ``scale``."""
 
@@ -396,5 +414,6 @@ def everything(place: Field, scale: float, only: str = "") -> Iterator[Tally]:
         "raising": lambda: raising(place, times(30)),
     }
     if scale >= 0.1:  # a Ray takes ten seconds to begin
-        faults["kill -9 ray"] = lambda: killed(place, "ray", times(20))
+        faults["kill -9 ray"] = lambda: killed(place, "ray", times(200))
+        faults["lost node"] = lambda: lost_node(place, times(20))
     yield from (fault() for name, fault in faults.items() if only in name)

@@ -74,3 +74,17 @@ class Sleepy(torch.optim.SGD):
 def sleepy(params, lr=0.1):
     """Returns the optimizer that may hang."""
     return Sleepy(params, lr)
+
+
+class Slow(torch.optim.SGD):
+    """Takes its time, so that a process is at work when its machine dies."""
+
+    def step(self, closure=None):
+        """Steps after 20 ms."""
+        time.sleep(0.02)
+        return super().step(closure)
+
+
+def slow(params, lr=0.1):
+    """Returns the slow optimizer."""
+    return Slow(params, lr)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # The second keeps every port that Ray opens on loopback; its name speaks of the systems where that is the rule.
 LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# What a node that dies has to say, some thirty lines of its log, does not belong into the study's output.
+QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class RayFleet:
         if self._pool:
             return self._pool
         cluster, address = self.cluster, self.cluster.address or os.environ.get("RAY_ADDRESS")
-        with _environment({} if address else LOCAL):  # before Ray is imported, which reads it then
+        with _environment(QUIET if address else LOCAL):  # before Ray is imported, which reads it then
             from thalweg.compare.engines.ray_pool import Pool
 
             self._pool = pool = Pool(address, cluster.cpus, cluster.gpus, self.say)
@@ -225,14 +227,11 @@ def _title(keys: Sequence[str]) -> str:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Runs its body, and what processes it starts, with these variables."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    """Runs its body, and what processes it starts, with these variables where the user has not set them."""
+    own = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(own)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in own:
+            del os.environ[name]

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from thalweg.compare.engines.job import Progress
 from thalweg.compare.engines.ray_ledger import Ledger
@@ -219,6 +220,10 @@ def _tell(progress: Progress, call: Call, steps: int) -> None:
 def _reason(error: BaseException) -> str:
     """Returns in a few words why a worker died."""
     text = str(error)
+    if isinstance(error, ActorUnavailableError):
+        return "it cannot be reached"
+    if "node has died" in text:
+        return "its node died"
     if "memory pressure" in text or "OOM" in text.partition("Some common causes")[0]:
         return "its node was short of memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -232,15 +237,17 @@ def _connect(address: str | None) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         quietly("local", num_cpus=cores, include_dashboard=False)
         return
+    mend = "give the address that ray start --head printed, or leave out --ray-address"
     try:
         _reach(address)
-        quietly(address)
-    except (OSError, RuntimeError, ValueError) as error:
-        line = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ValueError(
-            f"no Ray cluster can be used at {address} ({line}): give the address that ray start --head printed, "
-            "or leave out --ray-address"
-        ) from error
+        mend = (
+            "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what ray get-auth-token says there"
+        )
+        with warnings.catch_warnings(action="ignore"):
+            quietly(address)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        why = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
+        raise ValueError(f"no Ray cluster can be used at {address} ({why}): {mend}") from error
 
 
 def _reach(address: str) -> None:
