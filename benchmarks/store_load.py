@@ -26,7 +26,7 @@ class Load(Writer):
         self.seconds_written, self.records, self.points = 0.0, 0, 0
         draws = random.Random(0)
         self._curves = [_curve(draws) for _ in range(1000)]
-        self._write, self.store.add_rung = self.store.add_rung, self._timed  # type: ignore[method-assign]
+        self._write, self.store.add = self.store.add, self._timed  # type: ignore[method-assign]
 
     def _timed(self, rung: str, records: Sequence[Any]) -> None:
         began = time.perf_counter()

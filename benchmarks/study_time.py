@@ -27,7 +27,7 @@ began = time.perf_counter()
 import thalweg
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.store import Store
-for name in ("add_fact", "add_rung", "rung"):
+for name in ("add_fact", "add", "rung", "snapshot"):
     timed(Store, name, "store")
 from_store = Comparison.from_store.__func__
 def reported(*args, **kwargs):

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,14 @@ class Field:
         self._count += 1
         return self.scratch / f"study-{self._count}"
 
-    def whole(self, engine: str, task: str = "task", strategies: str = "sgd,adam") -> tuple[Records, float]:
+    def whole(
+        self, engine: str, task: str = "task", strategies: str = "sgd,adam", more: Sequence[str] = ()
+    ) -> tuple[Records, float]:
         """Returns the records of the undisturbed study, and the seconds that it takes."""
-        key = engine, task, strategies
+        key = engine, task, strategies, *more
         if key not in self._whole:
             folder, began = self.folder(), time.monotonic()
-            process = start(folder, engine, task, strategies)
+            process = start(folder, engine, task, strategies, more)
             if process.wait():
                 raise RuntimeError(f"the undisturbed study ended with {process.code}: {process.said}")
             self._whole[key] = records(folder), time.monotonic() - began
@@ -94,11 +96,12 @@ def killed(place: Field, engine: str, count: int, number: int = signal.SIGKILL) 
     """Kills the command at random moments, a third of them while the store is written, until it has once ended."""
     name = "kill -9" if number == signal.SIGKILL else "SIGTERM"
     tally = Tally(f"{name} of `compare --engine {engine}`")
-    expected, whole = place.whole(engine)
+    more = ["--memory", "13K"] if engine == "lanes" else []  # three lanes, so that a rung is written in parts
+    expected, whole = place.whole(engine, more=more)
     while tally.tried < count:
         folder, kills, before = place.folder(), 0, {}
         while True:
-            process = start(folder, engine)
+            process = start(folder, engine, more=more)
             if tally.tried + kills < count:
                 _until_a_moment(place, folder, process, whole)
                 process.signal(number)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ import torch
 
 import thalweg
 from tests.compare.small import small_task
+from thalweg.compare import stored
 from thalweg.compare.comparison import Comparison
+from thalweg.compare.engines import serial
 from thalweg.compare.run import Silent
 from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import Strategy
@@ -141,7 +144,48 @@ def task():
 """
 
 
-def test_killed_at_any_moment_it_loses_at_most_the_rung_in_flight(tmp_path):
+class Counting(Interrupt):
+    """Interrupts, and counts the steps that were done before."""
+
+    done = 0
+
+    def advance(self, steps):
+        super().advance(steps)
+        self.done += steps
+
+
+@pytest.mark.parametrize("after", [3, 9, 14, 27, 40, 55])
+def test_every_trial_that_ended_before_an_interruption_is_in_the_store(tmp_path, after):
+    counting = Counting(after)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "s", reporter=counting)
+    kept = sum(r["steps"] - (4 if r["rung"] == "tune-3" else 0) for r in records(tmp_path / "s"))
+    assert kept <= counting.done < kept + 12  # but for the one in flight
+
+
+def test_snapshots_are_in_memory_a_trial_at_a_time(tmp_path, monkeypatch):
+    held = []
+
+    class Counted(dict):
+        def __init__(self, tensors):
+            super().__init__(tensors)
+            held.append(weakref.ref(self))
+
+    snapshot = serial._RuleRun.snapshot
+    monkeypatch.setattr(serial._RuleRun, "snapshot", lambda run: Counted(snapshot(run)))
+    monkeypatch.setattr(stored, "PAUSE", 0.0)
+    most = []
+    run = serial.Serial._limited
+    monkeypatch.setattr(
+        serial.Serial, "_limited",
+        lambda self, job, told: (most.append(sum(ref() is not None for ref in held)), run(self, job, told))[1],
+    )  # fmt: skip
+    study(tmp_path / "s")
+    assert len(held) == len(records(tmp_path / "s"))
+    assert max(most) <= 1
+
+
+def test_killed_at_any_moment_it_loses_at_most_what_is_in_flight(tmp_path):
     (tmp_path / "my.py").write_text(USER)
     arguments = ["compare", "my.py:task", "--strategies", "sgd,adam", "--trials", "8", "--steps", "400", "--seeds", "4"]
     command = [sys.executable, "-m", "thalweg", *arguments, "--engine", "serial", "--out"]

@@ -145,6 +145,18 @@ def test_engines_repeat_themselves_bit_for_bit(shop):
         assert [o.curve for o in one] == [o.curve for o in two]
 
 
+@pytest.mark.parametrize("engine", ENGINES, ids=["serial", "lanes", "ray"])
+def test_what_is_left_after_any_keeping_ends_as_it_would_have(shop, engine):
+    jobs = [job(name, lr, seed=seed) for seed in (1, 2, 3) for name, lr in (("adam", 0.01), ("sgd", 1e6), ("sgd", 0.1))]
+    kept = []
+    whole = {o.key: o for o in engine(shop).run(jobs, quiet, lambda outcomes: kept.append([o.key for o in outcomes]))}
+    assert sorted(key for keys in kept for key in keys) == sorted(whole)
+    for count in range(1, len(kept)):
+        done = {key for keys in kept[:count] for key in keys}
+        for outcome in engine(shop).run([j for j in jobs if j.key not in done], quiet):
+            same(outcome, whole[outcome.key], rtol=0, atol=0)
+
+
 def test_a_lane_does_not_see_its_neighbours(shop):
     lanes = Lanes(shop, 4, compile_=False)
     alone = lanes.run([job("adam", 0.01)], quiet)[0]

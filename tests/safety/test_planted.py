@@ -104,7 +104,7 @@ def test_a_pickle_in_each_cell_of_a_store(tmp_path, bomb):
         store = Store.open(done.folder)
         try:
             with pytest.raises(StudyError, match="damaged"):
-                store.rung("tune-1", snapshots=True)
+                store.rung("tune-1"), store.snapshot("tune-1", 0)
         finally:
             store.close()
     path.write_bytes(whole)

@@ -67,7 +67,7 @@ class Writer:
                 key = f"{name}/0/final/{i}" if rung == "final" else f"{name}/{i}"
                 outcome = self.outcome(name, i, key, start, stop, rung == "final")
                 records.append((name, {"lr": 10 ** (-3 + i / budget.trials)}, i if rung == "final" else 7, outcome))
-        self.store.add_rung(rung, records)
+        self.store.add(rung, [(i, *record) for i, record in enumerate(records)])
 
     def outcome(self, name, i, key, start, stop, test):
         draws = random.Random(f"{name} {i}")

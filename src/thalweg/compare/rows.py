@@ -48,13 +48,14 @@ def encoded(snapshot: Mapping[str, Tensor] | None) -> bytes | None:
     return digest_of((), raw) + raw
 
 
-def outcome_of(record: Mapping[str, Any], snapshot: bytes | None) -> Outcome:
-    """Returns a record as what an engine gave, with the snapshot that :func:`encoded` made of it."""
-    first = math.nan if record["first_loss"] is None else record["first_loss"]
-    curve = Curve(**record["curve"])
-    outcome = Outcome(record["key"], record["status"], record["steps"], curve, first, record["test"])
-    if snapshot is not None:
-        from safetensors.torch import load
+def decoded(raw: bytes) -> dict[str, Tensor]:
+    """Returns the tensors that :func:`encoded` made bytes of."""
+    from safetensors.torch import load
 
-        outcome.snapshot = load(snapshot[DIGEST:])
-    return outcome
+    return load(raw[DIGEST:])
+
+
+def outcome_of(record: Mapping[str, Any]) -> Outcome:
+    """Returns a record as what an engine gave, without its snapshot."""
+    first = math.nan if record["first_loss"] is None else record["first_loss"]
+    return Outcome(record["key"], record["status"], record["steps"], Curve(**record["curve"]), first, record["test"])

@@ -1,21 +1,24 @@
 """The store: one SQLite file, append-only, one writer.
 
-A study is written rung by rung, each in one transaction, so that a kill at any moment loses the rung in
-flight and nothing else. Every row bears its digest, so that a byte that turned over is found when it is read.
+A study is written as its trials end, in one transaction what ended together, so that a kill at any moment loses what
+was trained just then and nothing else. Every row bears its digest, so that a byte that turned over is found when it is
+read.
 Snapshots are safetensors bytes: reading a study never unpickles or executes.
 """
 
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from thalweg.compare.engines.job import Outcome
 from thalweg.compare.folder_lock import FolderLock
-from thalweg.compare.rows import DIGEST, FIELDS, digest_of, encoded, number, outcome_of, sealed
+from thalweg.compare.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, outcome_of, sealed
 from thalweg.tensors.files import sync_folder
 
 VERSION = 2
@@ -142,27 +145,41 @@ class Store:
         with self._writing():
             self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", sealed(name, json.dumps(value)))
 
-    def add_rung(self, rung: str, records: Sequence[tuple[str, Mapping[str, float], int, Outcome]]) -> None:
-        """Writes a whole rung: (strategy, hyperparameters, seed, outcome) in one transaction."""
+    def add(self, rung: str, records: Iterable[tuple[int, str, Mapping[str, float], int, Outcome]]) -> None:
+        """Writes (position in the rung, strategy, hyperparameters, seed, outcome) in one transaction.
+
+        What is there already stays.
+        """
         with self._writing():
-            for position, (strategy, hyper, seed, outcome) in enumerate(records):
+            for position, strategy, hyper, seed, outcome in records:
                 row = sealed(
                     rung, position, outcome.key, strategy, json.dumps(dict(hyper)), seed, outcome.status,
                     outcome.steps, json.dumps(vars(outcome.curve)), number(outcome.first_loss), number(outcome.test),
                 )  # fmt: skip
                 self._db.execute(
-                    f"INSERT INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(outcome.snapshot))
+                    f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(outcome.snapshot))
                 )
 
-    def rung(self, rung: str, snapshots: bool = False) -> list[Outcome] | None:
-        """Returns the outcomes of a rung in their order, or None when it was not written.
+    def rung(self, rung: str) -> dict[str, Outcome]:
+        """Returns the outcomes of a rung that were written, by their keys, snapshots left out.
 
         Raises:
             StudyError: a record is damaged.
         """
-        rows = self._rows("WHERE rung = ? ORDER BY position", (rung,), snapshots)
         with self._reading():
-            return [outcome_of(record, snapshot) for record, snapshot in rows] or None
+            return {record["key"]: outcome_of(record) for record in self._rows("WHERE rung = ?", (rung,))}
+
+    def snapshot(self, rung: str, position: int) -> dict[str, Tensor]:
+        """Returns the snapshot at the end of a run.
+
+        Raises:
+            StudyError: there is none, or it is damaged.
+        """
+        with self._reading():
+            which = "WHERE rung = ? AND position = ?"
+            (raw,) = self._db.execute(f"SELECT snapshot FROM outcomes {which}", (rung, position)).fetchone()
+            self._check((), raw[:DIGEST], raw[DIGEST:])
+            return decoded(raw)
 
     def counts(self) -> dict[str, int]:
         """Returns the number of records of each rung that has any."""
@@ -170,15 +187,19 @@ class Store:
             return dict(self._db.execute("SELECT rung, COUNT(*) FROM outcomes GROUP BY rung"))
 
     def records(self, key: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yields every record, or those of one configuration, as plain values, snapshots left out.
+        """Yields every record, or those of one configuration, as plain values in the order of the plan.
+
+        Snapshots are left out.
 
         Raises:
             StudyError: a record is damaged.
         """
-        which, given = ("", ()) if key is None else ("WHERE key = ?", (key,))
-        for record, _ in self._rows(f"{which} ORDER BY rowid", given):
-            del record["position"]
-            yield record
+        rungs = sorted(self.counts(), key=lambda rung: (rung == "final", rung))
+        for rung in rungs if key is None else [""]:
+            which, given = ("rung = ?", rung) if key is None else ("key = ?", key)
+            for record in self._rows(f"WHERE {which} ORDER BY rung, position", (given,)):
+                del record["position"]
+                yield record
 
     def _facts(self, which: str = "", given: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
         with self._reading():
@@ -186,18 +207,13 @@ class Store:
                 self._check((name, value), digest)
                 yield name, json.loads(value)
 
-    def _rows(
-        self, which: str, given: tuple[str, ...], snapshots: bool = False
-    ) -> Iterator[tuple[dict[str, Any], bytes | None]]:
-        columns = ", ".join((*FIELDS, "digest", "snapshot" if snapshots else "NULL"))
+    def _rows(self, which: str, given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        columns = ", ".join((*FIELDS, "digest"))
         with self._reading():
-            for *row, digest, snapshot in self._db.execute(f"SELECT {columns} FROM outcomes {which}", given):
+            for *row, digest in self._db.execute(f"SELECT {columns} FROM outcomes {which}", given):
                 self._check(tuple(row), digest)
-                if snapshot is not None:
-                    self._check((), snapshot[:DIGEST], snapshot[DIGEST:])
                 record = dict(zip(FIELDS, row, strict=True))
-                record |= {"hyper": json.loads(record["hyper"]), "curve": json.loads(record["curve"])}
-                yield record, snapshot
+                yield record | {"hyper": json.loads(record["hyper"]), "curve": json.loads(record["curve"])}
 
     def _check(self, row: tuple[Any, ...], digest: Any, more: bytes = b"") -> None:
         if digest_of(row, more) != digest:

@@ -1,8 +1,8 @@
 """The protocol, carried out: tune every strategy alike, then judge the winners on fresh paired seeds.
 
-Four rungs, each written to the store when it is whole: ``tune-1`` (default and three quarters of the
-configurations, to a third of the steps), ``tune-2`` (the held-back quarter, see :mod:`thalweg.compare.design`),
-``tune-3`` (the best third to the end), ``final`` (each strategy's winner on fresh seeds, tested once).
+Four rungs, written to the store as their trials end: ``tune-1`` (default and three quarters of the configurations,
+to a third of the steps), ``tune-2`` (the held-back quarter, see :mod:`thalweg.compare.design`), ``tune-3`` (the best
+third to the end), ``final`` (each strategy's winner on fresh seeds, tested once).
 """
 
 import math
@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
-from thalweg.compare.engines.job import Engine, Job, Outcome, Progress
+from thalweg.compare.engines.job import Engine, Job, Keep, Outcome, Progress, keep_none
 from thalweg.compare.loading import where
 from thalweg.compare.store import Store, StudyError
+from thalweg.compare.stored import Keeping, Stored
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import TaskError
 from thalweg.tensors import derive_seed
@@ -97,13 +98,16 @@ class Study:
         extra = [t for s in self.strategies for t in self._second_trials(s, first[s.name], done)]
         if extra:
             done |= self._rung("tune-2", [self._job(t, self.tuning_seed, 0, budget.rung) for t in extra], extra)
+        places = {
+            t.key: (rung, i) for rung, some in (("tune-1", trials), ("tune-2", extra)) for i, t in enumerate(some)
+        }
         trials += extra
         promoted = self._promoted(trials, done)
         if budget.rung < budget.steps:
             jobs = [
                 replace(
                     self._job(t, self.tuning_seed, budget.rung, budget.steps),
-                    snapshot=done[t.key].snapshot,
+                    snapshot=Stored(self.store, *places[t.key]),
                     first_loss=done[t.key].first_loss,
                 )
                 for t in promoted
@@ -169,30 +173,25 @@ class Study:
         )  # fmt: skip
 
     def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, Outcome]:
-        """Returns the rung's outcomes from the store, or trains it and writes it."""
-        held = self.store.rung(name, snapshots=name.startswith("tune"))
-        steps = sum(job.stop - (job.start if job.snapshot is not None else 0) for job in jobs)
-        self.reporter.stage(TITLES[name], steps, self._left(name))
-        if held is None:
-            by_key: dict[str, Outcome] = {}
-            for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in jobs)}.values():
-                mine = [job for job in jobs if self.engine_of(job.strategy) is engine]
-                by_key |= {outcome.key: outcome for outcome in trained(engine, mine, self.reporter.advance)}
-            held = [by_key[job.key] for job in jobs]
-            if name == "final" or self.budget.rung == self.budget.steps or name == "tune-3":
-                for outcome in held:
-                    outcome.snapshot = None
-            records = [(t.strategy.name, job.hyper, job.seed, o) for t, job, o in zip(trials, jobs, held, strict=True)]
-            self.store.add_rung(name, records)
-        else:
-            self.reporter.advance(steps)
+        """Returns the rung's outcomes from the store, and trains and writes those that are not there."""
+        held = self.store.rung(name)
+        steps = {job.key: job.stop - (job.start if job.snapshot is not None else 0) for job in jobs}
+        self.reporter.stage(TITLES[name], sum(steps.values()), self._left(name))
+        if held:
+            self.reporter.advance(sum(steps[key] for key in held))
+        left = [job for job in jobs if job.key not in held]
+        goes_on = name in ("tune-1", "tune-2") and self.budget.rung < self.budget.steps
+        with Keeping(self.store, name, jobs, [t.strategy.name for t in trials], goes_on) as keep:
+            for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in left)}.values():
+                mine = [job for job in left if self.engine_of(job.strategy) is engine]
+                held |= {outcome.key: outcome for outcome in trained(engine, mine, self.reporter.advance, keep)}
         best: dict[str, float] = {}
-        for trial, outcome in zip(trials, held, strict=True):
-            if math.isfinite(score := self._score(outcome)[0]):
+        for trial, job in zip(trials, jobs, strict=True):
+            if math.isfinite(score := self._score(held[job.key])[0]):
                 name = trial.strategy.name
                 best[name] = self.sign * min(score, self.sign * best.get(name, self.sign * math.inf))
         self.reporter.standing(best)
-        return {outcome.key: outcome for outcome in held}
+        return held
 
     def _left(self, rung: str) -> int:
         """Returns the planned trial-steps from this rung to the end."""
@@ -223,10 +222,10 @@ class Study:
             self.store.add_fact("untrained_test", scores)
 
 
-def trained(engine: Engine, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+def trained(engine: Engine, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
     """Returns what the engine makes of the jobs. Raises TaskError, a line, where the user's code or data do."""
     with running_theirs():
-        return engine.run(jobs, progress)
+        return engine.run(jobs, progress, keep)
 
 
 @contextmanager

@@ -19,22 +19,25 @@ def finished(facts: Mapping[str, Any]) -> bool:
 def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """Returns the ``stage`` in words and the trial-steps ``done`` and ``left``; ``counts`` are records of each rung.
 
-    A rung counts when it is in the store, a configuration that diverged with all the steps that it was given.
+    A run counts when it is in the store, one that diverged with all the steps that it was given.
 
     >>> budget = {"trials": 4, "steps": 30, "seeds": 2, "tuning_gradient_evaluations": 5 * 10 + 2 * 20}
     >>> facts = {"design": {"budget": budget, "strategies": ["sgd"]}, "engine": []}
     >>> progress(facts, {"tune-1": 4, "tune-2": 1})
     {'stage': 'tuning, the best third to the end', 'done': 50, 'left': 100}
+    >>> progress(facts, {"tune-1": 3})
+    {'stage': 'tuning, first rung', 'done': 30, 'left': 120}
     """
     rungs = _budget(facts["design"]).rungs(len(facts["design"]["strategies"]))
     plan = [(rung, runs, steps) for rung, (runs, steps) in zip(TITLES, rungs, strict=True) if runs * steps]
     done = sum(counts.get(rung, 0) * steps for rung, _, steps in plan)
-    ahead = plan[max((i for i, (rung, _, _) in enumerate(plan, start=1) if rung in counts), default=0) :]
-    stage = TITLES[ahead[0][0]] if ahead else "timing the finalists"
+    begun = [i for i, (rung, _, _) in enumerate(plan) if rung in counts]
+    ahead = plan[max(begun, default=0) :]  # earlier ones are whole
+    left = [(rung, max(0, runs - counts.get(rung, 0)) * steps) for rung, runs, steps in ahead]
+    stage = next((TITLES[rung] for rung, steps in left if steps), "timing the finalists")
     if "engine" not in facts:
         stage = "setting up"
-    left = sum(runs * steps for _, runs, steps in ahead)
-    return {"stage": "finished" if finished(facts) else stage, "done": done, "left": left}
+    return {"stage": "finished" if finished(facts) else stage, "done": done, "left": sum(n for _, n in left)}
 
 
 def pace(facts: Mapping[str, Any]) -> float | None:

@@ -90,14 +90,23 @@ def lost(job: Job) -> Outcome:
 
 
 Progress = Callable[[int], None]  # told how many trial-steps were done
+Keep = Callable[[Sequence[Outcome]], None]  # given outcomes as they come; may drop their snapshots
+
+
+def keep_none(outcomes: Sequence[Outcome]) -> None:
+    """Leaves the outcomes to the end."""
 
 
 class Engine(Protocol):
-    """Runs jobs; the order of the outcomes is the order of the jobs."""
+    """Runs jobs; the order of the outcomes is the order of the jobs.
+
+    What is kept together was trained together: the jobs that are left, given again in their order, have the outcomes
+    that they would have had, bit for bit.
+    """
 
     name: str
 
-    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
         """Trains every job to its end."""
         ...
 

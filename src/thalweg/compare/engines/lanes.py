@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
-from thalweg.compare.engines.job import Job, Outcome, Progress, Unstackable, Workshop, lost
+from thalweg.compare.engines.job import Job, Keep, Outcome, Progress, Unstackable, Workshop, keep_none, lost
 from thalweg.compare.engines.kernels import Kernel, update_kernel
 from thalweg.compare.engines.lane_buffers import LaneBuffers, rows
 from thalweg.compare.engines.lane_scores import Scores, in_common
@@ -111,8 +111,8 @@ class Lanes:
             line = (str(error).splitlines() or [""])[0][:160]
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
 
-    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
-        """Trains every job to its end.
+    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
+        """Trains every job to its end; those that share the slots, one after another too, are kept together.
 
         Where memory runs out, the jobs in flight begin again in half as many slots. Where they take longer together
         than their limits allow, each runs alone, so that the one that hangs is found.
@@ -130,16 +130,21 @@ class Lanes:
                 outcomes[job.key] = lost(job)
             else:
                 ready.append(begins)
+        keep(list(outcomes.values()))
+        told = len(outcomes)
         waiting = deque(sorted(ready, key=lambda job: repr(group_of(job))))
         while waiting:
             kept, limits = list(waiting), [job.limit for job in waiting]
             try:
                 with within(None if None in limits else sum(limit or 0.0 for limit in limits)):
                     self._fill(waiting, outcomes, progress)
+                keep(list(outcomes.values())[told:])
+                told = len(outcomes)
                 continue
             except TookTooLong:
+                keep(list(outcomes.values())[told:])
                 left = [job for job in kept if job.key not in outcomes]
-                outcomes |= {outcome.key: outcome for outcome in Serial(self.shop).run(left, progress)}
+                outcomes |= {outcome.key: outcome for outcome in Serial(self.shop).run(left, progress, keep)}
                 break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):

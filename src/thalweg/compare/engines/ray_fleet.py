@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.compare.design import Budget
 from thalweg.compare.engines.choose import Choice, Name
-from thalweg.compare.engines.job import Job, Outcome, Progress
+from thalweg.compare.engines.job import Job, Keep, Outcome, Progress, keep_none
 from thalweg.compare.engines.ray_worker import Kit, packed, portable
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Task
@@ -123,8 +123,8 @@ class RayFleet:
         """Returns what runs the strategy alone."""
         return Alone(self, strategy)
 
-    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
-        """Trains every job to its end.
+    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
+        """Trains every job to its end; those that were sent together are kept together.
 
         Raises:
             ValueError: a job has cost several workers their lives, or no worker can be had.
@@ -140,7 +140,7 @@ class RayFleet:
         titles = [_title([jobs[i].key for i in part]) for part in parts]
         calls = [_call("run", [packed(jobs[i]) for i in p], name=t) for p, t in zip(parts, titles, strict=True)]
         outcomes: dict[int, Outcome] = {}
-        for part, found in zip(parts, self._hired().map(calls, progress), strict=True):
+        for part, found in zip(parts, self._hired().map(calls, progress, keep), strict=True):
             outcomes |= dict(zip(part, found, strict=True))
         return [outcomes[i] for i in range(len(jobs))]
 

@@ -108,8 +108,10 @@ class Pool:
         while len(self._hands) < wanted:
             self._start()
 
-    def map(self, calls: Sequence[Call], progress: Progress = lambda _: None) -> list[Any]:
-        """Returns what the calls return, in their order.
+    def map(
+        self, calls: Sequence[Call], progress: Progress = lambda _: None, keep: Callable[[Any], None] = lambda _: None
+    ) -> list[Any]:
+        """Returns what the calls return, in their order; each is given to ``keep`` as it comes.
 
         Raises:
             ValueError: a call has cost several workers their lives, or no worker starts.
@@ -140,6 +142,7 @@ class Pool:
                 else:
                     results[call.number], steps = answer.result()
                     _tell(progress, call, steps)
+                    keep(results[call.number])
         return [results[call.number] for call in calls]
 
     def close(self) -> None:

@@ -13,11 +13,13 @@ from thalweg.compare.engines.factory import FactoryRun
 from thalweg.compare.engines.job import (
     Curve,
     Job,
+    Keep,
     Outcome,
     Progress,
     Workshop,
     coefficient_names,
     coefficient_table,
+    keep_none,
     lost,
 )
 from thalweg.compare.engines.kernels import AVERAGE, Kernel, update_kernel
@@ -44,10 +46,14 @@ class Serial:
         self.shop, self.threads = workshop, threads or torch.get_num_threads()
         self._kernels: dict[tuple[Rule, tuple[str, ...]], Kernel] = {}
 
-    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Outcome]:
+    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
         """Trains every job to its end."""
+        outcomes = []
         with _threads(self.threads):
-            return [self._limited(job, progress) for job in jobs]
+            for job in jobs:
+                outcomes.append(self._limited(job, progress))
+                keep(outcomes[-1:])
+        return outcomes
 
     def settle_threads(self, job: Job) -> None:
         """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two."""

@@ -1,0 +1,77 @@
+"""Between a rung and the store: outcomes go there as they come, and snapshots stay there until they are wanted."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from thalweg.compare.engines.job import Job, Outcome
+from thalweg.compare.store import Store
+
+PAUSE = 0.5  # seconds between two writes: each waits for the disk
+
+
+class Keeping:
+    """Writes outcomes of a rung, those of half a second together, and the rest when it is left.
+
+    ``owners`` names the strategy of each job; ``snapshots`` says whether they go on in another rung. What is written
+    is freed of its snapshot.
+    """
+
+    def __init__(self, store: Store, rung: str, jobs: Sequence[Job], owners: Sequence[str], snapshots: bool) -> None:
+        self.store, self.rung, self.snapshots = store, rung, snapshots
+        pairs = enumerate(zip(jobs, owners, strict=True))
+        self._about = {job.key: (i, owner, job.hyper, job.seed) for i, (job, owner) in pairs}
+        self._waiting: list[Outcome] = []
+        self._written = time.monotonic()
+
+    def __call__(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes outcomes that belong together."""
+        if not self.snapshots:
+            for outcome in outcomes:
+                outcome.snapshot = None
+        self._waiting += outcomes
+        if time.monotonic() - self._written > PAUSE:
+            self._write()
+
+    def __enter__(self) -> "Keeping":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        if self._waiting:
+            self.store.add(self.rung, [(*self._about[outcome.key], outcome) for outcome in self._waiting])
+            for outcome in self._waiting:
+                outcome.snapshot = None
+        self._waiting, self._written = [], time.monotonic()
+
+
+class Stored(Mapping[str, Tensor]):
+    """A snapshot in the store, read when it is wanted, as a dictionary where it is sent; the last one stays read."""
+
+    _last: ClassVar[tuple["Stored", dict[str, Tensor]] | None] = None
+
+    def __init__(self, store: Store, rung: str, position: int) -> None:
+        self._where = store, rung, position
+
+    def _read(self) -> dict[str, Tensor]:
+        if Stored._last is None or Stored._last[0] is not self:
+            store, rung, position = self._where
+            Stored._last = self, store.snapshot(rung, position)
+        return Stored._last[1]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._read(),)
