@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.cli import main
-from thalweg.compare import stored
+from thalweg.compare import keeping
 
 VICTIM = Path(__file__).with_name("victim.py")
 STUDY = ["--trials", "4", "--steps", "45", "--seeds", "2"]
@@ -79,7 +79,7 @@ def start(
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.environ.update(environment or {})
-        stored.PAUSE = 0.0  # each trial is written by itself, as those of a longer study are
+        keeping.PAUSE = 0.0  # each trial is written by itself, as those of a longer study are
         if before:
             before()
         main.run()

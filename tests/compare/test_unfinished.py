@@ -96,6 +96,31 @@ def test_an_interrupted_study_stands_where_it_was_left(tmp_path, rung):
     assert ends == ({12} if rung == "final" else {4})  # a curve goes from the first step to the last one
 
 
+@pytest.mark.parametrize("after", range(2, 60, 7))
+def test_a_study_cut_within_a_rung_shows_the_trials_that_ended(tmp_path, after):
+    class Cut(Silent):
+        left, title = after, ""
+
+        def stage(self, title, steps, left):
+            self.title = title
+
+        def advance(self, steps):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+    cut, budget = Cut(), {"trials": 4, "steps": 12, "seeds": 3, "engine": "serial"}
+    with pytest.raises(KeyboardInterrupt):
+        thalweg.compare(small_task(), ["sgd", "adam"], out=tmp_path / "s", reporter=cut, **budget)
+    facts, counts = opened(tmp_path / "s", lambda store: (store.facts(), store.counts()))
+    stated, shown = facts["design"]["budget"], progress(facts, counts)
+    assert shown["done"] + shown["left"] == 2 * stated["gradient_evaluations_per_strategy"]
+    assert shown["stage"] == cut.title
+    found = opened(tmp_path / "s", so_far)
+    assert len(figures(found)) == (4 if counts else 0)
+    assert sum(s["trials"] for s in found["strategies"]) == counts.get("tune-1", 0) + counts.get("tune-2", 0)
+
+
 def test_it_agrees_with_the_results_of_the_finished_study(tmp_path):
     budget = {"trials": 4, "steps": 12, "seeds": 3, "engine": "serial"}
     done = thalweg.compare(small_task(), ["sgd", "adam"], out=tmp_path / "s", **budget)

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
 from thalweg.compare.engines.job import Engine, Job, Keep, Outcome, Progress, keep_none
+from thalweg.compare.keeping import Keeping, Stored
 from thalweg.compare.loading import where
 from thalweg.compare.store import Store, StudyError
-from thalweg.compare.stored import Keeping, Stored
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import TaskError
 from thalweg.tensors import derive_seed
@@ -179,19 +179,30 @@ class Study:
         self.reporter.stage(TITLES[name], sum(steps.values()), self._left(name))
         if held:
             self.reporter.advance(sum(steps[key] for key in held))
-        left = [job for job in jobs if job.key not in held]
+        owners = {job.key: trial.strategy.name for job, trial in zip(jobs, trials, strict=True)}
+        best: dict[str, float] = {}
         goes_on = name in ("tune-1", "tune-2") and self.budget.rung < self.budget.steps
-        with Keeping(self.store, name, jobs, [t.strategy.name for t in trials], goes_on) as keep:
+        keeping = Keeping(self.store, name, jobs, owners, goes_on)
+
+        def keep(outcomes: Sequence[Outcome]) -> None:
+            keeping(outcomes)
+            self._stand(best, owners, outcomes)
+
+        self._stand(best, owners, list(held.values()))
+        left = [job for job in jobs if job.key not in held]
+        with keeping:
             for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in left)}.values():
                 mine = [job for job in left if self.engine_of(job.strategy) is engine]
                 held |= {outcome.key: outcome for outcome in trained(engine, mine, self.reporter.advance, keep)}
-        best: dict[str, float] = {}
-        for trial, job in zip(trials, jobs, strict=True):
-            if math.isfinite(score := self._score(held[job.key])[0]):
-                name = trial.strategy.name
+        return held
+
+    def _stand(self, best: dict[str, float], owners: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
+        """Tells where the strategies stand with these outcomes."""
+        for outcome in outcomes:
+            if math.isfinite(score := self._score(outcome)[0]):
+                name = owners[outcome.key]
                 best[name] = self.sign * min(score, self.sign * best.get(name, self.sign * math.inf))
         self.reporter.standing(best)
-        return held
 
     def _left(self, rung: str) -> int:
         """Returns the planned trial-steps from this rung to the end."""

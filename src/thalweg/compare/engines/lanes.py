@@ -138,9 +138,6 @@ class Lanes:
             try:
                 with within(None if None in limits else sum(limit or 0.0 for limit in limits)):
                     self._fill(waiting, outcomes, progress)
-                keep(list(outcomes.values())[told:])
-                told = len(outcomes)
-                continue
             except TookTooLong:
                 keep(list(outcomes.values())[told:])
                 left = [job for job in kept if job.key not in outcomes]
@@ -151,6 +148,10 @@ class Lanes:
                     raise
                 if self.width == 1:
                     raise MemoryError("memory ran out with a single lane: lower the task's batch_size") from error
+            else:
+                keep(list(outcomes.values())[told:])
+                told = len(outcomes)
+                continue
             narrower = self.width // 2  # out of the except clause, whose error holds what memory there is
             warnings.warn(f"memory ran out with {self.width} lanes: going on with {narrower}", stacklevel=2)
             self._widen(narrower)

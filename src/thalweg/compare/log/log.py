@@ -1,6 +1,7 @@
 """A study's records in trackers: those that a tracker lacks are written to it, whenever that is asked for."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -66,14 +67,19 @@ class Log:
                 )
 
 
+SHARE = 20  # the pause after a catching up, in the time that it took
+
+
 class Logging:
-    """A reporter that has a log catch up whenever a rung is in the store."""
+    """A reporter that has a log catch up when a stage begins, and now and then as trials end."""
 
     def __init__(self, teller: Reporter, log: Log) -> None:
         self.teller, self.log = teller, log
+        self._due = -math.inf
 
     def stage(self, title: str, steps: int, left: int) -> None:
         """A stage begins."""
+        self.log.catch_up()
         self.teller.stage(title, steps, left)
 
     def advance(self, steps: int) -> None:
@@ -81,9 +87,11 @@ class Logging:
         self.teller.advance(steps)
 
     def standing(self, best: Mapping[str, float]) -> None:
-        """A rung was written."""
+        """Trials ended."""
         self.teller.standing(best)
-        self.log.catch_up()
+        if (began := time.monotonic()) >= self._due:
+            self.log.catch_up()
+            self._due = time.monotonic() + SHARE * (time.monotonic() - began)
 
     def say(self, line: str) -> None:
         """Something that the user should know."""

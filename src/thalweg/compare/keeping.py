@@ -16,14 +16,15 @@ PAUSE = 0.5  # seconds between two writes: each waits for the disk
 class Keeping:
     """Writes outcomes of a rung, those of half a second together, and the rest when it is left.
 
-    ``owners`` names the strategy of each job; ``snapshots`` says whether they go on in another rung. What is written
-    is freed of its snapshot.
+    ``owners`` names the strategy of each job, by its key; ``snapshots`` says whether they go on in another rung. What
+    is written is freed of its snapshot.
     """
 
-    def __init__(self, store: Store, rung: str, jobs: Sequence[Job], owners: Sequence[str], snapshots: bool) -> None:
+    def __init__(
+        self, store: Store, rung: str, jobs: Sequence[Job], owners: Mapping[str, str], snapshots: bool
+    ) -> None:
         self.store, self.rung, self.snapshots = store, rung, snapshots
-        pairs = enumerate(zip(jobs, owners, strict=True))
-        self._about = {job.key: (i, owner, job.hyper, job.seed) for i, (job, owner) in pairs}
+        self._about = {job.key: (i, owners[job.key], job.hyper, job.seed) for i, job in enumerate(jobs)}
         self._waiting: list[Outcome] = []
         self._written = time.monotonic()
 
