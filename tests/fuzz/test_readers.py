@@ -3,8 +3,11 @@
 import contextlib
 import gzip
 import io
+import json
 import os
 import random
+import shutil
+import sqlite3
 import string
 import struct
 
@@ -22,6 +25,7 @@ from thalweg.cli.compare import _bytes
 from thalweg.cli.sparse_code import _array
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.report import render
+from thalweg.compare.rows import FIELDS, sealed
 from thalweg.compare.store import StudyError
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.tasks.mnist import read_idx
@@ -141,6 +145,57 @@ def test_stores(study, place, data):
     (folder / "study.sqlite").write_bytes(data.draw(st.one_of(mutated(raw), st.binary(max_size=200))))
     found = good_or_a_line(lambda: Comparison.open(folder), StudyError)
     assert found is None or found.results == study.results
+
+
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 2**70), st.floats(), st.text(max_size=4)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+def places(value, path=()):
+    """Yields the path to every value within plain data."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, within in inner:
+        yield from places(within, (*path, key))
+
+
+def put(value, path, new):
+    """Returns the plain data with another value at a path."""
+    if not path:
+        return new
+    copied = value.copy()
+    copied[path[0]] = put(value[path[0]], path[1:], new)
+    return copied
+
+
+@fuzz
+@given(st.data())
+def test_stores_whose_digests_are_right_but_not_their_words(study, place, data):
+    def changed(text):
+        value = json.loads(text)
+        return json.dumps(put(value, data.draw(st.sampled_from(list(places(value)))), data.draw(ANYTHING)))
+
+    folder = place / "forged"
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(study.folder / "study.sqlite", folder / "study.sqlite")
+    with contextlib.closing(sqlite3.connect(folder / "study.sqlite")) as db:
+        if data.draw(st.booleans()):
+            name, text = data.draw(st.sampled_from(db.execute("SELECT name, value FROM facts").fetchall()))
+            db.execute("REPLACE INTO facts VALUES (?, ?, ?)", sealed(name, changed(text)))
+        else:
+            rows = db.execute(f"SELECT {', '.join(FIELDS)}, snapshot FROM outcomes").fetchall()
+            *row, snapshot = data.draw(st.sampled_from(rows))
+            row = dict(zip(FIELDS, row, strict=True))
+            field = data.draw(st.sampled_from(FIELDS[2:]))
+            plain = st.one_of(st.integers(-3, 2**40), st.floats(allow_nan=False), st.text(max_size=4))
+            row[field] = changed(row[field]) if field in ("hyper", "curve") else data.draw(plain)
+            values = (*sealed(*row.values()), snapshot)
+            db.execute(f"REPLACE INTO outcomes VALUES ({', '.join('?' * len(values))})", values)
+        db.commit()
+    good_or_a_line(lambda: Comparison.open(folder, write=True), StudyError)
 
 
 WORDS = st.text(string.printable + "é☃\x00", max_size=12)

@@ -14,8 +14,7 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder that thalweg com
     """
     from thalweg.compare.comparison import Comparison
 
-    done = Comparison.open(folder)
-    done.write()
+    done = Comparison.open(folder, write=True)
     console = Console()
     console.print(done.verdict, style="bold", markup=False, highlight=False)
     console.print(f"report: {done.report}", markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.results import collect, write_json
-from thalweg.compare.store import Store
+from thalweg.compare.store import Store, StudyError, damaged
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,19 @@ class Comparison:
         return comparison
 
     @classmethod
-    def open(cls, folder: str | Path) -> "Comparison":
-        """Opens a finished study. Raises StudyError when there is none or it is not finished."""
+    def open(cls, folder: str | Path, write: bool = False) -> "Comparison":
+        """Opens a finished study, and writes ``results.json`` and ``report.html`` again if asked.
+
+        Raises:
+            StudyError: there is none, it is not finished, or it is damaged.
+        """
         store = Store.open(Path(folder))
         try:
-            return cls.from_store(store, Path(folder))
+            return cls.from_store(store, Path(folder), write)
+        except (StudyError, OSError):
+            raise
+        except Exception as error:  # its bytes are as they were written, but not by a study
+            raise damaged(store.path, error) from error
         finally:
             store.close()
 

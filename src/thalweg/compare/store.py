@@ -105,7 +105,7 @@ class Store:
         except (sqlite3.Error, UnicodeError) as error:
             if connection:
                 connection.close()
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         if sound != "ok" or version != VERSION:
             connection.close()
             why = f"version {version}, this program reads {VERSION}" if sound == "ok" else sound.splitlines()[0]
@@ -218,7 +218,7 @@ class Store:
     def _check(self, row: tuple[Any, ...], digest: Any, more: bytes = b"") -> None:
         if digest_of(row, more) != digest:
             what = ", ".join(map(str, row[:3])) if row else "a snapshot"
-            raise _damaged(self.path, f"{what}: its bytes are not those that were written")
+            raise damaged(self.path, f"{what}: its bytes are not those that were written")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -227,7 +227,7 @@ class Store:
         except StudyError:
             raise
         except Exception as error:  # also where digests are right, but somebody made them for what is no record
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -283,5 +283,6 @@ def _cannot_write(folder: Path, error: Exception) -> StudyError:
     return StudyError(f"cannot write to {folder} ({error}): choose a folder that can be written with --out")
 
 
-def _damaged(path: Path, why: object) -> StudyError:
+def damaged(path: Path, why: object) -> StudyError:
+    """Returns the error that says so."""
     return StudyError(f"{path} is damaged or not a study ({why}): restore it, or choose another --out")
