@@ -52,10 +52,11 @@ def started(*arguments, restarts=0, **environment):
     )  # fmt: skip
 
 
-def test_a_killed_process_is_started_anew_and_the_run_ends_as_one_that_was_never_disturbed(here, monkeypatch):
+@pytest.mark.parametrize("shard", [[], ["--shard"]], ids=["copies", "shards"])
+def test_a_killed_process_is_started_anew_and_the_run_ends_as_one_that_was_never_disturbed(here, monkeypatch, shard):
     options = "train", "my.py:task", "--strategy", "adam+ema@cosine", "--steps", "60", "--evaluate-every", "8"
-    whole = started(*options, "--out", "whole")
-    killed = started(*options, "--out", "killed", "--resume", restarts=1, DIES_AT="30")
+    whole = started(*options, *shard, "--out", "whole")
+    killed = started(*options, *shard, "--out", "killed", "--resume", restarts=1, DIES_AT="30")
     for run in (whole, killed):
         assert run.returncode == 0, run.stderr
         assert [run.stdout.count(f"step {step}:") for step in (8, 24, 32, 60)] == [1] * 4  # the first process prints

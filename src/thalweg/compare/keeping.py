@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -52,18 +53,10 @@ class Keeping:
 
 
 class Stored(Mapping[str, Tensor]):
-    """A snapshot in the store, read when it is wanted, as a dictionary where it is sent; the last one stays read."""
-
-    _last: ClassVar[tuple["Stored", dict[str, Tensor]] | None] = None
+    """A snapshot in the store, read when it is wanted; a dictionary where it is sent."""
 
     def __init__(self, store: Store, rung: str, position: int) -> None:
-        self._where = store, rung, position
-
-    def _read(self) -> dict[str, Tensor]:
-        if Stored._last is None or Stored._last[0] is not self:
-            store, rung, position = self._where
-            Stored._last = self, store.snapshot(rung, position)
-        return Stored._last[1]
+        self._read = partial(store.snapshot, rung, position)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._read()[name]

@@ -44,6 +44,7 @@ class Store:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: FolderLock | None = None) -> None:
         self.path, self._db, self._lock = path, connection, lock
+        self._snapshot: dict[tuple[str, int], dict[str, Tensor]] = {}
 
     @classmethod
     def resume_or_create(cls, folder: Path, design: Mapping[str, Any]) -> "Store":
@@ -170,16 +171,18 @@ class Store:
             return {record["key"]: outcome_of(record) for record in self._rows("WHERE rung = ?", (rung,))}
 
     def snapshot(self, rung: str, position: int) -> dict[str, Tensor]:
-        """Returns the snapshot at the end of a run.
+        """Returns the snapshot at the end of a run; the last one asked for is not read again.
 
         Raises:
             StudyError: there is none, or it is damaged.
         """
-        with self._reading():
-            which = "WHERE rung = ? AND position = ?"
-            (raw,) = self._db.execute(f"SELECT snapshot FROM outcomes {which}", (rung, position)).fetchone()
-            self._check((), raw[:DIGEST], raw[DIGEST:])
-            return decoded(raw)
+        if (rung, position) not in self._snapshot:
+            with self._reading():
+                which = "WHERE rung = ? AND position = ?"
+                (raw,) = self._db.execute(f"SELECT snapshot FROM outcomes {which}", (rung, position)).fetchone()
+                self._check((), raw[:DIGEST], raw[DIGEST:])
+                self._snapshot = {(rung, position): decoded(raw)}
+        return self._snapshot[rung, position]
 
     def counts(self) -> dict[str, int]:
         """Returns the number of records of each rung that has any."""
