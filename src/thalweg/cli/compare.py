@@ -59,7 +59,11 @@ def command(
         typer.Option(help="How trials run; auto measures, ray spreads."),
     ] = "auto",
     ray_address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster, host:port, or ray://host:port through its client.", show_default="$RAY_ADDRESS, or one started here")
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster, host:port, or ray://host:port through its client.",
+            show_default="$RAY_ADDRESS, or one started here",
+        ),
     ] = None,
     ray_workers: Annotated[
         int | None, typer.Option(help="Ray workers.", show_default="as many as there is room for")

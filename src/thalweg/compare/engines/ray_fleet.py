@@ -34,8 +34,9 @@ class Cluster:
     """Where Ray runs and what each worker gets of it.
 
     Arguments:
-        address: of a cluster, as ``ray start --head`` prints it, or of its client server (``ray://``); that of ``RAY_ADDRESS`` where it is set, as it is in a
-            Ray job, or else Ray is started here, on loopback, and ended with the study.
+        address: of a cluster, as ``ray start --head`` prints it, or of its client server (``ray://``); that of
+            ``RAY_ADDRESS`` where it is set, as it is in a Ray job, or else Ray is started here, on loopback, and ended
+            with the study.
         workers: how many; as many as the cluster has room for by default.
         cpus: CPUs of a worker, which computes with so many threads.
         gpus: GPUs of a worker; 0.5 lets two share one.
