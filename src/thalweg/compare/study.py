@@ -202,7 +202,8 @@ class Study:
             if math.isfinite(score := self._score(outcome)[0]):
                 name = owners[outcome.key]
                 best[name] = self.sign * min(score, self.sign * best.get(name, self.sign * math.inf))
-        self.reporter.standing(best)
+        if best:
+            self.reporter.standing(best)
 
     def _left(self, rung: str) -> int:
         """Returns the planned trial-steps from this rung to the end."""
