@@ -20,7 +20,7 @@ ends well, or, where a study is damaged, when one line says so; every record is 
 bit (to rounding where lanes were split). A record is lost when it was in the store before the fault and not after it.
 The command is begun by a fork of a process that has imported torch, so that a round takes about a second; lanes run
 uncompiled for the same reason, three at a time. Each trial, or group of lanes, is written by itself, and a third of the
-kills fall while the store is written.
+kills fall while the store is written. Ray and its nodes, which are processes of their own, are on this machine too.
 """
 
 
