@@ -363,6 +363,40 @@ def test_compiled_steps_equal_foreach_for_many_tensors_of_equal_and_other_sizes(
     same([p.detach() for p in a], [q.detach() for q in b], rtol=1e-5, atol=1e-6)
 
 
+@each
+def test_steps_in_portions_are_the_same_bit_for_bit(make, monkeypatch):
+    from thalweg.averaging import EMA, Average
+    from thalweg.optim import engines as module
+
+    draws = torch.Generator().manual_seed(0)
+    starts = [
+        torch.randn(11, 13, generator=draws), torch.randn(3, generator=draws),
+        torch.randn(30, generator=draws).bfloat16(),
+        torch.randn(8, 5, generator=draws, dtype=torch.complex64), torch.randn(60, generator=draws)[::2],
+        torch.randn(2, 3, 4, 5, generator=draws).to(memory_format=torch.channels_last),
+    ]  # fmt: skip
+    grads = [[torch.randn(p.shape, dtype=p.dtype, generator=draws) for p in starts] for _ in range(4)]
+    results, portions, inner = [], [0, 0], module._update_foreach
+    for which, block in enumerate(((10**9, 10**9), (7, 40))):
+
+        def counted(*arguments, which=which):
+            portions[which] += 1
+            inner(*arguments)
+
+        monkeypatch.setattr(module, "_update_foreach", counted)
+        monkeypatch.setattr(module, "BLOCK", block)
+        model = nn.ParameterList([nn.Parameter(start.clone()) for start in starts])
+        params, average = list(model), Average(model, EMA(0.7))
+        optimizer = make(params, engine="foreach", weight_decay=0.01, clip_norm=1.0, average=average)
+        for some in grads:
+            for p, grad in zip(params, some, strict=True):
+                p.grad = torch.empty_like(p).copy_(grad)
+            optimizer.step()
+        results.append([*(p.detach() for p in params), *average.means.values()])
+    same(*results, rtol=0, atol=0)
+    assert portions[1] > 2 * portions[0]
+
+
 def test_compiled_steps_of_other_types_and_sizes_follow_each_other():
     for dtype, size in (
         (torch.float32, 20_000),

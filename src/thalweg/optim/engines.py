@@ -19,6 +19,7 @@ Group = dict[str, Any]
 
 COMPILE_FROM = 4_000_000  # elements in a group from which "auto" compiles
 SMALL = 16_384  # elements below which a tensor of a compiled group goes with the others through foreach
+BLOCK = (32_768, 65_536)  # elements that foreach steps at once on a CPU, at least and at most
 BUNDLES = (8, 2, 1)  # how many tensors one call steps, since each call takes its time to begin
 HALF = (torch.float16, torch.bfloat16)
 
@@ -45,8 +46,8 @@ def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group)
             rest.append(entry)
     for members in large.values():
         _update_compiled(members, rule, c, group["maximize"])
-    if rest:
-        _update_foreach(rest, rule, c, group["maximize"])
+    for members in _blocks(rest, rule):
+        _update_foreach(members, rule, c, group["maximize"])
 
 
 def _here(entry: Entry) -> Entry:
@@ -134,6 +135,37 @@ def _flat(tensor: Tensor) -> Tensor:
     """Returns a dense tensor's memory as a vector; complex numbers as pairs."""
     tensor = real(tensor)
     return tensor.view(-1) if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,))
+
+
+def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
+    """Yields the entries in portions, on a CPU cut so small that what is worked out in between stays in its cache.
+
+    The memory of a portion's intermediate values is some six times its own. From twice the largest tensor on it would
+    be handed back to the system at every step, and fetched anew.
+    """
+    if not entries or entries[0].p.device.type != "cpu":
+        yield from [entries] if entries else []
+        return
+    block = min(max(max(e.p.numel() for e in entries) // 3, BLOCK[0]), BLOCK[1])
+    portion: list[Entry] = []
+    for entry in entries:
+        for piece in _cut(entry, rule, block) if entry.p.numel() > block and _is_flat(entry, rule) else [entry]:
+            portion.append(piece)
+            if sum(e.p.numel() for e in portion) >= block:
+                yield portion
+                portion = []
+    if portion:
+        yield portion
+
+
+def _cut(entry: Entry, rule: Rule, size: int) -> Iterator[Entry]:
+    """Yields the entry's memory in pieces of so many elements."""
+    p, grad, state, mean = entry
+    slots = [_flat(state[name]).split(size) for name in rule.buffers]
+    means = _flat(mean).split(size) if mean is not None else None
+    for i, (part, its) in enumerate(zip(_flat(p.detach()).split(size), _flat(grad).split(size), strict=True)):
+        buffers = {name: slot[i] for name, slot in zip(rule.buffers, slots, strict=True)}
+        yield Entry(part, its, buffers, means[i] if means else None)
 
 
 def _bundles(entries: list[Entry]) -> Iterator[list[Entry]]:
