@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -338,7 +339,7 @@ def test_engines_agree(make):
     torch.manual_seed(3)
     start = torch.randn(200, 150)
     results = []
-    for engine in ("foreach", "compiled"):
+    for engine in ("foreach", "compiled", "auto"):
         big, small = nn.Parameter(start.clone()), nn.Parameter(torch.ones(3))
         optimizer = make([big, small], engine=engine, weight_decay=0.01)
         for i in range(10):
@@ -346,7 +347,73 @@ def test_engines_agree(make):
             small.grad = torch.full((3,), 0.5)
             optimizer.step()
         results.append([big.detach(), small.detach()])
-    same(*results, rtol=1e-5, atol=1e-6)
+    for other in results[1:]:
+        same(results[0], other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(optim.SGD, lr=0.1, weight_decay=0.1),
+        partial(optim.SGD, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=0.1, maximize=True),
+        partial(optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
+        partial(optim.AdaGrad, lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.2),
+        partial(optim.Adam, lr=0.1, weight_decay=0.1, amsgrad=True),
+        partial(optim.AdamW, lr=0.1, weight_decay=0.1, decay="all"),
+    ],
+)
+def test_torchs_fused_kernels_take_the_rules_steps(make, dtype, fused_steps):
+    draws, results = torch.Generator().manual_seed(0), []
+    starts = [torch.randn(shape, generator=draws, dtype=dtype) for shape in ((7, 5), (4,), (2, 3, 4, 5))]
+    starts[2] = starts[2].to(memory_format=torch.channels_last)
+    grads = [[torch.randn(p.shape, generator=draws, dtype=dtype) for p in starts] for _ in range(20)]
+    for engine in ("foreach", "auto"):
+        params = [nn.Parameter(start.clone()) for start in starts]
+        optimizer = make(params, engine=engine)
+        for i, some in enumerate(grads):
+            for p, grad in zip(params, some, strict=True):
+                p.grad = torch.empty_like(p).copy_(grad)
+            optimizer.step()
+            if i == 10:
+                state = copy.deepcopy(optimizer.state_dict())
+                optimizer = make(params, engine=engine)
+                optimizer.load_state_dict(state)
+        results.append([p.detach() for p in params])
+    assert fused_steps == [True] * len(fused_steps)
+    assert len(fused_steps) >= 20
+    same(*results, **({"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-13, "atol": 1e-14}))
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (partial(optim.Adam, clip_norm=1.0), torch.float32),
+        (partial(optim.Adam, engine="foreach"), torch.float32),
+        (partial(optim.Adam, bias_correction=False), torch.float32),
+        (partial(optim.Adam, lr=torch.tensor(0.1)), torch.float32),
+        (partial(optim.Adam, lr=0.1), torch.bfloat16),
+        (optim.RMSProp, torch.float32),
+        (optim.Adadelta, torch.float32),
+        (optim.NAdam, torch.float32),
+    ],
+)
+def test_other_steps_are_left_to_the_rule(make, dtype, fused_steps):
+    p = nn.Parameter(torch.ones(5, dtype=dtype))
+    p.grad = torch.ones_like(p)
+    make([p]).step()
+    assert not any(fused_steps)
+    assert p.lt(1).all()
+
+
+@pytest.fixture
+def fused_steps(monkeypatch):
+    """What asking for torch's fused kernels came to, each time."""
+    from thalweg.optim import optimizer as module
+
+    found, inner = [], module.step_fused
+    monkeypatch.setattr(module, "step_fused", lambda *given: found.append(inner(*given)) or found[-1])
+    return found
 
 
 @each

@@ -1,4 +1,4 @@
-"""Torch's own tables of optimizer inputs and errors, run over these optimizers on both engines."""
+"""Torch's own tables of optimizer inputs and errors, run over these optimizers on each engine."""
 
 import warnings
 
@@ -48,7 +48,7 @@ def train(net, optimizer, steps=8, change_lr=None):
     return [p.detach().clone() for p in net.parameters()]
 
 
-@pytest.mark.parametrize("engine", ["foreach", "compiled"])
+@pytest.mark.parametrize("engine", ["foreach", "compiled", "auto"])
 @pytest.mark.parametrize(("name", "given"), INPUTS, ids=[f"{n}: {i.desc}" for n, i in INPUTS])
 def test_trajectory_is_torchs(name, given, engine):
     ours, torchs = PAIRS[name]

@@ -35,12 +35,12 @@ class Entry(NamedTuple):
 
 def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
     """Steps parameters of one device, type and step count; of distributed ones, whose rules are elementwise, shards."""
-    entries = [_here(e) for e in entries]
+    entries = [here(e) for e in entries]
     large: dict[tuple[Any, ...], list[Entry]] = {}
     rest = []
     compiles = _wants_compiled(group, entries)
     for entry in entries:
-        if compiles and entry.p.numel() >= SMALL and _is_flat(entry, rule):
+        if compiles and entry.p.numel() >= SMALL and is_flat(entry, rule):
             large.setdefault(_dtypes(entry, rule), []).append(entry)
         else:
             rest.append(entry)
@@ -50,7 +50,7 @@ def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group)
         _update_foreach(members, rule, c, group["maximize"])
 
 
-def _here(entry: Entry) -> Entry:
+def here(entry: Entry) -> Entry:
     """Returns the entry with the shards that are here."""
     p, grad, state, mean = entry
     if not hasattr(p, "to_local"):
@@ -85,9 +85,9 @@ def _update_compiled(entries: list[Entry], rule: Rule, c: Mapping[str, Any], max
     with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
         for bundle in _bundles(entries):
             kernel = _kernel(rule, tuple(c), maximize, p.device, len(bundle), dtypes)
-            params, grads = [_flat(e.p.detach()) for e in bundle], [_flat(e.grad) for e in bundle]
-            means = [_flat(e.mean) for e in bundle if e.mean is not None]
-            buffers = [[_flat(e.state[name]) for e in bundle] for name in rule.buffers]
+            params, grads = [flat(e.p.detach()) for e in bundle], [flat(e.grad) for e in bundle]
+            means = [flat(e.mean) for e in bundle if e.mean is not None]
+            buffers = [[flat(e.state[name]) for e in bundle] for name in rule.buffers]
             kernel(params, grads, buffers, means, coefficients)
 
 
@@ -131,7 +131,7 @@ def working_dtype(p: Tensor) -> torch.dtype:
     return torch.float32 if p.dtype in HALF else real(p).dtype
 
 
-def _flat(tensor: Tensor) -> Tensor:
+def flat(tensor: Tensor) -> Tensor:
     """Returns a dense tensor's memory as a vector; complex numbers as pairs."""
     tensor = real(tensor)
     return tensor.view(-1) if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,))
@@ -149,7 +149,7 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
     block = min(max(max(e.p.numel() for e in entries) // 3, BLOCK[0]), BLOCK[1])
     portion: list[Entry] = []
     for entry in entries:
-        for piece in _cut(entry, rule, block) if entry.p.numel() > block and _is_flat(entry, rule) else [entry]:
+        for piece in _cut(entry, rule, block) if entry.p.numel() > block and is_flat(entry, rule) else [entry]:
             portion.append(piece)
             if sum(e.p.numel() for e in portion) >= block:
                 yield portion
@@ -161,9 +161,9 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
 def _cut(entry: Entry, rule: Rule, size: int) -> Iterator[Entry]:
     """Yields the entry's memory in pieces of so many elements."""
     p, grad, state, mean = entry
-    slots = [_flat(state[name]).split(size) for name in rule.buffers]
-    means = _flat(mean).split(size) if mean is not None else None
-    for i, (part, its) in enumerate(zip(_flat(p.detach()).split(size), _flat(grad).split(size), strict=True)):
+    slots = [flat(state[name]).split(size) for name in rule.buffers]
+    means = flat(mean).split(size) if mean is not None else None
+    for i, (part, its) in enumerate(zip(flat(p.detach()).split(size), flat(grad).split(size), strict=True)):
         buffers = {name: slot[i] for name, slot in zip(rule.buffers, slots, strict=True)}
         yield Entry(part, its, buffers, means[i] if means else None)
 
@@ -183,7 +183,7 @@ def _dtypes(entry: Entry, rule: Rule) -> tuple[torch.dtype | None, ...]:
     return entry.p.dtype, entry.grad.dtype, mean, *(entry.state[name].dtype for name in rule.buffers)
 
 
-def _is_flat(entry: Entry, rule: Rule) -> bool:
+def is_flat(entry: Entry, rule: Rule) -> bool:
     """Says whether parameter, gradient, mean and state are plain dense tensors in the same order of memory."""
     p, grad, state, mean = entry
     tensors = [p, grad, *(state[name] for name in rule.buffers), *([] if mean is None else [mean])]

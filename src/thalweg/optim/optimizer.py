@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from thalweg.averaging import Average
 from thalweg.optim.engines import HALF, Engine, Entry, Group, update, update_traced
+from thalweg.optim.fused import step_fused
 from thalweg.optim.gradient_squares import GradientSquares
 from thalweg.optim.one_pass import Along, check, coefficients, decayed, mean_of, take
 from thalweg.rules.rule import Rule, scalars_of_step
@@ -51,8 +52,9 @@ class RuleOptimizer(Optimizer):
 
     Every group has, beside the method's own, ``maximize`` (ascend) and ``engine``: ``"foreach"`` (a kernel an
     operation over lists of tensors), ``"compiled"`` (one pass over the memory of each large tensor through
-    torch.compile; foreach with one warning where there is no compiler) or ``"auto"`` (compiled from four million
-    elements on). torch's ``fused=True`` asks for the compiled engine and ``foreach=True`` for the other one.
+    torch.compile; foreach with one warning where there is no compiler) or ``"auto"`` (torch's fused kernels, on a
+    CPU, for plain steps of the rules that it has one for; otherwise compiled from four million elements on). torch's
+    ``fused=True`` asks for the compiled engine and ``foreach=True`` for that over lists.
     State of float16 and bfloat16 parameters is float32. Sparse gradients are refused.
 
     In the same pass over memory a step clips the gradient's norm (``clip_norm``), leaves everything as it is where
@@ -201,7 +203,9 @@ class RuleOptimizer(Optimizer):
             for name, value in new.items():
                 for entry in members:
                     entry.state[name].fill_(value)
-            update(members, rule, {**c, **along}, group)
+            alone = group["engine"] == "auto" and not along
+            if not (alone and step_fused(members, rule, given, steps, group["maximize"])):
+                update(members, rule, {**c, **along}, group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""

@@ -72,8 +72,8 @@ def apply(rule: Rule, params: Array, grad: Array, state: State, c: Mapping[str, 
     """Returns the parameters after one step of the rule, weight decay included, and the new state.
 
     This is the only place where weight decay and the step meet the parameters: the ``torch.optim`` face,
-    the compiled step and the lanes all call it. Arguments: ``params`` and ``grad`` of one shape ``(..., n)``;
-    ``c`` from :func:`scalars_of_step`, each a number or a tensor that broadcasts.
+    the compiled step and the lanes all call it, and torch's fused kernels are held to it. Arguments: ``params`` and
+    ``grad`` of one shape ``(..., n)``; ``c`` from :func:`scalars_of_step`, each a number or a tensor that broadcasts.
     """
     if "decay" in c:
         if rule.decay == "l2":
