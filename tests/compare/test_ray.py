@@ -147,7 +147,8 @@ def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp
     assert thalweg.compare(f"{file}:task", strategies, **there).results == done.results
 
 
-def test_ctrl_c_ends_the_command_and_its_ray(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_and_its_ray(tmp_path, number, code):
     # Batch normalization keeps it from compiling lanes, which takes long.
     (tmp_path / "my.py").write_text(
         USER.replace("nn.Linear(6, 3)", "nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))")
@@ -155,17 +156,18 @@ def test_ctrl_c_ends_the_command_and_its_ray(tmp_path):
     words = ["compare", "my.py:task", "--engine", "ray", "--strategies", "sgd,adam", "--steps", "200000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "thalweg", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, start_new_session=True,
+        text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     lines = []
     for line in process.stdout:
         lines.append(line)
         if line.startswith("tuning, first rung"):
             time.sleep(1.5)
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to Ray's processes too
+            # A terminal tells the whole group, Ray's processes too, of Ctrl-C.
+            os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
             break
     rest, _ = process.communicate(timeout=30)
-    assert process.returncode == 130, "".join(lines) + rest
+    assert process.returncode == code, "".join(lines) + rest
     assert "Traceback" not in rest
     assert any("2 Ray workers of 1 CPU each" in line for line in lines)
     for _ in range(100):

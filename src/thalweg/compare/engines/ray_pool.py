@@ -5,8 +5,10 @@ Each call is answered through one queue, so that an answer costs the same with t
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -69,7 +71,8 @@ class Pool:
         self.say, self.cpus, self.gpus = say, cpus, gpus
         self._own = not ray.is_initialized()
         if self._own:
-            _connect(address)
+            with _sigterm_kept():
+                _connect(address)
         self._worker = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
         self._ledger: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger).remote()
         self._events: SimpleQueue[tuple[_Hand | None, Call, Future[Any]]] = SimpleQueue()
@@ -232,6 +235,17 @@ def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if "Error: " in line] or [line for line in lines if "Worker exit detail" in line]
     return (told or lines or [type(error).__name__])[-1].rpartition("Worker exit detail: ")[2].split(". ")[0][:200]
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Runs its body, which connects to Ray, and takes back from it who is told of SIGTERM."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _connect(address: str | None) -> None:
