@@ -125,6 +125,8 @@ def test_report_and_export_read_the_store_alone(folder):
     assert len(rows) == sum(max(1, len(r["curve"]["step"])) for r in data)
     assert {r["strategy"] for r in rows} == {"sgd", "strategy", "tuned"}
     assert set(rows[0]) >= {"rung", "key", "strategy", "seed", "status", "step", "valid_metric", "hyper.lr"}
+    hyper = [name.startswith("hyper.") for name in rows[0]]
+    assert hyper == [False] * 7 + [True] * sum(hyper) + [False] * (len(hyper) - 7 - sum(hyper))
 
 
 def test_export_to_parquet(folder):

@@ -58,6 +58,7 @@ def test_it_writes_weights_history_and_what_it_came_to(strategy, here, monkeypat
     assert record["rows"][-1]["valid_loss"] < 1.5
     assert f"test accuracy {record['test_accuracy']:.4g}" in printed
     assert set(load_file(here / "o" / "model.safetensors")) == {"weight", "bias"}
+    assert (here / "o" / "model.safetensors").stat().st_mode == (here / "o" / "history.json").stat().st_mode
 
 
 @pytest.mark.parametrize("guidance", GUIDANCES)

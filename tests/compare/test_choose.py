@@ -1,6 +1,7 @@
 """Which engine trains what: memory bounds the lanes, a choice can be taken up again, any optimizer finds its place."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from tests.compare.small import job, small_task, workshop
 from thalweg.compare.engines.choose import Chooser, lane_bytes
 from thalweg.compare.engines.factory import make_optimizers
+from thalweg.compare.engines.job import Unstackable
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.strategy import Strategy
 
@@ -41,6 +43,22 @@ def test_little_work_is_not_worth_compiling_and_the_reason_says_so():
     assert "less than compiling lanes would" in choice.reason
     assert choice.serial_threads in (1, threads)
     assert torch.get_num_threads() == threads
+
+
+def test_a_loss_that_torch_cannot_compile_in_lanes_is_trained_serially_and_the_reason_says_so(monkeypatch):
+    def loss(output, target):
+        print(end="")
+        return nn.functional.cross_entropy(output, target)
+
+    monkeypatch.setattr("thalweg.compare.engines.choose.COMPILE_SECONDS", 0.0)
+    shop, strategies = workshop(replace(small_task(), loss=loss)), [Strategy.parse("sgd")]
+    auto = Chooser(shop, "auto", 2**24, [(40, 3000)])
+    (choice,) = auto.choose(strategies, job("sgd"))
+    assert choice.name == "serial"
+    assert choice.reason.startswith("lanes are not possible: torch cannot compile it (")
+    assert auto.engine_of(strategies[0]).run([job("sgd")], quiet)[0].status == "finished"
+    with pytest.raises(Unstackable, match="torch cannot compile it"):
+        Chooser(shop, "lanes", 2**24, [(40, 3000)]).choose(strategies, job("sgd"))
 
 
 def test_a_resumed_study_takes_up_the_stored_choice():

@@ -199,6 +199,7 @@ def test_bad_trackers_are_refused_in_one_line_before_anything_runs(tmp_path, mon
     for spec, words in (
         ("tensorbord", "unknown tracker 'tensorbord': did you mean 'tensorboard'?"),
         ("neptune=x", "choose among tensorboard, mlflow, wandb"),
+        ("mlflow=http://127.0.0.1:1", "cannot log to http://127.0.0.1:1 .Connection refused.: start that server"),
         ("wandb", "pip install 'thalweg\\[wandb\\]'"),
         (f"tensorboard={tmp_path}/file/runs", "cannot write to .*file/runs .Not a directory.: choose another place"),
     ):

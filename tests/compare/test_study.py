@@ -215,6 +215,34 @@ def _written(folder, rung):
         return False
 
 
+def test_a_study_that_goes_on_says_from_where(tmp_path):
+    class Telling(Interrupt):
+        def __init__(self, after):
+            super().__init__(after)
+            self.said = []
+
+        def say(self, line):
+            self.said.append(line)
+
+    first, second, third = Telling(14), Telling(10**9), Telling(10**9)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "s", reporter=first)
+    kept = len(records(tmp_path / "s"))
+    for reporter in (second, third):
+        study(tmp_path / "s", reporter=reporter)
+    assert not any("going on" in line for line in first.said)
+    assert f"going on: {kept} runs are in the store" in second.said
+    assert "the study is finished: nothing is trained again" in third.said
+
+
+def test_a_tasks_name_leads_nowhere_else(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    done = study(None, strategies=("sgd",), task=small_task(name="../../up & <b>x</b>"))
+    assert done.folder == Path("thalweg-up-b-x-b")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_a_different_study_is_refused_untouched(done):
     before = (done.folder / "study.sqlite").read_bytes()
     with pytest.raises(StudyError, match="holds a different study .budget differ.: choose another --out"):

@@ -172,6 +172,8 @@ def test_names_that_lead_nowhere(tmp_path):
         load_task("digts")
     with pytest.raises(LoadError, match="there is no file nowhere.py"):
         load_task("nowhere.py:task")
+    with pytest.raises(LoadError, match="my.py names no task in the file: write my.py:NAME"):
+        load_task("my.py")
     bad = tmp_path / "bad.py"
     bad.write_text("import torch\n\ndef task():\n    raise OSError('no such disk')\n\nboom = 1\n")
     with pytest.raises(TaskError, match=r"raises OSError: no such disk \(bad.py, line 4\)"):

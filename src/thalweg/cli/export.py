@@ -14,6 +14,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from thalweg.compare.store import Store
 
+FIXED = ("rung", "key", "strategy", "seed", "status", "steps", "test")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
@@ -81,7 +82,10 @@ def _tabled(records: list[dict[str, Any]], format: str, to: Path | None) -> None
             sys.stdout.write(text)
         return
     rows = [row for record in records for row in _points(record)]
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = sorted(
+        dict.fromkeys(name for row in rows for name in row),
+        key=lambda name: 0 if name in FIXED else 1 if name.startswith("hyper.") else 2,
+    )
     if format == "parquet":
         _parquet(rows, names, to)
         return
@@ -92,7 +96,7 @@ def _tabled(records: list[dict[str, Any]], format: str, to: Path | None) -> None
 
 
 def _points(record: dict[str, Any]) -> list[dict[str, Any]]:
-    fixed = {k: record[k] for k in ("rung", "key", "strategy", "seed", "status", "steps", "test")}
+    fixed = {name: record[name] for name in FIXED}
     fixed |= {f"hyper.{name}": value for name, value in record["hyper"].items()}
     curve = record["curve"]
     return [fixed | dict(zip(curve, point, strict=True)) for point in zip(*curve.values(), strict=True)] or [fixed]

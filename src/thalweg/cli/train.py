@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -133,6 +134,7 @@ def command(
         return
     begun = folder / "model.partial"
     save_model(bare, str(begun))
+    shutil.copymode(folder / "checkpoint.pt", begun)  # safetensors lets nobody else read it
     os.replace(begun, folder / "model.safetensors")
     record = {
         "task": the_task.name, "strategy": chosen.name, "hyperparameters": hyper, "seed": seed, **test,

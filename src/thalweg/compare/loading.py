@@ -56,6 +56,8 @@ def load_task(spec: "str | Task") -> Task:
         near = difflib.get_close_matches(spec, TASKS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}; your own is my.py:task"
         raise LoadError(f"unknown task {spec!r}: {hint}")
+    if spec.endswith(".py"):
+        raise LoadError(f"{spec} names no task in the file: write {spec}:NAME, of what gives a thalweg.Task")
     found = load_object(spec)
     if callable(found) and not isinstance(found, Task):
         try:

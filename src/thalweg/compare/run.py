@@ -1,7 +1,9 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ from thalweg.compare.store import Store, StudyError
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study, running_theirs
 from thalweg.compare.task import Task, materialize, try_model
+from thalweg.compare.unfinished import finished
 from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import diagnose
 from thalweg.tensors import derive_seed
@@ -131,19 +134,27 @@ def compare(
     prepared = {name: sum(costs.values()) for name, costs in charged.items()}
     warmup = max(_settled(s, prepared[s.name], length) for s in chosen)
     budget = Budget(trials, length, seeds, warmup, trial_seconds)
-    folder = Path(out) if out is not None else Path(f"thalweg-{the_task.name}")
-    store = Store.resume_or_create(folder, design_of(shops, chosen, budget, seed, engine, trained_on))
-    remote = None
-    try:
+    name = re.sub(r"[^\w.-]+", "-", the_task.name).strip("-.") or "task"
+    folder = Path(out if out is not None else f"thalweg-{name}")
+    with ExitStack() as ended:
         fleet: Fleet | RayFleet
         if engine == "ray":
-            fleet = remote = RayFleet(
+            fleet = RayFleet(
                 given, chosen, budget, cluster or Cluster(),
                 device=trained_on, memory=memory, swap=swap_batch_norm, say=teller.say,
             )  # fmt: skip
+            ended.callback(fleet.close)
+            if not (folder / "study.sqlite").exists():
+                fleet.connect()  # or there is no study
         else:
             fleet = Fleet(shops, chosen, engine, memory, budget)
-        facts = store.facts()
+        store = Store.resume_or_create(folder, design_of(shops, chosen, budget, seed, engine, trained_on))
+        ended.callback(store.close)
+        facts, held = store.facts(), sum(store.counts().values())
+        if finished(facts):
+            teller.say("the study is finished: nothing is trained again")
+        elif held:
+            teller.say(f"going on: {held:,} runs are in the store")
         if "engine" in facts:
             fleet.reuse(facts["engine"])
         else:
@@ -169,10 +180,6 @@ def compare(
         comparison = Comparison.from_store(store, folder, write=True)
         records.conclude(comparison)
         return comparison
-    finally:
-        if remote:
-            remote.close()
-        store.close()
 
 
 def _charged(shop: Workshop, strategy: Strategy, steps: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -184,7 +185,15 @@ class Chooser:
                 )
                 return Choice(group, "serial", reason, 1 / alone)
         self.lanes = Lanes(self.shop, width)
-        stacked = self._seconds_per_trial_step(self.lanes, job)
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                stacked = self._seconds_per_trial_step(self.lanes, job)
+        except Exception as error:  # what torch's compiler raises is of any kind
+            self.lanes = None
+            reason = f"torch cannot compile it ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]})"
+            if self.wanted == "lanes":
+                raise Unstackable(reason) from error
+            return Choice(group, "serial", f"lanes are not possible: {reason}", 1 / alone)
         setup = time.perf_counter() - began
         if self.wanted == "auto" and stacked > alone:
             self.lanes = None
@@ -203,12 +212,13 @@ class Chooser:
         return min(range(1, fits + 1), key=cost)
 
     def _seconds_per_trial_step(self, lanes: Lanes, job: Job, budget: float = 0.3) -> float:
-        """Returns the seconds that a step of one lane takes when all slots are full; compiles first."""
+        """Returns the seconds that a step of one lane takes when all slots are full; compiles it, and the scores."""
         flat = self.shop.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
         rows = self.shop.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
         with torch.no_grad():
             lanes.gradient(flat, lanes.buffers.now, rows)
             lanes.gradient(flat, lanes.buffers.now, rows)
+            lanes.scores.of_slots(flat, lanes.buffers.now, [0])
             seconds: list[float] = []
             while sum(seconds) < budget and len(seconds) < 100:
                 began = time.perf_counter()

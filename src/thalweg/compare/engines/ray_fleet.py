@@ -106,7 +106,7 @@ class RayFleet:
         pool = self._started()
         pool.hire(1, None)
         (found,) = pool.map([_call("choose", seed)])
-        many = f"; in each of {_workers(self._workers)}"
+        many = f"; in each of {_workers(self._workers)}" if self._workers > 1 else "; in a Ray worker"
         self.choices = [
             replace(c, reason=c.reason + many, trial_steps_per_second=c.trial_steps_per_second * self._workers)
             for c in (Choice(**choice) for choice in found)
@@ -149,6 +149,14 @@ class RayFleet:
         """Returns what a worker's method returns."""
         return self._hired().map([_call(method, *args)])[0]
 
+    def connect(self) -> None:
+        """Starts Ray or reaches its cluster, which is done anyway when it is first needed.
+
+        Raises:
+            ValueError: no cluster can be used.
+        """
+        self._started()
+
     def close(self) -> None:
         """Ends the workers, and Ray if it was started here."""
         if self._pool:
@@ -181,7 +189,8 @@ class RayFleet:
         most = max(runs for runs, _ in self.budget.rungs(len(self.strategies)))
         self._workers = min(cluster.workers or room, most)
         where = f"{nodes} node{'s' * (nodes != 1)}"
-        self.say(f"{_workers(self._workers)} of {share} each; the cluster has room for {room}, on {where}")
+        each = " each" if self._workers > 1 else ""
+        self.say(f"{_workers(self._workers)} of {share}{each}; the cluster has room for {room}, on {where}")
         threads = max(1, int(cluster.cpus))
         share_of_memory = min(1.0, cluster.gpus if cluster.gpus else threads / (os.cpu_count() or 1))
         pool.supply(Kit(
