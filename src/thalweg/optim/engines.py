@@ -148,12 +148,14 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
         return
     block = min(max(max(e.p.numel() for e in entries) // 3, BLOCK[0]), BLOCK[1])
     portion: list[Entry] = []
+    size = 0
     for entry in entries:
         for piece in _cut(entry, rule, block) if entry.p.numel() > block and is_flat(entry, rule) else [entry]:
             portion.append(piece)
-            if sum(e.p.numel() for e in portion) >= block:
+            size += piece.p.numel()
+            if size >= block:
                 yield portion
-                portion = []
+                portion, size = [], 0
     if portion:
         yield portion
 
