@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import thalweg
 from tests.compare.small import small_task
@@ -213,6 +214,13 @@ def _written(folder, rung):
             return bool(db.execute("SELECT COUNT(*) FROM outcomes WHERE rung = ?", (rung,)).fetchone()[0])
     except sqlite3.Error:
         return False
+
+
+def test_a_study_that_never_began_gives_way(tmp_path):
+    unstackable = small_task(model=lambda: nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3)))
+    with pytest.raises(ValueError, match="--engine lanes is not possible .*; use --engine auto"):
+        study(tmp_path / "s", task=unstackable, engine="lanes")
+    assert study(tmp_path / "s", task=unstackable, engine="auto").results["engine"][0]["name"] == "serial"
 
 
 def test_a_study_that_goes_on_says_from_where(tmp_path):

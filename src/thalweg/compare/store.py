@@ -50,6 +50,8 @@ class Store:
     def resume_or_create(cls, folder: Path, design: Mapping[str, Any]) -> "Store":
         """Opens the folder's study for writing if it is this one, or begins it; no other process may write it then.
 
+        Another study that was never set up, so that nothing was trained, gives way.
+
         Raises:
             StudyError: the folder holds a different or damaged study, is being written, or cannot be written.
         """
@@ -76,7 +78,11 @@ class Store:
         try:
             held = store.fact("design")
             asked = json.loads(json.dumps(design))
-            if held != asked:
+            if held != asked and "engine" not in store.facts() and not store.counts():
+                with store._writing():
+                    store._db.execute("DELETE FROM facts")
+                    store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(asked)))
+            elif held != asked:
                 different = sorted(k for k in {*held, *asked} if held.get(k) != asked.get(k))
                 raise StudyError(
                     f"{folder} holds a different study ({', '.join(different)} differ): choose another --out, "
