@@ -46,7 +46,7 @@ def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group)
             rest.append(entry)
     for members in large.values():
         _update_compiled(members, rule, c, group["maximize"])
-    for members in _blocks(rest, rule):
+    for members in _blocks(rest, rule) if rest else ():
         _update_foreach(members, rule, c, group["maximize"])
 
 
@@ -143,8 +143,8 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
     The memory of a portion's intermediate values is some six times its own. From twice the largest tensor on it would
     be handed back to the system at every step, and fetched anew.
     """
-    if not entries or entries[0].p.device.type != "cpu":
-        yield from [entries] if entries else []
+    if entries[0].p.device.type != "cpu":
+        yield entries
         return
     block = min(max(max(e.p.numel() for e in entries) // 3, BLOCK[0]), BLOCK[1])
     portion: list[Entry] = []

@@ -198,14 +198,15 @@ class RuleOptimizer(Optimizer):
             if "ok" in along:
                 steps = t + 1 - _skipped(members, along["ok"], rule).to(device, torch.float64)
             given = hyper if has_decay else spared
-            c, new = scalars_of_step(rule, given, steps, dict(zip(rule.scalar_state, carried, strict=True)))
             torch._foreach_add_([e.state["step"] for e in members], 1)
+            alone = group["engine"] == "auto" and not along
+            if alone and step_fused(members, rule, given, steps, group["maximize"]):
+                continue
+            c, new = scalars_of_step(rule, given, steps, dict(zip(rule.scalar_state, carried, strict=True)))
             for name, value in new.items():
                 for entry in members:
                     entry.state[name].fill_(value)
-            alone = group["engine"] == "auto" and not along
-            if not (alone and step_fused(members, rule, given, steps, group["maximize"])):
-                update(members, rule, {**c, **along}, group)
+            update(members, rule, {**c, **along}, group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
