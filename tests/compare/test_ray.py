@@ -206,12 +206,12 @@ def test_a_node_with_other_versions_is_refused():
 
 
 def test_an_address_where_nobody_listens_is_said_at_once():
-    from thalweg.compare.engines.ray_pool import _connect
+    from thalweg.compare.engines.ray_connection import connect
 
     with socket.socket() as taken:  # bound and not listening: nobody else can
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(ValueError, match="no Ray cluster can be used at 127.0.0.1:.*refused.*: give the address"):
-            _connect(f"127.0.0.1:{taken.getsockname()[1]}")
+            connect(f"127.0.0.1:{taken.getsockname()[1]}")
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,13 @@
 Each call is answered through one queue, so that an answer costs the same with two workers as with a thousand.
 """
 
-import logging
-import os
-import signal
-import socket
 import sys
-import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -27,6 +20,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from thalweg.compare.engines.job import Progress
+from thalweg.compare.engines.ray_connection import connect
 from thalweg.compare.engines.ray_ledger import Ledger
 from thalweg.compare.engines.ray_worker import Worker, pause, versions
 
@@ -71,8 +65,7 @@ class Pool:
         self.say, self.cpus, self.gpus = say, cpus, gpus
         self._own = not ray.is_initialized()
         if self._own:
-            with _sigterm_kept():
-                _connect(address)
+            connect(address)
         self._worker = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
         self._ledger: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger).remote()
         self._events: SimpleQueue[tuple[_Hand | None, Call, Future[Any]]] = SimpleQueue()
@@ -235,43 +228,6 @@ def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if "Error: " in line] or [line for line in lines if "Worker exit detail" in line]
     return (told or lines or [type(error).__name__])[-1].rpartition("Worker exit detail: ")[2].split(". ")[0][:200]
-
-
-@contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Runs its body, which connects to Ray, and takes back from it who is told of SIGTERM."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def _connect(address: str | None) -> None:
-    quietly = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
-    if address is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        quietly("local", num_cpus=cores, include_dashboard=False)
-        return
-    mend = "give the address that ray start --head printed, or leave out --ray-address"
-    try:
-        _reach(address)
-        mend = (
-            "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what ray get-auth-token says there"
-        )
-        with warnings.catch_warnings(action="ignore"):
-            quietly(address)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        why = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
-        raise ValueError(f"no Ray cluster can be used at {address} ({why}): {mend}") from error
-
-
-def _reach(address: str) -> None:
-    """Raises OSError where nobody listens: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 @contextmanager

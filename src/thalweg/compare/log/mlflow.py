@@ -3,12 +3,10 @@
 import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: nothing here calls anyone
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a study does not wait four minutes for a server
@@ -19,6 +17,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from thalweg.compare.log.tracker import Run
+from thalweg.compare.reach import reach
 
 STUDY, NAME, NOTE = "thalweg.study", "thalweg.run", "mlflow.note.content"
 BATCH = 1000  # metrics that MLflow takes at once
@@ -34,7 +33,11 @@ class MLflow:
             uri: str | None = f"sqlite:///{self._folder / 'mlflow.db'}"
         else:
             uri = place
-            _reach(place or "")
+            try:
+                reach(place or "")
+            except OSError as error:
+                why = error.strerror or error
+                raise ValueError(f"cannot log to {place} ({why}): start that server, or name another") from error
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table that it makes
         self.client = MlflowClient(tracking_uri=uri)
         self.place = place or "MLflow"
@@ -119,18 +122,3 @@ def _named(name: str) -> str:
 def make(place: str | None) -> MLflow:
     """Returns the tracker."""
     return MLflow(place)
-
-
-def _reach(place: str) -> None:
-    """Raises ValueError where nobody listens at the address of a server."""
-    found = urlsplit(place)
-    if found.scheme not in ("http", "https"):
-        return
-    try:
-        socket.create_connection(
-            (found.hostname or "", found.port or (443 if found.scheme == "https" else 80)), 5
-        ).close()
-    except OSError as error:
-        raise ValueError(
-            f"cannot log to {place} ({error.strerror or error}): start that server, or name another"
-        ) from error
