@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from thalweg.architecture.linear_start import draw_seed
 from thalweg.architecture.pooled_linear import pooled_linear
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.ranges import is_whole, is_within
 
 Decay = Callable[[int], float] | int
 
@@ -222,7 +223,10 @@ def _check(
         raise ValueError(f"weights are for {sorted(weight)} and heads at {sorted(names)}: give each head its weight")
     if given and outputs is not None:
         raise ValueError("outputs= is for heads that are made here: leave it out, or pass names only")
-    if not given and (outputs is None or outputs < 1):
+    if not given and not is_whole(outputs):
         raise ValueError(f"outputs is {outputs}: say how many outputs the heads have, or pass a head for each layer")
-    if decay is not None and not callable(decay) and decay < 1:
+    shares = weight.values() if isinstance(weight, Mapping) else [weight]
+    if not all(is_within(share, 0) for share in shares):
+        raise ValueError(f"weight is {weight}: give each head a number of at least 0")
+    if decay is not None and not callable(decay) and not is_whole(decay):
         raise ValueError(f"decay is {decay}: pass the number of steps, at least 1, in which the weight falls to 0")

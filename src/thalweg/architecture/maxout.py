@@ -10,6 +10,8 @@ Source: Deep Learning, §8.7.5 and §6.3.1; Goodfellow, Warde-Farley, Mirza, Cou
 import torch
 from torch import Tensor, nn
 
+from thalweg.tensors.ranges import is_whole
+
 
 def maxout(x: Tensor, pieces: int, dim: int = 1) -> Tensor:
     """Returns the largest of every ``pieces`` neighbours along a dimension; ties share the gradient.
@@ -76,7 +78,7 @@ class Maxout(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if pieces < 1:
+        if not is_whole(pieces):
             raise ValueError(f"pieces is {pieces}: a maxout unit needs at least one, and is linear with one")
         self.pieces = pieces
         self.linear = nn.Linear(in_features, out_features * pieces, bias, device, dtype)

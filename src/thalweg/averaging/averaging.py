@@ -13,6 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from thalweg.tensors.ranges import is_whole, is_within
+
 Scalar = Any  # a number, or a tensor that broadcasts, as (K, 1) for K lanes
 Array = Any  # a Tensor, or a list of tensors that answers to the same operators
 
@@ -29,7 +31,7 @@ class Averaging(ABC):
     start: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.start < 0 or self.start != int(self.start):
+        if not (is_within(self.start, 0) and float(self.start).is_integer()):
             raise ValueError(f"start must be a whole number of steps, at least 0, not {self.start}")
 
     def weight(self, t: Scalar) -> Scalar:
@@ -51,6 +53,8 @@ class Averaging(ABC):
         """Returns the same averaging over the last ``share``, in (0, 1], of a run of so many steps."""
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], not {share}: the part of the run that is averaged")
+        if not is_whole(steps, 0):
+            raise ValueError(f"steps must be the whole number of steps of the run, not {steps}")
         return replace(self, start=steps - round(share * steps))
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from thalweg.averaging.averaging import Averaging, Scalar
+from thalweg.tensors.ranges import is_within
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class EMA(Averaging):
     @classmethod
     def over(cls, horizon: float, correction: Literal["bias", "warmup", "none"] = "bias", *, start: int = 0) -> "EMA":
         """Returns the average whose memory spans ``horizon`` steps: α = 1 − 1/horizon."""
-        if not horizon >= 1:
+        if not is_within(horizon, 1):
             raise ValueError(f"horizon must be at least 1 step, not {horizon}")
         return cls(1 - 1 / horizon, correction, start=start)
 

@@ -7,6 +7,8 @@ from typing import Any
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from thalweg.tensors.ranges import is_whole
+
 
 @dataclass(frozen=True)
 class Fixed:
@@ -27,7 +29,7 @@ class Fixed:
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or (self.levels is not None and self.levels < 1):
+        if not (is_whole(self.steps) and (self.levels is None or is_whole(self.levels))):
             raise ValueError(f"steps {self.steps}, levels {self.levels}: give at least 1 of each")
 
     def t(self, step: int) -> float:
@@ -67,7 +69,7 @@ class Adaptive:
     """
 
     def __init__(self, levels: int = 10, window: int = 50, *, alpha: float = 0.05, most: int | None = None) -> None:
-        if levels < 1 or window < 8 or not 0 < alpha < 1 or (most is not None and most < 1):
+        if not (is_whole(levels) and is_whole(window, 8) and 0 < alpha < 1 and (most is None or is_whole(most))):
             raise ValueError(
                 f"levels {levels}, window {window}, alpha {alpha}, most {most}: "
                 "give levels >= 1, window >= 8, alpha in (0, 1), most >= 1"

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from thalweg.continuation.drawing import Drawing
 from thalweg.continuation.falling import Amount, amount_at
+from thalweg.tensors.ranges import is_whole
 
 Cost = Callable[[Any, Any], Tensor]  # (model, batch) -> loss
 
@@ -63,9 +64,9 @@ class GaussianSmoothing(Drawing):
     ) -> None:
         super().__init__(generator)
         amount_at(sigma, 0.0, "sigma")
-        if samples < 1 or (antithetic and samples % 2):
+        if not is_whole(samples) or (antithetic and samples % 2):
             raise ValueError(f"samples is {samples}: give at least 1, an even number for antithetic pairs")
-        if chunk is not None and chunk < 1:
+        if chunk is not None and not is_whole(chunk):
             raise ValueError(f"chunk is {chunk}: give at least 1 sample")
         self.cost, self.sigma, self.samples, self.antithetic = cost, sigma, samples, antithetic
         self.chunk = chunk

@@ -17,6 +17,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from thalweg.tensors.ranges import is_whole, is_within
+
 Shape = Literal["linear", "root", "exponential", "step"]
 SHAPES = ("linear", "root", "exponential", "step")
 
@@ -52,13 +54,14 @@ class Pacing:
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise ValueError(f"unknown shape {self.shape!r}: choose among {', '.join(SHAPES)}")
-        if not 0 < self.start <= 1:
+        if not (is_within(self.start, 0, 1) and self.start > 0):
             raise ValueError(f"start must be in (0, 1], not {self.start}: the share of examples admitted at first")
         if self.by not in ("step", "epoch"):
             raise ValueError(f"by must be step or epoch, not {self.by!r}")
-        if not (self.over >= 1 and self.power > 0 and self.jumps >= 1):
+        if not (is_within(self.over, 1) and is_within(self.power, 0) and self.power > 0 and is_whole(self.jumps)):
             raise ValueError(
-                f"over {self.over}, power {self.power}, jumps {self.jumps}: give over >= 1, power > 0, jumps >= 1"
+                f"over {self.over}, power {self.power}, jumps {self.jumps}: give over >= 1, power > 0, and a whole "
+                "number of jumps >= 1"
             )
 
     def __call__(self, t: int) -> float:

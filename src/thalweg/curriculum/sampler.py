@@ -13,6 +13,7 @@ from thalweg.curriculum.order import Order, check, order_of
 from thalweg.curriculum.pacing import Pacing
 from thalweg.curriculum.passes import Independent, Passes
 from thalweg.curriculum.self_paced import SelfPaced
+from thalweg.tensors.ranges import is_whole, is_within
 from thalweg.tensors.seeds import generator
 
 Moment = tuple[int, int]  # step, and indices already given in it
@@ -75,15 +76,15 @@ class CurriculumSampler(Sampler[int]):
         seed: int = 0,
         data: Sized | None = None,
     ) -> None:
-        if not 0 <= mixture <= 1:
+        if not is_within(mixture, 0, 1):
             raise ValueError(f"mixture must be in [0, 1], not {mixture}: the share of draws from all examples")
-        if not 0 <= rank < num_replicas:
+        if not (is_whole(num_replicas) and is_whole(rank, 0) and rank < num_replicas):
             raise ValueError(f"rank must be in [0, {num_replicas}), not {rank}: num_replicas is the number of ranks")
         self._source = difficulty if isinstance(difficulty, SelfPaced) else None
         values = check(difficulty if self._source is None else np.zeros(len(self._source), np.float32), data)
         self._length = len(values)
         self.num_samples = num_samples if num_samples is not None else math.ceil(self._length / num_replicas)
-        if not (batch_size >= 1 and self.num_samples >= 1):
+        if not (is_whole(batch_size) and is_whole(self.num_samples)):
             raise ValueError(f"batch_size {batch_size}, num_samples {self.num_samples}: give at least 1 of each")
         self.pacing, self.batch_size, self.mixture, self.seed = pacing, batch_size, mixture, seed
         self.num_replicas, self.rank = num_replicas, rank

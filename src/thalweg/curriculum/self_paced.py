@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from thalweg.curriculum.difficulty import losses
+from thalweg.tensors.ranges import is_whole
 
 
 class SelfPaced:
@@ -24,7 +25,7 @@ class SelfPaced:
         options: of :func:`losses`.
 
     Raises:
-        ValueError: ``every`` below 1.
+        ValueError: ``every`` that is no whole number of at least 1.
 
     Source: Kumar, Packer & Koller 2010.
     """
@@ -32,7 +33,7 @@ class SelfPaced:
     def __init__(
         self, model: nn.Module, data: Dataset[Any], loss: Callable[..., Tensor], *, every: int, **options: Any
     ) -> None:
-        if every < 1:
+        if not is_whole(every):
             raise ValueError(f"every must be at least 1 step, not {every}")
         self.model, self.data, self.loss, self.every, self.options = model, data, loss, every, options
 

@@ -26,6 +26,7 @@ from torch import Generator, Tensor, nn
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
+from thalweg.tensors.ranges import is_whole, is_within
 
 Method = Literal["first-small", "lsuv"]
 
@@ -121,7 +122,7 @@ def scale_by_data(
         raise ValueError(f"unknown method {method!r}: choose first-small or lsuv")
     if of == "gradients" and loss is None:
         raise ValueError("gradients need a loss: pass loss=, a function of the model's output")
-    if not (target > 0 and 0 < bounds[0] <= 1 <= bounds[1] and passes >= 1):
+    if not (is_within(target, 0) and target > 0 and 0 < bounds[0] <= 1 <= bounds[1] and is_whole(passes)):
         raise ValueError(
             f"target {target}, bounds {bounds}, passes {passes}: give target > 0, bounds around 1, passes >= 1"
         )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from thalweg.tensors.ranges import is_within
+
 
 @torch.no_grad()
 def rectifier_bias_(bias: Tensor, value: float = 0.1) -> Tensor:
@@ -23,6 +25,6 @@ def rectifier_bias_(bias: Tensor, value: float = 0.1) -> Tensor:
 
     Source: Deep Learning, §8.4 (avoiding saturation at initialization).
     """
-    if not value > 0:
+    if not (is_within(value, 0) and value > 0):
         raise ValueError(f"the value must be positive to keep rectifiers active, not {value}")
     return bias.fill_(value)

@@ -3,6 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
+from thalweg.tensors.ranges import is_whole
+
 INPUTS = 15  # of each unit in Martens's experiments
 
 
@@ -33,7 +35,7 @@ def sparse_(weight: Tensor, generator: Generator | None = None, k: int = INPUTS,
     if weight.dim() < 2:
         raise ValueError(f"a weight of shape {tuple(weight.shape)} has no fan-in: it needs at least two dimensions")
     n, m = weight.shape[0], weight.shape[1:].numel()
-    if k < 1:
+    if not is_whole(k):
         raise ValueError(f"k must be at least 1, not {k}")
     if k > m:
         raise ValueError(f"k = {k} non-zero weights do not fit a fan-in of {m}: pass k = {m} or less")

@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 from thalweg.normalization.synchronized import joined_moments
+from thalweg.tensors.ranges import is_whole
 
 Moments = tuple[Tensor, Tensor]
 
@@ -73,7 +74,7 @@ def batch_norm(
         group: processes whose examples make up one batch; every one of them has to call.
 
     Raises:
-        ValueError: in training, a single value a channel, over all processes; ``ghost`` with ``group``.
+        ValueError: in training, a single value a channel, over all processes; ``ghost`` below 1, or with ``group``.
 
     >>> x = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
     >>> y, new = batch_norm(x, Statistics.fresh(2), training=True)
@@ -84,6 +85,8 @@ def batch_norm(
     """
     if ghost is not None and group is not None:
         raise ValueError("ghost batches are smaller than a process's batch, a group's are larger: pass ghost or group")
+    if ghost is not None and not is_whole(ghost):
+        raise ValueError(f"ghost must be a whole number of at least 1 example, not {ghost}")
     kind = _kind(x)
     weight, bias = (None if p is None else p.to(kind) for p in (weight, bias))
     if not training and statistics is not None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from thalweg.normalization.batch_norm import Statistics, batch_norm, refuse_single_values
+from thalweg.tensors.ranges import is_whole
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -54,7 +55,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         synchronize: "bool | distributed.ProcessGroup" = False,
         dim: int = 1,
     ) -> None:
-        if ghost is not None and (ghost < 1 or synchronize):
+        if ghost is not None and (not is_whole(ghost) or synchronize):
             raise ValueError(f"ghost={ghost}, synchronize={synchronize}: give ghost >= 1, and not both")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         if not bias:

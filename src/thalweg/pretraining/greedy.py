@@ -18,6 +18,7 @@ from thalweg.architecture.pooled_linear import SeededLinear, pooled_linear
 from thalweg.pretraining.blocks import Blocks, blocks_of, checked_blocks
 from thalweg.pretraining.looking import few_examples, looking, tensors_of, with_tensors
 from thalweg.stages import Around, Plan, Stage
+from thalweg.tensors.ranges import is_whole
 
 CHUNK = 1024  # examples that pass through frozen blocks at a time
 
@@ -85,7 +86,7 @@ def greedy(
 
     Source: Deep Learning, §8.7.4; Bengio et al. 2007.
     """
-    if last is not None and last < 1:
+    if last is not None and not is_whole(last):
         raise ValueError(f"last is {last}: a stage trains at least 1 block, or all so far with None")
     inputs = few_examples(joint.data, model)
     named = checked_blocks(model, blocks_of(model)[:-1] if blocks is None else blocks, inputs)

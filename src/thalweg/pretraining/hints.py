@@ -37,6 +37,7 @@ from thalweg.pretraining.looking import (
 from thalweg.pretraining.regressor import regressor_for
 from thalweg.stages import Around, Plan, Stage
 from thalweg.stages.stage import loss_of
+from thalweg.tensors.ranges import is_within
 
 CHUNK = 1024  # examples that pass through the teacher at a time
 
@@ -107,7 +108,7 @@ class HintTraining:
         for model, names, whose in ((teacher, self.hint, "the teacher"), (student, self.guided, "the student")):
             for name in names:
                 check_layer(model, name, whose)
-        if not temperature > 0 or not min(weight) >= 0:
+        if not (is_within(temperature, 0) and temperature > 0 and all(is_within(w, 0) for w in weight)):
             raise ValueError(f"temperature is {temperature} and weight {weight}: give more than 0, and 0 or more")
         theirs = {t.untyped_storage().data_ptr(): name for name, t in _tensors(teacher)}
         shared = next((n for n, t in _tensors(student) if t.untyped_storage().data_ptr() in theirs), None)

@@ -13,6 +13,7 @@ from thalweg.initialization import initialize
 from thalweg.pretraining.blocks import blocks_of
 from thalweg.pretraining.weights import load_weights
 from thalweg.stages import Plan, Stage
+from thalweg.tensors.ranges import is_within
 
 
 def transfer(
@@ -56,7 +57,7 @@ def transfer(
 
     Source: Deep Learning, §8.7.4; Yosinski et al. 2014.
     """
-    if not rate >= 0:
+    if not is_within(rate, 0):
         raise ValueError(f"rate is {rate}: give a factor of 0, which freezes, or more")
     if isinstance(parts, int):
         blocks = blocks_of(model)

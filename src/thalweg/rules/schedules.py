@@ -18,7 +18,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from thalweg.tensors.ranges import is_within
+
 Shape = Literal["constant", "linear", "step", "cosine", "inverse-time"]
+SHAPES = ("constant", "linear", "step", "cosine", "inverse-time")
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,13 @@ class Schedule:
     Arguments:
         shape: see the table at the top of the module.
         warmup: share of the run that warms up, in [0, 1).
-        floor: the least factor of ``linear`` and ``cosine``; the book suggests about 1 %.
-        until: τ as a share of the run, for ``linear``.
-        drop, every: factor and spacing (share of the run) of ``step``.
-        decay: how strongly ``inverse-time`` falls: the last factor is 1/(1 + decay).
+        floor: the least factor of ``linear`` and ``cosine``, in [0, 1]; the book suggests about 1 %.
+        until: τ as a share of the run, for ``linear``; above 0.
+        drop, every: factor, in [0, 1], and spacing (share of the run, above 0) of ``step``.
+        decay: how strongly ``inverse-time`` falls, at least 0: the last factor is 1/(1 + decay).
+
+    Raises:
+        ValueError: an unknown shape; a number out of its range; when called, a step below 0.
 
     >>> [round(Schedule("linear")(t, 5), 3) for t in range(5)]
     [1.0, 0.802, 0.604, 0.406, 0.208]
@@ -45,12 +51,28 @@ class Schedule:
     every: float = 1 / 3
     decay: float = 9.0
 
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"unknown shape {self.shape!r}: choose among {', '.join(SHAPES)}")
+        for name, ranges, inside in (
+            ("warmup", "[0, 1)", is_within(self.warmup, 0, 1) and self.warmup < 1),
+            ("floor", "[0, 1]", is_within(self.floor, 0, 1)),
+            ("until", "(0, ∞)", is_within(self.until, 0) and self.until > 0),
+            ("drop", "[0, 1]", is_within(self.drop, 0, 1)),
+            ("every", "(0, ∞)", is_within(self.every, 0) and self.every > 0),
+            ("decay", "[0, ∞)", is_within(self.decay, 0)),
+        ):
+            if not inside:
+                raise ValueError(f"{name} must be a number in {ranges}, not {getattr(self, name)!r}")
+
     def warmup_steps(self, total: int) -> int:
         """Returns the number of steps that warm up."""
         return round(self.warmup * total)
 
     def __call__(self, t: int, total: int) -> float:
         """Returns the factor at step ``t`` (0 for the first) of a run of ``total`` steps."""
+        if not t >= 0:
+            raise ValueError(f"step {t} of a schedule: steps count from 0")
         w = self.warmup_steps(total)
         if t < w:
             return (t + 1) / w
