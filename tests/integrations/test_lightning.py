@@ -97,7 +97,7 @@ def scaled(make, scale, **options):
 
 def test_float16_with_a_gradient_scaler_clips_the_same_on_either_side_and_skips():
     def within(params):
-        return optim.SGD(params, lr=0.5, clip_norm=0.1, norm_in_backward=True)
+        return optim.SGD(params, lr=0.5, clip_norm=0.1)
 
     ours, _ = scaled(within, 2.0**10)
     theirs, _ = scaled(lambda params: torch.optim.SGD(params, lr=0.5), 2.0**10, gradient_clip_val=0.1)

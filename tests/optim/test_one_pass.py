@@ -1,11 +1,9 @@
 """Clip, skip, step and average in one pass are what they are one after the other, for every rule and engine."""
 
 import copy
-import gc
 import io
 import math
 import pickle
-import weakref
 
 import pytest
 import torch
@@ -125,74 +123,6 @@ def test_the_norm_of_large_gradients_is_torchs():
     assert sum(float(p.detach().square().sum()) for p in params) == pytest.approx(1.0, rel=1e-4)
 
 
-def large(**options):
-    """A model with gradients that are large enough for hooks, and its optimizer."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(300, 300), nn.Linear(300, 300, bias=False), nn.Linear(300, 1))
-    return model, optim.SGD(model.parameters(), lr=0.1, clip_norm=0.5, **options)
-
-
-@pytest.mark.parametrize("what", ["plain", "accumulated", "kept", "scaled", "replaced", "removed", "spoilt", "added"])
-def test_the_norm_taken_in_the_backward_pass_is_the_norm(what, monkeypatch):
-    taken = []
-    dot = torch.dot
-    monkeypatch.setattr(torch, "dot", lambda a, b: taken.append(len(a)) or dot(a, b))
-    ends, counts = [], []
-    for hooks in (False, True):
-        model, optimizer = large(norm_in_backward=hooks, skip_nonfinite=True)
-        if what == "added":
-            extra = nn.Parameter(torch.ones(300, 300))
-            optimizer.add_param_group({"params": [extra]})
-        x = torch.randn(4, 300, generator=torch.Generator().manual_seed(1))
-        for i in range(3):
-            optimizer.zero_grad(set_to_none=what != "kept")
-            for _ in range(2 if what == "accumulated" else 1):
-                (model(x @ extra) if what == "added" else model(x)).square().mean().backward()
-            weight = model[0].weight
-            if what == "scaled":
-                weight.grad.mul_(3.0)
-            elif what == "replaced":
-                weight.grad = weight.grad * 3.0
-            elif what == "removed":
-                weight.grad = None
-            elif what == "spoilt" and i == 1:
-                weight.grad[0, 0] = math.nan
-            taken.clear()
-            optimizer.step()
-            counts.append(len(taken))
-        ends.append([p.detach().clone() for p in model.parameters()])
-        norms = torch.nn.utils.get_total_norm(
-            [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        )
-        torch.testing.assert_close(optimizer.gradient_norm, norms)
-        assert optimizer.skipped == (what == "spoilt")
-    torch.testing.assert_close(*ends)
-    if what in ("plain", "accumulated", "kept", "removed", "added"):
-        assert counts[3:] == [0, 0, 0]  # nothing was read again at the step
-    if what in ("scaled", "replaced"):
-        assert counts[3:] == [1, 1, 1]  # but for what had changed
-    assert min(counts[:3]) >= 1
-
-
-def test_hooks_keep_neither_the_optimizer_nor_gradients_alive():
-    model, optimizer = large(norm_in_backward=True)
-    model(torch.ones(1, 300)).sum().backward()
-    optimizer.step()
-    assert not optimizer._squares._seen
-    squares = weakref.ref(optimizer._squares)
-    del optimizer
-    gc.collect()
-    assert squares() is None
-    model(torch.ones(1, 300)).sum().backward()
-
-
-def test_where_processes_reduce_gradients_no_square_is_kept(monkeypatch):
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    model, optimizer = large(norm_in_backward=True)
-    model(torch.ones(1, 300)).sum().backward()
-    assert not optimizer._squares._seen
-
-
 def test_nothing_is_measured_where_nobody_asked():
     _, optimizer = train(optim.Adam)
     assert optimizer.gradient_norm is None
@@ -233,7 +163,7 @@ def test_types_and_means_that_the_pass_leaves_to_the_average(dtype, engine, smal
             apart.update()
         assert torch.equal(p, q)
         (mean,), (expected,) = together.means.values(), apart.means.values()
-        half = dtype in engines.HALF  # whose points the pass takes before they are rounded
+        half = dtype.itemsize == 2  # whose points the pass takes before they are rounded
         torch.testing.assert_close(mean, expected, **({"rtol": 2e-2, "atol": 1e-2} if half else {}))
 
 

@@ -2,45 +2,39 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.fx.experimental import _config
 
 from thalweg.averaging import averaged
+from thalweg.optim.entries import HALF, Entry, Group, is_flat, tensors_of
 from thalweg.rules.rule import Array, Rule, State, apply, scalars_of_step
 from thalweg.tensors.compiling import compiled, compiler_missing
 from thalweg.tensors.many import Many
 from thalweg.tensors.vector import local, real
 
 Engine = Literal["auto", "foreach", "compiled"]
-Group = dict[str, Any]
 
 COMPILE_FROM = 4_000_000  # elements in a group from which "auto" compiles
 SMALL = 16_384  # elements below which a tensor of a compiled group goes with the others through foreach
 BLOCK = (32_768, 65_536)  # elements that foreach steps at once on a CPU, at least and at most
 BUNDLES = (8, 2, 1)  # how many tensors one call steps, since each call takes its time to begin
-HALF = (torch.float16, torch.bfloat16)
-
-
-class Entry(NamedTuple):
-    """A parameter that has a gradient, with its state, and its mean where that is part of the pass."""
-
-    p: Tensor
-    grad: Tensor
-    state: dict[str, Any]
-    mean: Tensor | None = None
 
 
 def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group) -> None:
     """Steps parameters of one device, type and step count; of distributed ones, whose rules are elementwise, shards."""
-    entries = [here(e) for e in entries]
+    lazy = [e.p for e in entries if not e.flat and (e.p.is_conj() or e.p.is_neg())]
+    if lazy:
+        own = {id(p): p.detach().resolve_conj().resolve_neg() for p in lazy}
+        entries = [e._replace(p=own.get(id(e.p), e.p)) for e in entries]
+    entries = [here(e, rule) for e in entries]
     large: dict[tuple[Any, ...], list[Entry]] = {}
     rest = []
     compiles = _wants_compiled(group, entries)
     for entry in entries:
-        if compiles and entry.p.numel() >= SMALL and is_flat(entry, rule):
+        if compiles and entry.flat and entry.p.numel() >= SMALL:
             large.setdefault(_dtypes(entry, rule), []).append(entry)
         else:
             rest.append(entry)
@@ -48,15 +42,18 @@ def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group)
         _update_compiled(members, rule, c, group["maximize"])
     for members in _blocks(rest, rule) if rest else ():
         _update_foreach(members, rule, c, group["maximize"])
+    for p in lazy:
+        p.copy_(own[id(p)])
 
 
-def here(entry: Entry) -> Entry:
+def here(entry: Entry, rule: Rule) -> Entry:
     """Returns the entry with the shards that are here."""
-    p, grad, state, mean = entry
+    p, grad, state, mean, _ = entry
     if not hasattr(p, "to_local"):
         return entry
     shards = {name: local(value) for name, value in state.items()}
-    return Entry(local(p), local(grad, like=p), shards, None if mean is None else local(mean))
+    entry = Entry(local(p), local(grad, like=p), shards, None if mean is None else local(mean))
+    return entry._replace(flat=is_flat(tensors_of(entry, rule)))
 
 
 def _advance(
@@ -109,7 +106,7 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
 
 def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], along: Mapping[str, Any], maximize: bool) -> None:
     """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
-    p, given, state, mean = entry
+    p, given, state, mean, _ = entry
     before = state["step"].clone()
     state["step"] += along["ok"].to(before) if "ok" in along else 1
     c, scalars = scalars_of_step(rule, hyper, before + 1, {name: state[name] for name in rule.scalar_state})
@@ -150,7 +147,7 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
     portion: list[Entry] = []
     size = 0
     for entry in entries:
-        for piece in _cut(entry, rule, block) if entry.p.numel() > block and is_flat(entry, rule) else [entry]:
+        for piece in _cut(entry, rule, block) if entry.flat and entry.p.numel() > block else [entry]:
             portion.append(piece)
             size += piece.p.numel()
             if size >= block:
@@ -162,7 +159,7 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
 
 def _cut(entry: Entry, rule: Rule, size: int) -> Iterator[Entry]:
     """Yields the entry's memory in pieces of so many elements."""
-    p, grad, state, mean = entry
+    p, grad, state, mean, _ = entry
     slots = [flat(state[name]).split(size) for name in rule.buffers]
     means = flat(mean).split(size) if mean is not None else None
     for i, (part, its) in enumerate(zip(flat(p.detach()).split(size), flat(grad).split(size), strict=True)):
@@ -183,18 +180,6 @@ def _dtypes(entry: Entry, rule: Rule) -> tuple[torch.dtype | None, ...]:
     """Returns the types of parameter, gradient, mean and state."""
     mean = None if entry.mean is None else entry.mean.dtype
     return entry.p.dtype, entry.grad.dtype, mean, *(entry.state[name].dtype for name in rule.buffers)
-
-
-def is_flat(entry: Entry, rule: Rule) -> bool:
-    """Says whether parameter, gradient, mean and state are plain dense tensors in the same order of memory."""
-    p, grad, state, mean = entry
-    tensors = [p, grad, *(state[name] for name in rule.buffers), *([] if mean is None else [mean])]
-    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
-        return False
-    if all(t.is_contiguous() for t in tensors):
-        return True
-    is_dense = torch.ops.aten.is_non_overlapping_and_dense.default
-    return all(t.stride() == p.stride() and is_dense(t) for t in tensors)
 
 
 def _wants_compiled(group: Group, entries: list[Entry]) -> bool:

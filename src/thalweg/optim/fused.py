@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.optim.engines import Entry, flat, here, is_flat
+from thalweg.optim.engines import here
+from thalweg.optim.entries import Entry
 from thalweg.rules.adagrad import AdaGrad
 from thalweg.rules.adam import Adam
 from thalweg.rules.rule import Rule
@@ -25,13 +26,11 @@ def step_fused(entries: list[Entry], rule: Rule, hyper: Mapping[str, Any], t: fl
         return False
     if any(isinstance(value, Tensor) for value in hyper.values()):
         return False
-    entries = [here(e) for e in entries]
-    if not all(e.p.device.type == "cpu" and e.p.dtype in DTYPES and is_flat(e, rule) for e in entries):
+    entries = [here(e, rule) for e in entries]
+    if not all(e.flat and e.p.device.type == "cpu" and e.p.dtype in DTYPES for e in entries):
         return False
-    if any(e.state[name].dtype != e.p.dtype for e in entries for name in rule.buffers):
-        return False
-    params, grads = [flat(e.p.detach()) for e in entries], [flat(e.grad) for e in entries]
-    buffers = [[flat(e.state[name]) for e in entries] for name in rule.buffers]
+    params, grads = [e.p for e in entries], [e.grad for e in entries]
+    buffers = [[e.state[name] for e in entries] for name in rule.buffers]
     steps = [torch.tensor(t, dtype=torch.float64)] * len(entries)
     common = {"lr": hyper["lr"], "weight_decay": hyper["weight_decay"], "maximize": maximize}
     if isinstance(rule, SGD):

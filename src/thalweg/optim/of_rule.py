@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from thalweg.optim.engines import Engine, Group
+from thalweg.optim.engines import Engine
+from thalweg.optim.entries import Group
 from thalweg.optim.optimizer import Params, RuleOptimizer
 from thalweg.rules.rule import Rule
 

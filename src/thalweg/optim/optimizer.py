@@ -1,6 +1,7 @@
 """The torch.optim face of an update rule: groups, state, engines; the method itself is the rule's."""
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
@@ -10,9 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.averaging import Average
-from thalweg.optim.engines import HALF, Engine, Entry, Group, update, update_traced
+from thalweg.optim.engines import Engine, update, update_traced
+from thalweg.optim.entries import HALF, Entry, Forms, Group, state_dtype, worked_out
+from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
-from thalweg.optim.gradient_squares import GradientSquares
 from thalweg.optim.one_pass import Along, check, coefficients, decayed, mean_of, take
 from thalweg.rules.rule import Rule, scalars_of_step
 
@@ -32,6 +34,9 @@ _RANGES = {
 }
 
 
+NORM_IN_BACKWARD = (
+    "norm_in_backward has no effect and will be taken away: the norm is that of the gradient as it is at the step"
+)
 _ALONG: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "weights", "skipped": 0}
 
 
@@ -83,19 +88,18 @@ class RuleOptimizer(Optimizer):
 
     average: Average | None = None
     gradient_norm: Tensor | None = None
-    _squares: GradientSquares | None = None
+    _forms: Forms | None = None
 
     def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
         engine = _engine_of(engine, options)
         if isinstance(defaults["lr"], Tensor) and defaults["lr"].numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
         check(options)
+        if options.get("norm_in_backward"):
+            warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
         along = {name: options.get(name, value) for name, value in _ALONG.items()}
         super().__init__(params, {**defaults, "maximize": maximize, "engine": engine, **along})
         self.average = options.get("average")
-        if options.get("norm_in_backward"):
-            self._squares = GradientSquares()
-            self._squares.watch(p for group in self.param_groups for p in group["params"])
 
     @property
     def skipped(self) -> int:
@@ -127,8 +131,6 @@ class RuleOptimizer(Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
-        if self._squares is not None:
-            self._squares.watch(group["params"])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -138,7 +140,12 @@ class RuleOptimizer(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Takes one step; with a closure, evaluates it first and returns its loss."""
+        """Takes one step; with a closure, evaluates it first and returns its loss.
+
+        Raises:
+            RuntimeError: a gradient, a state or a mean has not the shape, device or type that its parameter asks for, or
+                not the memory; nothing is changed then.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -147,20 +154,10 @@ class RuleOptimizer(Optimizer):
         if average is not None:
             average.check("step")
         stepped: list[Tensor] = []
-        work = []
-        for group in self.param_groups:
-            entries = [
-                Entry(p, p.grad, self.state[p], mean_of(average, p)) for p in group["params"] if p.grad is not None
-            ]
-            if any(e.grad.is_sparse for e in entries):
-                name = type(self).__name__
-                raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
-            work.append((group, entries))
-        taken = take(self.param_groups, [e.grad for _, entries in work for e in entries], self._squares)
-        if self._squares is not None:
-            self._squares.clear()
+        work = self._work()
+        taken = take(self.param_groups, [e.grad for _, _, entries in work for e in entries])
         self.gradient_norm = taken.norm
-        for group, entries in work:
+        for group, rule, entries in work:
             if taken.finite is False and group["skip_nonfinite"]:
                 group["skipped"] += 1
                 continue
@@ -170,19 +167,45 @@ class RuleOptimizer(Optimizer):
             if average is not None:
                 along["average"] = average.weight
             if entries:
-                self._step_group(group, entries, along)
+                self._step_group(group, rule, entries, along)
             stepped += [e.p for e in entries if e.mean is not None]
         if average is not None and not (taken.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
             average.update(stepped)
         return loss
 
-    def _step_group(self, group: Group, entries: list[Entry], along: dict[str, Any]) -> None:
-        rule, hyper = self.rule_of(group), self.hyper_of(group)
+    def _work(self) -> list[tuple[Group, Rule, list[Entry]]]:
+        """Returns groups, rules, and the entries of all parameters that have a gradient, checked and with all state."""
+        work, average = [], self.average
+        for group in self.param_groups:
+            entries = [
+                Entry(p, p.grad, self.state.get(p) or {}, mean_of(average, p))
+                for p in group["params"]
+                if p.grad is not None
+            ]
+            if any(e.grad.is_sparse for e in entries):
+                name = type(self).__name__
+                raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
+            work.append((group, self.rule_of(group), entries))
+        if self._forms is None:
+            self._forms = Forms()
+        flat = self._forms.same(work)
+        if flat is not None:
+            marks = iter(flat)
+            return [(g, rule, [Entry(*e[:4], next(marks)) for e in entries]) for g, rule, entries in work]
+        check_entries(type(self).__name__, work)
+        for _, rule, entries in work:
+            for i, entry in enumerate(entries):
+                self.state[entry.p] = entry.state
+                _prepare(entry, rule)
+                entries[i] = worked_out(entry, rule)
+        self._forms.note(work)
+        return work
+
+    def _step_group(self, group: Group, rule: Rule, entries: list[Entry], along: dict[str, Any]) -> None:
+        hyper = self.hyper_of(group)
         if isinstance(hyper["lr"], Tensor):
             hyper["lr"] = hyper["lr"].reshape(())
         spared = {**hyper, "weight_decay": 0}
-        for entry in entries:
-            _prepare(entry, rule)
         if torch.compiler.is_compiling():
             for entry in entries:
                 update_traced(entry, rule, hyper if decayed(group, entry.p) else spared, along, group["maximize"])
@@ -272,11 +295,10 @@ def _prepare(entry: Entry, rule: Rule) -> None:
     if "step" not in state:
         # A state of torch's SGD counts no steps: what matters is whether there was one.
         state["step"] = torch.tensor(float(any(name in state for name in rule.buffers)), dtype=_scalar_dtype())
-    for name, initial in rule.scalar_state.items():
-        if name not in state:
-            state[name] = torch.tensor(initial, dtype=_scalar_dtype())
+    for name, initial in {"step": 0.0, **rule.scalar_state}.items():
+        if not isinstance(value := state.get(name, initial), Tensor):
+            state[name] = torch.tensor(value, dtype=_scalar_dtype())
     for name, initial in rule.buffers.items():
         if state.get(name) is None:
-            dtype = torch.float32 if p.dtype in HALF else p.dtype
             value = complex(initial, initial) if p.is_complex() else initial
-            state[name] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
+            state[name] = torch.full_like(p, value, dtype=state_dtype(p), memory_format=torch.preserve_format)

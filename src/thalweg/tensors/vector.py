@@ -99,5 +99,5 @@ def working_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
 
 
 def real(tensor: Tensor) -> Tensor:
-    """Returns the tensor, a complex one as pairs of real numbers."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    """Returns the tensor, a complex one as pairs of real numbers: a view, but of a lazy conjugate a copy."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor

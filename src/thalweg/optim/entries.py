@@ -1,0 +1,170 @@
+"""What a step touches, checked before anything changes, since kernels take memory as it is given to them.
+
+Gradient, state and mean must have their parameter's shape and device, the right type, and memory of their own. Each is
+looked at when it comes; at later steps one call of torch's compares the forms of all with those that were found right,
+and only the sizes of storages, which are no part of a form, are read again.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._C._dynamo.guards import TensorGuards
+
+from thalweg.rules.rule import Rule
+from thalweg.tensors.form import extent, fits, form, in_memory, is_allocated, overlaps
+
+Group = dict[str, Any]
+Work = Sequence[tuple[Group, Rule, list["Entry"]]]
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Entry(NamedTuple):
+    """A parameter that has a gradient, with its state, and its mean where that is part of the pass.
+
+    ``flat`` says whether all of them are plain dense tensors in the same order of memory.
+    """
+
+    p: Tensor
+    grad: Tensor
+    state: dict[str, Any]
+    mean: Tensor | None = None
+    flat: bool = False
+
+
+def state_dtype(p: Tensor) -> torch.dtype:
+    """Returns the type of the parameter's state, which is float32 in half precision."""
+    return torch.float32 if p.dtype in HALF else p.dtype
+
+
+def tensors_of(entry: Entry, rule: Rule) -> list[Any]:
+    """Returns what a kernel is given of the entry: parameter, gradient, buffers and mean."""
+    p, grad, state, mean, _ = entry
+    return [p, grad, *(state.get(name) for name in rule.buffers), *([] if mean is None else [mean])]
+
+
+class Forms:
+    """The forms of all that a step touched, as they were when it was checked."""
+
+    def __init__(self) -> None:
+        self._guards: TensorGuards | None = None
+        self._counts: list[int] = []  # of tensors, by entry
+        self._extents: list[int] = []  # bytes that each needs from its first element on
+        self._flat: list[bool] = []
+
+    def same(self, work: Work) -> list[bool] | None:
+        """Returns which entries are flat where all forms are as they were noted, or else None."""
+        if self._guards is None or torch.compiler.is_compiling():
+            return None
+        tensors, counts = _all(work)
+        if counts != self._counts or not self._guards.check(*tensors):
+            return None
+        for t, needed in zip(tensors, self._extents, strict=False):
+            if t.untyped_storage().nbytes() < t.storage_offset() * t.itemsize + needed:
+                return None
+        return self._flat
+
+    def note(self, work: Work) -> None:
+        """Remembers the forms, where all are of plain tensors."""
+        self._guards = None
+        tensors, counts = _all(work)
+        if tensors and not torch.compiler.is_compiling() and all(in_memory(t) for t in tensors):
+            self._guards = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+            self._counts, self._extents = counts, [extent(t) for t in tensors[: sum(counts)]]
+            self._flat = [entry.flat for _, _, entries in work for entry in entries]
+
+
+def _all(work: Work) -> tuple[list[Any], list[int]]:
+    """Returns all tensors, scalars last, and how many each entry has beside those."""
+    large, scalars, counts = [], [], []
+    for _, rule, entries in work:
+        carried = ("step", *rule.scalar_state)
+        for entry in entries:
+            own = tensors_of(entry, rule)
+            large += own
+            counts.append(len(own))
+            scalars += [entry.state.get(name) for name in carried]
+    return large + scalars, counts
+
+
+def check(owner: str, work: Work) -> None:
+    """Raises RuntimeError for the first entry of which something has not the form that its parameter asks for.
+
+    Arguments:
+        owner: the optimizer's name.
+        work: groups with their rules and entries; state that an entry lacks is no fault.
+    """
+    for (_, rule, entries), labels in zip(work, _labels([group for group, _, _ in work]), strict=True):
+        for entry in entries:
+            fault = _fault(entry, rule)
+            if fault is not None:
+                label = labels[id(entry.p)]
+                raise RuntimeError(f"{owner} cannot step parameter {label}, which is {form(entry.p)}: {fault}")
+
+
+def worked_out(entry: Entry, rule: Rule) -> Entry:
+    """Returns a checked entry with all state, lazy conjugates and negatives worked out, the gradient in a fit type."""
+    p, grad, state, mean, _ = entry
+    if grad.layout == torch.strided:
+        grad = grad.resolve_conj().resolve_neg()
+        if grad.dtype != p.dtype:
+            grad = grad.to(state_dtype(p))
+    for name in rule.buffers:
+        state[name] = state[name].resolve_conj().resolve_neg()
+    entry = Entry(p, grad, state, mean)
+    return entry._replace(flat=is_flat(tensors_of(entry, rule)))
+
+
+def is_flat(tensors: Sequence[Tensor]) -> bool:
+    """Says whether a parameter and what goes with it are plain dense tensors in the same order of memory."""
+    p = tensors[0]
+    if not all(in_memory(t) for t in tensors) or p.is_conj() or p.is_neg():
+        return False
+    if all(t.is_contiguous() for t in tensors):
+        return True
+    is_dense = torch.ops.aten.is_non_overlapping_and_dense.default
+    return all(t.stride() == p.stride() and is_dense(t) for t in tensors)
+
+
+def _fault(entry: Entry, rule: Rule) -> str | None:
+    """Returns what is wrong with the entry, and what to do about it."""
+    p, grad, state, mean, _ = entry
+    if not (p.is_floating_point() or p.is_complex()) or p.layout != torch.strided:
+        return "give it as a dense tensor of real or complex numbers"
+    if overlaps(p) or not is_allocated(p):
+        return "give it memory of its own, p.data = torch.empty(p.shape), before what it holds"
+    fit = grad.shape == p.shape and grad.device == p.device and hasattr(grad, "to_local") == hasattr(p, "to_local")
+    if not fit or (grad.is_complex() and not p.is_complex()) or not is_allocated(grad):
+        return f"its gradient is {form(grad)}; call zero_grad() and backward() anew"
+    for name in rule.buffers:
+        value = state.get(name)
+        if value is not None and not fits(value, p, state_dtype(p)):
+            alike = isinstance(value, Tensor) and value.shape == p.shape
+            mend = "optimizer.load_state_dict(optimizer.state_dict()) converts it" if alike else "load this model's own"
+            return f"its state {name!r} is {form(value)}; {mend}"
+    for name in ("step", *rule.scalar_state):
+        value = state.get(name)
+        if value is not None and not _is_number(value):
+            return f"its state {name!r} is {form(value)}, not one number; load a state of this model"
+    if mean is not None and not fits(mean, p, mean.dtype):
+        return f"its average is {form(mean)}; make a new Average of the model as it is now"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and value.layout == torch.strided and not value.is_complex()
+    return isinstance(value, (int, float))
+
+
+def _labels(groups: Iterable[Group]) -> list[dict[int, str]]:
+    """Returns for each group the numbers of its parameters among all, and the names that it has for them, by id."""
+    found, first = [], 0
+    for group in groups:
+        names = [f" {name!r}" for name in group.get("param_names", ())] or [""] * len(group["params"])
+        pairs = zip(group["params"], names, strict=True)
+        found.append({id(p): f"{first + i}{name}" for i, (p, name) in enumerate(pairs)})
+        first += len(group["params"])
+    return found
