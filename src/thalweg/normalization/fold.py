@@ -5,36 +5,49 @@
 Source: Deep Learning, §8.7.1; Ioffe & Szegedy 2015, algorithm 2.
 """
 
+import warnings
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.utils import parametrize
+from torch import Tensor, fx, nn
 
-from thalweg.tensors.graph import NotTraceable, trace
+from thalweg.normalization.convert import TORCHS
+from thalweg.normalization.module import BatchNorm
+from thalweg.normalization.neighbours import neighbours
+from thalweg.tensors.graph import NotTraceable, all_traces, trace
+from thalweg.tensors.known import listed, obstacle, put_in_place
 from thalweg.tensors.layers import WEIGHTED, unit_blocks, unit_count
 
 SIDE_BY_SIDE = "put layer and normalization side by side into an nn.Sequential, as add_batch_norm does"
+NO_LAYER = "it does not directly follow a dense or convolution layer"
+RANKS = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}  # of the inputs that torch's take
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
     """Returns a copy of the model for inference, each batch normalization merged into the layer that it follows.
 
     Merged are those, of torch and of thalweg, with running statistics, whose input is the output of a dense or
-    convolution layer, also transposed or grouped but not parametrized, which goes nowhere else. ``nn.Identity``
-    stands in their place; what :func:`add_batch_norm` made becomes the plain layer again. The copy is in evaluation
-    mode and equals the model in evaluation but for rounding. The graph is read by torch.fx; where it cannot be,
-    neighbours in an ``nn.Sequential`` are merged. Dense layers before a normalization of dimension 1 are taken to
-    give ``(N, C)``.
+    convolution layer, also transposed or grouped, which goes nowhere else. ``nn.Identity`` stands in their place; what
+    :func:`add_batch_norm` made becomes the plain layer again. The copy is in evaluation mode and equals the model in
+    evaluation but for rounding.
+
+    What is not known to stay equal is left as it is, and named with the reason: a layer or normalization with hooks, a
+    parametrized weight or a forward of its own, as a subclass with a fused activation has; one that runs twice; one
+    whose tensors something else reads. The graph is read by torch.fx along every way that values or options decide;
+    where it cannot be, neighbours in an ``nn.Sequential`` are merged that the source shows to be called as a whole.
+    Dense layers before a normalization of dimension 1 are taken to give ``(N, C)``.
 
     Arguments:
         model: any module; it is not changed.
 
     Raises:
         ValueError: nothing can be merged; the message says why.
+
+    Warns:
+        UserWarning: normalizations are left, each of them named with the reason.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU())
     >>> fold_batch_norm(net)
@@ -44,62 +57,151 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
       (2): ReLU()
     )
     """
-    folded = deepcopy(model).eval()
+    copy = _copied(model).eval()
+    modules = dict(copy.named_modules())
+    left = {n: NO_LAYER for n, m in modules.items() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    reason = "no batch normalization with running statistics directly follows a layer"
     try:
-        pairs = _in_graph(folded)
-        reason = "no batch normalization with running statistics directly follows a layer"
+        trace(copy, SIDE_BY_SIDE)
     except NotTraceable as error:
-        pairs, reason = _side_by_side(folded), str(error)
-    modules = dict(folded.named_modules())
-    pairs = [(layer, norm) for layer, norm in pairs if _fit(modules[layer], modules[norm])]
+        reason = str(error)
+    try:
+        graphs = all_traces(copy)
+        before = {norm: _before(norm, graphs, copy, left) for norm in left}
+    except NotTraceable:
+        graphs, before = [], dict(neighbours(copy))
+        left = dict.fromkeys(left, "the graph cannot be read, and it is not shown to be called with the layer alone")
+    pairs = {}
+    for norm in list(left):
+        layer = before.get(norm)
+        why = _unfit(layer, modules[layer], modules[norm]) if layer else _unfit_alone(modules[norm])
+        if why is not None:
+            left[norm] = why
+        elif layer is not None:
+            pairs[norm] = layer
+    if graphs and not _alike(graphs, _folded(copy, pairs)):
+        for norm, layer in list(pairs.items()):
+            if not _alike(graphs, _folded(copy, {norm: layer})):
+                left[norm] = "the model asks what it is, or what its layer has"
+                del pairs[norm]
+    left = {norm: why for norm, why in left.items() if norm not in pairs}
     if not pairs:
-        raise ValueError(f"nothing can be folded: {reason}")
-    for layer, norm in pairs:
-        _merge(modules[layer], modules[norm])
-        parent = layer.rpartition(".")[0]
-        if type(modules[parent]) is nn.Sequential and list(modules[parent]._modules) == ["layer", "norm"]:
-            if not parent:
-                return modules[layer]
-            folded.set_submodule(parent, modules[layer])
-        else:
-            folded.set_submodule(norm, nn.Identity())
-    return folded
+        raise ValueError(f"nothing can be folded: {reason}{listed(left)}")
+    if left:
+        warnings.warn(f"some batch normalizations are left as they are{listed(left)}", stacklevel=2)
+    return _plain(_folded(copy, pairs), pairs)
 
 
-def _in_graph(model: nn.Module) -> list[tuple[str, str]]:
-    """Returns the names of layers and of the modules that alone take their outputs; those that run once."""
-    graph = trace(model, SIDE_BY_SIDE)
-    calls = {node: str(node.target) for node in graph.nodes if node.op == "call_module"}
-    read = [str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"]
-    times = Counter([*calls.values(), *read])
-    after = {name: [calls.get(user, "") for user in node.users] for node, name in calls.items()}
-    alone = {name: users[0] for name, users in after.items() if len(users) == 1}
-    return [(name, user) for name, user in alone.items() if times[name] == times[user] == 1]
+def _copied(model: nn.Module) -> nn.Module:
+    """Returns a copy; tensors that were computed, such as the weight under weight_norm, are no obstacle."""
+    held = (value for module in model.modules() for value in vars(module).values())
+    return deepcopy(model, {id(t): t.detach().clone() for t in held if isinstance(t, Tensor) and not t.is_leaf})
 
 
-def _side_by_side(model: nn.Module) -> list[tuple[str, str]]:
-    """Returns the names of neighbours in an nn.Sequential that stand nowhere else."""
-    places = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
-    found = []
-    for name, block in model.named_modules():
-        if isinstance(block, nn.Sequential) and type(block).forward is nn.Sequential.forward:
-            for (first, layer), (second, norm) in pairwise(block._modules.items()):
-                if places[id(layer)] == places[id(norm)] == 1:
-                    found.append((f"{name}.{first}".lstrip("."), f"{name}.{second}".lstrip(".")))
+def _before(norm: str, graphs: Sequence[fx.Graph], model: nn.Module, left: dict[str, str]) -> str | None:
+    """Returns the layer whose output the normalization alone takes, whichever way is gone; else notes the reason."""
+    found: str | None = None
+    for graph in graphs:
+        calls = [node for node in graph.nodes if node.op == "call_module"]
+        times = Counter(str(node.target) for node in calls)
+        node = next((node for node in calls if node.target == norm), None)
+        if node is None:
+            continue
+        first = node.all_input_nodes[0] if node.all_input_nodes else node
+        if first.op != "call_module" or not isinstance(model.get_submodule(str(first.target)), WEIGHTED):
+            return None
+        layer = str(first.target)
+        if times[norm] > 1 or times[layer] > 1:
+            left[norm] = f"{norm if times[norm] > 1 else layer!r} runs twice"
+            return None
+        if len(first.users) > 1:
+            left[norm] = f"the output of {layer!r} goes elsewhere, too"
+            return None
+        if found not in (None, layer):
+            left[norm] = f"it follows now {found!r}, now {layer!r}"
+            return None
+        found = layer
+    if found is None:
+        left[norm] = "it does not run"
+        return None
+    for graph in graphs:
+        targets = [node.target for node in graph.nodes if node.op == "call_module"]
+        if (found in targets) != (norm in targets):
+            left[norm] = f"{found!r} sometimes runs without it"
+            return None
+        for node in graph.nodes:
+            if node.op == "get_attr" and _holds(model, str(node.target), norm, found):
+                left[norm] = f"{node.target!r} is read by something else"
+                return None
     return found
 
 
-def _fit(layer: nn.Module, norm: nn.Module) -> bool:
-    """Says whether the normalization is over the layer's units, by running statistics."""
-    if not (isinstance(layer, WEIGHTED) and isinstance(norm, nn.modules.batchnorm._BatchNorm)):
+def _holds(model: nn.Module, path: str, *names: str) -> bool:
+    """Says whether one of the modules has the tensor at the path, be it under another name."""
+    owner, _, name = path.rpartition(".")
+    read = getattr(model.get_submodule(owner), name)
+    modules = [model.get_submodule(name) for name in names]
+    return any(t is read for m in modules for t in (*m._parameters.values(), *m._buffers.values()))
+
+
+def _unfit_alone(norm: nn.Module) -> str | None:
+    """Returns why the normalization cannot be merged into whatever layer; None where it can."""
+    if why := obstacle(norm, (*TORCHS, BatchNorm)):
+        return why
+    if norm.running_mean is None or norm.running_var is None:
+        return "it has no running statistics"
+    return "it stays in training mode" if norm.training else None
+
+
+def _unfit(name: str, layer: nn.Module, norm: nn.Module) -> str | None:
+    """Returns why the normalization cannot be merged into the layer; None where it can."""
+    if why := _unfit_alone(norm):
+        return why
+    if why := obstacle(layer, WEIGHTED):
+        return f"layer {name!r} before it: {why}"
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    if not weight.is_floating_point():
+        return f"layer {name!r} before it: its weight is {weight.dtype}"
+    dim, ranks = getattr(norm, "dim", 1), next((r for kind, r in RANKS.items() if isinstance(norm, kind)), None)
+    over_units = dim == 1 - weight.dim() or (dim == 1 and (ranks is None or weight.dim() in ranks))
+    if norm.num_features != unit_count(layer) or not over_units:
+        return f"it is not over the units of layer {name!r} before it"
+    return None
+
+
+def _folded(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
+    """Returns a copy with the normalizations merged into their layers, and ``nn.Identity`` wherever they stand."""
+    copy = deepcopy(model)
+    modules = dict(copy.named_modules())
+    for norm, layer in pairs.items():
+        _merge(modules[layer], modules[norm])
+    put_in_place(copy, {modules[norm]: nn.Identity().eval() for norm in pairs})
+    return copy
+
+
+def _alike(graphs: Sequence[fx.Graph], folded: nn.Module) -> bool:
+    """Says whether the forward pass does with the folded model what it did with the model, whichever way is gone."""
+    try:
+        return list(map(_written, graphs)) == list(map(_written, all_traces(folded)))
+    except NotTraceable:
         return False
-    if parametrize.is_parametrized(layer):  # its weight is no parameter that could be set
-        return False
-    return (
-        norm.running_mean is not None
-        and norm.num_features == unit_count(layer)
-        and getattr(norm, "dim", 1) in (1, 1 - layer.weight.dim())
-    )
+
+
+def _written(graph: fx.Graph) -> list[tuple[Any, ...]]:
+    return [(node.op, node.target, repr(node.args), repr(node.kwargs)) for node in graph.nodes]
+
+
+def _plain(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
+    """Returns the model with the layer alone where :func:`add_batch_norm` had put a pair."""
+    modules = dict(model.named_modules())
+    alone = {
+        modules[layer.rpartition(".")[0]]: modules[layer]
+        for layer in pairs.values()
+        if list(modules[layer.rpartition(".")[0]]._modules) == ["layer", "norm"]
+    }
+    alone = {p: m for p, m in alone.items() if type(p) is nn.Sequential and not obstacle(p, (nn.Sequential,))}
+    put_in_place(model, alone)
+    return alone.get(model, model)
 
 
 @torch.no_grad()

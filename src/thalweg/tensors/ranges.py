@@ -20,4 +20,4 @@ def is_within(value: Any, low: float = -math.inf, high: float = math.inf) -> boo
     >>> [is_within(value, 0, 1) for value in (0, 0.5, 2, float("nan"), "1")], is_within(float("inf"), 0)
     ([True, True, False, False, False], False)
     """
-    return isinstance(value, Real) and math.isfinite(value) and low <= value <= high
+    return isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high

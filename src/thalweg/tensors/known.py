@@ -1,0 +1,84 @@
+"""Whether a call of a module is known to compute what the class of torch's that it is of computes, and nothing else."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as torchs
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+# What a subclass or an instance may have of its own while a call still gives the same.
+_NAMES = (
+    "__init__ __module__ __qualname__ __doc__ __annotations__ __dict__ __weakref__ __constants__ __parameters__ "
+    "__orig_bases__ __static_attributes__ __firstlineno__ __annotate_func__ __repr__ extra_repr _get_name "
+    "reset_parameters _compiled_call_impl train eval"
+)
+HARMLESS = frozenset(_NAMES.split())
+
+
+def obstacle(module: nn.Module, kinds: tuple[type[nn.Module], ...], hooks: bool = False) -> str | None:
+    """Returns why a call of the module may do something else than one of its kind; None where it cannot.
+
+    A subclass that changes nothing of what a call goes through is of its kind: what decides is not the type alone.
+
+    Arguments:
+        module: any module.
+        kinds: classes whose forward is known, such as :data:`thalweg.tensors.layers.WEIGHTED`.
+        hooks: whether hooks are taken as part of it, where they stay on it.
+
+    >>> class Fused(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(x).relu()
+    >>> obstacle(nn.Linear(1, 1), (nn.Linear,)), obstacle(Fused(1, 1), (nn.Linear,))
+    (None, 'this Fused has a forward of its own')
+    """
+    known = next((cls for cls in type(module).__mro__ if cls in kinds), None)
+    if known is None:
+        return f"a {type(module).__name__} is not known"
+    if any(p is not None and is_lazy(p) for p in module._parameters.values()):
+        return "it has not run yet"
+    if parametrize.is_parametrized(module):
+        return f"its {next(iter(module.parametrizations))} is parametrized"  # type: ignore[arg-type]
+    found = {
+        "a forward pre-hook, as weight_norm, spectral_norm and prune of the old kind are": module._forward_pre_hooks,
+        "a forward hook": module._forward_hooks,
+        "a backward hook": {**module._backward_hooks, **module._backward_pre_hooks},
+        "a forward hook of all modules": {**torchs._global_forward_hooks, **torchs._global_forward_pre_hooks},
+    }
+    if not hooks and (what := next((what for what, some in found.items() if some), None)):
+        return f"it has {what}"
+    own = {name for cls in type(module).__mro__ if cls not in known.__mro__ for name in vars(cls)}
+    asked = set(dir(known)).union(*(getattr(cls, "__annotations__", ()) for cls in known.__mro__))
+    changed = sorted(((own & asked) | (set(vars(module)) & set(dir(known)))) - HARMLESS)
+    if changed:
+        return f"this {type(module).__name__} has a {changed[-1]} of its own"
+    loose = (name for name in ("weight", "bias") if name not in module._parameters and hasattr(module, name))
+    return None if hooks else next((f"its {name} is no parameter of its own" for name in loose), None)
+
+
+def put_in_place(model: nn.Module, others: Mapping[Any, nn.Module]) -> None:
+    """Puts others in the place of modules, under each of the names that they have in the model.
+
+    >>> norm = nn.BatchNorm1d(2)
+    >>> model = nn.Sequential(norm, nn.Sequential(norm))
+    >>> put_in_place(model, {norm: nn.Identity()})
+    >>> model[0] is model[1][0]
+    True
+    """
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if name and module in others:
+            model.set_submodule(name, others[module])
+
+
+def listed(left: Mapping[str, str]) -> str:
+    """Returns names of modules by the reason why each was left, for the end of a message.
+
+    >>> listed({"a": "it has a forward hook", "b": "it does not run", "c": "it does not run"})
+    "; 'a': it has a forward hook; 'b', 'c': it does not run"
+    """
+    by_reason = defaultdict(list)
+    for name, why in left.items():
+        by_reason[why].append(repr(name))
+    return "".join(f"; {', '.join(names)}: {why}" for why, names in by_reason.items())
