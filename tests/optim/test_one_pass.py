@@ -131,7 +131,7 @@ def test_nothing_is_measured_where_nobody_asked():
 
 @both
 @pytest.mark.parametrize("make", [optim.AdamW, optim.Adam, optim.SGD])
-def test_decay_is_for_weights_unless_all_are_asked_for(make, engine, small):
+def test_decay_is_for_all_unless_weights_are_asked_for(make, engine, small):
     def after(**options):
         model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
         for p in model.parameters():
@@ -140,8 +140,8 @@ def test_decay_is_for_weights_unless_all_are_asked_for(make, engine, small):
         make(model.parameters(), lr=0.1, weight_decay=0.5, engine=engine, **options).step()
         return [bool((p == 1).all()) for p in model.parameters()]
 
-    assert after() == [False, True, True, True]
-    assert after(decay="all") == [False] * 4
+    assert after() == [False] * 4
+    assert after(decay="weights") == [False, True, True, True]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64, torch.float32])
@@ -211,7 +211,7 @@ def test_it_resumes_bit_for_bit_and_leaves_out_what_older_states_lack(make):
             del group[key]
     plain = make(net().parameters())
     plain.load_state_dict(older)
-    assert plain.param_groups[0]["decay"] == "weights"
+    assert plain.param_groups[0]["decay"] == "all"
     assert plain.skipped == 0
 
 
@@ -232,7 +232,7 @@ def test_a_step_within_applied_is_refused_before_anything_changes():
     ("options", "message"),
     [
         ({"clip_norm": 0.0}, "Invalid clip_norm value: 0.0: give a number above 0"),
-        ({"decay": "biases"}, "Invalid decay: 'biases': choose weights or all"),
+        ({"decay": "biases"}, "Invalid decay: 'biases': choose all or weights"),
         ({"average": EMA(0.9)}, "Invalid average: EMA"),
     ],
 )

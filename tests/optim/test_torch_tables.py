@@ -53,7 +53,7 @@ def train(net, optimizer, steps=8, change_lr=None):
 def test_trajectory_is_torchs(name, given, engine):
     ours, torchs = PAIRS[name]
     one, two = model(), model()
-    mine = train(one, ours(one.parameters(), engine=engine, decay="all", **given.kwargs), change_lr=4)
+    mine = train(one, ours(one.parameters(), engine=engine, **given.kwargs), change_lr=4)
     theirs = train(two, torchs(two.parameters(), **given.kwargs), change_lr=4)
     # torch computes AdaGrad's and RMSProp's steps in another order of operations: equal to rounding, no more.
     torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
@@ -80,9 +80,9 @@ def test_state_travels_both_ways(name):
 
     def relay(first, second):
         net = model()
-        optimizer = first(net.parameters(), **options, **({"decay": "all"} if first is ours else {}))
+        optimizer = first(net.parameters(), **options)
         train(net, optimizer)
-        following = second(net.parameters(), **options, **({"decay": "all"} if second is ours else {}))
+        following = second(net.parameters(), **options)
         following.load_state_dict(optimizer.state_dict())
         return train(net, following)
 

@@ -1,8 +1,5 @@
 """Every rule and second-order method as a ``torch.optim.Optimizer``: change the import and nothing else.
 
-Weight decay alone is another by default: it spares biases and scales, see :class:`RuleOptimizer`; ``decay="all"`` is
-torch's.
-
 >>> import torch
 >>> from thalweg import optim
 >>> model = torch.nn.Linear(3, 1)
@@ -17,6 +14,7 @@ from thalweg.optim.adam import Adam, AdamW
 from thalweg.optim.bfgs import BFGS
 from thalweg.optim.closure_optimizer import ClosureOptimizer, StepReport
 from thalweg.optim.conjugate_gradient import ConjugateGradient
+from thalweg.optim.decay import no_decay_groups
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.nadam import NAdam
 from thalweg.optim.newton import Newton
@@ -45,4 +43,5 @@ __all__ = [
     "RuleOptimizer",
     "StepReport",
     "TruncatedNewton",
+    "no_decay_groups",
 ]

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.decay import Decay
 from thalweg.optim.lbfgs import LineSearchName
 from thalweg.second_order.bfgs import BFGS as BFGSDirection
 
@@ -18,7 +19,7 @@ class BFGS(ClosureOptimizer):
     Memory and work an iteration: O(n²).
 
     Arguments:
-        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize,
+        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, decay, maximize,
             average: as :class:`thalweg.optim.LBFGS`.
 
     Raises:
@@ -48,13 +49,14 @@ class BFGS(ClosureOptimizer):
         line_search_fn: LineSearchName | None = "strong_wolfe",
         *,
         weight_decay: float = 0.0,
+        decay: Decay = "all",
         maximize: bool = False,
         average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "line_search_fn": line_search_fn, "weight_decay": weight_decay,
-            "maximize": maximize,
+            "decay": decay, "maximize": maximize,
         }  # fmt: skip
         super().__init__(params, defaults, average)
 

@@ -12,6 +12,7 @@ from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from thalweg.averaging import Average
+from thalweg.optim.decay import check_decay
 from thalweg.optim.divided_state import divided, joined
 from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
@@ -23,7 +24,7 @@ from thalweg.tensors.vector import to_vector
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
 
-OWN = ("weight_decay",)  # in which groups may differ
+OWN = ("weight_decay", "decay")  # in which groups may differ
 SEARCHES = {"strong_wolfe": "more-thuente", "hager_zhang": "hager-zhang", "backtracking": "backtracking", None: None}
 LIKE = 10.0  # a step that begins with a gradient so many times another than the last one ended with begins anew
 SAME = 1e3  # roundings by which two evaluations at the same parameters may differ, as sums in another order do
@@ -101,6 +102,7 @@ class ClosureOptimizer(Optimizer):
             ):  # fmt: skip
                 if not group[name] >= 0:
                     raise ValueError(f"Invalid {words}: {group[name]}")
+            check_decay(group["decay"])
             if not self.distributed and any(hasattr(p, "device_mesh") for p in group["params"]):
                 raise ValueError(
                     f"{type(self).__name__} cannot step sharded parameters (DTensor), since its matrix spans the "

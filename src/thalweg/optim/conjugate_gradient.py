@@ -7,6 +7,7 @@ from torch.distributed import ProcessGroup
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.decay import Decay
 from thalweg.optim.lbfgs import LineSearchName
 from thalweg.second_order.conjugate_gradient import Beta
 from thalweg.second_order.conjugate_gradient import ConjugateGradient as ConjugateGradientDirection
@@ -21,7 +22,7 @@ class ConjugateGradient(ClosureOptimizer):
     after ``restart_every`` steps.
 
     Arguments:
-        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, maximize,
+        params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, decay, maximize,
             average, process_group: as :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
         beta: ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``, ``"hestenes_stiefel"``,
             ``"dai_yuan"`` or ``"hager_zhang"``.
@@ -58,6 +59,7 @@ class ConjugateGradient(ClosureOptimizer):
         restart_orthogonality: float = 1.0,
         restart_every: int | None = None,
         weight_decay: float = 0.0,
+        decay: Decay = "all",
         maximize: bool = False,
         average: Average | None = None,
         process_group: ProcessGroup | None = None,
@@ -66,7 +68,7 @@ class ConjugateGradient(ClosureOptimizer):
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "line_search_fn": line_search_fn, "beta": beta,
             "restart_orthogonality": restart_orthogonality, "restart_every": restart_every,
-            "weight_decay": weight_decay, "maximize": maximize,
+            "weight_decay": weight_decay, "decay": decay, "maximize": maximize,
         }  # fmt: skip
         super().__init__(params, defaults, average, process_group)
 

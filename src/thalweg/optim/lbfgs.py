@@ -8,6 +8,7 @@ from torch.distributed import ProcessGroup
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.decay import Decay
 from thalweg.second_order.lbfgs import LBFGS as LBFGSDirection
 
 LineSearchName = Literal["strong_wolfe", "hager_zhang", "backtracking"]
@@ -37,6 +38,7 @@ class LBFGS(ClosureOptimizer):
         line_search_fn: ``"strong_wolfe"`` (Moré and Thuente), ``"hager_zhang"``, ``"backtracking"`` (Armijo), or None
             for steps of lr.
         weight_decay: λ of the added ½λ‖θ‖², a group's own.
+        decay: θ of that term: ``"all"`` parameters, or the group's ``"weights"``, see :class:`RuleOptimizer`.
         damping: Powell's, for pairs without curvature, in [0, 1); 0 skips them.
         history_dtype: type of the pairs; the widest of the parameters, at least float32, by default. bfloat16 halves
             memory and what is read an iteration.
@@ -73,6 +75,7 @@ class LBFGS(ClosureOptimizer):
         line_search_fn: LineSearchName | None = "strong_wolfe",
         *,
         weight_decay: float = 0.0,
+        decay: Decay = "all",
         damping: float = 0.0,
         history_dtype: torch.dtype | None = None,
         maximize: bool = False,
@@ -82,7 +85,8 @@ class LBFGS(ClosureOptimizer):
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "history_size": history_size, "line_search_fn": line_search_fn,
-            "weight_decay": weight_decay, "damping": damping, "history_dtype": history_dtype, "maximize": maximize,
+            "weight_decay": weight_decay, "decay": decay, "damping": damping,
+            "history_dtype": history_dtype, "maximize": maximize,
         }  # fmt: skip
         super().__init__(params, defaults, average, process_group)
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.decay import Decay
 from thalweg.optim.parameter_objective import Curvature
 from thalweg.second_order import Model
 from thalweg.second_order.newton import Damping, newton_model
@@ -19,7 +20,7 @@ class Newton(ClosureOptimizer):
     Memory O(n²), work an iteration O(n³) and n Hessian products. The closure returns the loss and leaves ``backward``.
 
     Arguments:
-        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize,
+        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, decay, maximize,
             average: as :class:`thalweg.optim.LBFGS`; one iteration a step by default.
         lr: factor on the step.
         damping: ``"adaptive"`` (α outweighs the most negative eigenvalue, then Levenberg and Marquardt's rule),
@@ -52,13 +53,14 @@ class Newton(ClosureOptimizer):
         damping: Damping = "adaptive",
         alpha: float = 0.0,
         weight_decay: float = 0.0,
+        decay: Decay = "all",
         maximize: bool = False,
         average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "damping": damping, "alpha": alpha, "weight_decay": weight_decay,
-            "maximize": maximize,
+            "decay": decay, "maximize": maximize,
         }  # fmt: skip
         super().__init__(params, defaults, average)
 

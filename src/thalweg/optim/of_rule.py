@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from thalweg.optim.decay import Decay
 from thalweg.optim.engines import Engine
 from thalweg.optim.entries import Group
 from thalweg.optim.optimizer import Params, RuleOptimizer
@@ -17,6 +18,7 @@ class OfRule(RuleOptimizer):
         rule: such as one of :data:`thalweg.rules.RULES`; the same in all groups.
         hyper: its hyperparameters, as in ``rule.defaults``, which hold for what is left out.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        decay: to what weight decay is applied, ``"all"`` or ``"weights"``, likewise.
 
     Raises:
         TypeError: a hyperparameter that the rule does not have.
@@ -32,12 +34,14 @@ class OfRule(RuleOptimizer):
     0.62
     """
 
-    def __init__(self, params: Params, rule: Rule, hyper: Mapping[str, Any], engine: Engine = "auto") -> None:
+    def __init__(
+        self, params: Params, rule: Rule, hyper: Mapping[str, Any], engine: Engine = "auto", decay: Decay = "all"
+    ) -> None:
         unknown = set(hyper) - set(rule.defaults)
         if unknown:
             raise TypeError(f"{rule.name} has no {min(unknown)!r}: choose among {', '.join(rule.defaults)}")
         self.rule = rule
-        super().__init__(params, {**rule.defaults, **hyper}, engine, False, {})
+        super().__init__(params, {**rule.defaults, **hyper}, engine, False, {"decay": decay})
 
     def rule_of(self, group: Group) -> Rule:
         return self.rule

@@ -11,19 +11,19 @@ Source: Deep Learning, §8.7.3, §10.11.1 (clipping the gradient's norm); Pascan
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from thalweg.averaging import Average
+from thalweg.optim.decay import Decay, check_decay
 from thalweg.optim.engines import working_dtype
 from thalweg.optim.entries import Group
 from thalweg.tensors.vector import real
 
 LARGE = 65_536  # elements from which BLAS's dot is worth it
-Decay = Literal["weights", "all"]
 
 
 class Along(TypedDict, total=False):
@@ -35,8 +35,9 @@ class Along(TypedDict, total=False):
         average: an :class:`thalweg.averaging.Average` of the parameters that takes part in each step.
         norm_in_backward: has no effect any more, and will be taken away: the norm is that of the gradient as it is at
             the step, whatever was written into it since the backward pass.
-        decay: to what weight decay is applied: ``"weights"``, tensors of two dimensions or more, so that biases and
-            the scales of normalizations are spared; ``"all"``, as torch's own optimizers do.
+        decay: to what weight decay is applied: ``"all"`` parameters, as in torch's own optimizers, by default;
+            ``"weights"``, tensors of two dimensions or more, so that biases and the scales of normalizations are
+            spared, as :func:`thalweg.optim.no_decay_groups` does for any optimizer.
     """
 
     clip_norm: float | None
@@ -123,18 +124,11 @@ def mean_of(average: Average | None, p: Tensor) -> Tensor | None:
     return mean if mean is not None and real(mean).dtype == working_dtype(p) else None
 
 
-def decayed(group: Group, p: Tensor) -> bool:
-    """Says whether weight decay is for this parameter; where there is none, all are alike."""
-    decay = group["weight_decay"]
-    return group["decay"] == "all" or p.dim() > 1 or (isinstance(decay, (int, float)) and decay == 0)
-
-
 def check(along: Mapping[str, Any]) -> None:
     """Raises ValueError for what no step can be taken with."""
     clip_norm, decay, average = (along.get(name) for name in ("clip_norm", "decay", "average"))
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"Invalid clip_norm value: {clip_norm}: give a number above 0, or None")
-    if decay not in (None, "weights", "all"):
-        raise ValueError(f"Invalid decay: {decay!r}: choose weights or all")
+    check_decay("all" if decay is None else decay)
     if average is not None and not isinstance(average, Average):
         raise ValueError(f"Invalid average: {average!r}: give Average(model, EMA(0.999)), of thalweg.averaging")

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.averaging import Average
+from thalweg.optim.decay import decayed
 from thalweg.optim.engines import Engine, update, update_traced
 from thalweg.optim.entries import HALF, Entry, Forms, Group, state_dtype, worked_out
 from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
-from thalweg.optim.one_pass import Along, check, coefficients, decayed, mean_of, take
+from thalweg.optim.one_pass import Along, check, coefficients, mean_of, take
 from thalweg.rules.rule import Rule, scalars_of_step
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -37,7 +38,7 @@ _RANGES = {
 NORM_IN_BACKWARD = (
     "norm_in_backward has no effect and will be taken away: the norm is that of the gradient as it is at the step"
 )
-_ALONG: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "weights", "skipped": 0}
+_ALONG: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "all", "skipped": 0}
 
 
 class Options(Along, total=False):
@@ -64,8 +65,8 @@ class RuleOptimizer(Optimizer):
 
     In the same pass over memory a step clips the gradient's norm (``clip_norm``), leaves everything as it is where
     the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`Along`.
-    Weight decay spares biases and the scales of normalizations, and all other parameters of one dimension, unless
-    ``decay="all"``, as torch has it, is asked for.
+    Weight decay is for all parameters, as torch has it; ``decay="weights"`` spares biases and the scales of
+    normalizations, and all other parameters of at most one dimension.
 
     On the CPU a skipped step is none: nothing is counted or averaged but :attr:`skipped`. On other devices, where the
     host does not wait for the norm, its point is averaged again.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature import Damped, GaussNewton, Hessian, LinearOperator
+from thalweg.optim.decay import decayed
 from thalweg.second_order import Evaluation, NotAnObjective, NotFinite, Objective
 from thalweg.second_order.objective import check_loss
 from thalweg.second_order.ranks import ALONE, Ranks
@@ -29,7 +30,7 @@ class ParameterObjective(Objective):
     Gauss–Newton return ``(loss, outputs)``.
 
     Arguments:
-        groups: an optimizer's groups; of each ``params``, ``weight_decay`` and ``maximize`` are read.
+        groups: an optimizer's groups; of each ``params``, ``weight_decay``, ``decay`` and ``maximize`` are read.
         closure: evaluates the loss at the parameters as they are.
         kind: which matrix is the curvature.
         ranks: that evaluate it together, each its own closure; the loss is the mean of theirs.
@@ -49,7 +50,12 @@ class ParameterObjective(Objective):
         self.closure, self.kind, self.ranks = closure, kind, ranks
         self.maximize = groups[0]["maximize"]
         self._all = [p for group in groups for p in group["params"] if p.requires_grad]
-        self._decays = [float(group["weight_decay"]) for group in groups for p in group["params"] if p.requires_grad]
+        self._decays = [
+            float(group["weight_decay"]) if decayed(group, p) else 0.0
+            for group in groups
+            for p in group["params"]
+            if p.requires_grad
+        ]
         self.params: list[Tensor] = []
         self._decay: float | Tensor = 0.0
         self._x: Tensor | None = None  # where the parameters are

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
+from thalweg.optim.decay import Decay
 from thalweg.optim.parameter_objective import Curvature
 from thalweg.second_order import HessianFree, Model, TrustRegion
 
@@ -23,7 +24,7 @@ class TruncatedNewton(ClosureOptimizer):
     loss must not be linear: logits, not their log_softmax.
 
     Arguments:
-        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, maximize,
+        params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, decay, maximize,
             average: as :class:`thalweg.optim.LBFGS`; one iteration a step by default.
         lr: factor on the step.
         curvature: B, ``"hessian"`` or ``"gauss_newton"``.
@@ -61,6 +62,7 @@ class TruncatedNewton(ClosureOptimizer):
         warm_start: float = 0.95,
         max_products: int = 250,
         weight_decay: float = 0.0,
+        decay: Decay = "all",
         maximize: bool = False,
         average: Average | None = None,
     ) -> None:
@@ -69,7 +71,8 @@ class TruncatedNewton(ClosureOptimizer):
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "curvature": curvature, "leash": leash, "damping": damping,
-            "warm_start": warm_start, "max_products": max_products, "weight_decay": weight_decay, "maximize": maximize,
+            "warm_start": warm_start, "max_products": max_products, "weight_decay": weight_decay, "decay": decay,
+            "maximize": maximize,
         }  # fmt: skip
         super().__init__(params, defaults, average)
 
