@@ -77,6 +77,15 @@ def test_a_guided_run_trains_its_stages_within_the_steps_and_resumes(guidance, h
     assert all(weights[name].equal(again[name]) for name in weights)
 
 
+def test_weight_decay_is_on_what_is_asked_for(here, monkeypatch):
+    for decay in ("all", "weights"):
+        options = ("--strategy", "adamw", "--set", "weight_decay=20", "--steps", "12", "--decay", decay, "--out", decay)
+        assert called(monkeypatch, "train", "my.py:task", *options) == 0
+        assert json.loads((here / decay / "history.json").read_text())["decay"] == decay
+    one, other = (load_file(here / decay / "model.safetensors") for decay in ("all", "weights"))
+    assert one["bias"].abs().sum() < 0.9 * other["bias"].abs().sum()
+
+
 def test_hyperparameters_patience_accumulation_and_precision_are_heeded(here, monkeypatch):
     options = ("--strategy", "sgd", "--set", "lr=0", "--accumulate", "2", "--precision", "bfloat16", "--patience", "3")
     assert called(monkeypatch, "train", "my.py:task", *options, "--steps", "40", "--evaluate-every", "1") == 0

@@ -106,9 +106,13 @@ def test_only_the_trainable_part_moves_and_what_is_left_out_is_in_eval_mode():
     assert [module.training for module in model] == [True] * 5 + [False, True]
 
 
-def test_a_rate_is_a_factor_on_the_part_that_it_names():
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_rate_is_a_factor_on_the_part_that_it_names(divided):
     model, alone = net(dropout=0), net(dropout=0)
-    sgd = partial(torch.optim.SGD, lr=0.5)
+
+    def sgd(params):
+        return torch.optim.SGD(optim.no_decay_groups(params) if divided else params, lr=0.5)
+
     train(model, [stage(optimizer=sgd, steps=1, rates={"0": 0.1, "0.bias": 0})])
     train(alone, [stage(optimizer=sgd, steps=1)])
     start = copy(net())

@@ -49,6 +49,10 @@ def command(
     swap_batch_norm: Annotated[
         bool, typer.Option("--swap-batch-norm", help="Replace torch's batch normalization by one that lanes can stack.")
     ] = False,
+    decay: Annotated[
+        Literal["all", "weights"],
+        typer.Option(help="What weight decay is on, where a strategy has any: all, or parameters of 2 dimensions up."),
+    ] = "all",
     trials: Annotated[int, typer.Option(help="Configurations a strategy, beside its default one.")] = 16,
     steps: Annotated[
         int | None, typer.Option(help="Gradient evaluations of a whole run.", show_default="the task's")
@@ -132,8 +136,8 @@ def command(
     with terminable(), LiveReporter(console) as reporter, aside:
         done = compare(
             task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, cluster=cluster, device=device,
-            out=out, memory=_bytes(memory), swap_batch_norm=swap_batch_norm, trial_seconds=trial_seconds, log=log or (),
-            seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
+            out=out, memory=_bytes(memory), swap_batch_norm=swap_batch_norm, decay=decay, trial_seconds=trial_seconds,
+            log=log or (), seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]

@@ -30,6 +30,10 @@ def command(
         int | None, typer.Option(help="Steps, of which a guidance's come first.", show_default="the task's")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter, as lr=0.01. Repeatable.")] = None,
+    decay: Annotated[
+        Literal["all", "weights"],
+        typer.Option(help="What weight decay is on, where there is any: all, or parameters of 2 dimensions up."),
+    ] = "all",
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many validations without a better one, and keep the best.")
     ] = None,
@@ -93,7 +97,7 @@ def command(
         where = processes.own_device(usable_device(device), group)
         hyper = _configured(chosen, set_ or [])
         the_task = built(given, chosen.variant)
-        shop = Workshop(the_task, materialize(the_task), where)
+        shop = Workshop(the_task, materialize(the_task), where, decay)
         make = partial(shop.fresh_model, chosen.initialization, seed)
         model, total = make(), the_task.steps if steps is None else steps
         processes.synchronize(model, group)
@@ -137,7 +141,7 @@ def command(
     shutil.copymode(folder / "checkpoint.pt", begun)  # safetensors lets nobody else read it
     os.replace(begun, folder / "model.safetensors")
     record = {
-        "task": the_task.name, "strategy": chosen.name, "hyperparameters": hyper, "seed": seed, **test,
+        "task": the_task.name, "strategy": chosen.name, "hyperparameters": hyper, "decay": decay, "seed": seed, **test,
         "rows": history.rows,
     }  # fmt: skip
     (folder / "history.json").write_text(json.dumps(plain(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")

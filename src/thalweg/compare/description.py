@@ -16,6 +16,9 @@ from thalweg.compare.engines.job import Workshop
 from thalweg.compare.guides import Guides
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.variants import Variant
+from thalweg.optim.decay import Decay
+
+MIXED = "parameters of two dimensions or more under thalweg's rules, and on all parameters under other optimizers"
 
 
 def design_of(
@@ -25,6 +28,7 @@ def design_of(
     seed: int,
     engine: str,
     device: str,
+    decay: Decay = "all",
 ) -> dict[str, Any]:
     """Returns what makes the study what it is; a folder with another one is refused."""
     shop = shops[Variant()]
@@ -60,11 +64,27 @@ def design_of(
             "tuning_gradient_evaluations": budget.tuning_evaluations,
             "final_gradient_evaluations": budget.final_evaluations,
         },
+        "decay": decay,
         "seed": seed,
         "engine": engine,
         "device": device,
         "torch": torch.__version__,
     }
+
+
+def as_meant(design: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a stored design with what it left unsaid when it was written.
+
+    Before ``decay`` was a setting, rules decayed weights alone, and all other optimizers as they do by default.
+
+    >>> adamw = {"optimizer": "AdamW()", "defaults": {"weight_decay": 0.01}, "space": {}}
+    >>> as_meant({"strategies": [adamw]})["decay"], as_meant({"strategies": [adamw], "decay": "all"})["decay"]
+    ('weights', 'all')
+    """
+    made = [s for s in design["strategies"] if "(" not in s["optimizer"] and not s.get("closure")]  # by a factory
+    tuned = any("weight_decay" in s["space"] or s["defaults"].get("weight_decay") for s in design["strategies"])
+    then = MIXED if made else "weights" if tuned else "all"
+    return {"decay": then, **design}
 
 
 def circumstances(device: torch.device, command: str | None) -> dict[str, Any]:

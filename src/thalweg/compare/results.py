@@ -42,6 +42,7 @@ def collect(store: Store) -> dict[str, Any]:
     results = {
         "task": {**design["task"], "target": target},
         "budget": budget,
+        "decay": design["decay"],
         "engine": facts["engine"],
         "strategies": strategies,
         "pairs": verdict.pairs(per_seed),

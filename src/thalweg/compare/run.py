@@ -28,6 +28,7 @@ from thalweg.compare.task import Task, materialize, try_model
 from thalweg.compare.unfinished import finished
 from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import diagnose
+from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors import derive_seed
 
 
@@ -60,6 +61,7 @@ def compare(
     out: str | Path | None = None,
     memory: int | None = None,
     swap_batch_norm: bool = False,
+    decay: Decay = "all",
     trial_seconds: float | None = None,
     log: Sequence[str] = (),
     seed: int = 0,
@@ -85,6 +87,9 @@ def compare(
         out: folder of the study; ``thalweg-TASK`` by default. A study that was cut off goes on.
         memory: bytes that lanes may take; half of what is free by default.
         swap_batch_norm: whether to replace torch's batch normalizations by thalweg's, which lanes can stack.
+        decay: to what every strategy applies its weight decay, where it has any: to ``"all"`` parameters, or to
+            ``"weights"``, those of two dimensions or more, see :func:`thalweg.optim.no_decay_groups`. An optimizer
+            that a function of yours makes keeps the groups that it is made with, which ``"weights"`` divides.
         log: trackers that records are written to as each rung is done: ``"tensorboard"``, ``"mlflow"``, ``"wandb"``,
             also with a place, as ``"tensorboard=runs"``.
         trial_seconds: how long a run may take from one rung to the next; one that takes longer is cut off and counts as
@@ -107,6 +112,7 @@ def compare(
     for name, value, least in (("trials", trials, 1), ("seeds", seeds, 1), ("steps", steps, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}")
+    check_decay(decay)
     if trial_seconds is not None and not trial_seconds > 0:
         raise ValueError(f"trial_seconds must be above 0, not {trial_seconds}")
     chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
@@ -124,12 +130,12 @@ def compare(
     the_task = built(given, Variant(), swap_batch_norm)
     data = materialize(the_task)
     length = steps if steps is not None else the_task.steps
-    shops = {Variant(): Workshop(the_task, data, where)}
+    shops = {Variant(): Workshop(the_task, data, where, decay)}
     for variant in dict.fromkeys(s.variant for s in chosen):
         if variant not in shops:
             other = built(given, variant, swap_batch_norm)
             try_model(other, data)
-            shops[variant] = Workshop(other, data, where)
+            shops[variant] = Workshop(other, data, where, decay)
     charged = {s.name: _charged(shops[s.variant], s, length) for s in chosen}
     prepared = {name: sum(costs.values()) for name, costs in charged.items()}
     warmup = max(_settled(s, prepared[s.name], length) for s in chosen)
@@ -141,14 +147,14 @@ def compare(
         if engine == "ray":
             fleet = RayFleet(
                 given, chosen, budget, cluster or Cluster(),
-                device=trained_on, memory=memory, swap=swap_batch_norm, say=teller.say,
+                device=trained_on, memory=memory, swap=swap_batch_norm, say=teller.say, decay=decay,
             )  # fmt: skip
             ended.callback(fleet.close)
             if not (folder / "study.sqlite").exists():
                 fleet.connect()  # or there is no study
         else:
             fleet = Fleet(shops, chosen, engine, memory, budget)
-        store = Store.resume_or_create(folder, design_of(shops, chosen, budget, seed, engine, trained_on))
+        store = Store.resume_or_create(folder, design_of(shops, chosen, budget, seed, engine, trained_on, decay))
         ended.callback(store.close)
         facts, held = store.facts(), sum(store.counts().values())
         if finished(facts):

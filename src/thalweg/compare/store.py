@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.compare.description import as_meant
 from thalweg.compare.engines.job import Outcome
 from thalweg.compare.folder_lock import FolderLock
 from thalweg.compare.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, outcome_of, sealed
@@ -214,7 +215,8 @@ class Store:
         with self._reading():
             for name, value, digest in self._db.execute(f"SELECT * FROM facts {which} ORDER BY rowid", given):
                 self._check((name, value), digest)
-                yield name, json.loads(value)
+                found = json.loads(value)
+                yield name, as_meant(found) if name == "design" else found
 
     def _rows(self, which: str, given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         columns = ", ".join((*FIELDS, "digest"))

@@ -65,7 +65,9 @@ def so_far(store: Store) -> dict[str, Any]:
     strategies.sort(key=lambda s: math.inf if s["valid"] is None else sign * s["valid"])
     best = {s["name"]: expected_best(s, direction) for s in strategies}
     shown = {"strategies": strategies, "expected_best": best, "verdict": None, "diagnosis": facts.get("diagnosis")}
-    return plain({"task": design["task"], "budget": design["budget"], "run": facts.get("run"), **shown})
+    return plain(
+        {"task": design["task"], "budget": design["budget"], "decay": design["decay"], "run": facts.get("run"), **shown}
+    )
 
 
 def _budget(design: Mapping[str, Any]) -> Budget:

@@ -28,8 +28,10 @@ class Stepper:
     def __init__(self, model: nn.Module, make: Callable[[Any], Optimizer], rates: Mapping[str, float]) -> None:
         params, factors = groups(model, rates)
         self.optimizer = make(params)
-        for group, factor in zip(self.optimizer.param_groups, factors, strict=False):
-            group["lr"] = group["lr"] * factor
+        if rates:  # which the factory may have divided further
+            rate = {id(p): factor for part, factor in zip(params, factors, strict=True) for p in part["params"]}
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["lr"] * rate.get(id(group["params"][0]), 1.0)
         self.made = _settings(self.optimizer)
         self._lr = [float(group["lr"]) if "lr" in group else None for group in self.optimizer.param_groups]
         self.wants_graph = isinstance(self.optimizer, ClosureOptimizer)

@@ -132,7 +132,7 @@ class Chooser:
             return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job, 0.1))
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
-        optimizers = make_optimizers(strategy, self.shop.model, specimen.hyper)
+        optimizers = make_optimizers(strategy, self.shop.model, specimen.hyper, self.shop.decay)
         reason = "an optimizer made by a factory steps one model at a time"
         if len(optimizers) > 1:
             reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"

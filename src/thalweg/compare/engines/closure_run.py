@@ -37,7 +37,7 @@ class ClosureRun:
     def __init__(self, shop: Workshop, job: Job) -> None:
         self.shop, self.job = shop, job
         self.training = shop.fresh_model(job.strategy.initialization, job.seed)
-        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper)
+        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, shop.decay)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
         data, batch = shop.data.train_x, shop.task.batch_size
         self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(len(data) / batch))

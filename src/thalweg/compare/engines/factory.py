@@ -20,7 +20,7 @@ class FactoryRun(StepRun):
     def __init__(self, shop: Workshop, job: Job, guidance: Guidance) -> None:
         self.shop, self.job, self.guidance = shop, job, guidance
         self.model = shop.fresh_model(job.strategy.initialization, job.seed)
-        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper)
+        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, shop.decay)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)
         if job.snapshot is not None and "params" in job.snapshot:

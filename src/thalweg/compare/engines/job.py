@@ -14,6 +14,7 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Data, Task, build_model
 from thalweg.compare.variants import averaging_of
 from thalweg.initialization import initialize
+from thalweg.optim.decay import Decay, is_weight
 from thalweg.rules.rule import Rule, scalars_of_step
 from thalweg.rules.schedules import Schedule
 from thalweg.tensors import Layout, derive_seed, generator
@@ -114,18 +115,19 @@ class Engine(Protocol):
 class Workshop:
     """What all engines share about a task on a device: data, layout, starts, batches, evaluation.
 
-    ``decayed`` ``(n,)`` is 1 for the parameters that weight decay is for, as in :mod:`thalweg.optim`: not for biases.
+    ``decay`` says to what all strategies apply weight decay; ``decayed`` ``(n,)`` is 1 for those parameters.
     """
 
-    def __init__(self, task: Task, data: Data, device: torch.device) -> None:
-        self.task = task
+    def __init__(self, task: Task, data: Data, device: torch.device, decay: Decay = "all") -> None:
+        self.task, self.decay = task, decay
         self.device = device
         self.data = Data(*(tensor.to(device) for tensor in data))
         self.model = self.fresh_model("default", 0)
         self.layout = Layout.of_model(self.model)
         self.sign = -1.0 if task.direction == "max" else 1.0
-        parts = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in self.layout.shapes]
-        self.decayed = torch.cat(parts).to(next(self.model.parameters()))
+        named = dict(self.model.named_parameters())
+        has_decay = {name: torch.full_like(named[name], decay == "all" or is_weight(named[name])) for name in named}
+        self.decayed = self.layout.flatten({name: has_decay[name].detach() for name in self.layout.names})
         self._starts: dict[tuple[str, int], Tensor] = {}
         self._orders: dict[int, _Order] = {}
         self._kept: dict[tuple[Any, ...], Any] = {}

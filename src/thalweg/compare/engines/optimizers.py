@@ -7,12 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.strategy import Strategy
-from thalweg.optim import AdamW
+from thalweg.optim import AdamW, no_decay_groups
+from thalweg.optim.decay import Decay
 from thalweg.optim.of_rule import OfRule
 
 
-def make_optimizers(strategy: Strategy, model: nn.Module, hyper: Mapping[str, float]) -> list[torch.optim.Optimizer]:
-    """Returns the strategy's optimizer for the model's trainable parameters.
+def make_optimizers(
+    strategy: Strategy, model: nn.Module, hyper: Mapping[str, float], decay: Decay = "all"
+) -> list[torch.optim.Optimizer]:
+    """Returns the strategy's optimizer for the model's trainable parameters, which applies weight decay as asked.
 
     One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest.
 
@@ -21,12 +24,12 @@ def make_optimizers(strategy: Strategy, model: nn.Module, hyper: Mapping[str, fl
     """
     params = [p for p in model.parameters() if p.requires_grad]
     try:
-        return [optimizer_for(strategy, params, hyper)]
+        return [optimizer_for(strategy, params, hyper, decay)]
     except Exception as error:
         matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
         if matrices and rest:
             try:
-                return [optimizer_for(strategy, matrices, hyper), AdamW(rest)]
+                return [optimizer_for(strategy, matrices, hyper, decay), AdamW(rest, decay=decay)]
             except Exception:
                 pass  # matrices are not what it asks for: the first error is the one to show
         raise refused(strategy, hyper, error) from error
@@ -42,18 +45,28 @@ def refused(strategy: Strategy, hyper: Mapping[str, float], error: Exception) ->
     )
 
 
-def optimizer_for(strategy: Strategy, params: Any, hyper: Mapping[str, float]) -> torch.optim.Optimizer:
+def optimizer_for(
+    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all"
+) -> torch.optim.Optimizer:
     """Returns the strategy's optimizer for parameters, or groups of them.
+
+    For ``decay="weights"`` the groups of any optimizer that has torch's ``weight_decay`` are divided.
 
     Raises:
         TypeError: the factory makes something else.
     """
     if strategy.rule is not None:
-        return OfRule(params, strategy.rule, strategy.stepping(hyper))
+        return OfRule(params, strategy.rule, strategy.stepping(hyper), decay=decay)
     assert strategy.factory is not None
     optimizer = strategy.factory(params, **strategy.stepping(hyper))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    if decay == "weights":
+        for group in [group for group in optimizer.param_groups if group.get("weight_decay")]:
+            first, *rest = no_decay_groups([group])
+            group.update(first)
+            for part in rest:
+                optimizer.add_param_group(part)
     return optimizer
 
 

@@ -19,6 +19,7 @@ from thalweg.compare.engines.job import Job, Keep, Outcome, Progress, keep_none
 from thalweg.compare.engines.ray_worker import Kit, packed, portable
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Task
+from thalweg.optim.decay import Decay
 
 if TYPE_CHECKING:
     from thalweg.compare.engines.ray_pool import Call, Pool
@@ -76,7 +77,7 @@ class RayFleet:
     """Has the face of :class:`thalweg.compare.engines.fleet.Fleet`; all strategies are trained by one engine.
 
     Ray is started when it is first needed: a study that is whole is read without it. ``say`` is told what the user
-    should know; ``wanted`` narrows what a worker may choose among.
+    should know; ``wanted`` narrows what a worker may choose among; ``decay`` is as in :func:`thalweg.compare`.
     """
 
     name = "ray"
@@ -93,9 +94,10 @@ class RayFleet:
         swap: bool = False,
         say: Callable[[str], None] = lambda _: None,
         wanted: Name = "auto",
+        decay: Decay = "all",
     ) -> None:
         self.task, self.strategies, self.budget, self.cluster, self.say = task, strategies, budget, cluster, say
-        self.device, self.memory, self.swap, self.wanted = device, memory, swap, wanted
+        self.device, self.memory, self.swap, self.wanted, self.decay = device, memory, swap, wanted, decay
         self.choices: list[Choice] = []
         self._pool: Pool | None = None
         self._plan: Mapping[str, tuple[int, int]] | None = None
@@ -195,7 +197,7 @@ class RayFleet:
         share_of_memory = min(1.0, cluster.gpus if cluster.gpus else threads / (os.cpu_count() or 1))
         pool.supply(Kit(
             portable(self.task), self.strategies, self.budget, self.swap, self.memory, self.device, threads,
-            share_of_memory, self._workers, self.wanted,
+            share_of_memory, self._workers, self.wanted, self.decay,
         ))  # fmt: skip
         return pool
 

@@ -19,6 +19,7 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import trained
 from thalweg.compare.task import Task, examples
 from thalweg.compare.variants import Variant, built
+from thalweg.optim.decay import Decay
 
 Wire = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ class Kit:
 
     Arguments:
         task: the user's, its examples as tensors, so that no worker reads or draws them again.
-        strategies, budget, swap, memory, wanted: as :class:`Fleet` and :func:`thalweg.compare` take them.
+        strategies, budget, swap, memory, wanted, decay: as :class:`Fleet` and :func:`thalweg.compare` take them.
         device: where the worker trains.
         threads: how many it computes with.
         share: its part of its machine's memory, or of its device's.
@@ -46,6 +47,7 @@ class Kit:
     share: float
     workers: int
     wanted: Name = "auto"
+    decay: Decay = "all"
 
 
 def versions() -> dict[str, str]:
@@ -98,7 +100,7 @@ class Worker:
         torch.set_num_threads(kit.threads)
         device, data = usable_device(kit.device), examples(kit.task)
         shops = {
-            variant: Workshop(built(kit.task, variant, kit.swap), data, device)
+            variant: Workshop(built(kit.task, variant, kit.swap), data, device, kit.decay)
             for variant in dict.fromkeys([Variant(), *(s.variant for s in kit.strategies)])
         }
         memory = kit.memory if kit.memory is not None else int(kit.share * free_memory(device)) // 2

@@ -26,7 +26,7 @@ def stage_of(shop: Workshop, strategy: Strategy, hyper: dict[str, float], steps:
 
     def optimizer(params: Any) -> torch.optim.Optimizer:
         try:
-            return optimizer_for(strategy, params, hyper)
+            return optimizer_for(strategy, params, hyper, shop.decay)
         except (TypeError, ValueError) as error:
             raise refused(strategy, hyper, error) from error
 

@@ -77,8 +77,8 @@ def teacher_of(shop: Workshop, source: Callable[[], nn.Module] | nn.Module | Non
 def _shop(shop: Workshop, task: Task) -> Workshop:
     if task.train is shop.task.train:
         try_model(task, shop.data)
-        return Workshop(task, shop.data, shop.device)
-    return Workshop(task, materialize(task), shop.device)
+        return Workshop(task, shop.data, shop.device, shop.decay)
+    return Workshop(task, materialize(task), shop.device, shop.decay)
 
 
 def _operations(shop: Workshop) -> int:

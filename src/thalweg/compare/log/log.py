@@ -132,7 +132,12 @@ def _runs(store: Store, design: Mapping[str, Any]) -> Iterator[Run]:
 def _about(design: Mapping[str, Any]) -> dict[str, Any]:
     task, budget = design["task"], design["budget"]
     told = {f"task.{name}": task[name] for name in ("name", "metric", "direction", "parameters", "batch_size")}
-    return {**told, **{name: budget[name] for name in ("trials", "steps", "seeds")}, "seed": design["seed"]}
+    return {
+        **told,
+        **{name: budget[name] for name in ("trials", "steps", "seeds")},
+        "decay": design["decay"],
+        "seed": design["seed"],
+    }
 
 
 def _verdict(comparison: Comparison) -> Run:
