@@ -144,8 +144,8 @@ class RuleOptimizer(Optimizer):
         """Takes one step; with a closure, evaluates it first and returns its loss.
 
         Raises:
-            RuntimeError: a gradient, a state or a mean has not the shape, device or type that its parameter asks for, or
-                not the memory; nothing is changed then.
+            RuntimeError: a gradient, a state or a mean has not the shape, device, type or memory that its parameter asks
+                for; nothing is changed then.
         """
         loss = None
         if closure is not None:
