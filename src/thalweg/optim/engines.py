@@ -92,7 +92,7 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
     p = entries[0].p
     c = {name: v.to(p.device) if isinstance(v, Tensor) else v for name, v in c.items()}
     work = working_dtype(p)
-    target = Many([real(e.p.detach()) for e in entries])
+    target = Many([real(e.p) for e in entries])
     grads = Many([real(e.grad) for e in entries]).to(work)
     state = {name: Many([real(e.state[name]) for e in entries]) for name in rule.buffers}
     new, after = _advance(rule, target.to(work), grads, state, c, maximize)

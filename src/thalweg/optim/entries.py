@@ -50,21 +50,27 @@ class Forms:
 
     def __init__(self) -> None:
         self._guards: TensorGuards | None = None
-        self._counts: list[int] = []  # of tensors, by entry
-        self._extents: list[int] = []  # bytes that each needs from its first element on
+        self._counts: list[int] = []  # of buffers and means, by entry
+        self._ends: list[tuple[int, int]] = []  # of each: where it begins in its storage, and bytes up to its end there
         self._flat: list[bool] = []
+        self.all_flat = False  # whether all entries are
 
-    def same(self, work: Work) -> list[bool] | None:
-        """Returns which entries are flat where all forms are as they were noted, or else None."""
+    def same(self, work: Work) -> bool:
+        """Says whether all forms are as they were noted, and storages as large as they need."""
         if self._guards is None or torch.compiler.is_compiling():
-            return None
+            return False
         tensors, counts = _all(work)
         if counts != self._counts or not self._guards.check(*tensors):
-            return None
-        for t, needed in zip(tensors, self._extents, strict=False):
-            if t.untyped_storage().nbytes() < t.storage_offset() * t.itemsize + needed:
-                return None
-        return self._flat
+            return False
+        for t, (begin, end) in zip(tensors, self._ends, strict=False):
+            if t.untyped_storage().nbytes() < end or t.storage_offset() > begin:
+                return False
+        return True
+
+    def marked(self, work: Work) -> list[tuple[Group, Rule, list[Entry]]]:
+        """Returns the entries, whose forms are as they were noted, with the word whether they are flat."""
+        flat = iter(self._flat)
+        return [(group, rule, [Entry(*e[:4], next(flat)) for e in entries]) for group, rule, entries in work]
 
     def note(self, work: Work) -> None:
         """Remembers the forms, where all are of plain tensors."""
@@ -72,20 +78,24 @@ class Forms:
         tensors, counts = _all(work)
         if tensors and not torch.compiler.is_compiling() and all(in_memory(t) for t in tensors):
             self._guards = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
-            self._counts, self._extents = counts, [extent(t) for t in tensors[: sum(counts)]]
+            begins = [t.storage_offset() for t in tensors[: sum(counts) + 2 * len(counts)]]
+            ends = [b * t.itemsize + extent(t) for t, b in zip(tensors, begins, strict=False)]
+            self._counts, self._ends = counts, list(zip(begins, ends, strict=True))
             self._flat = [entry.flat for _, _, entries in work for entry in entries]
+            self.all_flat = all(self._flat)
 
 
 def _all(work: Work) -> tuple[list[Any], list[int]]:
-    """Returns all tensors, scalars last, and how many each entry has beside those."""
-    large, scalars, counts = [], [], []
+    """Returns all tensors, scalars last, and how many buffers and means each entry has."""
+    large: list[Any] = []
+    scalars: list[Any] = []
+    counts = []
     for _, rule, entries in work:
-        carried = ("step", *rule.scalar_state)
-        for entry in entries:
-            own = tensors_of(entry, rule)
-            large += own
-            counts.append(len(own))
-            scalars += [entry.state.get(name) for name in carried]
+        names, carried = tuple(rule.buffers), ("step", *rule.scalar_state)
+        for p, grad, state, mean, _ in entries:
+            large += (p, grad, *map(state.get, names)) if mean is None else (p, grad, *map(state.get, names), mean)
+            counts.append(len(names) + (mean is not None))
+            scalars += map(state.get, carried)
     return large + scalars, counts
 
 

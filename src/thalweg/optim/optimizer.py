@@ -144,8 +144,8 @@ class RuleOptimizer(Optimizer):
         """Takes one step; with a closure, evaluates it first and returns its loss.
 
         Raises:
-            RuntimeError: a gradient, a state or a mean has not the shape, device, type or memory that its parameter asks
-                for; nothing is changed then.
+            RuntimeError: a gradient, a state or a mean has not the shape, device, type or memory that its parameter
+                asks for; nothing is changed then.
         """
         loss = None
         if closure is not None:
@@ -176,23 +176,21 @@ class RuleOptimizer(Optimizer):
 
     def _work(self) -> list[tuple[Group, Rule, list[Entry]]]:
         """Returns groups, rules, and the entries of all parameters that have a gradient, checked and with all state."""
-        work, average = [], self.average
+        if self._forms is None:
+            self._forms = Forms()
+        work, average, flat = [], self.average, self._forms.all_flat
         for group in self.param_groups:
             entries = [
-                Entry(p, p.grad, self.state.get(p) or {}, mean_of(average, p))
+                Entry(p, grad, self.state.get(p) or {}, mean_of(average, p), flat)
                 for p in group["params"]
-                if p.grad is not None
+                if (grad := p.grad) is not None
             ]
             if any(e.grad.is_sparse for e in entries):
                 name = type(self).__name__
                 raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
             work.append((group, self.rule_of(group), entries))
-        if self._forms is None:
-            self._forms = Forms()
-        flat = self._forms.same(work)
-        if flat is not None:
-            marks = iter(flat)
-            return [(g, rule, [Entry(*e[:4], next(marks)) for e in entries]) for g, rule, entries in work]
+        if self._forms.same(work):
+            return work if flat else self._forms.marked(work)
         check_entries(type(self).__name__, work)
         for _, rule, entries in work:
             for i, entry in enumerate(entries):
