@@ -13,6 +13,8 @@ from torch.utils.hooks import RemovableHandle
 from thalweg.averaging.averaging import Averaging
 from thalweg.averaging.rounding import lerp_rounded_
 from thalweg.averaging.source import Source
+from thalweg.tensors.form import KnownForms, form, is_allocated, overlaps
+from thalweg.tensors.ranges import is_whole
 from thalweg.tensors.vector import local
 
 _STANDING: set[int] = set()  # ids of the parameters that hold an average at the moment
@@ -90,16 +92,17 @@ class Average:
         averaged = {n: b for n, b in held.items() if buffers == "average" and (b.is_floating_point() or b.is_complex())}
         self._averaged_buffers = list(averaged)
         self.means = {
-            name: t.detach().to(device or t.device, _kept_in(t, dtype), copy=True)
+            name: t.detach().resolve_conj().resolve_neg().to(device or t.device, _kept_in(t, dtype), copy=True)
             for name, t in (self._source.params | averaged).items()
         }
         self._copies = {n: b.detach().to(device or b.device, copy=True) for n, b in held.items() if n not in averaged}
+        self._forms = KnownForms()
         self._generator: Generator | None = None
         if dtype == torch.bfloat16:
             self._generator = generator or Generator(next(iter(self.means.values())).device).manual_seed(0)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _forms=KnownForms())
         self._names = {id(p): name for name, p in self._source.params.items()}  # a copy has parameters of its own
 
     @torch.no_grad()
@@ -110,7 +113,7 @@ class Average:
             done: parameters whose means, from :meth:`mean_of`, have the point already.
 
         Raises:
-            RuntimeError: within :meth:`applied`; parameters were added, replaced or unfrozen since.
+            RuntimeError: within :meth:`applied`; parameters were added, replaced, unfrozen or resized since.
         """
         self.check("update")
         buffers = self._source.buffers()
@@ -183,7 +186,7 @@ class Average:
 
         Averages are in the type that they are kept in; tied parameters stand under each of their names.
         """
-        self._source.check()
+        self._check_forms()
         own = {id(t): self._held(name) for name, t in (self._source.params | self._source.buffers()).items()}
         chosen = {}
         for key, value in self._source.state().items():
@@ -217,6 +220,8 @@ class Average:
             raise ValueError(f"no state of an average: it has {sorted(state)}, not {sorted(mine)}")
         if state["averaging"] != mine["averaging"]:
             raise ValueError(f"the state is of {state['averaging']}, the average is {mine['averaging']}")
+        if not is_whole(state["step"], 0):
+            raise ValueError(f"the state's step is {state['step']!r}, not a number of updates")
         for part in ("means", "copies"):
             _same_form(mine[part], state[part])
         if self._generator is not None:
@@ -230,10 +235,26 @@ class Average:
         return self.means.get(name, self._copies.get(name))
 
     def check(self, verb: str) -> None:
-        """Raises RuntimeError within :meth:`applied`, or if parameters were added, replaced or unfrozen since."""
+        """Raises RuntimeError within :meth:`applied`, or if parameters were added, replaced, unfrozen or resized."""
         if not _STANDING.isdisjoint(self._names):
             raise RuntimeError(f"{verb}() within applied(): an average stands in these parameters; leave it first")
+        self._check_forms()
+
+    def _check_forms(self) -> None:
+        """Raises RuntimeError where the model's parameters or buffers are no longer what the average is of."""
         self._source.check()
+        held = self.means | self._copies
+        values = self._source.params | (self._source.buffers() if len(held) > len(self._names) else {})
+        if self._forms.same([*held.values(), *(values[name] for name in held)]):
+            return
+        for name, mean in held.items():
+            value = values[name]
+            sound = all(isinstance(t, Tensor) and is_allocated(t) for t in (mean, value)) and not overlaps(mean)
+            if not sound or mean.shape != value.shape:
+                raise RuntimeError(
+                    f"{name!r} is {form(value)}, its average {form(mean)}: make a new average of the model as it is now"
+                )
+        self._forms.note([*held.values(), *(values[name] for name in held)])
 
 
 def _kept_in(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
@@ -242,12 +263,14 @@ def _kept_in(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype or (torch.float32 if tensor.dtype.itemsize < 4 else tensor.dtype)
 
 
-def _same_form(mine: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def _same_form(mine: Mapping[str, Tensor], given: Mapping[str, Any]) -> None:
     for name in [*mine, *given]:
         here, there = (_form(part[name]) if name in part else None for part in (mine, given))
         if here != there:
             raise ValueError(f"the state is of another model: it has {there or 'no'} {name!r}, not {here or 'none'}")
 
 
-def _form(tensor: Tensor) -> str:
+def _form(tensor: Any) -> str:
+    if not isinstance(tensor, Tensor) or not is_allocated(tensor):
+        return form(tensor)
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

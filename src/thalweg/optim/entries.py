@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._dynamo.guards import TensorGuards
 
 from thalweg.rules.rule import Rule
-from thalweg.tensors.form import extent, fits, form, in_memory, is_allocated, overlaps
+from thalweg.tensors.form import KnownForms, fits, form, in_memory, is_allocated, overlaps
 
 Group = dict[str, Any]
 Work = Sequence[tuple[Group, Rule, list["Entry"]]]
@@ -49,23 +48,15 @@ class Forms:
     """The forms of all that a step touched, as they were when it was checked."""
 
     def __init__(self) -> None:
-        self._guards: TensorGuards | None = None
+        self._known = KnownForms()
         self._counts: list[int] = []  # of buffers and means, by entry
-        self._ends: list[tuple[int, int]] = []  # of each: where it begins in its storage, and bytes up to its end there
         self._flat: list[bool] = []
         self.all_flat = False  # whether all entries are
 
     def same(self, work: Work) -> bool:
         """Says whether all forms are as they were noted, and storages as large as they need."""
-        if self._guards is None or torch.compiler.is_compiling():
-            return False
         tensors, counts = _all(work)
-        if counts != self._counts or not self._guards.check(*tensors):
-            return False
-        for t, (begin, end) in zip(tensors, self._ends, strict=False):
-            if t.untyped_storage().nbytes() < end or t.storage_offset() > begin:
-                return False
-        return True
+        return counts == self._counts and self._known.same(tensors)
 
     def marked(self, work: Work) -> list[tuple[Group, Rule, list[Entry]]]:
         """Returns the entries, whose forms are as they were noted, with the word whether they are flat."""
@@ -73,30 +64,24 @@ class Forms:
         return [(group, rule, [Entry(*e[:4], next(flat)) for e in entries]) for group, rule, entries in work]
 
     def note(self, work: Work) -> None:
-        """Remembers the forms, where all are of plain tensors."""
-        self._guards = None
-        tensors, counts = _all(work)
-        if tensors and not torch.compiler.is_compiling() and all(in_memory(t) for t in tensors):
-            self._guards = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
-            begins = [t.storage_offset() for t in tensors[: sum(counts) + 2 * len(counts)]]
-            ends = [b * t.itemsize + extent(t) for t, b in zip(tensors, begins, strict=False)]
-            self._counts, self._ends = counts, list(zip(begins, ends, strict=True))
-            self._flat = [entry.flat for _, _, entries in work for entry in entries]
-            self.all_flat = all(self._flat)
+        """Remembers the forms."""
+        tensors, self._counts = _all(work)
+        self._known.note(tensors)
+        self._flat = [entry.flat for _, _, entries in work for entry in entries]
+        self.all_flat = all(self._flat)
 
 
 def _all(work: Work) -> tuple[list[Any], list[int]]:
-    """Returns all tensors, scalars last, and how many buffers and means each entry has."""
-    large: list[Any] = []
-    scalars: list[Any] = []
+    """Returns all tensors, and how many buffers and means each entry has."""
+    found: list[Any] = []
     counts = []
     for _, rule, entries in work:
-        names, carried = tuple(rule.buffers), ("step", *rule.scalar_state)
+        names = (*rule.buffers, "step", *rule.scalar_state)
         for p, grad, state, mean, _ in entries:
-            large += (p, grad, *map(state.get, names)) if mean is None else (p, grad, *map(state.get, names), mean)
+            found += (p, grad) if mean is None else (p, grad, mean)
+            found += map(state.get, names)
             counts.append(len(names) + (mean is not None))
-            scalars += map(state.get, carried)
-    return large + scalars, counts
+    return found, counts
 
 
 def check(owner: str, work: Work) -> None:

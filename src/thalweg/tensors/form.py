@@ -1,11 +1,49 @@
 """The form of a tensor: shape, type, device, layout and the memory behind it, which a kernel takes on trust."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._dynamo.guards import TensorGuards
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+
+
+class KnownForms:
+    """The forms of some tensors, as they were when they were checked; one call says whether they still are.
+
+    >>> known, held = KnownForms(), [torch.zeros(2), torch.zeros(3)]
+    >>> known.note(held)
+    >>> known.same(held), known.same([torch.ones(2), torch.ones(3)]), known.same([torch.ones(2), torch.ones(4)])
+    (True, True, False)
+    >>> _ = held[0].untyped_storage().resize_(0)
+    >>> known.same(held)
+    False
+    """
+
+    def __init__(self) -> None:
+        self._guards: TensorGuards | None = None
+        self._places: list[tuple[int, int]] = []  # where each begins in its storage, and bytes up to its end there
+
+    def same(self, tensors: Sequence[Any]) -> bool:
+        """Says whether there are as many tensors of the same forms, in storages that are as large as they need."""
+        if self._guards is None or len(tensors) != len(self._places) or torch.compiler.is_compiling():
+            return False
+        if not self._guards.check(*tensors):
+            return False
+        for t, (begin, end) in zip(tensors, self._places, strict=True):
+            if t.untyped_storage().nbytes() < end or t.storage_offset() > begin:
+                return False
+        return True
+
+    def note(self, tensors: Sequence[Any]) -> None:
+        """Remembers the forms, where all are of plain tensors, no two of which are one."""
+        self._guards = None
+        if tensors and not torch.compiler.is_compiling() and all(in_memory(t) for t in tensors):
+            self._guards = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+            begins = [t.storage_offset() for t in tensors]
+            self._places = [(b, b * t.itemsize + extent(t)) for t, b in zip(tensors, begins, strict=True)]
 
 
 def fits(value: Any, like: Tensor, dtype: torch.dtype) -> bool:
