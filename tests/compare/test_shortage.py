@@ -1,6 +1,5 @@
 """Too little memory, too much time, an error of the user's: what can go on goes on, and the rest is a line."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -8,11 +7,10 @@ import torch
 
 import thalweg
 from tests.compare.small import job, small_task, workshop
+from tests.waiting import LONG, hang
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.task import TaskError
-
-HOUR = 3600
 
 
 def quiet(steps):
@@ -62,7 +60,7 @@ def test_a_single_lane_without_memory_is_an_error_that_says_so():
 class Counting:
     """A loss that counts its calls, and does something at one of them."""
 
-    def __init__(self, at, does=lambda: time.sleep(HOUR)):
+    def __init__(self, at, does=hang):
         self.at, self.does, self.calls = at, does, 0
 
     def __call__(self, output, target):
@@ -78,18 +76,18 @@ def task_of(loss):
 
 def test_a_trial_that_hangs_is_cut_off_and_the_next_is_as_ever():
     expected = Serial(workshop(task_of(Counting(0)))).run(jobs(3), quiet)
-    found = Serial(workshop(task_of(Counting(12)))).run(jobs(3, limit=0.5), quiet)
+    found = Serial(workshop(task_of(Counting(12)))).run(jobs(3, limit=LONG), quiet)
     assert [o.status for o in found] == ["timed out", "finished", "finished"]
     assert [o.curve for o in found[1:]] == [o.curve for o in expected[1:]]
 
 
 def test_lanes_that_hang_run_one_by_one():
-    found = Lanes(workshop(task_of(Counting(9))), 3, compile_=False).run(jobs(3, limit=0.5), quiet)
+    found = Lanes(workshop(task_of(Counting(9))), 3, compile_=False).run(jobs(3, limit=LONG), quiet)
     assert [o.status for o in found] == ["finished"] * 3
 
 
-class Sleeping(torch.optim.SGD):
-    """Falls asleep at its eighth step."""
+class Hanging(torch.optim.SGD):
+    """Hangs at its eighth step."""
 
     def __init__(self, params, lr):
         super().__init__(params, lr)
@@ -98,13 +96,13 @@ class Sleeping(torch.optim.SGD):
     def step(self, closure=None):
         self.count += 1
         if self.count == 8:
-            time.sleep(HOUR)
+            hang()
         return super().step(closure)
 
 
 def test_a_study_counts_what_timed_out_as_diverged_and_says_so(tmp_path):
-    hung = thalweg.Strategy("hung", factory=Sleeping, defaults={"lr": 0.1}, space={"lr": (0.01, 1.0)})
-    options = {"trials": 1, "steps": 30, "seeds": 2, "engine": "serial", "trial_seconds": 0.3}
+    hung = thalweg.Strategy("hung", factory=Hanging, defaults={"lr": 0.1}, space={"lr": (0.01, 1.0)})
+    options = {"trials": 1, "steps": 30, "seeds": 2, "engine": "serial", "trial_seconds": LONG}
     done = thalweg.compare(small_task(), ("sgd", hung), out=tmp_path / "out", **options).results
     s = next(s for s in done["strategies"] if s["name"] == "hung")
     assert (s["trials"], s["diverged"], s["final_diverged"]) == (2, 2, 2)

@@ -9,6 +9,7 @@ from typing import Any
 from thalweg.compare import statistics, verdict
 from thalweg.compare.design import edge, widened_from_fact
 from thalweg.compare.store import Store, StudyError
+from thalweg.compare.study import TITLES
 from thalweg.tensors.files import write_text
 
 Record = dict[str, Any]
@@ -43,7 +44,7 @@ def collect(store: Store) -> dict[str, Any]:
         "task": {**design["task"], "target": target},
         "budget": budget,
         "decay": design["decay"],
-        "engine": facts["engine"],
+        "engine": engines(facts),
         "strategies": strategies,
         "pairs": verdict.pairs(per_seed),
         "expected_best": {s["name"]: expected_best(s, direction) for s in strategies},
@@ -57,6 +58,18 @@ def collect(store: Store) -> dict[str, Any]:
         runs = "run" if late == 1 else "runs"
         results["notes"].append(f"{late} {runs} passed the time limit, and count as diverged.")
     return plain(results)
+
+
+def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the choices of engines, each with the rung ``from`` which on it holds, None for the first."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for name, choices in facts.items():
+        if name.partition(" ")[0] == "engine":
+            rung = TITLES.get(name.partition(" ")[2])
+            for choice in choices:
+                key = choice["group"], choice.get("variant", ""), choice["reason"]
+                found.setdefault(key, {**choice, "from": rung})
+    return list(found.values())
 
 
 def _verdict(
@@ -251,7 +264,7 @@ def before_first_step(costs: Mapping[str, int], steps: int) -> str:
 
 def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], budget: Mapping[str, Any]) -> list[str]:
     notes = [
-        "Seconds to target are steps to target times the median seconds of a step, measured with the run alone.",
+        "Seconds to target are steps to target times the seconds of a step, measured with each winner alone, in turns.",
         "Expected best at k counts a configuration that was stopped at the first rung with the value it had there.",
     ]
     if budget["trials"] < 4:

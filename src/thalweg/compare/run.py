@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from thalweg.compare.comparison import Comparison
 from thalweg.compare.description import circumstances, design_of
 from thalweg.compare.design import Budget
 from thalweg.compare.device import usable_device
+from thalweg.compare.engine_of_rung import choose_again
 from thalweg.compare.engines.choose import Name
 from thalweg.compare.engines.fleet import Fleet
 from thalweg.compare.engines.job import Workshop
@@ -80,7 +82,7 @@ def compare(
         trials: configurations a strategy beside its default one, at least 1.
         steps: gradient evaluations of a whole run; the task's own by default.
         seeds: paired final runs a strategy; with 1 there is no interval and so no winner.
-        engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (measures both for a moment); ``"ray"`` spreads trials over the
+        engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (measures both in turns); ``"ray"`` spreads trials over the
             workers of a Ray cluster, each of which chooses likewise.
         cluster: for ``"ray"``: where it is, and what each worker gets of it; one on this machine by default.
         device: ``"cpu"``, ``"cuda"``, …; CUDA when present by default.
@@ -171,8 +173,7 @@ def compare(
             store.add_fact("charged", charged)
             store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])  # last: it stands for all of them
         for choice in fleet.choices:
-            of = f" of {choice.variant}" if choice.variant else ""
-            teller.say(f"engine for {choice.group}{of}: {choice.name} ({choice.reason})")
+            teller.say(f"engine for {choice.title}: {choice.name} ({choice.reason})")
         for name, costs in charged.items():
             if costs:
                 teller.say(f"{name}: {before_first_step(costs, length)}")
@@ -181,7 +182,8 @@ def compare(
         records = Log(store, trackers, teller.say)
         teller = Logging(teller, records)
         sign = shops[Variant()].sign
-        Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller, prepared).run()
+        begin = partial(choose_again, fleet, store, seed, teller.say)
+        Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller, prepared, begin).run()
         store.add_fact("seconds", time.perf_counter() - began)
         comparison = Comparison.from_store(store, folder, write=True)
         records.conclude(comparison)

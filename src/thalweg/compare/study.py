@@ -9,10 +9,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
 from thalweg.compare.engines.job import Engine, Job, Keep, Outcome, Progress, keep_none
+from thalweg.compare.engines.timing import in_turns
 from thalweg.compare.keeping import Keeping, Stored
 from thalweg.compare.loading import where
 from thalweg.compare.store import Store, StudyError
@@ -67,7 +69,8 @@ class Study:
     """A comparison in progress: the plan, the engines and the store.
 
     ``engine_of`` says which engine trains a strategy, ``serial_of`` which one runs it alone; ``sign`` is −1 where a
-    higher metric is better; ``prepared`` holds what a run of each strategy spends before its first step.
+    higher metric is better; ``prepared`` holds what a run of each strategy spends before its first step; ``begin`` is
+    called with each rung that has anything to train, before that.
     """
 
     def __init__(
@@ -81,10 +84,11 @@ class Study:
         sign: float,
         reporter: Reporter,
         prepared: Mapping[str, int] | None = None,
+        begin: Callable[[str], None] = lambda rung: None,
     ) -> None:
         self.strategies, self.budget, self.seed, self.store = strategies, budget, seed, store
         self.engine_of, self.serial_of, self.sign, self.reporter = engine_of, serial_of, sign, reporter
-        self.prepared = prepared or {}
+        self.prepared, self.begin = prepared or {}, begin
         self.tuning_seed = derive_seed(seed, "tuning") % 2**31
         self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
         self.points = sobol(budget.trials, seed)
@@ -190,6 +194,8 @@ class Study:
 
         self._stand(best, owners, list(held.values()))
         left = [job for job in jobs if job.key not in held]
+        if left:
+            self.begin(name)
         with keeping:
             for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in left)}.values():
                 mine = [job for job in left if self.engine_of(job.strategy) is engine]
@@ -218,12 +224,13 @@ class Study:
         return count * sum(plan[name] for name in names[names.index(rung) :])
 
     def _measure(self, winners: Sequence[Trial]) -> None:
-        """Times the finalists alone, one after another, and scores the untrained models; written once."""
+        """Times the finalists alone, in turns, and scores the untrained models; written once."""
         known = self.store.facts()
         if "seconds_per_step" not in known:
             jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
             with running_theirs():
-                seconds = {name: self.serial_of(job.strategy).seconds_per_step(job) for name, job in jobs.items()}
+                alone = [partial(self.serial_of(job.strategy).seconds_per_step, job) for job in jobs.values()]
+                seconds = dict(zip(jobs, in_turns(alone), strict=True))
             self.store.add_fact("seconds_per_step", seconds)
         if "untrained_test" not in known:
             starts = {w.strategy.start: w.strategy for w in winners}

@@ -41,8 +41,10 @@ def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, A
 
 
 def pace(facts: Mapping[str, Any]) -> float | None:
-    """Returns the seconds of a trial-step as measured when the study chose its engines; None before."""
-    engines, count = facts.get("engine"), len(facts["design"]["strategies"])
+    """Returns the seconds of a trial-step as measured when the study last chose its engines; None before."""
+    engines, count = None, len(facts["design"]["strategies"])
+    for name, value in facts.items():
+        engines = value if name.partition(" ")[0] == "engine" else engines
     if not engines:
         return None
     alone = {s["name"] for s in facts["design"]["strategies"]} & {e["group"] for e in engines}

@@ -1,19 +1,23 @@
-"""Which engine trains what, measured for a moment, with the reason in words."""
+"""Which engine trains what, measured in turns for a moment, with the reason in words."""
 
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from thalweg.compare.engines.closure_run import ClosureRun, unaffordable
 from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
 from thalweg.compare.engines.lanes import Lanes, has_randomness
+from thalweg.compare.engines.memory import free_memory, lane_bytes
 from thalweg.compare.engines.optimizers import make_optimizers
 from thalweg.compare.engines.serial import Serial
+from thalweg.compare.engines.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.guidance import guidance_of
 from thalweg.compare.strategy import Strategy
 from thalweg.second_order import NotAnObjective
@@ -22,6 +26,9 @@ Name = Literal["auto", "lanes", "serial"]
 WIDEST = 64  # more lanes than this gain nothing
 OVERHEAD = 12  # what a step costs whatever its width, in steps of one lane
 COMPILE_SECONDS = 10.0  # what compiling a task's gradient and update kernels takes, between a cold and a warm cache
+TOO_SLOW = 6.0  # times a step alone: where stacked steps take so long, compiling them does not make them faster
+MARGIN = 1.25  # times as fast another engine must be to take over from the one that trains
+AGAIN = "; chosen again, with the same results to rounding"
 
 
 @dataclass(frozen=True)
@@ -41,34 +48,10 @@ class Choice:
         """Returns the choice as plain values."""
         return asdict(self)
 
-
-def free_memory(device: torch.device) -> int:
-    """Returns the bytes that are free on the device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo") as lines:
-            return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    except (OSError, StopIteration):
-        import os
-
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def lane_bytes(shop: Workshop) -> int:
-    """Returns the bytes that one lane takes: parameters, gradient, state, activations kept for the backward pass."""
-    kept = 0
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
-        return tensor
-
-    rows = shop.batches(0, 0, 1)[0]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        shop.task.training_loss(shop.model, shop.model(shop.data.train_x[rows]), shop.data.train_y[rows])
-    evaluated = shop.data.valid_x[:1024].numel() * 4
-    return 4 * shop.layout.size * 8 + 2 * kept + evaluated
+    @property
+    def title(self) -> str:
+        """What it was made for."""
+        return f"{self.group} of {self.variant}" if self.variant else self.group
 
 
 class Chooser:
@@ -81,7 +64,7 @@ class Chooser:
     def __init__(
         self, shop: Workshop, wanted: Name, memory: int | None, rungs: Sequence[tuple[int, int]], variant: str = ""
     ) -> None:
-        self.shop, self.wanted, self.rungs, self.variant = shop, wanted, rungs, variant
+        self.shop, self.wanted, self.rungs, self.left, self.variant = shop, wanted, rungs, rungs, variant
         self.memory = memory if memory is not None else free_memory(shop.device) // 2
         self.serial = Serial(shop)
         self.lanes: Lanes | None = None
@@ -99,44 +82,65 @@ class Chooser:
             Unstackable: lanes were asked for and the model cannot be stacked.
         """
         self.serial.settle_threads(job)
-        rules = [s for s in strategies if s.rule is not None and not guidance_of(s).reason]
-        others = [s for s in strategies if s not in rules]
-        if rules:
-            choice = self._choose_for_rules(job, len(rules))
-            engine: Engine = self.lanes if choice.name == "lanes" and self.lanes else self.serial
-            self.choices.append(choice)
-            self._of |= {s.name: engine for s in rules}
-        for strategy in others:
-            self.choices.append(self._choose_for_factory(strategy, job))
-            self._of[strategy.name] = self.serial
-        own = {"serial_threads": self.serial.threads, "variant": self.variant}
-        self.choices = [replace(choice, **own) for choice in self.choices]  # type: ignore[arg-type]
+        rules = _rules(strategies)
+        choices = [self._choose_for_rules(job, len(rules))] if rules else []
+        choices += [self._choose_for_factory(s, job) for s in strategies if s not in rules]
+        self._take(strategies, choices)
         return self.choices
 
-    def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
-        """Takes up the choice that the store recorded, so that a resumed study runs on the same engine."""
-        self.choices = [c for c in (Choice(**choice) for choice in stored) if c.variant == self.variant]
-        self.serial.threads = self.choices[0].serial_threads or self.serial.threads
-        by_group = {choice.group: choice for choice in self.choices}
+    def choose_again(self, strategies: Sequence[Strategy], job: Job, left: Sequence[tuple[int, int]]) -> None:
+        """Chooses anew for the rungs that are ``left``, where they take so long that it pays.
+
+        A study that began on a busy machine need not stay with what was measured then. Records are the same to
+        rounding, whichever engine trains and with however many threads.
+        """
+        self.left = left
+        pace = sum(1 / choice.trial_steps_per_second for choice in self.choices) / len(self.choices)
+        if pace * sum(runs * steps for runs, steps in left) < COMPILE_SECONDS:
+            return
+        threads = self.serial.threads
+        self.serial.settle_threads(job, MARGIN)
+        choices, rules = list(self.choices), _rules(strategies)
+        if rules and self.wanted == "auto":
+            again = self._choose_for_rules(job, len(rules), choices[0].name)
+            if again.name != choices[0].name:
+                choices[0] = replace(again, reason=again.reason + AGAIN)
+        if self.serial.threads != threads:
+            now = f"{AGAIN}, on {self.serial.threads} thread{'s' * (self.serial.threads > 1)}"
+            choices = [
+                replace(c, reason=c.reason.partition(AGAIN)[0] + now) if c.name == "serial" else c for c in choices
+            ]
+        self._take(strategies, choices)
+
+    def _take(self, strategies: Sequence[Strategy], choices: Sequence[Choice]) -> None:
+        own = {"serial_threads": self.serial.threads, "variant": self.variant}
+        self.choices = [replace(choice, **own) for choice in choices]  # type: ignore[arg-type]
+        by_group = {choice.group: choice for choice in choices}
         for strategy in strategies:
-            choice = by_group.get(strategy.name) or next(c for c in self.choices if c.group.startswith("update rules"))
+            choice = by_group.get(strategy.name, choices[0])  # that of the rules comes first
             if choice.name == "lanes" and self.lanes is None:
                 self.lanes = Lanes(self.shop, choice.width)
             self._of[strategy.name] = self.lanes if choice.name == "lanes" and self.lanes else self.serial
+
+    def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
+        """Takes up the choice that the store recorded, so that a resumed study runs on the same engine."""
+        choices = [c for c in (Choice(**choice) for choice in stored) if c.variant == self.variant]
+        self.serial.threads = choices[0].serial_threads or self.serial.threads
+        self._take(strategies, choices)
 
     def _choose_for_factory(self, strategy: Strategy, job: Job) -> Choice:
         specimen = replace(job, strategy=strategy, hyper=strategy.default_configuration())
         if strategy.closure:
             return self._choose_for_closure(specimen)
         if reason := guidance_of(strategy).reason:
-            return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job, 0.1))
+            return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job))
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
         optimizers = make_optimizers(strategy, self.shop.model, specimen.hyper, self.shop.decay)
         reason = "an optimizer made by a factory steps one model at a time"
         if len(optimizers) > 1:
             reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"
-        return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(specimen, 0.1))
+        return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(specimen))
 
     def _choose_for_closure(self, specimen: Job) -> Choice:
         too_much = unaffordable(self.shop, replace(specimen, stop=self.rungs[0][1]))
@@ -147,60 +151,80 @@ class Chooser:
         if has_randomness(self.shop.model):
             reason += "; the model draws noise, as dropout does, so that no two evaluations are alike"
         try:
-            seconds = self.serial.seconds_per_step(specimen, 0.3)
+            seconds = self.serial.seconds_per_step(specimen)
         except (NotImplementedError, NotAnObjective) as error:
             raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
         return Choice(specimen.strategy.name, "serial", reason, 1 / seconds)
 
-    def _choose_for_rules(self, job: Job, count: int) -> Choice:
+    def _choose_for_rules(self, job: Job, count: int, trains: str = "") -> Choice:
+        """Chooses for so many strategies; the engine that ``trains`` them goes on unless the other is much faster."""
         group = f"update rules ({count} strateg{'y' if count == 1 else 'ies'})"
-        began = time.perf_counter()
-        if self.wanted == "serial":
-            return Choice(group, "serial", "asked for", 1 / self.serial.seconds_per_step(job, 0.1))
-        width = self._width()
+        began, (alone,) = time.perf_counter(), in_turns([partial(self.serial.seconds_per_step, job)])
+        reason = "asked for" if self.wanted == "serial" else self._against_lanes(job, alone)
+        if reason or self.lanes is None:
+            return Choice(group, "serial", reason, 1 / alone)
+        stacked, alone = self._in_turns(self.lanes, self.serial, job)
+        setup, width = time.perf_counter() - began, self.lanes.width
+        both = [f"{stacked * 1e6:.0f} µs a trial-step in {width} lanes", f"{alone * 1e6:.0f} µs alone"]
+        handicap = {"lanes": MARGIN, "serial": 1 / MARGIN}.get(trains, 1.0)
+        if self.wanted == "auto" and stacked > handicap * alone:
+            return Choice(group, "serial", f"measured in turns {both[1]}, {both[0]}", 1 / alone, 1, setup)
+        reason = f"measured in turns {both[0]}, {both[1]}"
+        if has_randomness(self.shop.model):
+            reason += "; dropout draws differ from a serial run's, equal in distribution only"
+        return Choice(group, "lanes", reason, 1 / stacked, width, setup)
+
+    def _against_lanes(self, job: Job, alone: float) -> str:
+        """Returns why lanes are not worth compiling; where there is no reason, compiles them.
+
+        Raises:
+            Unstackable: they were asked for, and are not possible.
+        """
+        if self.lanes:
+            return ""
         try:
-            trial = Lanes(self.shop, width, compile_=False)
+            trial = Lanes(self.shop, self._width(), compile_=False)
             trial.probe()
         except Unstackable as error:
             if self.wanted == "lanes":
                 raise
-            return Choice(
-                group, "serial", f"lanes are not possible: {error}", 1 / self.serial.seconds_per_step(job, 0.1)
-            )
-        note = (
-            "; dropout draws differ from a serial run's, equal in distribution only"
-            if has_randomness(self.shop.model)
-            else ""
-        )
-        alone = self.serial.seconds_per_step(job, 0.2)
+            return f"lanes are not possible: {error}"
         if self.wanted == "auto":
-            whole = alone * sum(runs * steps for runs, steps in self.rungs)
+            whole = alone * sum(runs * steps for runs, steps in self.left)
             if whole < COMPILE_SECONDS:
-                reason = f"one at a time all takes about {whole:.0f} s, less than compiling lanes would"
-                return Choice(group, "serial", reason, 1 / alone)
-            uncompiled = self._seconds_per_trial_step(trial, job)
-            if uncompiled > 6 * alone:
-                reason = (
-                    f"stacked steps take {uncompiled / alone:.1f} × a step alone (typical of convolutions on a CPU)"
-                )
-                return Choice(group, "serial", reason, 1 / alone)
-        self.lanes = Lanes(self.shop, width)
+                return f"one at a time all takes about {whole:.0f} s, less than compiling lanes would"
+            slower = self._times_alone(trial, job)
+            if slower > TOO_SLOW:
+                usual = " (typical of convolutions on a CPU)" if self._convolves() else ""
+                return f"measured in turns, stacked steps take {slower:.1f} × as long as steps alone{usual}"
+        lanes = Lanes(self.shop, trial.width)
         try:
             with warnings.catch_warnings(action="ignore"):
-                stacked = self._seconds_per_trial_step(self.lanes, job)
+                self._stacked(lanes, job)
         except Exception as error:  # what torch's compiler raises is of any kind
-            self.lanes = None
             reason = f"torch cannot compile it ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]})"
             if self.wanted == "lanes":
                 raise Unstackable(reason) from error
-            return Choice(group, "serial", f"lanes are not possible: {reason}", 1 / alone)
-        setup = time.perf_counter() - began
-        if self.wanted == "auto" and stacked > alone:
-            self.lanes = None
-            reason = f"measured {alone * 1e6:.0f} µs a trial-step alone, {stacked * 1e6:.0f} µs in {width} lanes"
-            return Choice(group, "serial", reason, 1 / alone, 1, setup)
-        reason = f"measured {stacked * 1e6:.0f} µs a trial-step in {width} lanes, {alone * 1e6:.0f} µs alone{note}"
-        return Choice(group, "lanes", reason, 1 / stacked, width, setup)
+            return f"lanes are not possible: {reason}"
+        self.lanes = lanes
+        return ""
+
+    def _times_alone(self, lanes: Lanes, job: Job) -> float:
+        """Returns how many times as long as a step alone an uncompiled stacked step takes for each of its lanes.
+
+        On a busy machine many short operations wait for a thread that is kept from running, many times each step; they
+        count only where they take long on one thread too.
+        """
+        stacked, alone = self._in_turns(lanes, self.serial, job)
+        if stacked > TOO_SLOW * alone and torch.get_num_threads() > 1:
+            with with_threads(1):
+                again = self._in_turns(lanes, Serial(self.shop, 1), job)
+            return min(stacked / alone, again[0] / again[1])
+        return stacked / alone
+
+    def _convolves(self) -> bool:
+        convolution = nn.modules.conv._ConvNd
+        return self.shop.device.type == "cpu" and any(isinstance(m, convolution) for m in self.shop.model.modules())
 
     def _width(self) -> int:
         """Returns the number of slots, within memory, with which the rungs leave the least of them empty."""
@@ -211,17 +235,27 @@ class Chooser:
 
         return min(range(1, fits + 1), key=cost)
 
-    def _seconds_per_trial_step(self, lanes: Lanes, job: Job, budget: float = 0.3) -> float:
-        """Returns the seconds that a step of one lane takes when all slots are full; compiles it, and the scores."""
+    def _in_turns(self, lanes: Lanes, serial: Serial, job: Job) -> tuple[float, float]:
+        """Returns the seconds of a step of one lane, all slots being full, and of a step alone."""
+        by_itself = partial(serial.seconds_per_step, job, torch.get_num_threads())
+        stacked, alone = in_turns([self._stacked(lanes, job), by_itself])
+        return stacked, alone
+
+    def _stacked(self, lanes: Lanes, job: Job) -> Callable[[], float]:
+        """Returns what measures the seconds of a step of one lane; compiles the steps and the scores before."""
         flat = self.shop.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
         rows = self.shop.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
-        with torch.no_grad():
-            lanes.gradient(flat, lanes.buffers.now, rows)
-            lanes.gradient(flat, lanes.buffers.now, rows)
-            lanes.scores.of_slots(flat, lanes.buffers.now, [0])
-            seconds: list[float] = []
-            while sum(seconds) < budget and len(seconds) < 100:
-                began = time.perf_counter()
+
+        def step(_: int) -> None:
+            with torch.no_grad():
                 lanes.gradient(flat, lanes.buffers.now, rows)
-                seconds.append(time.perf_counter() - began)
-        return sorted(seconds)[len(seconds) // 2] / lanes.width
+
+        step(0)
+        step(0)
+        lanes.scores.of_slots(flat, lanes.buffers.now, [0])
+        return lambda: mean_seconds(step, self.shop.device, torch.get_num_threads()) / lanes.width
+
+
+def _rules(strategies: Sequence[Strategy]) -> list[Strategy]:
+    """Returns the strategies that lanes can train, where the model allows it."""
+    return [s for s in strategies if s.rule is not None and not guidance_of(s).reason]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from thalweg.compare.engines.job import Job, Workshop
 from thalweg.compare.engines.optimizers import make_optimizers, restored, state_of
+from thalweg.compare.engines.timing import now
 from thalweg.optim import ClosureOptimizer, Newton
 from thalweg.second_order import NotFinite
 
@@ -155,12 +156,12 @@ class ClosureRun:
         with torch.no_grad():
             return float(self.shop.task.loss(self.training(x), y))
 
-    def seconds_per_unit(self, budget: float) -> float:
-        """Returns the seconds that one unit takes."""
-        began, start = time.perf_counter(), self.spent
-        while time.perf_counter() - began < budget and self._step():
+    def seconds_per_unit(self, threads: int, budget: float = 0.1) -> float:
+        """Returns the seconds that one unit takes, with so many threads."""
+        began, end, start = now(threads), time.perf_counter() + budget, self.spent
+        while self._step() and time.perf_counter() < end:
             pass
-        return (time.perf_counter() - began) / max(self.spent - start, 1.0)
+        return (now(threads) - began) / max(self.spent - start, 1.0)
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""

@@ -29,7 +29,7 @@ class Fleet:
         budget: Budget,
         workers: int = 1,
     ) -> None:
-        self.budget = budget
+        self.budget, self.workers = budget, workers
         self._mine = {v: [s for s in strategies if s.variant == v] for v in shops}
         self._choosers = {
             variant: Chooser(shops[variant], wanted, memory, _shared(budget.rungs(len(mine)), workers), str(variant))
@@ -43,20 +43,28 @@ class Fleet:
         Raises:
             ValueError: lanes were asked for, and a model cannot be stacked.
         """
-        steps = self.budget.steps
         for variant, chooser in self._choosers.items():
-            mine = self._mine[variant]
-            specimen = next((s for s in mine if s.rule is not None), mine[0])
-            own = derive_seed(seed, "specimen") % 2**31
-            plain, hyper = replace(specimen, guidance="none"), specimen.stepping(specimen.default_configuration())
             try:
-                chooser.choose(
-                    mine, Job("specimen", plain, hyper, own, 0, steps, steps, steps, limit=self.budget.trial_seconds)
-                )
+                chooser.choose(self._mine[variant], self._specimen(variant, seed))
             except Unstackable as error:
                 raise ValueError(
                     f"--engine lanes is not possible for this model: {error}; use --engine auto"
                 ) from error
+
+    def choose_again(self, seed: int, rung: int) -> None:
+        """Measures the engines anew for a rung, by its number, and for those after it."""
+        for variant, chooser in self._choosers.items():
+            mine = self._mine[variant]
+            left = _shared(self.budget.rungs(len(mine)), self.workers)[rung:]
+            chooser.choose_again(mine, self._specimen(variant, seed), left)
+
+    def _specimen(self, variant: Variant, seed: int) -> Job:
+        """Returns a run of the variant's first rule, else of its first strategy."""
+        some, steps = self._mine[variant], self.budget.steps
+        strategy = next((s for s in some if s.rule is not None), some[0])
+        own = derive_seed(seed, "specimen") % 2**31
+        plain, hyper = replace(strategy, guidance="none"), strategy.stepping(strategy.default_configuration())
+        return Job("specimen", plain, hyper, own, 0, steps, steps, steps, limit=self.budget.trial_seconds)
 
     def reuse(self, stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choices that the store recorded."""

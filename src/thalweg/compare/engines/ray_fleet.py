@@ -108,15 +108,24 @@ class RayFleet:
         pool = self._started()
         pool.hire(1, None)
         (found,) = pool.map([_call("choose", seed)])
+        self.choices = [self._of_all(Choice(**choice)) for choice in found]
+
+    def choose_again(self, seed: int, rung: int) -> None:
+        """Lets one worker, while the others have nothing to do, measure the engines anew for a rung."""
+        self._started()
+        own = [replace(c, trial_steps_per_second=c.trial_steps_per_second / self._workers) for c in self.choices]
+        found = self.ask("choose_again", [choice.as_dict() for choice in own], seed, rung)
+        self.choices, self._plan = [self._of_all(Choice(**choice)) for choice in found], None
+
+    def _of_all(self, choice: Choice) -> Choice:
+        """Returns what a worker has chosen as it stands for all of them."""
         many = f"; in each of {_workers(self._workers)}" if self._workers > 1 else "; in a Ray worker"
-        self.choices = [
-            replace(c, reason=c.reason + many, trial_steps_per_second=c.trial_steps_per_second * self._workers)
-            for c in (Choice(**choice) for choice in found)
-        ]
+        reason = choice.reason.removesuffix(many) + many
+        return replace(choice, reason=reason, trial_steps_per_second=choice.trial_steps_per_second * self._workers)
 
     def reuse(self, stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choices that the store recorded."""
-        self.choices = [Choice(**choice) for choice in stored]
+        self.choices, self._plan = [Choice(**choice) for choice in stored], None
 
     def engine_of(self, strategy: Strategy) -> "RayFleet":
         """Returns the engine that trains the strategy."""
@@ -141,7 +150,8 @@ class RayFleet:
             width = plan[jobs[group[0]].strategy.name][1]
             parts += [group[i : i + width] for i in range(0, len(group), width)]
         titles = [_title([jobs[i].key for i in part]) for part in parts]
-        calls = [_call("run", [packed(jobs[i]) for i in p], name=t) for p, t in zip(parts, titles, strict=True)]
+        stored = [choice.as_dict() for choice in self.choices]
+        calls = [_call("run", stored, [packed(jobs[i]) for i in p], name=t) for p, t in zip(parts, titles, strict=True)]
         outcomes: dict[int, Outcome] = {}
         for part, found in zip(parts, self._hired().map(calls, progress, keep), strict=True):
             outcomes |= dict(zip(part, found, strict=True))

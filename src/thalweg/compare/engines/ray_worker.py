@@ -11,10 +11,11 @@ import torch
 from thalweg import __version__
 from thalweg.compare.design import Budget
 from thalweg.compare.device import usable_device
-from thalweg.compare.engines.choose import Name, free_memory
+from thalweg.compare.engines.choose import Name
 from thalweg.compare.engines.fleet import Fleet
 from thalweg.compare.engines.job import Job, Outcome, Workshop
 from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.engines.memory import free_memory
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import trained
 from thalweg.compare.task import Task, examples
@@ -22,6 +23,7 @@ from thalweg.compare.variants import Variant, built
 from thalweg.optim.decay import Decay
 
 Wire = Mapping[str, Any]
+Choices = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._ledger: Any = None
+        self._taken: Choices | None = None
         self._number, self._done, self._noted, self._pause = 0, 0, 0.0, 0.0
 
     def do(self, number: int, what: str, *args: Any) -> tuple[Any, int]:
@@ -72,9 +75,7 @@ class Worker:
         self._number, self._done, self._noted = number, 0, time.monotonic()
         return getattr(self, what)(*args), self._done
 
-    def ready(
-        self, there: Mapping[str, str], kit: Sequence[Any], choices: Sequence[dict[str, Any]] | None, ledger: object
-    ) -> None:
+    def ready(self, there: Mapping[str, str], kit: Sequence[Any], choices: Choices | None, ledger: object) -> None:
         """Unpacks the kit, once it is known to be of this version; takes up the choices, where they are made.
 
         ``ledger`` is told how far a call is, seldom.
@@ -93,7 +94,7 @@ class Worker:
         self._ledger, self._pause = ledger, pause(own.workers)
         self.open(own)
         if choices is not None:
-            self.fleet.reuse(choices)
+            self._take(choices)
 
     def open(self, kit: Kit) -> None:
         """Sets up workshops and fleet."""
@@ -107,10 +108,22 @@ class Worker:
         self.strategies = {s.name: s for s in kit.strategies}
         self.fleet = Fleet(shops, kit.strategies, kit.wanted, memory, kit.budget, kit.workers)
 
-    def choose(self, seed: int) -> list[dict[str, Any]]:
+    def choose(self, seed: int) -> Choices:
         """Measures the engines here and returns the choices."""
         self.fleet.choose(seed)
         return [choice.as_dict() for choice in self.fleet.choices]
+
+    def choose_again(self, choices: Choices, seed: int, rung: int) -> Choices:
+        """Measures the engines anew for a rung, and returns what is chosen now."""
+        self._take(choices)
+        self.fleet.choose_again(seed, rung)
+        self._taken = None  # only with what the driver makes of them
+        return [choice.as_dict() for choice in self.fleet.choices]
+
+    def _take(self, choices: Choices) -> None:
+        if choices != self._taken:
+            self.fleet.reuse(choices)
+            self._taken = choices
 
     def plan(self) -> dict[str, tuple[int, int]]:
         """Returns for each strategy which engine trains it, by a number, and how many jobs that takes at once."""
@@ -122,8 +135,9 @@ class Worker:
             plan[name] = number, engine.width if isinstance(engine, Lanes) else 1
         return plan
 
-    def run(self, wires: Sequence[Wire]) -> list[Outcome]:
-        """Trains jobs of one engine. Raises TaskError, a line, where the user's code does."""
+    def run(self, choices: Choices, wires: Sequence[Wire]) -> list[Outcome]:
+        """Trains jobs on the one engine chosen for them. Raises TaskError, a line, where the user's code does."""
+        self._take(choices)
         jobs = [self._job(wire) for wire in wires]
         return trained(self.fleet.engine_of(jobs[0].strategy), jobs, self._count)
 

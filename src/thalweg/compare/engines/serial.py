@@ -1,9 +1,9 @@
 """One trial at a time: any model, any optimizer."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,14 @@ from thalweg.compare.engines.job import (
 from thalweg.compare.engines.kernels import AVERAGE, Kernel, update_kernel
 from thalweg.compare.engines.shortage import TookTooLong, within
 from thalweg.compare.engines.step_run import StepRun
+from thalweg.compare.engines.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.engines.watch import first_divergence
 from thalweg.compare.guidance import Guidance, begun, guidance_of
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 
 COMPILE_ABOVE = 200_000  # parameters; below, a compiled update saves less than its second of compiling costs
+WARM_UP = 2  # steps before those that are timed
 
 
 class Serial:
@@ -49,44 +51,48 @@ class Serial:
     def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
         """Trains every job to its end."""
         outcomes = []
-        with _threads(self.threads):
+        with with_threads(self.threads):
             for job in jobs:
                 outcomes.append(self._limited(job, progress))
                 keep(outcomes[-1:])
         return outcomes
 
-    def settle_threads(self, job: Job) -> None:
-        """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two."""
-        if self.threads > 1 and self.shop.device.type == "cpu":
-            alone = Serial(self.shop, 1)
-            if alone.seconds_per_step(job, 0.1, 100) < self.seconds_per_step(job, 0.1, 100):
-                self.threads = 1
+    def settle_threads(self, job: Job, margin: float = 1.0) -> None:
+        """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two.
 
-    def seconds_per_step(self, job: Job, budget: float = 0.3, most: int = 300) -> float:
-        """Returns the median seconds of a training step of the job, run alone, after a warm-up; its limit at most."""
+        It changes the number only for one that is faster by the ``margin``.
+        """
+
+        def seconds(count: int) -> float:
+            self.threads = count
+            return self.seconds_per_step(job, most)
+
+        most, now = torch.get_num_threads(), self.threads
+        if most > 1 and self.shop.device.type == "cpu":
+            other = most if now == 1 else 1
+            this, that = in_turns([partial(seconds, now), partial(seconds, other)])
+            self.threads = other if margin * that < this else now
+
+    def seconds_per_step(self, job: Job, threads: int | None = None) -> float:
+        """Returns the mean seconds of a training step of the job, run alone, after a warm-up; its limit at most.
+
+        ``threads`` are those of what it is compared with, its own by default, see :func:`timing.now`.
+        """
         try:
-            with within(job.limit):
-                return self._seconds_per_step(job, budget, most)
+            with within(job.limit), with_threads(self.threads):
+                return self._seconds_per_step(job, threads or self.threads)
         except TookTooLong:
             return job.limit or math.inf
 
-    def _seconds_per_step(self, job: Job, budget: float, most: int) -> float:
+    def _seconds_per_step(self, job: Job, threads: int) -> float:
         run = self._open(job)
         if isinstance(run, ClosureRun):
-            with _threads(self.threads):
-                return run.seconds_per_unit(budget)
-        start, most = job.prepared, min(most, job.total - job.prepared)
+            return run.seconds_per_unit(threads)
+        start, most = job.prepared, min(300, job.total - job.prepared)
         rows = guidance_of(job.strategy).rows(self.shop, job, start, start + most)
-        seconds: list[float] = []
-        with _threads(self.threads):
-            began = time.perf_counter()
-            for i in range(most):
-                at = time.perf_counter()
-                run.step(rows[i], start + i)
-                seconds.append(time.perf_counter() - at)
-                if time.perf_counter() - began > budget and i >= 10:
-                    break
-        return sorted(seconds[len(seconds) // 5 :])[len(seconds[len(seconds) // 5 :]) // 2]
+        for i in range(min(WARM_UP, most)):
+            run.step(rows[i], start + i)
+        return mean_seconds(lambda i: run.step(rows[i], start + i), self.shop.device, threads, most=most)
 
     def _open(self, job: Job) -> "_RuleRun | FactoryRun | ClosureRun":
         if job.strategy.closure:
@@ -151,17 +157,6 @@ class Serial:
             output = torch.cat([model(x[i : i + chunk]) for i in range(0, len(x), chunk)])
             loss, metric = self.shop.score(output, y)
         return float(loss), float(metric)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Runs its body with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _RuleRun(StepRun):
