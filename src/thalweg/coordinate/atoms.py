@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thalweg.tensors.form import require
+
 Norm = Literal["ball", "unit"]
 Array = NDArray[np.float64]
 
@@ -32,12 +34,18 @@ def update_atoms(
     Returns:
         ``(K, d)`` on the CPU in float64.
 
+    Raises:
+        ValueError: shapes that do not fit.
+
     >>> D = update_atoms(torch.tensor([[1.0, 0.0]]), torch.tensor([[4.0]]), torch.tensor([[0.0, 8.0]]))
     >>> D.tolist()
     [[0.0, 1.0]]
 
     Source: Deep Learning, §8.7.2; Mairal, Bach, Ponce & Sapiro 2009, algorithm 2.
     """
+    require("dictionary", dictionary, (len(second), cross.shape[-1]))
+    require("second", second, (len(dictionary), len(dictionary)))
+    require("cross", cross, dictionary.shape)
     d, a, b = (np.ascontiguousarray(t.detach().cpu().double().numpy()) for t in (dictionary.clone(), second, cross))
     for _ in range(passes):
         _pass()(d, a, b, norm == "unit", positive)

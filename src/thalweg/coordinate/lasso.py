@@ -13,6 +13,8 @@ from torch import Tensor
 
 from thalweg.coordinate import sweeps
 from thalweg.coordinate.threads import one_thread
+from thalweg.tensors.form import require
+from thalweg.tensors.ranges import is_whole
 
 _ALMOST_NONE = 1e-10  # α in the stead of 0, as a share of the one that makes all codes zero
 
@@ -75,7 +77,7 @@ def lasso(
         :class:`Codes`. A sample that did not reach ``tol`` is warned of; codes all zero are said to be so.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, negative ``alpha`` or ``l2``.
+        ValueError: shapes that do not fit, values that are not finite or not real, settings out of their range.
 
     >>> lasso(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
     [[2.0, 0.0]]
@@ -83,10 +85,10 @@ def lasso(
     Source: Deep Learning, §8.7.2; Tibshirani 1996; Zou & Hastie 2005.
     """
     with one_thread(samples.numel()):
-        _check(samples, dictionary, alpha, l2, start, batch_size)
+        _check(samples, dictionary, alpha, l2, start, batch_size, tol, max_iter, gram)
     kind = samples.dtype if samples.dtype in (torch.float32, torch.float64) else torch.float32
     d = dictionary.detach().to(samples.device, torch.float64)
-    g = d @ d.T if gram is None else gram.to(d)
+    g = d @ d.T if gram is None else gram.detach().to(d)
     if l2:
         g = g + l2 * torch.eye(len(g), dtype=g.dtype, device=g.device)
     codes = torch.zeros(len(samples), len(d), dtype=kind, device=d.device)  # the start, in place of which the end comes
@@ -125,7 +127,10 @@ def _largest(samples: Tensor, dictionary: Tensor, positive: bool, batch_size: in
     return max(float((corr if positive else corr.abs()).max().clamp(min=0)) for corr in parts)
 
 
-def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: Tensor | None, batch_size: int) -> None:
+def _check(
+    samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: Tensor | None, batch_size: int, tol: float,
+    max_iter: int, gram: Tensor | None,
+) -> None:  # fmt: skip
     if samples.dim() != 2 or dictionary.dim() != 2 or samples.shape[1] != dictionary.shape[1]:
         raise ValueError(
             f"samples {tuple(samples.shape)} and dictionary {tuple(dictionary.shape)}: pass (n, d) and (K, d)"
@@ -134,11 +139,18 @@ def _check(samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: 
         raise ValueError(f"samples {tuple(samples.shape)}, {len(dictionary)} atoms: pass at least one of each")
     if not (0 <= alpha < math.inf and 0 <= l2 < math.inf):
         raise ValueError(f"alpha={alpha}, l2={l2}: pass numbers >= 0")
-    if batch_size < 1:
+    if not is_whole(batch_size):
         raise ValueError(f"batch_size={batch_size}: pass a number >= 1")
-    if start is not None and start.shape != (len(samples), len(dictionary)):
-        raise ValueError(f"start {tuple(start.shape)}: pass codes ({len(samples)}, {len(dictionary)})")
-    for name, tensor in (("samples", samples), ("dictionary", dictionary), ("start", start)):
+    if not tol >= 0 or not is_whole(max_iter, 0):
+        raise ValueError(f"tol={tol}, max_iter={max_iter}: pass a number >= 0 and a whole number")
+    n, atoms = len(samples), len(dictionary)
+    if start is not None and start.shape != (n, atoms):
+        raise ValueError(f"start {tuple(start.shape)}: pass codes ({n}, {atoms})")
+    if gram is not None and gram.shape != (atoms, atoms):
+        raise ValueError(f"gram {tuple(gram.shape)}: pass D Dᵀ ({atoms}, {atoms})")
+    for name, tensor in (("samples", samples), ("dictionary", dictionary), ("start", start), ("gram", gram)):
+        if tensor is not None:
+            require(name, tensor, tensor.shape)
         if tensor is not None and not all(bool(part.isfinite().all()) for part in tensor.split(batch_size)):
             raise ValueError(f"{name} hold NaN or infinity: drop or fill those rows first")
 

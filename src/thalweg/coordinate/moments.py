@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thalweg.tensors.form import require
+
 _PART = 4096  # samples whose codes are made float64 at once where numba is missing, or on another device
 
 Array = NDArray[np.float64]
@@ -28,15 +30,23 @@ def moments(codes: Tensor, samples: Tensor, weights: Tensor) -> tuple[Tensor, Te
     Returns:
         ``(K, K)`` and ``(K, d)``.
 
+    Raises:
+        ValueError: shapes that do not fit.
+
     >>> A, B = moments(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 3.0]]), torch.ones(1, dtype=torch.float64))
     >>> A.tolist(), B.tolist()
     ([[4.0, 0.0], [0.0, 0.0]], [[2.0, 6.0], [0.0, 0.0]])
     """
-    atoms, features = codes.shape[1], samples.shape[1]
+    n, atoms, features = len(samples), codes.shape[-1], samples.shape[-1]
+    for name, tensor, shape in (
+        ("codes", codes, (n, atoms)), ("samples", samples, (n, features)), ("weights", weights, (n,)),
+    ):  # fmt: skip
+        require(name, tensor, shape)
+    codes, samples, weights = (t.detach() for t in (codes, samples, weights.double()))
     add = _compiled() if codes.device.type == "cpu" else None
     if add is not None:
         second, cross = np.zeros((atoms, atoms)), np.zeros((atoms, features))
-        add(*(t.contiguous().numpy() for t in (codes, samples, weights)), second, cross)
+        add(*(_wide(t).contiguous().numpy() for t in (codes, samples, weights)), second, cross)
         return torch.from_numpy(second), torch.from_numpy(cross)
     a, b = (torch.zeros(atoms, n, dtype=torch.float64, device=codes.device) for n in (atoms, features))
     for c, x, w in zip(*(t.split(_PART) for t in (codes, samples, weights)), strict=True):
@@ -44,6 +54,11 @@ def moments(codes: Tensor, samples: Tensor, weights: Tensor) -> tuple[Tensor, Te
         a.addmm_(weighted, c.double())
         b.addmm_(weighted, x.double())
     return a.cpu(), b.cpu()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Returns the tensor in a type that numpy has."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.double()
 
 
 def _add(codes: Array, samples: Array, weights: Array, second: Array, cross: Array) -> None:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from thalweg.tensors.form import require
+
 _ELEMENTS = 1 << 22  # of the matrices factorized at once, and of the correlations
 
 
@@ -25,7 +27,7 @@ def orthogonal_matching_pursuit(
         ``(n, K)`` on the samples' device, where all is computed; beside it, memory is bounded, and one sample needs k².
 
     Raises:
-        ValueError: ``n_nonzero`` out of 1 … K, negative ``tol``.
+        ValueError: shapes that do not fit, ``n_nonzero`` out of 1 … K, negative ``tol``.
 
     >>> x, atoms = torch.tensor([[3.0, 0.5, -2.0]]), torch.eye(3)
     >>> orthogonal_matching_pursuit(x, atoms, 2).tolist()
@@ -34,6 +36,8 @@ def orthogonal_matching_pursuit(
     Source: Deep Learning, §2.12 and §14.6.1; Pati, Rezaiifar & Krishnaprasad 1993; Rubinstein et al. 2008 (Gram form).
     """
     atoms, features = dictionary.shape
+    require("samples", samples, (len(samples), features))
+    require("dictionary", dictionary, (atoms, features))
     if n_nonzero is None:
         n_nonzero = min(atoms, features) if tol is not None else min(max(features // 10, 1), atoms)
     if not 1 <= n_nonzero <= atoms or (tol is not None and tol < 0):

@@ -21,6 +21,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thalweg.tensors.form import require
+
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}  # sums in any order; infinities count, so no "ninf"
 _SHARES, _LEAST = 4, 128  # a thread takes several shares of the samples, of so many at least
 _NEAR, _AT_ONCE = 0.4, 4  # let in between two pricings: atoms within this share of the largest excess, so many at most
@@ -54,7 +56,11 @@ def solve(
     Returns:
         Cost, relative duality gap and number of pivots of each sample ``(n,)``.
     """
-    n = len(samples)
+    n, atoms = len(samples), len(dictionary)
+    require("samples", samples, (n, dictionary.shape[-1]))
+    require("dictionary", dictionary, (atoms, dictionary.shape[-1]))
+    require("gram", gram, (atoms, atoms))
+    require("codes", codes, (n, atoms))
     costs, gaps, pivots = np.empty(n), np.empty(n), np.empty(n, np.int64)
     x, g, transposed = (t.contiguous().numpy() for t in (samples, gram, dictionary.T))
     c, threads = codes.numpy(), torch.get_num_threads()

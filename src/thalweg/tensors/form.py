@@ -113,6 +113,18 @@ def overlaps(tensor: Tensor) -> bool:
     return torch._debug_has_internal_overlap(tensor) == 1
 
 
+def require(name: str, value: Any, shape: Sequence[int]) -> None:
+    """Raises ValueError where a value is not a dense tensor of real numbers of that shape, with its memory behind it.
+
+    >>> require("gram", torch.eye(2), (3, 3))
+    Traceback (most recent call last):
+    ValueError: gram is float32 (2, 2) on cpu: pass a dense real tensor (3, 3)
+    """
+    dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
+    if not dense or value.shape != tuple(shape) or not is_allocated(value):
+        raise ValueError(f"{name} is {form(value)}: pass a dense real tensor {tuple(shape)}")
+
+
 def form(value: Any) -> str:
     """Returns the form in words.
 
