@@ -43,7 +43,7 @@ def folder(tmp_path):
 def test_a_sound_task_prints_a_table_of_notes():
     done = thalweg("digits")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].split() == ["severity", "finding", "layer", "figure", "meaning"]
+    assert done.stdout.splitlines()[0].split() == ["severity", "finding", "layer", "figure", "threshold", "meaning"]
     table = done.stdout.split("\n\n")[0]
     assert {line.split()[0] for line in table.splitlines()[1:]} == {"note"}
     assert done.stderr == ""
@@ -54,7 +54,7 @@ def test_json_names_the_vanishing_signal_of_the_deep_task():
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["task"] == "digits-deep"
-    assert set(said["findings"][0]) == {"kind", "severity", "layer", "figure", "meaning", "fix", "safe"}
+    assert set(said["findings"][0]) == {"kind", "severity", "layer", "figure", "threshold", "meaning", "fix", "safe"}
     signal = next(f for f in said["findings"] if f["kind"] == "vanishing signal")
     assert signal["severity"] == "error"
     assert 2 <= int(signal["layer"]) <= 12

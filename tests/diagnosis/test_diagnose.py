@@ -179,17 +179,24 @@ def test_symmetric_units(which):
     assert (finding.severity, finding.layer, finding.figure) == ("error", layer, alike)
 
 
-def test_units_equal_only_in_what_comes_in_are_not_symmetric():
+def test_units_equal_only_in_what_comes_in_start_as_one_and_part():
     torch.manual_seed(0)
     net = mlp()
     nn.init.constant_(net[2].weight, 0.1), nn.init.zeros_(net[2].bias)
+    (finding,) = found(planted(net), "symmetric units")
+    assert (finding.severity, finding.layer, finding.figure, finding.threshold) == ("warning", "2", 64, 32)
+    net = mlp()
+    with torch.no_grad():
+        net[2].weight[5], net[2].bias[5] = net[2].weight[9], net[2].bias[9]
     assert not found(planted(net), "symmetric units")
+    nn.init.zeros_(net[4].weight)
+    assert "4" not in {f.layer for f in found(planted(net), "symmetric units")}
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, CLASSES))
     nn.init.constant_(net[0].weight, 0.1), nn.init.zeros_(net[0].bias), nn.init.constant_(net[4].weight, 0.1)
-    assert found(planted(net, IMAGES), "symmetric units")
+    assert found(planted(net, IMAGES), "symmetric units")[0].severity == "error"
     with torch.no_grad():
         net[1].weight.copy_(torch.linspace(0.5, 1.5, 8))
-    assert not found(planted(net, IMAGES), "symmetric units")
+    assert found(planted(net, IMAGES), "symmetric units")[0].severity == "warning"
 
 
 @pytest.mark.parametrize(("factor", "word"), [(1e-4, "vanishing"), (1e4, "exploding")])
@@ -262,10 +269,12 @@ def test_saturated_recurrent_units():
 
 
 def test_parameters_that_do_not_train():
-    net = mlp()
-    net[0].requires_grad_(False)
-    (frozen,) = found(planted(net), "frozen parameters")
-    assert (frozen.severity, frozen.layer, frozen.figure) == ("note", "0", 2)
+    for held, severity in (((0,), "warning"), ((2,), "warning"), ((0, 2), "note"), ((0, 2, 4), "note")):
+        net = mlp()
+        for i in held:
+            net[i].requires_grad_(False)
+        (frozen,) = found(planted(net), "frozen parameters")
+        assert (frozen.severity, frozen.layer, frozen.figure) == (severity, str(held[0]), 2 * len(held))
     net.requires_grad_(False)
     (frozen,) = found(thalweg.diagnose(net, batch_for(VECTORS), cross_entropy), "frozen parameters")
     assert frozen.severity == "error"
@@ -308,23 +317,49 @@ def test_start_loss_against_the_best_constant():
     assert not found(planted(net, batch=(x, y), loss=mse), "high start loss")
     net = mlp()
     with torch.no_grad():
-        net[-1].weight.mul_(100)
+        net[-1].weight.mul_(200)
     (finding,) = found(planted(net), "high start loss")
     assert "weight" in finding.fix
+    assert finding.figure > finding.threshold == 3
+
+
+def constant_loss(net, x, y, loss):
+    return best_constant(observe(net, (x, y), loss)).best
 
 
 def test_the_best_constant_is_the_entropy_or_the_variance_or_is_not_found():
     torch.manual_seed(0)
-    x, y = torch.randn(100, 20), torch.randint(CLASSES, (100,))
+    x, y = torch.randn(1000, 20), torch.randint(CLASSES, (1000,))
+    y[:700] = 3
     bias = output_bias_from(y, "classification", CLASSES)
     entropy = -(bias.exp() * bias).sum().item()
-    assert best_constant(observe(mlp(), (x, y), cross_entropy), cross_entropy).best == pytest.approx(entropy, rel=1e-4)
-    t = 7 * torch.randn(100, 3) + 4
+    assert constant_loss(mlp(), x, y[torch.randperm(1000)], cross_entropy) == pytest.approx(entropy, rel=0.05)
+    t = 7 * torch.randn(1000, 3) + 4
     variance = t.var(0, correction=0).mean().item()
-    assert best_constant(observe(mlp(outs=3), (x, t), mse), mse).best == pytest.approx(variance, rel=1e-4)
+    assert constant_loss(mlp(outs=3), x, t, mse) == pytest.approx(variance, rel=0.02)
     net = nn.Sequential(mlp(), nn.LogSoftmax(1))
-    assert best_constant(observe(net, (x, y), functional.nll_loss), functional.nll_loss) is None
-    assert best_constant(observe(mlp(), (x, 0 * y), cross_entropy), cross_entropy) is None
+    assert best_constant(observe(net, (x, y), lambda out, t: (out * 3).sum())) is None  # falls without end
+    assert best_constant(observe(mlp(), (x, 0 * y), cross_entropy)) is None
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e4, 1e8])
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+def test_the_best_constant_is_found_at_any_scale(scale, shift):
+    torch.manual_seed(0)
+    x, t = torch.randn(400, 20), scale * (torch.randn(400, 2) + shift)
+    for loss, best in (
+        (mse, t.var(0, correction=0).mean()),
+        (functional.l1_loss, (t - t.median(0).values).abs().mean()),
+    ):
+        assert constant_loss(mlp(outs=2), x, t, loss) == pytest.approx(best.item(), rel=0.05)
+
+
+def test_a_constant_does_not_learn_which_classes_a_batch_happens_to_have():
+    torch.manual_seed(0)
+    for draws in (torch.randint(1000, (64,)), torch.arange(64) * 15):
+        assert constant_loss(mlp(outs=1000), torch.randn(64, 20), draws, cross_entropy) == pytest.approx(
+            math.log(1000), rel=5e-3
+        )
 
 
 @pytest.mark.parametrize("where", ["inputs", "parameter", "output", "loss", "gradient"])

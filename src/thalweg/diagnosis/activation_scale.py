@@ -3,7 +3,7 @@
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.mends import redraw, rescale
 from thalweg.diagnosis.observe import Seen, deviation
-from thalweg.diagnosis.scale import SMALL, runs_off, severity
+from thalweg.diagnosis.scale import LARGE, SMALL, levels, runs_off, severity
 
 
 def activation_scale(seen: Seen) -> list[Finding]:
@@ -26,15 +26,15 @@ def activation_scale(seen: Seen) -> list[Finding]:
 
     Source: Deep Learning, §8.4 (p. 302, 305).
     """
-    names = list(seen.layers)
-    if seen.examples < 2 or not names:
+    if seen.examples < 2 or not seen.layers:
         return []
-    sizes = [deviation(layer.output, seen.examples) for layer in seen.layers.values()]
+    names, sizes = levels(seen, lambda layer: deviation(layer.output, seen.examples))
     if not sizes[0] > 0:
         meaning = "its output is the same for every example: the inputs do not differ, or its weights are 0"
         first = seen.layers[names[0]]
         empty = not any(p.detach().any() for p in first.module.parameters() if p.dim() > 1)
-        return [Finding("vanishing signal", "error", names[0], 0.0, meaning, *redraw(first, safe=empty))]
+        choices = (*redraw(first, safe=empty), *rescale(seen, first))
+        return [Finding("vanishing signal", "error", names[0], 0.0, meaning, threshold=0.0, choices=choices)]
     found = runs_off(sizes)
     if found is None:
         return []
@@ -48,4 +48,6 @@ def activation_scale(seen: Seen) -> list[Finding]:
         f"from here on outputs differ between examples {'less' if ratio < SMALL else 'more'} than "
         f"{'1e-3' if ratio < SMALL else '1e3'} times as much as the first layer's; at the end {ratio:.2g} times"
     )
-    return [Finding(kind, severity(ratio), names[at], ratio, meaning, *rescale(seen))]
+    bound = SMALL if ratio < SMALL else LARGE
+    choices = rescale(seen, seen.layers[names[at]])
+    return [Finding(kind, severity(ratio), names[at], ratio, meaning, threshold=bound, choices=choices)]

@@ -10,7 +10,7 @@ from thalweg.diagnosis.observe import Seen, deviation
 from thalweg.diagnosis.watch import first_of, in_place_of
 from thalweg.tensors.as_trained import as_trained
 
-SHIFT = 1e-5
+SHIFT, MOST = 1e-5, 1e3
 
 
 def growth(seen: Seen) -> dict[str, float]:
@@ -77,13 +77,13 @@ def chaos(growths: dict[str, float]) -> list[Finding]:
     Source: Deep Learning, §8.4 (p. 302: chaos, in recurrent and deep networks with weights too large).
     """
     names = list(growths)
-    if not names or growths[names[-1]] <= 1e3:
+    if not names or growths[names[-1]] <= MOST:
         return []
-    begins = next(name for name in names if growths[name] > 1e3)
+    begins = next(name for name in names if growths[name] > MOST)
     end = growths[names[-1]]
     meaning = f"a small difference between inputs grows {end:.2g} times as much as those between examples"
     fix = 'thalweg.initialization.initialize(model, "orthogonal")'
-    return [Finding("chaos", "warning", begins, end, meaning, fix)]
+    return [Finding("chaos", "warning", begins, end, meaning, fix, threshold=MOST)]
 
 
 def _rms(values: Tensor) -> float:

@@ -7,12 +7,14 @@ from thalweg.diagnosis.mends import rescale
 from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
 from thalweg.diagnosis.watch import Layer
 
-SHARE = 0.5
+SHARE, WIDE = 0.5, 16
 RECTIFIERS = ("relu", "relu6", "hardswish")
 
 
 def dead_units(seen: Seen) -> list[Finding]:
     """Finds layers half of whose rectifiers, or all, are zero for every example; none is judged by fewer than 8.
+
+    Of layers with fewer than 16 units, or that read fewer which differ, it must be all.
 
     >>> import torch
     >>> from torch import nn
@@ -28,13 +30,21 @@ def dead_units(seen: Seen) -> list[Finding]:
     found = []
     for layer in seen.layers.values() if seen.examples >= FEWEST else ():
         for name in layer.activations.keys() & set(RECTIFIERS):
-            share = float(dead(layer, name).float().mean())
-            if share >= SHARE:
+            share, bound = float(dead(layer, name).float().mean()), _bound(layer)
+            if share >= bound:
                 who = "all" if share == 1 else f"{share:.0%} of"
                 meaning = f"{who} its rectifiers are 0 for every example of the batch and get no gradient"
                 grave: Severity = "error" if share == 1 else "warning"
-                found.append(Finding("dead units", grave, layer.name, share, meaning, *rescale(seen, center=True)))
+                choices = rescale(seen, layer, center=True)
+                found.append(Finding("dead units", grave, layer.name, share, meaning, threshold=bound, choices=choices))
     return found
+
+
+def _bound(layer: Layer) -> float:
+    """Returns the share of dead units that is warned of; narrow layers, as in autoencoders, have many by chance."""
+    units = by_unit(layer, layer.output).shape[1]
+    read = units if layer.received is None else int((layer.received.flatten(1).float().std(0) > 0).sum())
+    return SHARE if min(units, read) >= WIDE else 1.0
 
 
 def dead(layer: Layer, name: str) -> Tensor:

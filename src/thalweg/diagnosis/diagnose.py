@@ -8,6 +8,7 @@ from torch import nn
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.diagnosis.activation_scale import activation_scale
 from thalweg.diagnosis.batches import as_batch
+from thalweg.diagnosis.broadcast_target import broadcast_target
 from thalweg.diagnosis.chaos import chaos, growth
 from thalweg.diagnosis.dead_units import dead_units
 from thalweg.diagnosis.depth import depth
@@ -17,24 +18,51 @@ from thalweg.diagnosis.fixing import fixing
 from thalweg.diagnosis.gates import saturated_gates
 from thalweg.diagnosis.gradient_noise import batch_size, gradient_noise
 from thalweg.diagnosis.gradient_scale import gradient_scale
+from thalweg.diagnosis.heavy_dropout import heavy_dropout
+from thalweg.diagnosis.input_scale import constant_features, input_scale
+from thalweg.diagnosis.large_weights import large_weights
 from thalweg.diagnosis.learning_rate import learning_rate
 from thalweg.diagnosis.learning_rate_range import WINDOW
+from thalweg.diagnosis.mends import chosen
+from thalweg.diagnosis.mixed_examples import mixed_examples
+from thalweg.diagnosis.no_nonlinearity import no_nonlinearity
 from thalweg.diagnosis.nonfinite import KIND, nonfinite
 from thalweg.diagnosis.observe import Loss, Seen, observe
+from thalweg.diagnosis.output_form import output_form
 from thalweg.diagnosis.redundant_bias import redundant_bias
+from thalweg.diagnosis.saturated_attention import saturated_attention
 from thalweg.diagnosis.saturated_units import saturated_units
+from thalweg.diagnosis.sees_target import sees_target
+from thalweg.diagnosis.shared_layer import shared_layer
 from thalweg.diagnosis.sharpness import STEPS, curvature, sharpness
 from thalweg.diagnosis.start_loss import best_constant, start_loss
+from thalweg.diagnosis.summed_loss import summed_loss
 from thalweg.diagnosis.symmetry import symmetry
+from thalweg.diagnosis.through_time import through_time
+from thalweg.diagnosis.unregistered import unregistered
 from thalweg.diagnosis.untrained import untrained
 
 CHECKS = (
+    unregistered,
+    shared_layer,
     symmetry,
     activation_scale,
     gradient_scale,
     dead_units,
     saturated_units,
     saturated_gates,
+    saturated_attention,
+    through_time,
+    mixed_examples,
+    sees_target,
+    no_nonlinearity,
+    output_form,
+    summed_loss,
+    broadcast_target,
+    input_scale,
+    constant_features,
+    large_weights,
+    heavy_dropout,
     untrained,
     redundant_bias,
     few_examples,
@@ -124,8 +152,13 @@ def diagnose(
 
 def _watched(seen: Seen, loss: Loss) -> tuple[list[Finding], dict[str, float]]:
     """Returns what the watched passes show, and how a small difference grows from layer to layer."""
+    found, growths = _checked(seen)
+    return chosen(seen.model, found, lambda model: _checked(observe(model, seen.batch, loss))[0]), growths
+
+
+def _checked(seen: Seen) -> tuple[list[Finding], dict[str, float]]:
     bad = nonfinite(seen)
     if bad:
         return [*bad, *untrained(seen)], {}
     found, growths = [finding for check in CHECKS for finding in check(seen)], growth(seen)
-    return [*found, *start_loss(seen, best_constant(seen, loss)), *chaos(growths)], growths
+    return [*found, *start_loss(seen, best_constant(seen)), *chaos(growths)], growths

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
@@ -12,6 +12,14 @@ from thalweg.diagnosis.learning_rate_range import RangeTest
 Mend = Callable[[nn.Module], Any]
 Severity = Literal["note", "warning", "error"]
 GRAVITY: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
+
+
+class Choice(NamedTuple):
+    """A line of code, what does the same to a model, and whether that loses nothing that was learned."""
+
+    fix: str
+    mend: Mend
+    safe: bool
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,12 @@ class Finding:
         layer: qualified name of the layer or parameter in the model; empty where it is the whole model.
         figure: the number that the finding rests on.
         meaning: one sentence.
-        fix: a line of code that mends it, in terms of ``model``, ``inputs``, ``target`` and ``loss``; empty where there
-            is nothing to mend.
+        fix: a line of code that mends it when it is run, in terms of ``model``, ``inputs``, ``target`` and ``loss``,
+            which it changes or binds anew, of ``torch`` and ``thalweg``; empty where there is nothing to mend, or where
+            only other code of the model's own does.
         mend: does what ``fix`` says, where that loses nothing that was learned; None elsewhere.
+        threshold: what the figure is warned of beyond; None where there is no more to it than that it is so.
+        choices: mends to be tried in this order, until the first that helps is ``fix`` and ``mend``.
     """
 
     kind: str
@@ -37,11 +48,13 @@ class Finding:
     meaning: str
     fix: str = ""
     mend: Mend | None = field(default=None, compare=False, repr=False)
+    threshold: float | None = None
+    choices: tuple[Choice, ...] = field(default=(), compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the fields as plain values, with ``safe`` for whether ``--fix`` applies it; NaN and ∞ are None."""
-        plain = asdict(replace(self, mend=None)) | {"safe": self.mend is not None}
-        del plain["mend"]
+        plain = asdict(replace(self, mend=None, choices=())) | {"safe": self.mend is not None}
+        del plain["mend"], plain["choices"]
         return plain | {"figure": self.figure if math.isfinite(self.figure) else None}
 
 
@@ -75,8 +88,8 @@ class Diagnosis:
         range_test: the learning-rate range test, None where it was left out.
 
     >>> print(Diagnosis((Finding("dead units", "error", "0", 1.0, "every unit is 0", "initialize(model)"),)))
-    severity  finding     layer  figure  meaning
-    error     dead units  0      1       every unit is 0
+    severity  finding     layer  figure  threshold  meaning
+    error     dead units  0      1                  every unit is 0
     <BLANKLINE>
     dead units (0): initialize(model)
     """
@@ -116,14 +129,18 @@ class Diagnosis:
         done = [f"fixed: {_where(f)}: {f.fix}" for f in self.fixed]
         if not self.findings:
             return "\n".join([*done, "nothing was found"])
-        head = ("severity", "finding", "layer", "figure", "meaning")
-        cells = [head, *((f.severity, f.kind, f.layer, f"{f.figure:.4g}", f.meaning) for f in self.findings)]
+        head = ("severity", "finding", "layer", "figure", "threshold", "meaning")
+        cells = [head, *((f.severity, f.kind, f.layer, f"{f.figure:.4g}", _bound(f), f.meaning) for f in self.findings)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
         ]
         fixes = [f"{_where(f)}: {f.fix}" for f in self.findings if f.fix]
         return "\n".join([*done, *([""] if done else []), *lines, *(["", *fixes] if fixes else [])])
+
+
+def _bound(finding: Finding) -> str:
+    return "" if finding.threshold is None else f"{finding.threshold:.4g}"
 
 
 def _where(finding: Finding) -> str:

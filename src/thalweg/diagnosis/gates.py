@@ -40,8 +40,8 @@ def saturated_gates(seen: Seen) -> list[Finding]:
             if share >= SHARE:
                 gate = name.replace("gate", "gates")
                 meaning = f"{share:.0%} of its {gate} are shut or wide open for 90 % of the cases, and hardly learn"
-                fix = "thalweg.initialization.initialize(model)  # gates start half open"
-                found.append(Finding("saturated gates", "warning", layer.name, share, meaning, fix))
+                fix = f"thalweg.initialization.initialize(model.get_submodule({layer.name!r}))  # gates start half open"
+                found.append(Finding("saturated gates", "warning", layer.name, share, meaning, fix, threshold=SHARE))
     return found
 
 

@@ -3,13 +3,16 @@
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.mends import rescale
 from thalweg.diagnosis.observe import Seen
-from thalweg.diagnosis.scale import SMALL, runs_off, severity
+from thalweg.diagnosis.scale import LARGE, SMALL, levels, runs_off, severity
+from thalweg.diagnosis.watch import Layer
 
 
 def gradient_scale(seen: Seen) -> list[Finding]:
     """Finds the layer before which gradients are < 1e-3 or > 1e3 times the last's.
 
         g_l = ‖∂J/∂a_l‖ over the whole output: a mean over positions spreads it, and leaves ‖·‖ nearly as it is
+
+    or, of first layers, by what they read where that is larger, to which shortcuts bring a gradient too.
 
     An error past 1e-6 or 1e6. Layers that no gradient comes to are a matter of the check of unused parameters; an
     output layer of zeros lets none through at the first step, and is left out.
@@ -26,14 +29,15 @@ def gradient_scale(seen: Seen) -> list[Finding]:
 
     Source: Deep Learning, §8.2.5, §8.4 (p. 302).
     """
-    layers = [layer for layer in seen.layers.values() if layer.gradient is not None]
-    if len(layers) < 2:
+    names, sizes = levels(seen, _size)
+    shown = [(name, size) for name, size in zip(names, sizes, strict=True) if seen.layers[name].gradient is not None]
+    if len(shown) < 2:
         return []
-    weight = getattr(layers[-1].module, "weight", None)
+    weight = getattr(seen.layers[shown[-1][0]].module, "weight", None)
     if weight is not None and not weight.detach().any():
         return []
-    layers.reverse()
-    found = runs_off([float(layer.gradient.float().norm()) for layer in layers if layer.gradient is not None])
+    shown.reverse()
+    found = runs_off([size for _, size in shown])
     if found is None:
         return []
     at, ratio = found
@@ -42,4 +46,11 @@ def gradient_scale(seen: Seen) -> list[Finding]:
         f"from here back to the first layer gradients are {'below 1e-3' if ratio < SMALL else 'above 1e3'} times the "
         f"last layer's; at the first {ratio:.2g} times"
     )
-    return [Finding(kind, severity(ratio), layers[at].name, ratio, meaning, *rescale(seen))]
+    bound = SMALL if ratio < SMALL else LARGE
+    choices = rescale(seen, seen.layers[shown[at][0]])
+    return [Finding(kind, severity(ratio), shown[at][0], ratio, meaning, threshold=bound, choices=choices)]
+
+
+def _size(layer: Layer) -> float:
+    """Returns the norm of the gradient that comes to a layer, or past it by a shortcut to what it reads."""
+    return max(0.0 if g is None else float(g.float().norm()) for g in (layer.gradient, layer.handed_on))

@@ -1,40 +1,122 @@
-"""Mends that several checks share: each a line of code to show, and what does the same."""
+"""Mends that several checks share: each a line of code to show, and what does the same; and the choice among them."""
 
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
 from torch import Generator, nn
 
-from thalweg.diagnosis.findings import Mend
+from thalweg.diagnosis.findings import GRAVITY, Choice, Finding
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.watch import Layer
 from thalweg.initialization.data_driven import scale_by_data
 from thalweg.initialization.model import initialize
+from thalweg.tensors.layers import NORMS
 
 
-def rescale(seen: Seen, center: bool = False) -> tuple[str, Mend]:
-    """Scales every layer by the batch: each keeps the direction of its weights.
+def rescale(seen: Seen, layer: Layer, center: bool = False) -> tuple[Choice, ...]:
+    """Scales every layer by the batch, which keeps the direction of its weights; else draws anew what is needed.
 
     >>> from torch import ones
     >>> from thalweg.diagnosis.observe import observe
-    >>> rescale(observe(nn.Linear(1, 1), (ones(2, 1), ones(2, 1)), nn.functional.mse_loss))[0]
-    'thalweg.initialization.scale_by_data(model, inputs)'
+    >>> seen = observe(nn.Linear(1, 1), (ones(2, 1), ones(2, 1)), nn.functional.mse_loss)
+    >>> for choice in rescale(seen, seen.layers[""]):
+    ...     print(choice.fix)
+    thalweg.initialization.scale_by_data(model, inputs)
+    thalweg.initialization.initialize(model, "he")
+    thalweg.initialization.initialize(model, "lsuv", batch=inputs)
     """
     inputs = seen.inputs
+    call = f"thalweg.initialization.scale_by_data(model, inputs{', center=True' if center else ''})"
+    choices = [Choice(call, lambda model: scale_by_data(model, inputs, center=center), True)]
+    norms = [n for n, m in seen.model.named_modules() if isinstance(m, NORMS) and _is_off(m)]
+    if norms:
+        reset = f"[model.get_submodule(name).reset_parameters() for name in {norms!r}]"
+        choices.append(Choice(reset, partial(_reset, norms), False))
+    if layer.name:
+        choices += redraw(layer, safe=False)
+    choices.append(Choice('thalweg.initialization.initialize(model, "he")', lambda m: _draw(m, "he"), False))
+    lsuv = 'thalweg.initialization.initialize(model, "lsuv", batch=inputs)'
+    return (*choices, Choice(lsuv, lambda model: _draw(model, "lsuv", inputs), False))
 
-    def mend(model: nn.Module) -> None:
-        scale_by_data(model, inputs, center=center)
 
-    return f"thalweg.initialization.scale_by_data(model, inputs{', center=True' if center else ''})", mend
-
-
-def redraw(layer: Layer, safe: bool) -> tuple[str, Mend | None]:
+def redraw(layer: Layer, safe: bool) -> list[Choice]:
     """Draws one layer anew; safe where its units are all alike or 0, so that nothing was learned in it.
 
     >>> from torch import ones
-    >>> print(redraw(Layer("2", nn.Linear(1, 1), ones(1)), safe=True)[0])
+    >>> print(redraw(Layer("2", nn.Linear(1, 1), ones(1)), safe=True)[0].fix)
     thalweg.initialization.initialize(model.get_submodule('2'), "he")
     """
     name = layer.name
+    place = f"model.get_submodule({name!r})"
+    call = f'thalweg.initialization.initialize({place}, "he")'
+    choices = [Choice(call, lambda model: _draw(model.get_submodule(name), "he"), safe)]
+    own = [n for n, p in layer.module.named_parameters(recurse=False) if p.dim() == 2]
+    if len(own) == 1:  # a module of someone's own, which initialize does not know
+        std = float(f"{max(layer.module.get_parameter(own[0]).shape) ** -0.5:.2g}")
+        line = f"torch.nn.init.normal_({place}.{own[0]}, 0.0, {std})"
+        choices.append(Choice(line, partial(_normal, name, own[0], std), safe))
+    return choices
 
-    def mend(model: nn.Module) -> None:
-        initialize(model.get_submodule(name), "he", Generator().manual_seed(0))
 
-    return f'thalweg.initialization.initialize(model.get_submodule({name!r}), "he")', mend if safe else None
+def chosen(model: nn.Module, found: Sequence[Finding], look: Callable[[nn.Module], Sequence[Finding]]) -> list[Finding]:
+    """Returns findings with the first of their choices that takes them away on a copy of the model, if any does.
+
+    A choice that brings graver findings of other kinds is taken only where no other helps.
+    """
+    return [_chosen(model, f, found, look) if f.choices else f for f in found]
+
+
+def _chosen(
+    model: nn.Module, finding: Finding, found: Sequence[Finding], look: Callable[[nn.Module], Sequence[Finding]]
+) -> Finding:
+    helpful = []
+    for choice in finding.choices:
+        try:
+            mended = copy.deepcopy(model)
+        except Exception:  # a model may hold what cannot be copied: then the first is shown, untried
+            helpful = [finding.choices[0]]
+            break
+        try:
+            choice.mend(mended)
+            after = look(mended)
+        except (ValueError, RuntimeError):
+            continue
+        if any((f.kind, f.layer) == (finding.kind, finding.layer) for f in after):
+            continue
+        helpful.append(choice)
+        if _weight(after) < _weight(found):
+            return _with(finding, choice)
+    return _with(finding, helpful[0]) if helpful else replace(finding, choices=())
+
+
+def _with(finding: Finding, choice: Choice) -> Finding:
+    return replace(finding, fix=choice.fix, mend=choice.mend if choice.safe else None, choices=())
+
+
+def _weight(found: Sequence[Finding]) -> tuple[int, ...]:
+    return tuple(sum(f.severity == severity for f in found) for severity in GRAVITY)
+
+
+def _draw(module: nn.Module, scheme: str, batch: object = None) -> None:
+    initialize(module, scheme, Generator().manual_seed(0), batch=batch)
+
+
+def _normal(name: str, parameter: str, std: float, model: nn.Module) -> None:
+    with torch.no_grad():
+        model.get_submodule(name).get_parameter(parameter).normal_(0.0, std, generator=Generator().manual_seed(0))
+
+
+def _is_off(norm: nn.Module) -> bool:
+    """Returns whether a normalization gives nothing, or has a shift far from where it starts."""
+    scale, shift = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    return (scale is not None and not scale.detach().any()) or (
+        shift is not None and float(shift.detach().abs().max()) > 5
+    )
+
+
+def _reset(names: Sequence[str], model: nn.Module) -> None:
+    for name in names:
+        model.get_submodule(name).reset_parameters()  # type: ignore[operator]

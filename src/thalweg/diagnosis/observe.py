@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from thalweg.diagnosis.batches import Batch, as_batch, examples_in
 from thalweg.diagnosis.watch import Layer, Watch
@@ -29,6 +31,11 @@ class Seen:
         loss: its value.
         order: names of both as they ran.
         gradients: of the loss by each trainable parameter, None for one that it does not use.
+        scores: the one tensor of the output that the loss depends on, without its graph; None where there are several.
+        loss_at: the loss as a function of ``scores``, and of the target.
+        end: the function that ``scores`` is the value of, such as ``"softmax"``; empty where it is none that is known.
+        through_time: of each recurrent layer the gradients' norms over its steps ``(T,)``.
+        leaves: tensors of the output's graph that gradients come to, and that are none of the model's parameters.
     """
 
     model: nn.Module
@@ -40,6 +47,18 @@ class Seen:
     target: Any
     loss: float
     gradients: dict[str, Tensor | None]
+    scores: Tensor | None
+    loss_at: Callable[[Tensor, Any], Tensor]
+    end: str
+    through_time: dict[str, Tensor]
+    leaves: list[Tensor]
+
+    @cached_property
+    def calm(self) -> tuple[Any, dict[str, Tensor]]:
+        """The model's output in evaluation mode, and each layer's."""
+        from thalweg.diagnosis.passes import evaluated
+
+        return evaluated(self)
 
     @property
     def examples(self) -> int:
@@ -77,28 +96,74 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
         try:
             with watch:
                 output = model(*inputs)
+                shown = tree_flatten(output)[0]
         except Exception as error:
             raise ValueError(f"the batch does not fit the model ({brief(error)}): pass one of its inputs") from error
         value = loss_value(loss, output, target)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        leaves = _leaves(output, {id(t) for t in (*model.parameters(), *watch.kept, *tree_flatten(inputs)[0])})
         if trained and not value.requires_grad:
             raise ValueError("the loss does not depend on the parameters: do not detach or round on the way to it")
+        parts, shape = tree_flatten(output)
+        ends = [i for i, t in enumerate(parts) if isinstance(t, Tensor) and t.is_floating_point() and t.requires_grad]
         kept = {name: t for name, t in watch.graph.items() if t.requires_grad}
-        found: list[Tensor | None] = [None] * (len(trained) + len(kept))
+        read = {name: t for name, t in watch.read.items() if t.requires_grad}
+        steps = {name: [t for t in given if t.requires_grad] for name, given in watch.through.items()}
+        asked = [*trained.values(), *kept.values(), *read.values(), *(t for given in steps.values() for t in given)]
+        asked += [parts[i] for i in ends]
+        found: list[Tensor | None] = [None] * len(asked)
         if value.requires_grad:
             try:
-                found = list(torch.autograd.grad(value, [*trained.values(), *kept.values()], allow_unused=True))
+                found = list(torch.autograd.grad(value, asked, allow_unused=True))
             except RuntimeError as error:
                 raise ValueError(
                     f"the loss cannot be differentiated ({brief(error)}): change no tensor in place that is needed"
                 ) from error
     every = watch.layers | watch.norms
-    for name, gradient in zip(kept, found[len(trained) :], strict=True):
-        every[name].gradient = gradient
+    rest = iter(found)
+    gradients = {name: next(rest) for name in trained}
+    for name in kept:
+        every[name].gradient = next(rest)
+    for name in read:
+        every[name].handed_on = next(rest)
+    times = {name: [next(rest) for _ in given] for name, given in steps.items()}
+    used = [i for i in ends if next(rest) is not None]
+    parts = [detached(part) for part in parts]
+    at = used[0] if len(used) == 1 else None
+
+    def loss_at(scores: Tensor, target: Any) -> Tensor:
+        return loss(tree_unflatten([scores if i == at else part for i, part in enumerate(parts)], shape), target)
+
     return Seen(
-        model, watch.layers, watch.norms, list(watch.graph), inputs, detached(output), target,
-        value.item(), dict(zip(trained, found, strict=False)),
+        model, watch.layers, watch.norms, list(watch.graph), inputs, detached(output), target, value.item(), gradients,
+        None if at is None else parts[at], loss_at, "" if at is None else watch.ends.get(id(shown[at]), ""),
+        {name: _by_step(model.get_submodule(name), grads) for name, grads in times.items()}, leaves,
     )  # fmt: skip
+
+
+def _by_step(module: Any, gradients: list[Tensor | None]) -> Tensor:
+    """Returns the norm of the gradient at each step of a recurrent layer: of what it reads, or of its cell's states."""
+    if isinstance(module, nn.RNNBase) and gradients and gradients[0] is not None:
+        whole = gradients[0].double()
+        time = 1 if module.batch_first and whole.dim() == 3 else 0
+        return whole.movedim(time, 0).flatten(1).norm(dim=1)
+    return torch.tensor([0.0 if g is None else float(g.double().norm()) for g in gradients], dtype=torch.float64)
+
+
+def _leaves(output: Any, known: set[int]) -> list[Tensor]:
+    """Returns the tensors that require a gradient at the ends of the output's graph, but for those that are known."""
+    waiting = [t.grad_fn for t in tree_flatten(output)[0] if isinstance(t, Tensor) and t.grad_fn is not None]
+    found: dict[int, Tensor] = {}
+    met = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in known:
+            found[id(leaf)] = leaf
+        fresh = [parent for parent, _ in node.next_functions if parent is not None and parent not in met]
+        met.update(fresh)
+        waiting += fresh
+    return list(found.values())
 
 
 def loss_value(loss: Loss, output: Any, target: Any) -> Tensor:

@@ -33,8 +33,10 @@ def saturated_units(seen: Seen) -> list[Finding]:
                 who = "all" if share == 1 else f"{share:.0%} of"
                 meaning = f"{who} its {name} units are at their bounds for 90 % of the examples, where slopes are ~0"
                 grave: Severity = "error" if share == 1 else "warning"
-                how = rescale(seen, center=True)
-                found.append(Finding("saturated units", grave, layer.name, share, meaning, *how))
+                choices = rescale(seen, layer, center=True)
+                found.append(
+                    Finding("saturated units", grave, layer.name, share, meaning, threshold=SHARE, choices=choices)
+                )
     return found
 
 

@@ -1,10 +1,33 @@
 """Where a size runs off along the depth of a model: what the checks of activations and of gradients share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from thalweg.diagnosis.findings import Severity
+from thalweg.diagnosis.observe import Seen
+from thalweg.diagnosis.watch import Layer
 
 SMALL, LARGE = 1e-3, 1e3
+
+
+def levels(seen: Seen, size: Callable[[Layer], float]) -> tuple[list[str], list[float]]:
+    """Returns names and sizes of the model's levels: layers that read the same are one, of the largest size.
+
+    Queries, keys and values are beside each other and no chain; what reads the model's inputs is one level too.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thalweg.diagnosis.observe import observe
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    >>> levels(observe(net, (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss), lambda layer: 1.0)
+    (['0', '2'], [1.0, 1.0])
+    """
+    names: dict[int, str] = {}
+    sizes: dict[int, float] = {}
+    for layer in seen.layers.values():
+        key = layer.reads if layer.fed else 0
+        names.setdefault(key, layer.name)
+        sizes[key] = max(sizes.get(key, 0.0), size(layer))
+    return list(names.values()), list(sizes.values())
 
 
 def runs_off(sizes: Sequence[float]) -> tuple[int, float] | None:

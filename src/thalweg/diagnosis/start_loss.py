@@ -1,91 +1,158 @@
 """The loss at the start against that of the best constant output, which knows nothing but the targets."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.diagnosis.findings import Finding, Mend
-from thalweg.diagnosis.observe import Loss, Seen
+from thalweg.diagnosis.loss_form import Form, Trial, form_of, trial
+from thalweg.diagnosis.observe import Seen
+from thalweg.initialization.output_bias import output_bias_from
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.layers import WEIGHTED, unit_count
 
-ABOVE = 1.5
+ABOVE, ABOVE_OF_SCORES = 10.0, 3.0
+ENDLESS = 1e6
 
 
 class Constant(NamedTuple):
-    """Loss of the best constant output; that of the model with the best shift of its outputs, and the shift."""
+    """The best constant output, its loss, the least loss that any output has on the batch, and what is warned of."""
 
+    value: Tensor
     best: float
-    shifted: float
-    shift: Tensor | None = None
+    least: float
+    dim: int | None
+    threshold: float
 
 
-def best_constant(seen: Seen, loss: Loss) -> Constant | None:
-    """Returns min_c J(c) and min_c J(y + c) over one number a unit, by L-BFGS; None where it is not found.
+def best_constant(seen: Seen) -> Constant | None:
+    """Returns the best constant output, one number a unit; None where there is none or it is not found.
 
-    It is not found where the output is no tensor, the targets are all the same, the loss has no minimum in c
-    (log-probabilities), or does not take such an output. For cross-entropy it is the entropy of the classes in the
-    batch, for mean squares the variance.
+    It minimizes the loss over one half of the batch and is judged on the other half, so that it knows what the targets
+    are like and not what they are: of 1,000 classes with 64 examples none is more likely than another. The same
+    number for every unit is tried too, and what is better counts. All is in double precision, from the targets' own
+    mean, median and frequencies on.
 
     >>> from torch import nn
     >>> from thalweg.diagnosis.observe import observe
-    >>> y = torch.tensor([[0.0], [2.0]])
-    >>> seen = observe(nn.Sequential(nn.Linear(3, 1)), (torch.randn(2, 3), y), nn.functional.mse_loss)
-    >>> round(best_constant(seen, nn.functional.mse_loss).best, 4)
+    >>> y = torch.tensor([[0.0], [2.0]]).repeat(10, 1)
+    >>> seen = observe(nn.Sequential(nn.Linear(3, 1)), (torch.randn(20, 3), y), nn.functional.mse_loss)
+    >>> round(best_constant(seen).best, 4)
     1.0
     """
-    y = seen.output
-    if not isinstance(y, Tensor) or not y.is_floating_point() or y.dim() < 1 or not y.numel():
+    test = trial(seen)
+    if test is None or test.scores.dim() < 1 or test.start is None:
         return None
-    if isinstance(seen.target, Tensor) and seen.target.dim() and bool((seen.target == seen.target[:1]).all()):
+    target = test.target
+    if isinstance(target, Tensor) and target.dim() and bool((target == target[:1]).all()):
         return None  # a constant is all that there is to learn in the batch
-    dim = _unit_dim(seen, y)
-    shape = [size if i == dim else 1 for i, size in enumerate(y.shape)]
-    mean = y.mean([i for i in range(y.dim()) if i != dim], keepdim=True)
+    form = form_of(test)
+    dim = form.dim if form.dim is not None else _unit_dim(seen, test.scores)
     with as_trained(seen.model):
-        best = _least(lambda c: loss((mean + c).expand_as(y), seen.target), torch.zeros(shape).to(y))
-        shifted = _least(lambda c: loss(y + c, seen.target), torch.zeros(shape).to(y))
-    if best is None:
-        return None
-    return Constant(best[0], math.inf, None) if shifted is None else Constant(best[0], *shifted)
+        value = _fitted(test, dim, form)
+        best = math.inf if value is None else _loss_at(test, value)
+        if value is None or not abs(best) < ENDLESS * max(abs(test.start), 1.0):
+            return None
+        best = max(best, _crossed(test, seen.examples, dim, form))
+        best = min(best, _loss_at(test, torch.zeros_like(value))) if form.takes == "scores" else best
+        least = 0.0
+        above = ABOVE_OF_SCORES if form.takes == "scores" else ABOVE
+        if not best > 0 or test.start > above * best:
+            least = min(0.0, _least(test.loss, test.scores, 50)[0])
+    return Constant(value, best, least, dim, above)
 
 
 def start_loss(seen: Seen, constant: Constant | None) -> list[Finding]:
-    """Finds a loss at the start above 1.5 times that of the best constant output.
+    """Finds a loss at the start more than 10 times as far from the least as that of the best constant output.
+
+        (J − J_least) / (J_constant − J_least),   J_least what outputs fitted one by one come to: 0 for most losses
+
+    For losses that take scores, such as cross-entropy, which grow with the scores and not with their square, it is 3
+    times.
 
     >>> from torch import nn
     >>> from thalweg.diagnosis.observe import observe
     >>> x, y = torch.zeros(9, 1), torch.linspace(99, 101, 9)[:, None]
     >>> seen = observe(nn.Sequential(nn.Linear(1, 1)), (x, y), nn.functional.mse_loss)
-    >>> [f.kind for f in start_loss(seen, best_constant(seen, nn.functional.mse_loss))]
-    ['high start loss']
+    >>> [(f.kind, f.threshold) for f in start_loss(seen, best_constant(seen))]
+    [('high start loss', 10.0)]
 
     Source: Deep Learning, §8.4 (biases: the marginal statistics of the output).
     """
-    if constant is None or not constant.best > 1e-12 or not seen.loss > ABOVE * constant.best:
+    if constant is None or not constant.best - constant.least > 1e-12:
         return []
-    times = seen.loss / constant.best
+    times = (seen.loss - constant.least) / (constant.best - constant.least)
+    if not times > constant.threshold:
+        return []
     last = next(reversed(seen.layers), "")
-    kind = "regression"
-    if isinstance(seen.target, Tensor) and not seen.target.is_floating_point():
-        kind = "classification"
-    bias = f'thalweg.initialization.output_bias_from(target, "{kind}"){"[0]" if kind == "regression" else ""}'
-    layer = f"model.get_submodule({last!r})"
-    has_bias = isinstance(getattr(seen.layers[last].module if last else None, "bias", None), Tensor)
-    fix = f"{layer}.bias.data = {bias}" if has_bias else f"output = output + {bias}"
-    mend: Mend | None = None
-    if constant.shifted > ABOVE * constant.best:
-        fix = f"{layer}.weight.data.mul_(0.1); {fix}"
-        why = "outputs differ more between examples than the targets do"
-    else:
-        why = "the output's mean is off"
-        if has_bias and constant.shift is not None and seen.layers[last].module.bias.numel() == constant.shift.numel():
-            mend = partial(_add_to_bias, last, constant.shift)
+    fix, mend = _mend(seen, constant, last)
+    why = "outputs differ more between examples than the targets do" if mend is None else "the outputs' mean is off"
     meaning = f"the loss starts at {seen.loss:.3g}, that of the best constant output is {constant.best:.3g}: {why}"
-    return [Finding("high start loss", "warning", last, times, meaning, fix, mend)]
+    return [Finding("high start loss", "warning", last, times, meaning, fix, mend, threshold=constant.threshold)]
+
+
+def _mend(seen: Seen, constant: Constant, last: str) -> tuple[str, Mend | None]:
+    """Returns the line that has the last layer begin at the constant, and what does so where only its bias is off."""
+    layer = seen.layers.get(last)
+    y, value = seen.scores, constant.value
+    if layer is None or y is None or not isinstance(layer.module, WEIGHTED) or layer.output.numel() != y.numel():
+        return f'thalweg.initialization.initialize(model.get_submodule({last!r}), "glorot-normal")', None
+    units = unit_count(layer.module)
+    if value.numel() not in (1, units):
+        return f'thalweg.initialization.initialize(model.get_submodule({last!r}), "glorot-normal")', None
+    bias = layer.module.bias
+    own = 0.0 if bias is None else bias.detach().reshape([-1 if i == constant.dim else 1 for i in range(y.dim())])
+    factor = _factor(y.double() - own, seen.target)
+    told = _told(seen.target, value.flatten(), units)
+    line = f"layer = model.get_submodule({last!r}); "
+    line += f"layer.weight.data.mul_({factor:.2g}); " if factor < 1 else ""
+    if bias is None:
+        return f"{line}layer.bias = torch.nn.Parameter({told})", None
+    line += f"layer.bias.data.copy_({told})"
+    return line, partial(_begin, last, value.flatten()) if factor == 1 else None
+
+
+def _factor(y: Tensor, target: Any) -> float:
+    """Returns by what to multiply the weights so that what they add is small beside the targets, or beside 1."""
+    size = 1.0
+    if isinstance(target, Tensor) and target.is_floating_point() and target.numel() == y.numel():
+        size = float(target.double().std())
+    own = float(y.square().mean().sqrt())
+    return 1.0 if own <= size else 0.1 * size / own
+
+
+def _told(target: Any, value: Tensor, units: int) -> str:
+    """Returns an expression of the bias: by the targets where that gives the constant found, else in numbers."""
+    for kind in ("classification", "regression", "binary", "multilabel", "counts"):
+        call = f'thalweg.initialization.output_bias_from(target, "{kind}"'
+        call += f", {units})" if kind == "classification" else ")"
+        try:
+            told: Any = output_bias_from(target, kind, *([units] if kind == "classification" else []))  # type: ignore[call-overload]
+        except (ValueError, AttributeError, RuntimeError, IndexError):
+            continue
+        bias = told[0] if kind == "regression" else told
+        off = (
+            bias.double().cpu() - value.cpu() if bias.numel() == value.numel() else value.new_full((1,), math.inf).cpu()
+        )
+        off = off - off.mean() if kind == "classification" else off
+        if float(off.abs().max()) <= 1e-2 * max(1.0, float(value.abs().max())):
+            return call + ("[0]" if kind == "regression" else "")
+    if value.numel() <= 16:
+        return f"torch.tensor({[float(f'{v:.4g}') for v in value.tolist()]})"
+    if isinstance(target, Tensor) and target.dim() == 2 and target.shape[1] == value.numel():
+        return "target.mean(0)"
+    return f"torch.tensor({float(value.mean()):.4g})"
+
+
+@torch.no_grad()
+def _begin(name: str, value: Tensor, model: nn.Module) -> None:
+    bias = model.get_submodule(name).get_parameter("bias")
+    bias.copy_(value.to(bias).expand_as(bias))
 
 
 def _unit_dim(seen: Seen, y: Tensor) -> int | None:
@@ -98,28 +165,79 @@ def _unit_dim(seen: Seen, y: Tensor) -> int | None:
     return next((d for d in places if y.shape[d] == last.output.shape[last.unit_dim]), None)
 
 
-@torch.no_grad()
-def _add_to_bias(name: str, shift: Tensor, model: nn.Module) -> None:
-    bias = model.get_submodule(name).get_parameter("bias")
-    bias.add_(shift.flatten().to(bias))
+def _loss_at(test: Trial, value: Tensor) -> float:
+    found = test.at(value.expand_as(test.scores))
+    return math.inf if found is None or math.isnan(found) else found
 
 
-def _least(function: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor] | None:
-    """Returns the least value of a function of one tensor and where it is, or None where L-BFGS finds none."""
-    c = start.requires_grad_()
-    search = torch.optim.LBFGS([c], max_iter=100, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+def _fitted(test: Trial, dim: int | None, form: Form) -> Tensor | None:
+    """Returns the constant of least loss; of classes it is their frequencies, each counted half a time more."""
+    starts = list(_starts(test, dim, form))
+    losses = [_loss_at(test, start) for start in starts]
+    if not starts or not math.isfinite(min(losses)):
+        return None
+    begin = starts[losses.index(min(losses))]
+    if form.takes == "scores" and form.dim is not None and not test.is_float:
+        return begin
+    size = max(float(begin.abs().max()), test.spread, 1e-300)
+    found = _least(lambda u: test.loss((begin + size * u).expand_as(test.scores)), torch.zeros_like(begin), 50)
+    return begin + size * found[1] if found[0] <= min(losses) else begin
+
+
+def _starts(test: Trial, dim: int | None, form: Form) -> Iterator[Tensor]:
+    y, target = test.scores, test.target
+    others = [i for i in range(y.dim()) if i != dim]
+    shape = [size if i == dim else 1 for i, size in enumerate(y.shape)]
+    yield y.new_zeros(shape)
+    yield y.mean(others, keepdim=True)
+    if not isinstance(target, Tensor) or not target.dim():
+        return
+    if test.is_float and target.numel() == y.numel():
+        t = target.reshape(y.shape).to(y)
+        mean = t.mean(others, keepdim=True)
+        yield mean
+        yield (
+            t.movedim(dim, 0).flatten(1).median(1).values.reshape(shape)
+            if dim is not None
+            else t.median().reshape(shape)
+        )
+        if bool(((t >= 0) & (t <= 1)).all()):
+            yield mean.clamp(1e-3, 1 - 1e-3).logit()
+    elif not test.is_float and dim is not None and bool(((target >= 0) & (target < y.shape[dim])).any()):
+        kept = target[(target >= 0) & (target < y.shape[dim])].flatten().long()
+        counts = torch.bincount(kept, minlength=y.shape[dim]).to(y) + 0.5
+        yield (counts / counts.sum()).log().reshape(shape)
+
+
+def _crossed(test: Trial, examples: int, dim: int | None, form: Form) -> float:
+    """Returns the loss of the constant of one half of the batch on the other; −∞ where it cannot be halved."""
+    if examples < 4 or len(test.scores) != examples:
+        return -math.inf
+    halves = [test.part(slice(0, examples // 2)), test.part(slice(examples // 2, 2 * (examples // 2)))]
+    losses = []
+    for one, other in (halves, halves[::-1]):
+        if one.start is None or other.start is None:
+            return -math.inf
+        value = _fitted(one, dim, form)
+        losses.append(math.inf if value is None else _loss_at(other, value))
+    return sum(losses) / 2
+
+
+def _least(function: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tuple[float, Tensor]:
+    """Returns the least value of a function of one tensor that L-BFGS comes to, and where; ∞ where it raises."""
+    c = start.detach().clone().requires_grad_()
+    search = torch.optim.LBFGS([c], max_iter=steps, history_size=5, tolerance_grad=0, line_search_fn="strong_wolfe")
+    least, place = math.inf, c.detach().clone()
 
     def closure() -> Tensor:
+        nonlocal least, place
         search.zero_grad()
         value = function(c).reshape(())
         value.backward(inputs=[c])
+        if value.item() < least:
+            least, place = value.item(), c.detach().clone()
         return value
 
-    try:
-        first = closure().item()
+    with suppress(Exception):  # the loss is the user's: what was found until it raises stands
         search.step(closure)
-        value = closure().item()
-    except (RuntimeError, ValueError, IndexError, TypeError):
-        return None
-    flat = c.grad is not None and float(c.grad.abs().max()) <= 1e-3 * max(1.0, abs(first))
-    return (value, c.detach()) if flat and math.isfinite(value) and value <= first else None
+    return least, place

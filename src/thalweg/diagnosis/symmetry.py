@@ -1,22 +1,27 @@
 """Symmetric units: alike in what comes in and in what goes out, they get the same gradient and stay alike for ever."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.findings import Finding, Severity
 from thalweg.diagnosis.mends import redraw
 from thalweg.diagnosis.observe import Seen, by_unit
 from thalweg.diagnosis.watch import Layer
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
 
+SHARE = 0.5
+
 
 def symmetry(seen: Seen) -> list[Finding]:
-    """Finds units of one layer with equal incoming weights and bias whose outgoing weights are equal too.
+    """Finds units of one layer with equal incoming weights and bias: an error where they will stay equal.
 
-        w_i = w_j,  b_i = b_j,  ∂J/∂a_i = ∂J/∂a_j for every example
+        w_i = w_j,  b_i = b_j,  and for an error  ∂J/∂a_i = ∂J/∂a_j for every example
 
-    The last is what equal outgoing weights come to, and holds whatever layers follow. Output units, which the
-    targets tell apart, are left out.
+    The last is what equal outgoing weights come to, and holds whatever layers follow. Where it does not hold, the
+    units part as they are trained, but start as one: a warning from half of the layer's units on. Units whose
+    weights are all zero and output units, which the targets tell apart, are left out.
 
     >>> from thalweg.diagnosis.observe import observe
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
@@ -29,19 +34,22 @@ def symmetry(seen: Seen) -> list[Finding]:
     """
     found = []
     for layer in seen.layers.values():
-        if layer.gradient is None or not layer.feeds:
+        blocks = _incoming(layer)
+        units = sum(map(len, blocks))
+        if layer.gradient is None or not layer.feeds or units < 2:
             continue
-        gradient = by_unit(layer, layer.gradient).T
-        extra = _norm(seen, layer)
-        first, alike, units = 0, 0, 0
-        for block in _incoming(layer):
-            rows = block if extra is None else torch.cat([block, extra[first : first + len(block)]], dim=1)
-            alike += _alike(rows, gradient[first : first + len(block)])
-            first, units = first + len(block), units + len(block)
-        if alike:
-            meaning = f"{alike} of {units} units start equal to another one and will stay equal"
-            how = redraw(layer, safe=alike == units)
-            found.append(Finding("symmetric units", "error", layer.name, float(alike), meaning, *how))
+        equal = sum(_equal(block) for block in blocks)
+        stay = _stay(seen, layer, blocks) if any(len(b.unique(dim=0)) < len(b) for b in blocks) else 0
+        if stay or equal >= max(SHARE * units, 2):
+            many = stay or equal
+            end = "will stay equal" if stay else "are one unit at the first step"
+            meaning = f"{many} of {units} units start equal to another one and {end}"
+            choices = tuple(redraw(layer, safe=many == units))
+            grave: Severity = "error" if stay else "warning"
+            bound = 0.0 if stay else SHARE * units
+            found.append(
+                Finding("symmetric units", grave, layer.name, float(many), meaning, threshold=bound, choices=choices)
+            )
     return found
 
 
@@ -55,13 +63,24 @@ def _incoming(layer: Layer) -> list[Tensor]:
         own = {n: p.detach() for n, p in module.named_parameters(recurse=False) if n.endswith(end)}
         size = module.hidden_size
         return [torch.cat([part for p in own.values() for part in p.reshape(len(p), -1).split(size)], dim=1)]
+    if isinstance(module, nn.MultiheadAttention):
+        return [] if module.in_proj_weight is None else list(module.in_proj_weight.detach().chunk(3))
     if not isinstance(module, WEIGHTED):
-        return []
+        return _of_matrix(layer)
     blocks = [block.flatten(1) for block in unit_blocks(module, module.weight.detach())]
     if module.bias is None:
         return blocks
     biases = module.bias.detach().split(len(blocks[0]))
     return [torch.cat([block, bias[:, None]], dim=1) for block, bias in zip(blocks, biases, strict=True)]
+
+
+def _of_matrix(layer: Layer) -> list[Tensor]:
+    """Returns the rows of a module of someone's own with one matrix, whichever way round it is."""
+    matrices = [p.detach() for p in layer.module.parameters(recurse=False) if p.dim() == 2]
+    if len(matrices) != 1 or layer.received is None:
+        return []
+    sizes = layer.output.shape[-1], layer.received.shape[-1]
+    return [m for m in (matrices[0], matrices[0].T) if m.shape == sizes][:1]
 
 
 def _norm(seen: Seen, layer: Layer) -> Tensor | None:
@@ -72,16 +91,29 @@ def _norm(seen: Seen, layer: Layer) -> Tensor | None:
     return torch.stack([norm.module.weight.detach(), norm.module.bias.detach()], dim=1)
 
 
-def _alike(rows: Tensor, gradients: Tensor) -> int:
-    """Returns how many of the units have another with equal rows and, up to rounding, equal gradients."""
-    if len(rows[:, :8].unique(dim=0)) == len(rows):  # a few numbers tell units apart, and that is the rule
+def _equal(rows: Tensor) -> int:
+    """Returns how many rows are not zero and have their equal."""
+    if rows.shape[1] < 2 or len(rows[:, :8].unique(dim=0)) == len(rows):  # a few numbers tell most apart
         return 0
     _, kind, counts = rows.unique(dim=0, return_inverse=True, return_counts=True)
-    total, tolerance = 0, 1e-5 * float(gradients.abs().max())
-    for k in (counts > 1).nonzero().flatten().tolist():
-        members = gradients[kind == k]
-        for i, one in enumerate(members):
-            apart = (members - one).abs().flatten(1).amax(1) <= tolerance
-            apart[i] = False
-            total += int(apart.any())
+    return int(((counts[kind] > 1) & rows.any(1)).sum())
+
+
+def _stay(seen: Seen, layer: Layer, blocks: Sequence[Tensor]) -> int:
+    """Returns how many units have another with equal rows and, up to rounding, equal gradients."""
+    if isinstance(layer.module, nn.MultiheadAttention) or layer.gradient is None:
+        return 0
+    gradient, extra = by_unit(layer, layer.gradient).T, _norm(seen, layer)
+    first, total, tolerance = 0, 0, 1e-5 * float(layer.gradient.abs().max())
+    for block in blocks:
+        own = slice(first, first + len(block))
+        rows = block if extra is None else torch.cat([block, extra[own]], dim=1)
+        first += len(block)
+        _, kind, counts = rows.unique(dim=0, return_inverse=True, return_counts=True)
+        for k in (counts > 1).nonzero().flatten().tolist():
+            members = gradient[own][kind == k]
+            for i, one in enumerate(members):
+                apart = (members - one).abs().flatten(1).amax(1) <= tolerance
+                apart[i] = False
+                total += int(apart.any())
     return total

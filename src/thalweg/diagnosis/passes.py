@@ -1,0 +1,62 @@
+"""Further forward passes as in evaluation, for what shows only as something is changed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from thalweg.diagnosis.observe import Seen
+from thalweg.diagnosis.watch import first_of, in_place_of
+from thalweg.tensors.as_trained import as_trained
+
+Change = Callable[[Tensor], Tensor]
+
+
+@torch.no_grad()
+def evaluated(
+    seen: Seen, inputs: Sequence[Any] | None = None, change: dict[str, Change] | None = None
+) -> tuple[Any, dict[str, Tensor]]:
+    """Returns the model's output in evaluation mode, and that of each layer the first time that it runs.
+
+    Arguments:
+        seen: the model, and its inputs.
+        inputs: others than those.
+        change: by names of layers what is done to their outputs the first time.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def note(name: str, output: Any) -> Any:
+        tensor = first_of(output)
+        if tensor is None or name in outputs:
+            return None
+        changed = (change or {}).get(name)
+        outputs[name] = tensor = tensor.clone() if changed is None else changed(tensor)
+        return None if changed is None else in_place_of(output, tensor.clone())
+
+    handles = [
+        layer.module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, layer in seen.layers.items()
+    ]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # else torch's encoder passes its parts by
+        with as_trained(seen.model), torch.no_grad():
+            seen.model.eval()
+            output = seen.model(*(seen.inputs if inputs is None else inputs))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for handle in handles:
+            handle.remove()
+    return output, outputs
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """Returns the tensors of floating-point numbers in an output of any nesting."""
+    return [t.detach() for t in tree_flatten(output)[0] if isinstance(t, Tensor) and t.is_floating_point()]
+
+
+def along(tensor: Tensor, size: int) -> list[int]:
+    """Returns which of the first two dimensions have a size."""
+    return [dim for dim, own in enumerate(tensor.shape[:2]) if own == size]
