@@ -1,10 +1,10 @@
 """Curriculum: what the sampler takes over 10 million examples, and what the order of examples is worth on a deep model.
 
-``digits-deep`` from Glorot's normal weights, Adam; five ways to draw minibatches, each at the best of four learning
-rates by validation accuracy (3 seeds), then 10 fresh seeds on the test set; difficulty is the loss of a teacher of the
-same kind trained on all examples, noisy ones too, whose steps come on top; a fifth of the examples is admitted at first
-and all after seven tenths of the steps, each class in its share. Differences are paired by seed, with 95 % intervals,
-each for itself: of sixteen, one misses by chance.
+``digits-deep`` from Glorot's normal weights with gain 4, Adam; five ways to draw minibatches, each at the best of four
+learning rates by validation accuracy (3 seeds), then 10 fresh seeds on the test set; difficulty is the loss of a
+teacher of the same kind trained on all examples, noisy ones too, whose steps come on top; a fifth of the examples is
+admitted at first and all after seven tenths of the steps, each class in its share. Differences are paired by seed, with
+95 % intervals, each for itself: of sixteen, one misses by chance.
 """
 
 from itertools import islice

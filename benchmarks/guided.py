@@ -1,13 +1,14 @@
 """Guided training: what hints, a teacher's answers, layers trained in turn and an order of examples are worth.
 
 Thin deep students of handwritten digits, layers of 32 units, Adam, minibatches of 64; ten sigmoid layers are
-``digits-deep``. A poor start is torch's own, a good one Glorot's normal. Every way has 900 gradient evaluations, each
-of one minibatch, whatever a stage trains. The teacher, 64-256-256-10 of the same units and another for each seed, is
-charged 300 of them and shown apart: the student alone is trained for 900, and for the 600 that the teacher leaves.
-Hints take 200 steps, from the teacher's second layer to the student's middle one; then 400 with the labels and the
-teacher's answers, τ = 3 and λ from 4 to 1, or with the labels alone. Layers in turn take 600 steps together, then all
-of them 300. Each way has the best of three learning rates by validation accuracy (3 seeds), then 10 fresh seeds on the
-test set. Differences are paired by seed, with 95 % intervals, each for itself: of forty-two, two miss by chance.
+``digits-deep``. A poor start is torch's own, a good one Glorot's normal with the gain of the units. Every way has 900
+gradient evaluations, each of one minibatch, whatever a stage trains. The teacher, 64-256-256-10 of the same units and
+another for each seed, is charged 300 of them and shown apart: the student alone is trained for 900, and for the 600
+that the teacher leaves. Hints take 200 steps, from the teacher's second layer to the student's middle one; then 400
+with the labels and the teacher's answers, τ = 3 and λ from 4 to 1, or with the labels alone. Layers in turn take 600
+steps together, then all of them 300. Each way has the best of three learning rates by validation accuracy (3 seeds),
+then 10 fresh seeds on the test set. Differences are paired by seed, with 95 % intervals, each for itself: of forty-two,
+two miss by chance.
 
 The orders of examples are those of the curriculum below, on MNIST where its data are (``THALWEG_DATA`` names their
 folder): the 784-128-128-10 rectifier network, SGD; difficulty by a teacher of the same kind, trained for 250 steps,

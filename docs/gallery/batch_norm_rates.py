@@ -51,7 +51,7 @@ def _train(way: str, rate: float, seed: int, data: Data) -> tuple[float, list[fl
     """Returns the test accuracy and the loss at every tenth step."""
     layers = [m for i in range(DEPTH) for m in (nn.Linear(WIDTH if i else 64, WIDTH), nn.ReLU())]
     model = nn.Sequential(*layers, nn.Linear(WIDTH, 10)).double()
-    initialize(model, "he", torch.Generator().manual_seed(seed))
+    initialize(model, "he", torch.Generator().manual_seed(seed), gain="nonlinearity")
     if way != "plain":
         add_batch_norm(model)
     optimizer, draws = torch.optim.SGD(model.parameters(), lr=rate), torch.Generator().manual_seed(seed)

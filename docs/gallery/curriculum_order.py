@@ -118,7 +118,8 @@ def _train(
 ) -> nn.Module:
     """Returns a model trained for so many steps, all examples admitted after seven tenths of them."""
     model = build_model(task).double()
-    initialize(model, setting.scheme, generator(seed, "weights"))
+    gain = None if setting.scheme == "default" else "nonlinearity"
+    initialize(model, setting.scheme, generator(seed, "weights"), gain=gain)
     optimizer = setting.optimizer(model.parameters(), lr=rate)
     pacing = Pacing("linear", start=0.2, over=round(0.7 * steps))
     sampler = CurriculumSampler(

@@ -42,7 +42,8 @@ class Student:
         for width in [64] + [WIDTH] * (self.depth - 1):
             layers += [nn.Linear(width, WIDTH), self.unit()]
         model = nn.Sequential(*layers, nn.Linear(WIDTH, 10)).double()
-        initialize(model, self.scheme, generator(seed, "weights"))
+        gain = None if self.scheme == "default" else "nonlinearity"
+        initialize(model, self.scheme, generator(seed, "weights"), gain=gain)
         return model
 
     def stage(self, steps: int, rate: float, seed: int, every: int | None = None) -> Stage:
@@ -98,7 +99,7 @@ def taught(hints: int, steps: int, weight: tuple[float, float] = (4.0, 1.0)) -> 
 def teacher(unit: type[nn.Module], seed: int) -> nn.Module:
     """Returns a trained shallow and wide model, 64-256-256-10; its second hidden layer, ``"3"``, is the hint."""
     model = nn.Sequential(nn.Linear(64, 256), unit(), nn.Linear(256, 256), unit(), nn.Linear(256, 10)).double()
-    initialize(model, "glorot-normal", generator(seed, "teacher"))
+    initialize(model, "glorot-normal", generator(seed, "teacher"), gain="nonlinearity")
     stage = Student(unit, 2, "glorot-normal", ()).stage(TEACHER, 0.003, seed + 1000)
     return _run(model, Plan(model, [stage]), seed)[0]
 

@@ -54,7 +54,8 @@ def _rectifiers(x: torch.Tensor, y: torch.Tensor, test_x: torch.Tensor, test_y: 
         for seed in range(SEEDS):
             layers = [m for i in range(50) for m in (nn.Linear(WIDTH if i else 64, WIDTH), nn.ReLU())]
             model = nn.Sequential(*layers, nn.Linear(WIDTH, 10))
-            initialize(model, scheme, torch.Generator().manual_seed(seed))
+            gain = "nonlinearity" if scheme == "he" else None
+            initialize(model, scheme, torch.Generator().manual_seed(seed), gain=gain)
             _train(model, x, y, seed, lr=5e-4)
             with torch.no_grad():
                 ends.append((model(test_x).argmax(dim=1) == test_y).double().mean().item())
@@ -67,7 +68,10 @@ def _start(way: str, seed: int, x: torch.Tensor) -> tuple[nn.Sequential, list[fl
     layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Sigmoid())]
     model = nn.Sequential(*layers, nn.Linear(WIDTH, 10))
     draws = torch.Generator().manual_seed(seed)
-    initialize(model, "glorot-normal" if "Glorot" in way else "uniform-fan-in", draws)
+    if "Glorot" in way:
+        initialize(model, "glorot-normal", draws, gain="nonlinearity")
+    else:
+        initialize(model, "uniform-fan-in", draws)
     if "scaled" in way:
         scale_by_data(model, x[:256], center=True)
     deviations = []

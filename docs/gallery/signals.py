@@ -37,7 +37,8 @@ def draw() -> Figure:
 
 def _deviations(activation: type[nn.Module], scheme: str, x: torch.Tensor) -> list[float]:
     model = nn.Sequential(*(m for _ in range(DEPTH) for m in (nn.Linear(WIDTH, WIDTH), activation())))
-    initialize(model, scheme, torch.Generator().manual_seed(0))
+    gain = "nonlinearity" if scheme in ("glorot-uniform", "he", "orthogonal") else None
+    initialize(model, scheme, torch.Generator().manual_seed(0), gain=gain)
     found = []
     with torch.no_grad():
         for module in model:

@@ -31,7 +31,8 @@ def draw() -> Figure:
 def _train(scheme: str) -> tuple[list[float], list[float]]:
     data = materialize(load_task("digits"))
     model = nn.Sequential(nn.Linear(64, UNITS), nn.Tanh(), nn.Linear(UNITS, 10))
-    initialize(model, scheme, torch.Generator().manual_seed(0))
+    gain = None if scheme == "constant" else "nonlinearity"
+    initialize(model, scheme, torch.Generator().manual_seed(0), gain=gain)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses, spreads = [], []
     for _ in range(STEPS + 1):

@@ -128,7 +128,7 @@ def test_sound_models_give_notes_at_most(name, seed):
     build, shape = SOUND[name]
     net, batch = build(), batch_for(shape)
     net(batch[0])
-    initialize(net, "he")
+    initialize(net)
     measured = {"curvature_steps": 3, "noise_batches": 4, "range_steps": 32} if seed == 0 else {}
     diagnosis = planted(net, batch=batch, **measured)
     assert diagnosis.worst in (None, "note"), str(diagnosis)
@@ -141,12 +141,12 @@ def test_a_sequence_of_outputs_and_branches_that_start_at_zero_are_sound():
     torch.manual_seed(0)
     batch = (torch.randint(30, (32, 12)), torch.arange(32 * 12).reshape(32, 12) % CLASSES)
     net = Sequence()
-    initialize(net, "he")
+    initialize(net)
     assert planted(net, batch=batch).worst in (None, "note")
     net = zero_gamma()
     assert planted(net, IMAGES).worst in (None, "note")
     net = mlp()
-    initialize(net, "he")
+    initialize(net)
     nn.init.zeros_(net[-1].weight)
     assert planted(net).worst == "note"
 
@@ -204,7 +204,7 @@ def test_units_equal_only_in_what_comes_in_start_as_one_and_part():
 def test_scale_over_depth_is_named_where_it_begins(factor, word, at):
     torch.manual_seed(0)
     net = mlp(6)
-    initialize(net, "he")
+    initialize(net)
     with torch.no_grad():
         net[at].weight.mul_(factor)
     diagnosis = planted(net)
@@ -235,7 +235,7 @@ def test_a_first_layer_that_gives_all_examples_the_same_is_an_error():
 def test_dead_units(share, severity, inplace):
     torch.manual_seed(0)
     net = mlp(activation=lambda: nn.ReLU(inplace))
-    initialize(net, "he")
+    initialize(net)
     with torch.no_grad():
         net[2].bias[: int(share * 64)] = -100
     faults = found(planted(net), "dead units")[:1]  # what follows a layer of zeros is zero too

@@ -26,7 +26,7 @@ def sound(kind):
     }[kind]  # fmt: skip
     net, batch = build(), batch_for(shape)
     net(batch[0])
-    initialize(net, "he")
+    initialize(net)
     if kind == "regression":
         net[6].weight.data.mul_(0.1)
         return net, (batch[0], batch[0][:, :1]), functional.mse_loss

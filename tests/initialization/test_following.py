@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations, prune
 
 from thalweg.initialization.following import following
 from thalweg.initialization.gains import FUNCTIONS, gain_of, gain_of_function, name_of
@@ -128,3 +129,68 @@ def test_a_clamp_at_zero_is_a_rectifier(traced):
     layers = dict(net.named_children())
     found = following(net, layers, None if traced else torch.randn(2, 4))
     assert found == {"a": "relu", "b": "hardtanh", "c": "linear", "d": "linear"}
+
+
+class FusedLinear(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Standardized(nn.Conv1d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2), keepdim=True)
+        return self._conv_forward(x, weight / weight.std((1, 2), keepdim=True), self.bias)
+
+
+class FusedNorm(nn.BatchNorm1d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Functional(nn.Module):
+    """Weights that are used without their modules, and a layer that does not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.idle = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return functional.linear(functional.linear(x, self.a.weight, self.a.bias).tanh(), self.b.weight.t()).relu()
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda module, args, output: output.relu())
+    return layer
+
+
+def replaced(layer):
+    layer.forward = lambda x: functional.gelu(functional.linear(x, layer.weight))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "traced", "watched"),
+    [
+        (lambda: nn.Sequential(FusedLinear(4, 4), nn.Tanh()), (6, 4), {"0": "relu"}, {"0": "relu"}),
+        (lambda: nn.Sequential(Standardized(4, 4, 1), nn.ReLU()), (2, 4, 5), {"0": "relu"}, {"0": "relu"}),
+        (lambda: nn.Sequential(nn.Linear(4, 4), FusedNorm(4), nn.Tanh()), (6, 4), {"0": "unknown"}, {"0": "relu"}),
+        (Functional, (6, 4), *[{"a": "tanh", "b": "relu", "idle": "unknown"}] * 2),
+        (lambda: nn.Sequential(hooked(nn.Linear(4, 4)), nn.Tanh()), (6, 4), {"0": "unknown"}, {"0": "relu"}),
+        (lambda: nn.Sequential(nn.Linear(4, 4), hooked(nn.Dropout())), (6, 4), {"0": "unknown"}, {"0": "relu"}),
+        (lambda: nn.Sequential(replaced(nn.Linear(4, 4)), nn.Tanh()), (6, 4), {"0": "unknown"}, {"0": "gelu"}),
+        *(
+            (lambda norm=norm: nn.Sequential(norm(nn.Linear(4, 4)), nn.Tanh()), (6, 4), {"0": "tanh"}, {"0": "tanh"})
+            for norm in (
+                parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal,
+                nn.utils.weight_norm, nn.utils.spectral_norm, lambda m: prune.identity(m, "weight"),
+            )
+        ),
+        (lambda: nn.Sequential(nn.MultiheadAttention(4, 2)), None, {"0.out_proj": "linear"}, None),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_what_follows_is_looked_for_where_the_weight_is_used(build, shape, traced, watched):
+    model = build()
+    assert following(model, layers(model)) == traced
+    if watched is not None:
+        assert following(model, layers(model), torch.randn(shape)) == watched

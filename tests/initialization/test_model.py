@@ -26,7 +26,7 @@ def stack(activation, depth=30, width=256):
 @pytest.mark.parametrize("scheme", ["he", "orthogonal"])
 def test_signals_keep_their_size_over_many_layers(activation, depth, scheme):
     model = stack(activation, depth)
-    initialize(model, scheme, seeded())
+    initialize(model, scheme, seeded(), gain="nonlinearity")
     x = torch.randn(64, 256, generator=seeded(1))
     with torch.no_grad():
         size = model(x).square().mean().item()
@@ -43,7 +43,7 @@ def test_the_table_says_what_was_done():
     model = nn.Sequential(
         nn.Conv2d(4, 8, 3, groups=2), nn.BatchNorm2d(8), nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(8, 2)
     )
-    table = initialize(model, "he", seeded())
+    table = initialize(model, "he", seeded(), gain="nonlinearity")
     conv, head = table["0.weight"], table["4.weight"]
     assert (conv.shape, conv.nonlinearity, conv.fan_in, conv.fan_out) == ("8×2×3×3", "leaky_relu:0.1", 18, 36)
     assert conv.gain == pytest.approx(gain_of("leaky_relu:0.1"))
@@ -150,7 +150,7 @@ def test_what_is_not_found_has_gain_one_and_can_be_told_or_watched():
             return self.b(torch.relu(self.a(x)) if x.sum() > 0 else self.a(x))
 
     model = Branching()
-    table = initialize(model, "he", seeded())
+    table = initialize(model, generator=seeded())
     assert (table["a.weight"].nonlinearity, table["a.weight"].gain) == ("unknown", 1.0)
     assert initialize(model, "he", seeded(), batch=torch.ones(2, 4))["a.weight"].nonlinearity == "relu"
     told = initialize(model, "he", seeded(), nonlinearity={"a": "gelu"})

@@ -47,7 +47,7 @@ class Maxout(nn.Module):
     """A dense layer of maxout units, h = max_j (W_j x + b_j).
 
     With two pieces and no bias E h² = E z² for weights symmetric about 0, so that a stack keeps its size at gain 1:
-    what :func:`thalweg.initialization.initialize` gives ``linear`` under ``"he"``.
+    ``initialize(model, "he", gain=1.0)`` of :mod:`thalweg.initialization`.
 
     Arguments:
         in_features: inputs.

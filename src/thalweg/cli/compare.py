@@ -112,13 +112,13 @@ def command(
     from thalweg.cli.terminable import terminable
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy, crossed
+    from thalweg.compare.variants import INITIALIZATIONS
     from thalweg.compare.verdict import check_expectation, parse_expectation
-    from thalweg.initialization import SCHEMES
 
     console = Console(stderr=as_json)
     axes: dict[str, list[str]] = {}
     if initializations is not None:
-        axes["initialization"] = list(SCHEMES) if initializations == "all" else _list(initializations)
+        axes["initialization"] = list(INITIALIZATIONS) if initializations == "all" else _list(initializations)
     for axis, words in (
         ("architecture", architecture), ("normalization", normalization), ("averaging", averaging),
         ("guidance", guidance),

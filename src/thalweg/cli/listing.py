@@ -17,8 +17,7 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
     from thalweg.compare.guides import GUIDANCES
     from thalweg.compare.second_order import SECOND_ORDER
     from thalweg.compare.tasks import DESCRIPTIONS
-    from thalweg.compare.variants import AVERAGINGS, NORMALIZATIONS
-    from thalweg.initialization import SCHEMES
+    from thalweg.compare.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS
     from thalweg.rules import RULES, SPACES
     from thalweg.rules.schedules import SCHEDULES
 
@@ -33,7 +32,7 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
             ("strategy", "search space (log-uniform)"),
             [(name, ranges(name)) for name in [*RULES, *SECOND_ORDER]],
         ),
-        "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in SCHEMES]),
+        "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in INITIALIZATIONS]),
         "averages": (("average", "written as"), [(name, f"adam+{name}") for name in AVERAGINGS]),
         "guidances": (("guidance", "written as"), [(name, f"adam+{name}") for name in GUIDANCES]),
         "normalizations": (("normalization", "written as"), [(name, f"adam+{name}") for name in NORMALIZATIONS]),

@@ -12,8 +12,7 @@ import torch
 from thalweg.compare.guides import GUIDANCES, Tuned
 from thalweg.compare.loading import LoadError, load_object
 from thalweg.compare.second_order import SECOND_ORDER
-from thalweg.compare.variants import AVERAGINGS, NORMALIZATIONS, Variant
-from thalweg.initialization import SCHEMES
+from thalweg.compare.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS, Variant
 from thalweg.optim import ClosureOptimizer
 from thalweg.rules import RULES, SPACES, Rule
 from thalweg.rules.schedules import SCHEDULES, Schedule
@@ -35,7 +34,8 @@ class Strategy:
         whole: which hyperparameters are whole numbers.
         closure: whether a step evaluates the loss several times: the optimizer is then given a large batch, of as
             many minibatches as the hyperparameter ``batches`` says (16 by default), and pays for each evaluation.
-        initialization: a name of :data:`thalweg.initialization.SCHEMES`.
+        initialization: a name of :data:`thalweg.initialization.SCHEMES`; with ``-gain`` behind it the weights have the
+            gain of the nonlinearity that follows each layer.
         architecture: one of the task's ``architectures``; its ``model`` where empty.
         normalization: ``"batch-norm"`` puts batch normalization into the model; ``"none"``.
         averaging: ``"polyak"`` or ``"ema"``: the average of the parameters is judged in their place; ``"none"``.
@@ -168,7 +168,7 @@ class Strategy:
 
 
 _WORDS: Mapping[str, Iterable[str]] = {
-    "initialization": SCHEMES,
+    "initialization": INITIALIZATIONS,
     "normalization": NORMALIZATIONS,
     "averaging": AVERAGINGS,
     "guidance": GUIDANCES,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import nn
 
@@ -12,6 +12,11 @@ from thalweg.compare.task import Task, TaskError, build_model
 from thalweg.initialization import SCHEMES
 from thalweg.normalization import add_batch_norm, convert_batch_norm
 
+# By its name a scheme is the published one; under NAME-gain it has the gain of the nonlinearity that follows.
+INITIALIZATIONS: Mapping[str, tuple[str, Literal["nonlinearity"] | None]] = {
+    **{name: (name, None) for name in SCHEMES},
+    **{f"{name}-gain": (name, "nonlinearity") for name, scheme in SCHEMES.items() if scheme and scheme.heeds},
+}
 NORMALIZATIONS = ("batch-norm",)
 AVERAGINGS: Mapping[str, Callable[[int], Averaging]] = {
     "polyak": lambda steps: Polyak().tail(0.5, steps),
@@ -75,7 +80,7 @@ def built(task: Task, variant: Variant, swap: bool = False) -> Task:
 
 
 def _unknown(word: str, task: Task) -> str:
-    near = get_close_matches(word, [*task.architectures, *SCHEMES, *NORMALIZATIONS, *AVERAGINGS], n=1)
+    near = get_close_matches(word, [*task.architectures, *INITIALIZATIONS, *NORMALIZATIONS, *AVERAGINGS], n=1)
     known = f"it has {', '.join(task.architectures)}" if task.architectures else "it names none"
     hint = f"did you mean {near[0]!r}?" if near else f"{known}; give them as Task(architectures={{name: model}})"
     return f"{word!r} is no initialization, normalization or averaging, nor an architecture of this task: {hint}"

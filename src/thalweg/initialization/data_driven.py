@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from thalweg.initialization.held import held
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
@@ -127,14 +128,17 @@ def scale_by_data(
             f"target {target}, bounds {bounds}, passes {passes}: give target > 0, bounds around 1, passes >= 1"
         )
     probe = _Probe(model, batch, loss if of == "gradients" else None)
-    saved = [(p, p.detach().clone()) for layer in probe.layers.values() for p in layer.parameters()]
+    saved = [(t, t.detach().clone()) for m in probe.layers.values() for t in [*m.parameters(), *m.buffers()]]
     try:
         first = probe.look()
         if method == "lsuv":
             with torch.no_grad():
                 for name in first:
-                    for block in unit_blocks(probe.layers[name], probe.layers[name].weight):
-                        block.copy_(orthogonal_(torch.empty(block.shape), generator))
+                    weight = torch.empty_like(probe.layers[name].weight)
+                    for block in unit_blocks(probe.layers[name], weight):
+                        wide = torch.promote_types(block.dtype, torch.float32)
+                        block.copy_(orthogonal_(torch.empty(block.shape, dtype=wide), generator))
+                    _set(name, probe.layers[name], weight)
         scale = _scale_gradients if of == "gradients" else partial(_scale_activations, center=center)
         return scale(probe, first, target, bounds, passes)
     except Exception:
@@ -170,7 +174,7 @@ def _scale_activations(
         factor = target / now[name].deviation
         factors[name] *= factor
         with torch.no_grad():
-            layer.weight.mul_(factor)
+            _set(name, layer, layer.weight * factor)
             if center and layer.bias is not None:
                 layer.bias.sub_(now[name].mean).mul_(factor)
         centered.add(name)
@@ -197,7 +201,15 @@ def _scale_gradients(
                 goal = target * sizes[-1] if i == len(order) - 2 else sizes[i + 1]
                 factor = (goal / sizes[i]) ** 0.5
                 factors[lever] *= factor
-                probe.layers[lever].weight.mul_(factor)
+                _set(lever, probe.layers[lever], probe.layers[lever].weight * factor)
+
+
+def _set(name: str, layer: nn.Module, weight: Tensor) -> None:
+    """Sets a layer's weight, be it computed from other parameters."""
+    tensor = held(layer)["weight"]
+    tensor.value.copy_(weight)
+    if not tensor.keep():
+        raise ValueError(f"layer {name!r} computes its weight from others, and there is no way back: leave it frozen")
 
 
 def _report(
@@ -220,7 +232,9 @@ class _Probe:
     def __init__(self, model: nn.Module, batch: Any, loss: Callable[[Any], Tensor] | None) -> None:
         self.model, self.batch, self.loss = model, batch, loss
         self.layers: dict[str, Any] = {
-            n: m for n, m in model.named_modules() if isinstance(m, WEIGHTED) and m.weight.requires_grad
+            n: m
+            for n, m in model.named_modules()
+            if isinstance(m, WEIGHTED) and (weight := held(m).get("weight")) and weight.params[0].requires_grad
         }
 
     def look(self) -> dict[str, _Seen]:
@@ -244,11 +258,15 @@ class _Probe:
                 handle.remove()
         if not outputs:
             raise ValueError("no dense or convolution layer runs on the batch: there is nothing to scale")
-        found = {name: _seen(self.layers[name], output.detach().float()) for name, output in outputs.items()}
+        found = {name: _seen(self.layers[name], _wide(output.detach())) for name, output in outputs.items()}
         bad = next((name for name, seen in found.items() if not math.isfinite(seen.deviation)), None)
         if bad is not None:
             raise ValueError(f"layer {bad!r} gives NaN or infinity on the batch: mend the inputs or the weights first")
         return found
+
+
+def _wide(output: Tensor) -> Tensor:
+    return output.to(torch.promote_types(output.dtype, torch.float32)) if output.dtype.itemsize < 4 else output
 
 
 def _seen(layer: nn.Module, output: Tensor) -> _Seen:

@@ -2,7 +2,9 @@
 
 From a layer's output on, everything that leaves values' scale alone (dropout, normalization, pooling, reshaping, the
 sum of a residual connection) is looked through, up to the first nonlinearity; where another layer or the end of the
-model comes first, the layer is linear.
+model comes first, the layer is linear. A layer's output is the product with its weight: in a subclass with a fused
+activation that comes before what the module gives, and a weight may be used without the module. Where something else
+than the model's own code may change the output, as a hook, it is unknown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +15,10 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from thalweg.initialization.gains import FUNCTIONS, name_of
+from thalweg.initialization.held import held
 from thalweg.tensors.graph import NotTraceable, trace
-from thalweg.tensors.layers import NORMS
+from thalweg.tensors.known import overridden
+from thalweg.tensors.layers import NORMS, WEIGHTED
 
 _NAMES = (
     "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d batch_norm layer_norm group_norm "
@@ -24,6 +28,9 @@ _NAMES = (
     "adaptive_avg_pool3d adaptive_max_pool2d interpolate pad mul div"
 )
 LOOKED_THROUGH = frozenset(_NAMES.split())
+_NAMES = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm addmm bmm einsum"
+PRODUCTS = frozenset(_NAMES.split())  # with a layer's weight, what the layer is
+UNKNOWN = "unknown"
 CLAMPS = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",)}
 CLAMPED: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, 6): "relu6", (-1, 1): "hardtanh"}
 LOOKED_THROUGH_MODULES = (
@@ -34,7 +41,7 @@ LOOKED_THROUGH_MODULES = (
 
 
 def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None) -> dict[str, str]:
-    """Returns the name of the nonlinearity that follows each layer.
+    """Returns the name of the nonlinearity that follows each layer, "unknown" where that is not found.
 
     Arguments:
         model: any module; it is not changed, nor is the state of random draws.
@@ -54,17 +61,57 @@ def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None)
 def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
     graph = trace(model, "pass batch=, an input of the model, or nonlinearity=")
     modules = dict(model.named_modules())
-    names = {id(module): name for name, module in layers.items()}
-    found = dict.fromkeys(layers, "linear")
+    names, weights = {id(module): name for name, module in layers.items()}, _weights(layers)
+    found: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op == "call_module" and id(modules[str(node.target)]) in names:
-            found[names[id(modules[str(node.target)])]] = _after(node, modules) or "linear"
+        if node.op == "call_module" and (name := names.get(id(modules[str(node.target)]))):
+            found[name] = UNKNOWN if _may_differ(layers[name], WEIGHTED) else _after(node, modules) or "linear"
+        elif node.op == "get_attr" and (name := weights.get(id(_at(model, str(node.target))))):
+            product = _product(node)
+            found[name] = UNKNOWN if product is None else _after(product, modules) or "linear"
     for block in modules.values():  # one piece to the tracer
         if isinstance(block, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)) and id(block.linear1) in names:
             activation = block.activation
             inner = name_of(activation) if isinstance(activation, nn.Module) else function_name(activation)
             found[names[id(block.linear1)]] = inner if inner in FUNCTIONS else "linear"
-    return found
+    return {name: found.get(name, _unseen(name, model)) for name in layers}
+
+
+def _weights(layers: Mapping[str, nn.Module]) -> dict[int, str]:
+    """Returns the layers by the ids of the parameters of their weights."""
+    return {
+        id(p): name for name, layer in layers.items() if (weight := held(layer).get("weight")) for p in weight.params
+    }
+
+
+def _at(model: nn.Module, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(model.get_submodule(owner), name)
+
+
+def _product(node: fx.Node) -> fx.Node | None:
+    """Returns the product that a weight, or what is made from it, enters; None where it is none that is known."""
+    waiting, seen = list(node.users), set[fx.Node]()
+    while waiting:
+        user = waiting.pop(0)
+        if user not in seen and user.op in ("call_function", "call_method"):
+            if function_name(user.target) in PRODUCTS:
+                return user
+            seen.add(user)
+            waiting += user.users
+    return None
+
+
+def _may_differ(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Says whether a module may give something else than its kind does; this package's own hooks change nothing."""
+    hooks = [hook for hook in module._forward_hooks.values() if not type(hook).__module__.startswith("thalweg.")]
+    return bool(hooks) or overridden(module, kinds) is not None
+
+
+def _unseen(name: str, model: nn.Module) -> str:
+    """Returns what follows a layer that was not seen: part of a module of torch's it is linear, but for the known."""
+    parent = model.get_submodule(name.rpartition(".")[0]) if name else model
+    return "linear" if type(parent).__module__.startswith("torch.nn.modules.") and name else UNKNOWN
 
 
 def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
@@ -77,10 +124,11 @@ def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
         seen.add(user)
         if user.op == "call_module":
             module = modules[str(user.target)]
-            name = name_of(module)
+            name, passes = name_of(module), isinstance(module, LOOKED_THROUGH_MODULES)
+            if (passes or name) and _may_differ(module, (nn.Module,)):
+                return UNKNOWN
             if name and name != "linear":
                 return name
-            passes = isinstance(module, LOOKED_THROUGH_MODULES)
         elif user.op in ("call_function", "call_method"):
             called = nonlinearity_of(user.target, user.args, user.kwargs)
             if called:
@@ -123,16 +171,20 @@ def nonlinearity_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any
 class _Watch(TorchFunctionMode):
     """Follows the layers' outputs through every function that is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Mapping[int, str], model: nn.Module) -> None:
         super().__init__()
         self.of: dict[int, set[str]] = {}  # a tensor's id: the layers whose scale it carries
+        self.own = {id(t) for t in [*model.parameters(), *model.buffers()]}
+        self.weights = {key: {name} for key, name in weights.items()}  # a weight's, or that of what is made from it
         self.kept: list[Tensor] = []  # so that no id is used twice
         self.found: dict[str, str] = {}
+        self.seen: set[str] = set()
 
-    def mark(self, value: Any, names: set[str]) -> None:
+    def mark(self, value: Any, names: set[str], weight: bool = False) -> None:
+        marks = self.weights if weight else self.of
         for tensor in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(tensor, Tensor) and names:
-                self.of[id(tensor)] = self.of.get(id(tensor), set()) | names
+                marks[id(tensor)] = marks.get(id(tensor), set()) | names
                 self.kept.append(tensor)
 
     def __torch_function__(
@@ -142,8 +194,16 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **kwargs)
         called = nonlinearity_of(func, args, kwargs)
         given = [a for arg in (*args, *kwargs.values()) for a in (arg if isinstance(arg, (tuple, list)) else (arg,))]
-        names = set().union(*(self.of.get(id(a), set()) for a in given if isinstance(a, Tensor)))
-        if called and names:
+        tensors = [a for a in given if isinstance(a, Tensor)]
+        names = set().union(*(self.of.get(id(a), set()) for a in tensors))
+        made = set().union(*(self.weights.get(id(a), set()) for a in tensors))
+        entered = any(id(a) not in self.weights and id(a) not in self.own for a in tensors)
+        if made and entered and function_name(func) in PRODUCTS:
+            self.seen |= made
+            self.mark(result, made)
+        elif made and not names and function_name(func) != "multi_head_attention_forward":
+            self.mark(result, made, weight=True)
+        elif called and names:
             for layer in names:
                 self.found.setdefault(layer, called)
         elif function_name(func) in LOOKED_THROUGH:
@@ -152,11 +212,16 @@ class _Watch(TorchFunctionMode):
 
 
 def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str, str]:
-    watch = _Watch()
+    watch = _Watch(_weights(layers), model)
+
+    def note(name: str, output: Any) -> None:
+        watch.seen.add(name)
+        watch.mark(output, {name})
+
     handles = [
-        module.register_forward_hook(lambda _, __, output, name=name: watch.mark(output, {name}))
-        for name, module in layers.items()
-    ]
+        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, module in layers.items() if overridden(module, WEIGHTED) is None
+    ]  # fmt: skip
     modes, buffers = [(m, m.training) for m in model.modules()], [b.detach().clone() for b in model.buffers()]
     try:
         with torch.random.fork_rng(), torch.no_grad(), watch:
@@ -174,4 +239,4 @@ def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict
             module.training = training
         for buffer, value in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(value)
-    return {name: watch.found.get(name, "linear") for name in layers}
+    return {n: watch.found.get(n, "linear") if n in watch.seen else _unseen(n, model) for n in layers}

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from thalweg.initialization.fans import fans
+from thalweg.initialization.fans import fans, fill_uniform_
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def glorot_uniform_(weight: Tensor, generator: Generator | None = None, gain: fl
     Source: Deep Learning, §8.4, equation 8.23; Glorot & Bengio 2010.
     """
     bound = gain * (6 / sum(fans(weight))) ** 0.5
-    return weight.uniform_(-bound, bound, generator=generator)
+    return fill_uniform_(weight, bound, generator)
 
 
 @torch.no_grad()

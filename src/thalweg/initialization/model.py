@@ -1,35 +1,35 @@
 """A scheme over a whole model: every layer with the gain of the nonlinearity that follows it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from thalweg.initialization.data_driven import scale_by_data
-from thalweg.initialization.fans import fans
-from thalweg.initialization.following import following
+from thalweg.initialization.drawn import drawn
+from thalweg.initialization.following import UNKNOWN, following
 from thalweg.initialization.gains import gain_of
-from thalweg.initialization.gate_biases import gate_biases_
-from thalweg.initialization.orthogonal import orthogonal_
+from thalweg.initialization.held import held
 from thalweg.initialization.residual import Residual, check_residual, start_residual
 from thalweg.initialization.schemes import Scheme, scheme_of
 from thalweg.initialization.table import InitializationTable, Row
 from thalweg.tensors.graph import NotTraceable
-from thalweg.tensors.layers import NORMS, WEIGHTED, unit_blocks
+from thalweg.tensors.layers import NORMS, WEIGHTED
+from thalweg.tensors.ranges import is_within
 
-RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-GATED = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)
-UNKNOWN = "unknown"
+NOT_TRAINED, NOT_DRAWN = "as it was, not trained", "not drawn here; after to_empty() it is still to be set"
 
 
 @torch.no_grad()
 def initialize(
     model: nn.Module,
-    scheme: str = "he",
+    scheme: str | None = None,
     generator: Generator | None = None,
     *,
+    gain: float | Literal["nonlinearity"] | None = None,
     nonlinearity: str | Mapping[str, str] | None = None,
     batch: Any = None,
     rectifier_bias: float = 0.0,
@@ -37,36 +37,46 @@ def initialize(
 ) -> InitializationTable:
     """Draws a model's parameters anew in place, and says in a table what was done to each.
 
-    Dense layers, convolutions (also transposed and grouped) and attention's projections are drawn by the scheme, with
-    the gain of the nonlinearity that follows where the scheme heeds it; their biases are 0. Recurrent modules get the
-    scheme for each gate's inputs, orthogonal recurrent weights gate by gate, biases 0 and 1 for the gate that keeps
-    the memory. Normalizations start at 1 and 0 with fresh statistics; embeddings and modules that are not known draw by
-    their own ``reset_parameters``. A parameter that is shared is drawn once, by the module that comes first; one that
-    is not trained, or that nobody knows, stays as it is.
+    Dense layers, convolutions (also transposed and grouped) and attention's projections are drawn by the scheme as it
+    was published, or with another gain; their biases are 0. Of a transposed convolution's inputs a share of 1/stride
+    meets in an output: that is its fan-in. Recurrent modules get the scheme for each gate's inputs, orthogonal
+    recurrent weights gate by gate, biases 0 and 1 for the gate that keeps the memory. Normalizations start at 1 and 0
+    with fresh statistics; embeddings and modules that are not known draw by their own ``reset_parameters``. Under
+    weight_norm, spectral_norm and their like it is the weight itself that is drawn. A parameter that is shared is drawn
+    once, by the module that comes first.
+
+    A parameter that is not trained, and a parameter or buffer that nobody knows how to draw, stays as it is, and the
+    table says so of each: after ``to_empty()`` they hold nothing yet, and are to be set.
 
     Arguments:
         model: any module, on any device; one on the meta device needs ``model.to_empty(device=...)`` first.
         scheme: a name of :data:`SCHEMES`; under ``"default"`` every module draws by its own ``reset_parameters``.
+            Without a name it is ``"he"`` with the gain of the nonlinearity that follows each layer.
         generator: source of every draw, on the CPU, so that a seed gives the same weights on every device; by default
             one seeded from torch's global generator.
-        nonlinearity: what follows the layers, a name for all or a mapping from layers' names; by default it is found.
-        batch: an input of the model, or a tuple of its inputs, to find it by where the graph cannot be read; layers
-            whose nonlinearity is not found have gain 1, and the table says "unknown". ``"lsuv"`` and
+        gain: factor on the weights, for schemes that have one, in place of the published (√2 for ``"he"``, 1 for the
+            others): a number for all layers, or ``"nonlinearity"``, that of what follows each layer, under which
+            signals keep their size.
+        nonlinearity: what follows the layers, a name for all or a mapping from layers' names, the others being found;
+            it asks for ``gain="nonlinearity"``.
+        batch: an input of the model, or a tuple of its inputs, to find nonlinearities by where the graph cannot be
+            read; layers whose nonlinearity is not found have gain 1, and the table says "unknown". ``"lsuv"`` and
             ``"first-small"`` scale by it.
         rectifier_bias: bias of layers that feed a rectifier; 0.1 keeps most of them active at the start.
         residual: how the ends of residual branches start: ``"zero"``, so that each block begins as the identity, or
             ``"depth"``, 1/√L of the scheme's size for L branches.
 
     Returns:
-        The :class:`InitializationTable`: distribution, gain, fan-in and fan-out of each parameter.
+        The :class:`InitializationTable`: distribution, gain, fan-in and fan-out of each parameter, and the buffers that
+        nobody set.
 
     Raises:
-        ValueError: unknown scheme or nonlinearity; a parameter on the meta device, or one that is no floating-point
-            tensor; a layer without inputs or units; a batch that does not fit, or none where a scheme scales by it.
-            The model is then as it was.
+        ValueError: unknown scheme or nonlinearity; a gain for a scheme that has none; a parameter or buffer that is on
+            the meta device or has no shape yet, or a parameter that is no floating-point tensor; a layer without inputs
+            or units; a batch that does not fit, or none where a scheme scales by it. The model is then as it was.
 
     >>> net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
-    >>> print(initialize(net, "he", torch.Generator().manual_seed(0)))
+    >>> print(initialize(net, "he", torch.Generator().manual_seed(0), gain="nonlinearity"))
     parameter  shape  distribution   nonlinearity  gain   fan-in  fan-out
     0.weight   32×8   N(0, 0.5²)     relu          1.414  8       32
     0.bias     32     0
@@ -75,8 +85,14 @@ def initialize(
 
     Source: Deep Learning, §8.4.
     """
-    chosen = scheme_of(scheme)
+    chosen = scheme_of(scheme or "he")
+    if gain is None and (scheme is None or nonlinearity is not None):
+        gain = "nonlinearity"
+    elif gain is not None:
+        _check_gain(scheme or "he", chosen, gain, nonlinearity)
     _check(model)
+    if not is_within(rectifier_bias) or (rectifier_bias and chosen is None):
+        raise ValueError(f"rectifier_bias is {rectifier_bias}: give a number, and a scheme that sets biases")
     if chosen is not None and chosen.scaled and batch is None:
         raise ValueError(f"{scheme} scales by what a batch shows: pass batch=, an input of the model")
     if residual is not None:
@@ -84,18 +100,21 @@ def initialize(
     if generator is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     saved = [(p, p.clone()) for p in model.parameters()] if chosen is not None and chosen.scaled else []
-    found = _nonlinearities(model, nonlinearity, batch) if chosen is not None and chosen.heeds else {}
+    asked = chosen is not None and (chosen.heeds or bool(rectifier_bias))
+    found = _nonlinearities(model, nonlinearity, batch) if asked else {}
     rows: dict[str, Row] = {}
-    names = {id(p): name for name, p in model.named_parameters()}
+    names = {id(t): name for name, t in [*model.named_parameters(), *model.named_buffers()]}
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for name, module in model.named_modules():
-            own = {id(p): p for p in module.parameters(recurse=False) if names[id(p)] not in rows}
-            if not any(p.requires_grad for p in own.values()):
-                continue
-            for p, row in _drawn(module, found.get(name), chosen, generator, own, rectifier_bias):
-                rows[names[id(p)]] = row
+            parts = [module, *getattr(module, "parametrizations", {}).values()]
+            own = {id(p): p for part in parts for p in part.parameters(recurse=False) if names[id(p)] not in rows}
+            if any(p.requires_grad for p in own.values()):
+                for tensor, row in drawn(module, found.get(name), chosen, gain, generator, own, rectifier_bias):
+                    rows[names[id(tensor)]] = row
+            elif not own and isinstance(module, NORMS) and callable(getattr(module, "reset_running_stats", None)):
+                rows |= {names[id(b)]: Row("", "", "fresh") for b in _reset(module)}
     ends = start_residual(model, residual) if residual is not None else {}
     for name, law in ends.items():
         if name in rows:
@@ -103,14 +122,33 @@ def initialize(
             rows[name] = replace(before, distribution=f"{before.distribution} {law}" if "times" in law else law)
     if chosen is not None and chosen.scaled:
         for layer, factor in _scaled(model, batch, saved).items():
-            name = f"{layer}.weight" if layer else "weight"
-            rows[name] = replace(rows[name], distribution=f"{factor:.3g} · {rows[name].distribution}")
+            for p in held(model.get_submodule(layer))["weight"].params:
+                row = rows[names[id(p)]]
+                rows[names[id(p)]] = replace(row, distribution=f"{factor:.3g} · {row.distribution}")
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    left = [(name, b) for name, b in model.named_buffers() if name not in rows]
     return InitializationTable(
         tuple(
-            Row(n, _shape(p), "as it was") if n not in rows else Row(n, _shape(p), *_rest(rows[n]))
-            for n, p in model.named_parameters()
+            Row(n, _shape(t), *(_rest(rows[n]) if n in rows else [NOT_TRAINED if n in frozen else NOT_DRAWN]))
+            for n, t in [*model.named_parameters(), *left]
         )
     )
+
+
+def _reset(module: Any) -> list[Tensor]:
+    """Begins a normalization's running statistics anew; returns its buffers."""
+    module.reset_running_stats()
+    return list(module.buffers(recurse=False))
+
+
+def _check_gain(name: str, scheme: Scheme | None, gain: float | str, nonlinearity: Any) -> None:
+    """Raises ValueError for a gain that cannot be given."""
+    if scheme is None or not scheme.heeds:
+        raise ValueError(f"{name} has no gain: leave gain= out, or choose a scheme that has one, such as he")
+    if gain != "nonlinearity" and not (is_within(gain, 0) and float(gain) > 0):
+        raise ValueError(f"gain must be a number above 0, or 'nonlinearity', not {gain!r}")
+    if gain != "nonlinearity" and nonlinearity is not None:
+        raise ValueError(f"gain is {gain} and nonlinearity {nonlinearity!r}, whose gain is another: give one of them")
 
 
 def _scaled(model: nn.Module, batch: Any, before: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -122,79 +160,6 @@ def _scaled(model: nn.Module, batch: Any, before: Sequence[tuple[Tensor, Tensor]
             p.copy_(value)
         raise
     return {s.layer: s.factor for s in report.layers if s.factor != 1}
-
-
-def _drawn(
-    module: nn.Module,
-    nonlinearity: str | None,
-    scheme: Scheme | None,
-    generator: Generator,
-    own: Mapping[int, Tensor],
-    rectifier_bias: float,
-) -> Iterator[tuple[Tensor, Row]]:
-    """Draws a module's own parameters and yields each with its row, whose name and shape are filled in later."""
-    kept = {key: p.detach().clone() for key, p in own.items() if not p.requires_grad}
-    if scheme is None or not isinstance(module, (*WEIGHTED, *RECURRENT, nn.MultiheadAttention)):
-        reset: Any = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-        if not callable(reset):
-            return
-        reset()
-        law = "1" if isinstance(module, NORMS) else f"{type(module).__name__}'s own"
-        for p in own.values():
-            yield p, Row("", "", "0" if law == "1" and p is getattr(module, "bias", None) else law)
-    elif isinstance(module, WEIGHTED):
-        gain = 1.0 if nonlinearity in (None, UNKNOWN) else gain_of(str(nonlinearity))
-        if id(module.weight) in own:
-            yield module.weight, _draw(unit_blocks(module, module.weight), scheme, generator, gain, nonlinearity)
-        if module.bias is not None and id(module.bias) in own:
-            start = rectifier_bias if "relu" in str(nonlinearity) else 0.0
-            module.bias.fill_(start)
-            yield module.bias, Row("", "", f"{start:g}")
-    elif isinstance(module, RECURRENT):
-        yield from _recurrent(module, scheme, generator, own)
-    else:
-        for name, p in module.named_parameters(recurse=False):
-            if p.dim() == 2:  # queries, keys and values are packed one below the other, or stand alone
-                yield p, _draw(list(p.chunk(3 if name == "in_proj_weight" else 1)), scheme, generator, 1.0, None)
-            else:
-                p.zero_()
-                yield p, Row("", "", "0")
-    for key, value in kept.items():
-        own[key].detach().copy_(value)
-
-
-def _draw(blocks: list[Tensor], scheme: Scheme, generator: Generator, gain: float, nonlinearity: str | None) -> Row:
-    m, n = fans(blocks[0])
-    for block in blocks:
-        if block.device.type == "cpu" and block.dtype == torch.float32 and block.is_contiguous():
-            scheme.draw(block.detach(), generator, gain)
-        else:  # drawn on the CPU, the same for every device and layout
-            dtype = block.dtype if block.dtype == torch.float64 else torch.float32
-            block.copy_(scheme.draw(torch.empty(block.shape, dtype=dtype), generator, gain))
-    return Row("", "", scheme.law(m, n, gain), nonlinearity, gain if scheme.heeds else None, m, n)
-
-
-def _recurrent(
-    module: nn.Module, scheme: Scheme, generator: Generator, own: Mapping[int, Tensor]
-) -> Iterator[tuple[Tensor, Row]]:
-    size = int(module.hidden_size)  # type: ignore[arg-type]
-    for name, p in module.named_parameters(recurse=False):
-        if id(p) not in own:
-            continue
-        if name.startswith("weight_ih"):
-            yield p, _draw(list(p.split(size)), scheme, generator, 1.0, None)
-        elif name.startswith("weight_hh"):
-            for block in p.split(size):
-                block.copy_(orthogonal_(torch.empty(block.shape), generator))
-            yield p, Row("", "", "orthogonal, gate by gate", None, 1.0, p.shape[1], size)
-        elif name.startswith("weight"):
-            yield p, _draw([p], scheme, generator, 1.0, None)
-        else:
-            p.zero_()
-            keeps = isinstance(module, GATED) and name.startswith("bias_ih")
-            yield p, Row("", "", "0, and 1 for the gate that keeps" if keeps else "0")
-    if isinstance(module, GATED) and module.bias:
-        gate_biases_(module)
 
 
 def _nonlinearities(model: nn.Module, told: str | Mapping[str, str] | None, batch: Any) -> dict[str, str]:
@@ -221,16 +186,17 @@ def _nonlinearities(model: nn.Module, told: str | Mapping[str, str] | None, batc
 
 def _check(model: nn.Module) -> None:
     """Raises ValueError for what cannot be drawn."""
-    for name, p in model.named_parameters():
+    for name, p in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(p):
+            raise ValueError(f"{name} has no shape yet: run the model on an input first")
         if p.is_meta:
             raise ValueError(f"{name} is on the meta device: materialize the model first, model.to_empty(device='cpu')")
         if p.requires_grad and not (p.is_floating_point() or p.is_complex()):
             raise ValueError(f"{name} is a {p.dtype} tensor, which cannot be drawn: initialize before quantizing")
     for name, module in model.named_modules():
-        if isinstance(module, WEIGHTED) and 0 in module.weight.shape:
-            raise ValueError(
-                f"layer {name!r} has a weight of shape {tuple(module.weight.shape)}: give it inputs and units"
-            )
+        weight = module._parameters.get("weight")
+        if isinstance(module, WEIGHTED) and weight is not None and 0 in weight.shape:
+            raise ValueError(f"layer {name!r} has a weight of shape {tuple(weight.shape)}: give it inputs and units")
 
 
 def _shape(p: Tensor) -> str:

@@ -15,6 +15,7 @@ from torch import fx, nn
 from thalweg.initialization.following import LOOKED_THROUGH, LOOKED_THROUGH_MODULES, function_name
 from thalweg.initialization.gains import FUNCTIONS, name_of
 from thalweg.tensors.graph import NotTraceable, trace
+from thalweg.tensors.known import obstacle
 from thalweg.tensors.layers import NORMS, WEIGHTED
 
 Residual = Literal["zero", "depth"]
@@ -73,6 +74,10 @@ def check_residual(model: nn.Module, how: Residual) -> list[str]:
         raise ValueError(f"residual branches are not found: {error}") from error
     if not ends:
         raise ValueError("the model has no residual branch x + F(x): leave residual= out")
+    for end in ends:
+        module = model.get_submodule(end)
+        if why := obstacle(module, (*NORMS, *WEIGHTED)):
+            raise ValueError(f"a residual branch ends in {end!r}, whose start is not known: {why}; leave residual= out")
     return ends
 
 

@@ -42,7 +42,8 @@ def sparse_(weight: Tensor, generator: Generator | None = None, k: int = INPUTS,
     # Whichever are fewer are chosen: the weights to draw, or those to leave out.
     few = 2 * k <= m
     chosen = _subsets(n, m, k if few else m - k, generator)
-    draws = torch.empty(n, k if few else m, dtype=torch.float64, device=chosen.device)
+    wide = torch.complex128 if weight.is_complex() else torch.float64
+    draws = torch.empty(n, k if few else m, dtype=wide, device=chosen.device)
     draws = draws.normal_(0, std, generator=generator).to(weight.device, weight.dtype)
     place = torch.arange(n)[:, None], *torch.unravel_index(chosen, weight.shape[1:])
     at = tuple(index.to(weight.device) for index in place)

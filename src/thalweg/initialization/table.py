@@ -22,7 +22,7 @@ class Row:
     distribution: str
     nonlinearity: str | None = None
     gain: float | None = None
-    fan_in: int | None = None
+    fan_in: float | None = None
     fan_out: int | None = None
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from thalweg.initialization.fans import fans
+from thalweg.initialization.fans import fans, fill_uniform_
 
 
 @torch.no_grad()
@@ -23,4 +23,4 @@ def uniform_fan_in_(weight: Tensor, generator: Generator | None = None) -> Tenso
     Source: Deep Learning, §8.4, equation before 8.23.
     """
     bound = fans(weight)[0] ** -0.5
-    return weight.uniform_(-bound, bound, generator=generator)
+    return fill_uniform_(weight, bound, generator)

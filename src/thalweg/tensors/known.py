@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 _NAMES = (
     "__init__ __module__ __qualname__ __doc__ __annotations__ __dict__ __weakref__ __constants__ __parameters__ "
     "__orig_bases__ __static_attributes__ __firstlineno__ __annotate_func__ __repr__ extra_repr _get_name "
-    "reset_parameters _compiled_call_impl train eval"
+    "reset_parameters _compiled_call_impl train eval __getstate__ __setstate__ __deepcopy__ __reduce_ex__"
 )
 HARMLESS = frozenset(_NAMES.split())
 
@@ -25,7 +25,8 @@ def obstacle(module: nn.Module, kinds: tuple[type[nn.Module], ...], hooks: bool 
 
     Arguments:
         module: any module.
-        kinds: classes whose forward is known, such as :data:`thalweg.tensors.layers.WEIGHTED`.
+        kinds: classes whose forward is known, as is that of torch's and thalweg's own subclasses of them; such as
+            :data:`thalweg.tensors.layers.WEIGHTED`.
         hooks: whether hooks are taken as part of it, where they stay on it.
 
     >>> class Fused(nn.Linear):
@@ -34,8 +35,7 @@ def obstacle(module: nn.Module, kinds: tuple[type[nn.Module], ...], hooks: bool 
     >>> obstacle(nn.Linear(1, 1), (nn.Linear,)), obstacle(Fused(1, 1), (nn.Linear,))
     (None, 'this Fused has a forward of its own')
     """
-    known = next((cls for cls in type(module).__mro__ if cls in kinds), None)
-    if known is None:
+    if not isinstance(module, kinds):
         return f"a {type(module).__name__} is not known"
     if any(p is not None and is_lazy(p) for p in module._parameters.values()):
         return "it has not run yet"
@@ -49,13 +49,36 @@ def obstacle(module: nn.Module, kinds: tuple[type[nn.Module], ...], hooks: bool 
     }
     if not hooks and (what := next((what for what, some in found.items() if some), None)):
         return f"it has {what}"
-    own = {name for cls in type(module).__mro__ if cls not in known.__mro__ for name in vars(cls)}
-    asked = set(dir(known)).union(*(getattr(cls, "__annotations__", ()) for cls in known.__mro__))
-    changed = sorted(((own & asked) | (set(vars(module)) & set(dir(known)))) - HARMLESS)
-    if changed:
-        return f"this {type(module).__name__} has a {changed[-1]} of its own"
+    if why := overridden(module, kinds):
+        return why
     loose = (name for name in ("weight", "bias") if name not in module._parameters and hasattr(module, name))
     return None if hooks else next((f"its {name} is no parameter of its own" for name in loose), None)
+
+
+def overridden(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> str | None:
+    """Returns what of a call the module does in a way of its own, which its kind would do in another; None if nothing.
+
+    >>> relu = nn.ReLU()
+    >>> relu.forward = abs
+    >>> overridden(relu, (nn.ReLU,))
+    'this ReLU has a forward of its own'
+    """
+    known = _known(module, kinds)
+    own = {name for cls in type(module).__mro__ if cls not in known.__mro__ for name in vars(cls)}
+    asked = set(dir(known)).union(*(getattr(cls, "__annotations__", ()) for cls in known.__mro__))
+    changed = ((own & asked) | (set(vars(module)) & set(dir(known)))) - HARMLESS
+    changed -= set(getattr(module, "parametrizations", ()))
+    return f"this {type(module).__name__} has a {max(changed)} of its own" if changed else None
+
+
+def _known(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> type:
+    """Returns the first class of the module that is torch's or thalweg's, or one of the kinds itself."""
+    for cls in type(module).__mro__:
+        if issubclass(cls, kinds) and (
+            cls in kinds or cls.__module__.startswith(("torch.nn.modules.", "thalweg.normalization."))
+        ):
+            return cls
+    return object
 
 
 def put_in_place(model: nn.Module, others: Mapping[Any, nn.Module]) -> None:

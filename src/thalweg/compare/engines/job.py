@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thalweg.compare.engines.kernels import AVERAGE
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Data, Task, build_model
-from thalweg.compare.variants import averaging_of
+from thalweg.compare.variants import INITIALIZATIONS, averaging_of
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
 from thalweg.rules.rule import Rule, scalars_of_step
@@ -139,7 +139,8 @@ class Workshop:
             model = build_model(self.task)
         if scheme != "default" or isinstance(self.task.model, nn.Module):
             batch = self.data.train_x[: self.task.batch_size].to("cpu")
-            initialize(model, scheme, generator(seed, "initialization"), batch=batch)
+            name, gain = INITIALIZATIONS.get(scheme, (scheme, None))
+            initialize(model, name, generator(seed, "initialization"), gain=gain, batch=batch)
         return model.to(self.device)
 
     def start(self, scheme: str, seed: int) -> Tensor:

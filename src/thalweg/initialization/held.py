@@ -1,0 +1,94 @@
+"""The tensors that a module computes with, each with the parameters that it comes from: itself, or those of a norm."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+POWER_ITERATIONS = 15  # of a spectral norm that begins anew, as torch's own does
+
+
+class Held(NamedTuple):
+    """A tensor to be filled in place, and what hands its value on.
+
+    Attributes:
+        value: the parameter itself; a tensor of its form where the module computes it from others.
+        params: the parameters, and buffers, in which it is kept.
+        keep: hands the value on; says whether that was possible.
+    """
+
+    value: Tensor
+    params: Sequence[Tensor]
+    keep: Callable[[], bool]
+
+
+def held(module: Any) -> dict[str, Held]:
+    """Returns a module's own tensors by name: under weight_norm and its like the weight itself, not its parts.
+
+    >>> net = parametrizations.weight_norm(nn.Linear(2, 3))
+    >>> {name: len(tensor.params) for name, tensor in held(net).items()}
+    {'bias': 1, 'weight': 2}
+    """
+    found = {name: Held(p, [p], lambda: True) for name, p in module._parameters.items() if p is not None}
+    for name in getattr(module, "parametrizations", {}):
+        found[name] = _parametrized(module, name)
+    for hook in module._forward_pre_hooks.values():
+        name = getattr(hook, "name", getattr(hook, "_tensor_name", ""))
+        if isinstance(hook, WeightNorm):
+            found[name] = _normed(module, hook, found.pop(f"{name}_g").value, found.pop(f"{name}_v").value)
+        elif isinstance(hook, (SpectralNorm, prune.BasePruningMethod)):
+            found[name] = _original(module, hook, name, found.pop(f"{name}_orig").value)
+    return found
+
+
+def _parametrized(module: Any, name: str) -> Held:
+    kept = module.parametrizations[name]
+    value = torch.empty_like(getattr(module, name))
+
+    def keep() -> bool:
+        try:
+            setattr(module, name, value)
+        except (NotImplementedError, ValueError, RuntimeError):
+            return False  # its way back is not known
+        for part in kept:
+            if isinstance(part, parametrizations._SpectralNorm) and hasattr(part, "_u"):
+                for vector in (part._u, part._v):
+                    vector.copy_(nn.functional.normalize(torch.randn_like(vector), dim=0))
+                part._power_method(part._reshape_weight_to_matrix(value), POWER_ITERATIONS)
+        return True
+
+    return Held(value, [*kept.parameters(), *kept.buffers()], keep)
+
+
+def _normed(module: Any, hook: Any, size: Tensor, direction: Tensor) -> Held:
+    value = torch.empty_like(direction)
+
+    def keep() -> bool:
+        size.copy_(torch.norm_except_dim(value, 2, hook.dim))
+        direction.copy_(value)
+        setattr(module, hook.name, hook.compute_weight(module))
+        return True
+
+    return Held(value, [size, direction], keep)
+
+
+def _original(module: Any, hook: Any, name: str, original: Tensor) -> Held:
+    pruned = isinstance(hook, prune.BasePruningMethod)
+    vectors = [] if pruned else [getattr(module, f"{name}_u"), getattr(module, f"{name}_v")]
+
+    def keep() -> bool:
+        for vector in vectors:
+            vector.copy_(nn.functional.normalize(torch.randn_like(vector), dim=0))
+        if pruned:
+            setattr(module, name, hook.apply_mask(module))
+            return True
+        hook.n_power_iterations, usual = POWER_ITERATIONS, hook.n_power_iterations
+        setattr(module, name, hook.compute_weight(module, do_power_iteration=True))
+        hook.n_power_iterations = usual
+        return True
+
+    return Held(original, [original, *vectors], keep)
