@@ -181,7 +181,6 @@ def test_channels_may_be_in_any_dimension(make):
         ({"ghost": 4}, (1, 3), "a batch with 1 value a channel"),
         ({"ghost": 1}, (5, 3), "a batch with 1 value a channel"),
         ({"momentum": None}, (1, 3, 1), "a batch with 1 value a channel"),
-        ({}, (0, 3), "a batch with 0 values a channel"),
         ({}, (4, 2), r"shape \(4, 2\) has no 3 channels in dimension 1 .*: pass \(N, C\)"),
         ({}, (3,), r"shape \(3,\) has no 3 channels in dimension 1"),
         ({"dim": -3}, (3, 4, 4), r"shape \(3, 4, 4\) has no 3 channels in dimension -3 behind that of the examples"),
@@ -224,3 +223,66 @@ def test_an_input_on_another_device_is_refused_before_anything_changes(options):
     with pytest.raises(ValueError, match="the input is on meta, the normalization on cpu: move one of them"):
         norm(torch.randn(4, 3, device="meta"))
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+BY_RANK = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"ghost": 2}]
+)
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 5), (2, 3, 0, 2), (0, 3, 1, 2, 2)])
+@pytest.mark.parametrize("training", [True, False])
+def test_an_empty_batch_is_taken_as_torch_takes_it(dtype, options, shape, training):
+    theirs = {k: v for k, v in options.items() if k != "ghost"}
+    ours, torchs = BatchNorm(3, **options).train(training), BY_RANK[len(shape)](3, **theirs).train(training)
+    inputs = [torch.empty(shape, dtype=dtype, requires_grad=True) for _ in range(2)]
+    outputs = [norm(x) for norm, x in zip((ours, torchs), inputs, strict=True)]
+    assert (outputs[0].shape, outputs[0].dtype) == (outputs[1].shape, outputs[1].dtype)
+    for y in outputs:
+        y.sum().backward()
+    assert (inputs[0].grad.shape, inputs[0].grad.dtype) == (inputs[1].grad.shape, inputs[1].grad.dtype)
+    for a, b in zip(ours.state_dict().items(), torchs.state_dict().items(), strict=True):
+        assert a[0] == b[0]
+        torch.testing.assert_close(a[1], b[1])
+    for p, q in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
+
+
+def test_an_empty_batch_is_counted_by_the_function_and_changes_nothing():
+    before = Statistics(torch.ones(3), torch.full((3,), 2.0), torch.tensor(4))
+    y, after = batch_norm(torch.empty(0, 3), before, training=True)
+    assert (y.shape, int(after.batches)) == ((0, 3), 5)
+    assert torch.equal(after.mean, before.mean)
+    assert torch.equal(after.var, before.var)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"bias": False}, {"dim": -1}]
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is:DeprecationWarning")
+def test_a_script_computes_the_same_and_keeps_the_names(options, training):
+    ours, other = (nn.Sequential(BatchNorm(3, **options)).train(training) for _ in range(2))
+    script = torch.jit.script(other)
+    for seed in range(3):
+        x = normal(5, 3, 3, dtype=torch.float32) + seed
+        torch.testing.assert_close(script(x), ours(x))
+    assert list(script.state_dict()) == list(ours.state_dict())
+    for a, b in zip(script.state_dict().values(), ours.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert isinstance(other[0], BatchNorm)
+
+
+def test_a_script_without_whole_batches_is_refused():
+    with pytest.raises(ValueError, match="a script has no ghost batches and no processes: set ghost=None"):
+        torch.jit.script(BatchNorm(3, ghost=2))
+
+
+@pytest.mark.parametrize("options", [{}, {"ghost": 2}, {"momentum": None}])
+def test_shared_memory_stays_shared_through_training(options):
+    norm = BatchNorm(3, **options).share_memory()
+    norm(normal(4, 3, dtype=torch.float32))
+    assert all(t.is_shared() for t in norm.state_dict().values())
+    assert norm.num_batches_tracked > 0

@@ -25,7 +25,7 @@ def rescale(seen: Seen, layer: Layer, center: bool = False) -> tuple[Choice, ...
     >>> for choice in rescale(seen, seen.layers[""]):
     ...     print(choice.fix)
     thalweg.initialization.scale_by_data(model, inputs)
-    thalweg.initialization.initialize(model, "he")
+    thalweg.initialization.initialize(model)
     thalweg.initialization.initialize(model, "lsuv", batch=inputs)
     """
     inputs = seen.inputs
@@ -37,7 +37,7 @@ def rescale(seen: Seen, layer: Layer, center: bool = False) -> tuple[Choice, ...
         choices.append(Choice(reset, partial(_reset, norms), False))
     if layer.name:
         choices += redraw(layer, safe=False)
-    choices.append(Choice('thalweg.initialization.initialize(model, "he")', lambda m: _draw(m, "he"), False))
+    choices.append(Choice("thalweg.initialization.initialize(model)", lambda m: _draw(m, None), False))
     lsuv = 'thalweg.initialization.initialize(model, "lsuv", batch=inputs)'
     return (*choices, Choice(lsuv, lambda model: _draw(model, "lsuv", inputs), False))
 
@@ -100,7 +100,7 @@ def _weight(found: Sequence[Finding]) -> tuple[int, ...]:
     return tuple(sum(f.severity == severity for f in found) for severity in GRAVITY)
 
 
-def _draw(module: nn.Module, scheme: str, batch: object = None) -> None:
+def _draw(module: nn.Module, scheme: str | None, batch: object = None) -> None:
     initialize(module, scheme, Generator().manual_seed(0), batch=batch)
 
 

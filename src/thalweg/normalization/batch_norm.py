@@ -60,7 +60,8 @@ def batch_norm(
     """Returns γH' + β and the new running statistics.
 
     Runs under torch.func and torch.compile; under ``vmap`` every argument that is a tensor may be stacked. Half
-    precision takes its statistics in float32.
+    precision takes its statistics in float32. A batch without values gives none and, as torch's, is counted but changes
+    neither mean nor variance.
 
     Arguments:
         x: ``(N, C)`` or ``(N, C, *extent)``.
@@ -94,6 +95,9 @@ def batch_norm(
         return _scaled(x.to(kind), mean, var, weight, bias, eps).to(x.dtype), statistics
     if group is not None:
         y, batches = _joined(x, weight, bias, eps, group)
+    elif x.numel() == 0:  # it counts as a batch, and has nothing to say
+        y, batches = functional.batch_norm(x, None, None, weight, bias, True, 0.0, eps), []
+        statistics = None if statistics is None else statistics._replace(batches=statistics.batches + 1)
     else:
         parts = [_by_group(part, weight, bias, eps) for part in _groups(x, ghost or len(x))]
         y = parts[0][0] if len(parts) == 1 else torch.cat([part for part, _ in parts])
@@ -130,7 +134,7 @@ def _joined(
     mean, var, count = joined_moments(wide, group)
     _refuse(count)
     y = _scaled(wide, mean, var, weight, bias, eps).to(x.dtype)
-    return y, [(mean.detach().flatten(), var.detach().flatten() * (count / (count - 1)))]
+    return y, [(mean.detach().flatten(), var.detach().flatten() * (count / (count - 1)))] if count else []
 
 
 def _scaled(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -170,7 +174,7 @@ def refuse_single_values(x: Tensor) -> int:
     """Returns how many values a channel of ``(N, C, *extent)`` has.
 
     Raises:
-        ValueError: fewer than two, which have no variance.
+        ValueError: a single one, which has no variance.
     """
     count = x.numel() // max(1, x.shape[1])
     _refuse(count)
@@ -178,8 +182,8 @@ def refuse_single_values(x: Tensor) -> int:
 
 
 def _refuse(count: int) -> None:
-    if count < 2:
+    if count == 1:
         raise ValueError(
-            f"a batch with {count} value{'' if count == 1 else 's'} a channel has no variance to normalize by: "
-            "pass more examples, drop the last batch, or call eval() first"
+            "a batch with 1 value a channel has no variance to normalize by: pass more examples, drop the last batch, "
+            "or call eval() first"
         )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from thalweg.normalization.batch_norm import Statistics, batch_norm, refuse_single_values
+from thalweg.normalization.scriptable import Scriptable
 from thalweg.tensors.ranges import is_whole
 
 
@@ -75,7 +76,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         group = self._group() if self.training else None
         by_batch = self.training or self.running_mean is None
         special = self.ghost is not None or group is not None or self.momentum is None or x.dtype.itemsize < 4
-        if (by_batch and special) or torch.compiler.is_compiling():
+        if (by_batch and special and (x.numel() or group is not None)) or torch.compiler.is_compiling():
             y = self._by_function(x, group)
         else:
             if by_batch:
@@ -111,6 +112,18 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         if own is not None and own.device != input.device:
             raise ValueError(f"the input is on {input.device}, the normalization on {own.device}: move one of them")
         return input if channels == 1 else input.movedim(channels, 1)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Returns what torch.jit.script takes in its place.
+
+        Raises:
+            ValueError: ghost batches or batches over processes.
+        """
+        if self.ghost is not None or self.synchronize:
+            raise ValueError(
+                "a script has no ghost batches and no processes: set ghost=None and synchronize=False first"
+            )
+        return Scriptable(self)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Does nothing: the input has been checked before torch's forward asks."""
