@@ -102,7 +102,7 @@ class Average:
             self._generator = generator or Generator(next(iter(self.means.values())).device).manual_seed(0)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _forms=KnownForms())
+        self.__dict__.update(state)
         self._names = {id(p): name for name, p in self._source.params.items()}  # a copy has parameters of its own
 
     @torch.no_grad()

@@ -12,13 +12,14 @@ from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from thalweg.averaging import Average
-from thalweg.optim.decay import check_decay
 from thalweg.optim.divided_state import divided, joined
 from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
+from thalweg.optim.settings import check_added, check_settings, is_number
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
 from thalweg.second_order.descent import search_for
 from thalweg.second_order.ranks import Ranks, ranks_of
 from thalweg.second_order.watch import MESSAGES, Ending, Place
+from thalweg.tensors.ranges import is_whole
 from thalweg.tensors.vector import to_vector
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -87,38 +88,40 @@ class ClosureOptimizer(Optimizer):
         super().__init__(params, defaults)
         self.average, self.process_group = average, process_group
         self._ranks()  # parameters that cannot be stepped together are refused now
-        self._method(self.param_groups[0])  # what is out of its range is refused now
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group of parameters. Raises ValueError for a setting out of its range."""
+        check_added(param_group)
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
         try:
-            if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
-                raise ValueError("Tensor lr must be 1-element")
-            for name, words in (
-                ("lr", "learning rate"), ("weight_decay", "weight_decay value"), ("tolerance_grad", "tolerance_grad"),
-                ("tolerance_change", "tolerance_change"),
-            ):  # fmt: skip
-                if not group[name] >= 0:
-                    raise ValueError(f"Invalid {words}: {group[name]}")
-            check_decay(group["decay"])
-            if not self.distributed and any(hasattr(p, "device_mesh") for p in group["params"]):
-                raise ValueError(
-                    f"{type(self).__name__} cannot step sharded parameters (DTensor), since its matrix spans the "
-                    "shards: take LBFGS or ConjugateGradient"
-                )
-            for name, least in (("max_iter", 1), ("max_eval", 2)):
-                if group[name] is not None and not (isinstance(group[name], int) and group[name] >= least):
-                    raise ValueError(f"Invalid {name}: {group[name]}: give a whole number of at least {least}")
-            if group.get("line_search_fn") not in SEARCHES:
-                raise ValueError(
-                    f"Invalid line_search_fn: {group['line_search_fn']!r}: choose strong_wolfe, hager_zhang, "
-                    "backtracking or None"
-                )
+            self._check(self.param_groups[-1])
         except ValueError:
             self.param_groups.pop()
             raise
+
+    def _check(self, group: Group) -> None:
+        """Raises ValueError for a setting out of its range, or parameters that the method cannot step."""
+        try:
+            self._method(group)
+        except TypeError as error:  # of a comparison
+            raise ValueError(f"a setting is no number: {error}") from error
+        check_settings(group)
+        for name in ("tolerance_grad", "tolerance_change"):
+            if not (is_number(group[name]) and group[name] >= 0):
+                raise ValueError(f"Invalid {name}: {group[name]}")
+        if not self.distributed and any(hasattr(p, "device_mesh") for p in group["params"]):
+            raise ValueError(
+                f"{type(self).__name__} cannot step sharded parameters (DTensor), since its matrix spans the "
+                "shards: take LBFGS or ConjugateGradient"
+            )
+        for name, least in (("max_iter", 1), ("max_eval", 2)):
+            if group[name] is not None and not is_whole(group[name], least):
+                raise ValueError(f"Invalid {name}: {group[name]}: give a whole number of at least {least}")
+        if group.get("line_search_fn") not in SEARCHES:
+            raise ValueError(
+                f"Invalid line_search_fn: {group['line_search_fn']!r}: choose strong_wolfe, hager_zhang, "
+                "backtracking or None"
+            )
 
     @abstractmethod
     def _method(self, group: Group) -> Direction | Model:
@@ -300,6 +303,9 @@ class ClosureOptimizer(Optimizer):
         return {**super().__getstate__(), "average": self.average}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        defaults = state.get("defaults") or self.defaults
+        for group in state["param_groups"]:  # of a copy, or of what is loaded, which is refused before it is taken on
+            self._check({**defaults, **group})
         super().__setstate__(state)
         for group in self.param_groups:
             for key, value in self.defaults.items():

@@ -10,7 +10,7 @@ Source: Deep Learning, §8.7.3, §10.11.1 (clipping the gradient's norm); Pascan
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from thalweg.averaging import Average
-from thalweg.optim.decay import Decay, check_decay
+from thalweg.optim.decay import Decay
 from thalweg.optim.engines import working_dtype
 from thalweg.optim.entries import Group
 from thalweg.tensors.vector import real
@@ -124,11 +124,7 @@ def mean_of(average: Average | None, p: Tensor) -> Tensor | None:
     return mean if mean is not None and real(mean).dtype == working_dtype(p) else None
 
 
-def check(along: Mapping[str, Any]) -> None:
-    """Raises ValueError for what no step can be taken with."""
-    clip_norm, decay, average = (along.get(name) for name in ("clip_norm", "decay", "average"))
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"Invalid clip_norm value: {clip_norm}: give a number above 0, or None")
-    check_decay("all" if decay is None else decay)
+def check_average(average: Any) -> None:
+    """Raises ValueError unless it is an average, or None."""
     if average is not None and not isinstance(average, Average):
         raise ValueError(f"Invalid average: {average!r}: give Average(model, EMA(0.999)), of thalweg.averaging")

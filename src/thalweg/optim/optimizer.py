@@ -1,6 +1,5 @@
 """The torch.optim face of an update rule: groups, state, engines; the method itself is the rule's."""
 
-import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -16,24 +15,11 @@ from thalweg.optim.engines import Engine, update, update_traced
 from thalweg.optim.entries import HALF, Entry, Forms, Group, state_dtype, worked_out
 from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
-from thalweg.optim.one_pass import Along, check, coefficients, mean_of, take
+from thalweg.optim.one_pass import Along, check_average, coefficients, mean_of, take
+from thalweg.optim.settings import check_added, check_options, check_settings
 from thalweg.rules.rule import Rule, scalars_of_step
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
-
-# Key of a group -> (torch's words for it, largest value); none may be negative.
-_RANGES = {
-    "lr": ("learning rate", math.inf),
-    "eps": ("epsilon value", math.inf),
-    "weight_decay": ("weight_decay value", math.inf),
-    "momentum": ("momentum value", math.inf),
-    "alpha": ("alpha value", math.inf),
-    "rho": ("rho value", 1.0),
-    "lr_decay": ("lr_decay value", math.inf),
-    "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
-    "momentum_decay": ("momentum_decay value", math.inf),
-}
-
 
 NORM_IN_BACKWARD = (
     "norm_in_backward has no effect and will be taken away: the norm is that of the gradient as it is at the step"
@@ -93,13 +79,13 @@ class RuleOptimizer(Optimizer):
 
     def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
         engine = _engine_of(engine, options)
-        if isinstance(defaults["lr"], Tensor) and defaults["lr"].numel() != 1:
-            raise ValueError("Tensor lr must be 1-element")
-        check(options)
+        check_average(options.get("average"))
         if options.get("norm_in_backward"):
             warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
         along = {name: options.get(name, value) for name, value in _ALONG.items()}
-        super().__init__(params, {**defaults, "maximize": maximize, "engine": engine, **along})
+        defaults = {**defaults, "maximize": maximize, "engine": engine, **along}
+        check_settings(defaults)
+        super().__init__(params, defaults)
         self.average = options.get("average")
 
     @property
@@ -116,19 +102,11 @@ class RuleOptimizer(Optimizer):
         """Returns the rule's hyperparameters, read from the group."""
 
     def add_param_group(self, param_group: Group) -> None:
-        """Adds a group of parameters. Raises ValueError for a hyperparameter out of its range."""
+        """Adds a group of parameters. Raises ValueError for a setting out of its range."""
+        check_added(param_group)
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
         try:
-            for key, (words, most) in _RANGES.items():
-                if key in group and not 0 <= group[key] <= most:
-                    raise ValueError(f"Invalid {words}: {group[key]}")
-            betas = group.get("betas", ())
-            if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-                raise ValueError("betas must be either both floats or both Tensors")
-            for i, beta in enumerate(betas):
-                if not 0.0 <= beta < 1.0:
-                    raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+            check_settings(self.param_groups[-1])
         except ValueError:
             self.param_groups.pop()
             raise
@@ -180,6 +158,7 @@ class RuleOptimizer(Optimizer):
             self._forms = Forms()
         work, average, flat = [], self.average, self._forms.all_flat
         for group in self.param_groups:
+            check_options(group)
             entries = [
                 Entry(p, grad, self.state.get(p) or {}, mean_of(average, p), flat)
                 for p in group["params"]
@@ -249,6 +228,8 @@ class RuleOptimizer(Optimizer):
         return {**super().__getstate__(), "average": self.average}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        for group in state["param_groups"]:  # of a copy, or of what is loaded, which is refused before it is taken on
+            check_settings(group)
         super().__setstate__(state)
         for group in self.param_groups:
             for key, value in self.defaults.items():
@@ -270,8 +251,6 @@ def _skipped(entries: list[Entry], ok: Tensor, rule: Rule) -> Tensor:
 
 def _engine_of(engine: Engine, switches: Mapping[str, Any]) -> Engine:
     """Returns the engine that is asked for, in this library's words or in torch's."""
-    if engine not in ("auto", "foreach", "compiled"):
-        raise ValueError(f"Invalid engine: {engine!r}: choose auto, foreach or compiled")
     unknown = set(switches) - set(Options.__annotations__)
     if unknown:
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")

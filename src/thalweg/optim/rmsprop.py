@@ -63,8 +63,6 @@ class RMSProp(RuleOptimizer):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        if nesterov and momentum <= 0:
-            raise ValueError("Nesterov momentum requires a momentum")
         defaults = {
             "lr": lr,
             "momentum": momentum,

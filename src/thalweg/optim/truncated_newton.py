@@ -66,8 +66,6 @@ class TruncatedNewton(ClosureOptimizer):
         maximize: bool = False,
         average: Average | None = None,
     ) -> None:
-        if curvature not in ("hessian", "gauss_newton"):
-            raise ValueError(f"unknown curvature {curvature!r}: choose hessian or gauss_newton")
         defaults: dict[str, Any] = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change, "curvature": curvature, "leash": leash, "damping": damping,
@@ -77,6 +75,8 @@ class TruncatedNewton(ClosureOptimizer):
         super().__init__(params, defaults, average)
 
     def _method(self, group: Group) -> Model:
+        if group["curvature"] not in ("hessian", "gauss_newton"):
+            raise ValueError(f"unknown curvature {group['curvature']!r}: choose hessian or gauss_newton")
         if group["leash"] == "trust_region":
             return TrustRegion(max_products=group["max_products"])
         if group["leash"] != "levenberg_marquardt":

@@ -44,7 +44,7 @@ class LBFGS(Direction):
             raise ValueError(f"memory must be a whole number of at least 1, not {memory}")
         if not 0 <= damping < 1:
             raise ValueError(f"damping must lie in [0, 1), not {damping}")
-        if dtype is not None and not dtype.is_floating_point:
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"pairs are kept in a floating-point type, not in {dtype}")
         self.memory, self.damping, self.dtype = memory, damping, dtype
         self._pairs = torch.empty(0, 2, 0)  # (m, 2, n): s and y, row by row

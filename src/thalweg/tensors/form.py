@@ -26,6 +26,9 @@ class KnownForms:
         self._guards: TensorGuards | None = None
         self._places: list[tuple[int, int]] = []  # where each begins in its storage, and bytes up to its end there
 
+    def __reduce__(self) -> tuple[type["KnownForms"], tuple[()]]:
+        return KnownForms, ()  # a copy knows nothing yet
+
     def same(self, tensors: Sequence[Any]) -> bool:
         """Says whether there are as many tensors of the same forms, in storages that are as large as they need."""
         if self._guards is None or len(tensors) != len(self._places) or torch.compiler.is_compiling():
