@@ -1,13 +1,12 @@
 """``thalweg`` as a process that is begun at once: forked from one that has imported torch, but trained nothing."""
 
 import os
-import signal
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import until
 from thalweg.cli import main
 from thalweg.compare import keeping
 
@@ -31,13 +30,10 @@ class Process:
                 self.code = os.waitstatus_to_exitcode(status)
         return self.code is not None
 
-    def wait(self, seconds: float = 120.0) -> int:
-        """Returns the exit code, −9 where it had to be killed after so many seconds."""
-        until = time.monotonic() + seconds
-        while not self.poll() and time.monotonic() < until:
-            time.sleep(0.002)
-        if self.code is None:
-            self.signal(signal.SIGKILL)
+    def wait(self) -> int:
+        """Returns the exit code."""
+        until(self.poll)
+        assert self.code is not None
         return self.code
 
     def signal(self, number: int) -> None:

@@ -21,6 +21,7 @@ import torch
 
 from tests.chaos.command import VICTIM, Process, start
 from tests.chaos.ray_nodes import ALONE, RayNodes, kill, trains
+from tests.waiting import LONG, until
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.store import Store, StudyError
 
@@ -129,15 +130,15 @@ def killed(place: Field, engine: str, count: int, number: int = signal.SIGKILL) 
 def _until_a_moment(place: Field, folder: Path, process: Process, whole: float) -> None:
     if place.draws.random() < 1 / 3:  # while the log or the beginning of a study is written
         seen, nth = None, place.draws.randrange(1, 25)
-        until = time.monotonic() + 2 * whole
-        while nth and not process.poll() and time.monotonic() < until:
+        end = time.monotonic() + 2 * whole
+        while nth and not process.poll() and time.monotonic() < end:
             sizes = [_size(folder / f"study.sqlite{end}") for end in (".part", "", "-wal")]
             nth -= sizes != seen
             seen = sizes
         time.sleep(place.draws.uniform(0, 0.003))
     else:
-        until = time.monotonic() + place.draws.uniform(0, 1.05 * whole)
-        while not process.poll() and time.monotonic() < until:
+        end = time.monotonic() + place.draws.uniform(0, 1.05 * whole)
+        while not process.poll() and time.monotonic() < end:
             time.sleep(0.001)
 
 
@@ -203,8 +204,7 @@ def damaged(place: Field, count: int, cut: bool) -> Tally:
     start(done).wait()
     shown = Comparison.open(done).results
     process = start(half)
-    while not process.poll() and len(_quietly(half)) < 8:
-        time.sleep(0.001)
+    until(lambda: process.poll() or len(_quietly(half)) >= 8)
     process.signal(signal.SIGKILL)
     for i in range(count):
         folder, source = place.folder(), done if i % 3 else half
@@ -350,7 +350,7 @@ def hanging(place: Field, count: int) -> Tally:
         folder = place.folder()
         spec = f"{VICTIM}:sleepy"
         process = start(
-            folder, strategies=f"sgd,{spec}", more=["--trial-seconds", "0.3"],
+            folder, strategies=f"sgd,{spec}", more=["--trial-seconds", str(LONG)],
             environment={"CHAOS": str(place.draws.randrange(1, 15))},
         )  # fmt: skip
         process.wait()
@@ -385,11 +385,11 @@ def lost_node(place: Field, count: int) -> Tally:
     slow = f"sgd,{VICTIM}:slow"
     expected, _ = place.whole("serial", strategies=slow)
     with RayNodes() as nodes:
+        nodes.add()
         for _ in range(count):
             node, folder = nodes.add(), place.folder()
             process = start(folder, "ray", strategies=slow, more=["--ray-address", nodes.address], environment=ALONE)
-            while not process.poll() and not trains(node):
-                time.sleep(0.02)
+            until(lambda process=process, node=node: process.poll() or trains(node))
             time.sleep(place.draws.uniform(0, 0.5))
             kill(node)
             tally.count(_ended(tally, process, folder, expected), process.said)

@@ -16,24 +16,31 @@ ALONE = LOCAL | {"RAY_AUTH_MODE": "disabled"}  # the environment of a driver
 
 
 class RayNodes(contextlib.ExitStack):
-    """A cluster: a head and what nodes are added, of one CPU each; all end with the context."""
+    """A cluster: a head without a CPU, and what nodes are added, of one each; all end with the context."""
 
     def __enter__(self) -> "RayNodes":
-        ports = [_free_port() for _ in range(2)]
-        self.address, self.client = (f"127.0.0.1:{port}" for port in ports)
-        self._begin("--head", "--port", ports[0], "--ray-client-server-port", ports[1], "--include-dashboard", "false")
+        for attempt in range(5):
+            ports = [_free_port() for _ in range(2)]
+            self.address, self.client = (f"127.0.0.1:{port}" for port in ports)
+            words = ("--port", ports[0], "--ray-client-server-port", ports[1], "--include-dashboard", "false")
+            try:
+                self._begin("--head", "--num-cpus", 0, *words)
+                break
+            except RuntimeError:  # somebody else has taken a port meanwhile, or Ray waits no longer for itself
+                if attempt == 4:
+                    raise
         return self
 
-    def add(self) -> Node:
+    def add(self, **environment: str) -> Node:
         """Returns another node, once it is up."""
-        return self._begin("--address", self.address)
+        return self._begin("--address", self.address, "--num-cpus", 1, **environment)
 
-    def _begin(self, *words: object) -> Node:
+    def _begin(self, *words: object, **environment: str) -> Node:
         ports = ["--min-worker-port", 0, "--max-worker-port", 0, "--dashboard-agent-listen-port", 0]  # any
-        words = ("start", "--block", "--num-cpus", 1, "--node-ip-address", "127.0.0.1", *ports, *words)
+        words = ("start", "--block", "--node-ip-address", "127.0.0.1", *ports, *words)
         node = subprocess.Popen(
             [Path(sys.executable).with_name("ray"), *map(str, words)],
-            env=os.environ | ALONE | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"},
+            env=os.environ | ALONE | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"} | environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.callback(kill, node)

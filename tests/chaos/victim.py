@@ -1,7 +1,9 @@
 """A task so small that a whole study takes about a second, and what goes wrong with it on demand."""
 
 import os
+import signal
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -57,7 +59,7 @@ def raising():
 
 
 class Sleepy(torch.optim.SGD):
-    """Falls asleep at the step that the environment names."""
+    """Falls asleep at the step that the environment names, and lets the limit of its trial come at once."""
 
     def __init__(self, params, lr=0.1):
         super().__init__(params, lr)
@@ -67,6 +69,7 @@ class Sleepy(torch.optim.SGD):
         """Steps, or sleeps for an hour."""
         self.count += 1
         if self.count == int(os.environ.get("CHAOS", "0")):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
             time.sleep(3600)
         return super().step(closure)
 
@@ -88,3 +91,26 @@ class Slow(torch.optim.SGD):
 def slow(params, lr=0.1):
     """Returns the slow optimizer."""
     return Slow(params, lr)
+
+
+class Held(torch.optim.SGD):
+    """Stands still in its third trial, once the machine's engines are chosen, where the environment names a file."""
+
+    made = 0
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr)
+        Held.made += 1
+        self.number = Held.made
+
+    def step(self, closure=None):
+        """Steps, or makes the file and waits for its end."""
+        if "HELD" in os.environ and self.number == 5:
+            Path(os.environ["HELD"]).touch()
+            time.sleep(3600)
+        return super().step(closure)
+
+
+def held(params, lr=0.1):
+    """Returns the optimizer that may stand still."""
+    return Held(params, lr)

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.waiting import LONG, until
 from thalweg import __version__
 
 USER = """
@@ -41,7 +41,7 @@ COMPARE = ["compare", "my.py:task", "--strategies", "sgd,my.py:strategy,my.py:tu
 def thalweg(*arguments, cwd=None, **environment):
     command = [sys.executable, "-m", "thalweg", *arguments]
     env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=LONG)
 
 
 @pytest.fixture(scope="module")
@@ -208,10 +208,8 @@ def test_an_interrupted_study_says_that_nothing_is_lost(tmp_path):
         [sys.executable, "-m", "thalweg", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these run behind
     )  # fmt: skip
-    while not (tmp_path / "o" / "study.sqlite").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    until(lambda: (tmp_path / "o" / "study.sqlite").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 130, errors
     assert errors.strip() == "interrupted: nothing finished is lost; the same command goes on"

@@ -11,12 +11,13 @@ import sys
 import pytest
 
 from tests.serve.synthetic import make
+from tests.waiting import LONG
 
 SERVE = [sys.executable, "-m", "thalweg", "serve"]
 
 
 def ended(*arguments, **options):
-    return subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=LONG, **options)
 
 
 def started(*arguments):
@@ -27,7 +28,7 @@ def started(*arguments):
 
 
 def ask(port, path="/", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONG)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
@@ -41,11 +42,11 @@ def test_it_prints_a_free_port_serves_and_stops(tmp_path):
     status, text = ask(port)
     assert status == 200
     assert "/study/s" in text
-    stream = socket.create_connection(("127.0.0.1", port), timeout=30)  # somebody still watches
+    stream = socket.create_connection(("127.0.0.1", port), timeout=LONG)  # somebody still watches
     stream.sendall(b"GET /events/s HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert stream.recv(12) == b"HTTP/1.1 200"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=LONG)
     stream.close()
     assert (process.returncode, out, err) == (0, "stopped\n", "")
 
@@ -59,7 +60,7 @@ def test_beyond_loopback_it_prints_a_token_once_and_never_again(tmp_path):
     assert ask(int(port), Authorization=f"Bearer {token}")[0] == 200
     assert ask(int(port), f"/?{token}")[0] == 401
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=LONG)
     assert token not in out + err
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.cli.test_train import called
+from tests.waiting import LONG
 
 TASK = """
 import os, signal
@@ -48,7 +49,7 @@ def started(*arguments, restarts=0, **environment):
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
     return subprocess.run(
         [sys.executable, "-m", *launch, "-m", "thalweg", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, timeout=LONG,
     )  # fmt: skip
 
 

@@ -2,19 +2,22 @@
 
 import atexit
 import os
-import time
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.compare.small import small_task
+from tests.waiting import hang, until
 from thalweg.compare.design import Budget
 from thalweg.compare.engines.ray_fleet import LOCAL, Cluster, RayFleet
 from thalweg.compare.strategy import Strategy
 from thalweg.rules import RULES
 
 BUDGET = Budget(2, 30, 2)
+TOLD = Path(tempfile.mkdtemp()) / "told"  # there once the driver was told how far a trial is
 
 
 def _deadly(params, lr):
@@ -26,12 +29,18 @@ def _refuses(params, lr):
 
 
 def _hangs(params, lr):
-    time.sleep(60)
+    hang()
 
 
-class _Slow(torch.optim.SGD):
+class _Waiting(torch.optim.SGD):
+    """Waits at its tenth step until the driver was told of those before."""
+
+    count = 0
+
     def step(self, closure=None):
-        time.sleep(4 / 30)
+        self.count += 1
+        if self.count == 10:
+            until(TOLD.exists)
         return super().step(closure)
 
 
@@ -39,7 +48,7 @@ FACTORY = Strategy("factory", factory=torch.optim.AdamW, defaults={"lr": 0.01})
 DEADLY = Strategy("deadly", factory=_deadly, defaults={"lr": 0.01})
 HANGS = Strategy("hangs", factory=_hangs, defaults={"lr": 0.01})
 REFUSES = Strategy("refuses", factory=_refuses, defaults={"lr": 0.01})
-SLOW = Strategy("slow", factory=_Slow, defaults={"lr": 0.01})
+WAITING = Strategy("waiting", factory=_Waiting, defaults={"lr": 0.01})
 NAMED = [Strategy.parse(name) for name in (*RULES, "adam@cosine", "adam+he+ema@cosine", "lbfgs")]
 
 
@@ -61,7 +70,7 @@ def fleet():
     said = []
     found = RayFleet(
         small_task(torch.float64),
-        [*NAMED, FACTORY, DEADLY, HANGS, REFUSES, SLOW],
+        [*NAMED, FACTORY, DEADLY, HANGS, REFUSES, WAITING],
         BUDGET,
         Cluster(workers=2),
         say=said.append,
@@ -76,8 +85,12 @@ def busy(fleet):
     return [hand for hand in fleet._pool._hands if hand.call and hand.call.method == "run"]
 
 
-def processes(fleet):
-    """Returns the process of each worker."""
+def processes(fleet, does=lambda worker: None):
+    """Has each worker do something, and returns its process."""
     import ray
 
-    return {hand: ray.get(hand.actor.__ray_call__.remote(lambda _: os.getpid())) for hand in fleet._pool._hands}
+    def call(worker):
+        does(worker)
+        return os.getpid()
+
+    return {hand: ray.get(hand.actor.__ray_call__.remote(call)) for hand in fleet._pool._hands}

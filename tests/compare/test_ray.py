@@ -6,18 +6,20 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import thalweg
+from tests.chaos.ray_nodes import trains
 from tests.compare import local_ray
-from tests.compare.local_ray import BUDGET, DEADLY, HANGS, REFUSES, SLOW
+from tests.compare.local_ray import BUDGET, DEADLY, HANGS, REFUSES, TOLD, WAITING
 from tests.compare.small import job, small_task, workshop
 from tests.compare.test_study import SMALL, USER, Interrupt, records
 from tests.conformance.test_engines import same
+from tests.waiting import LONG, until
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
 from thalweg.compare.engines.ray_worker import Worker, portable, versions
@@ -44,7 +46,7 @@ def alone():
 
 def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(fleet, alone):
     jobs = [job("adam", seed=seed, stop=1500, total=1500, evaluate_every=100) for seed in range(6)]
-    fleet.ask("plan")
+    until(lambda: fleet.ask("plan") and len(fleet._pool._idle) == 2)
     processes, killed, told = local_ray.processes(fleet), [], []
 
     def kill(steps):
@@ -62,9 +64,16 @@ def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(fleet
     assert any("runs again on another" in line for line in fleet.said)
 
 
-def test_a_long_trial_tells_how_far_it_is(fleet):
+def test_a_long_trial_tells_how_far_it_is(fleet, monkeypatch):
+    monkeypatch.setattr("thalweg.compare.engines.ray_pool.pause", lambda workers: 0.0)
+    local_ray.processes(fleet, lambda worker: setattr(worker, "_pause", 0.0))
     told = []
-    fleet.run([job(SLOW, 0.01, evaluate_every=1)], told.append)  # of four seconds
+
+    def progress(steps):
+        told.append(steps)
+        TOLD.touch()
+
+    fleet.run([job(WAITING, 0.01, evaluate_every=1)], progress)
     assert len(told) > 1
     assert sum(told) == 30
 
@@ -78,7 +87,7 @@ def test_a_trial_that_kills_its_workers_is_given_up_and_named(fleet, monkeypatch
 
 
 def test_a_trial_that_hangs_is_cut_off_at_its_limit(fleet):
-    found = fleet.run([replace(job(HANGS, 0.01), limit=0.5), job("adam")], quiet)
+    found = fleet.run([replace(job(HANGS, 0.01), limit=LONG), job("adam")], quiet)
     assert [outcome.status for outcome in found] == ["timed out", "finished"]
 
 
@@ -147,6 +156,7 @@ def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp
     assert thalweg.compare(f"{file}:task", strategies, **there).results == done.results
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds Ray's processes in /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_command_and_its_ray(tmp_path, number, code):
     # Batch normalization keeps it from compiling lanes, which takes long.
@@ -162,19 +172,15 @@ def test_a_signal_ends_the_command_and_its_ray(tmp_path, number, code):
     for line in process.stdout:
         lines.append(line)
         if line.startswith("tuning, first rung"):
-            time.sleep(1.5)
+            until(lambda: trains(process))
             # A terminal tells the whole group, Ray's processes too, of Ctrl-C.
             os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
             break
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=LONG)
     assert process.returncode == code, "".join(lines) + rest
     assert "Traceback" not in rest
     assert any("2 Ray workers of 1 CPU each" in line for line in lines)
-    for _ in range(100):
-        if not _lives(process.pid):
-            break
-        time.sleep(0.1)
-    assert not _lives(process.pid)
+    until(lambda: not _lives(process.pid))
 
 
 def _lives(group):
@@ -247,3 +253,24 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
 def test_a_cluster_for_another_engine_is_refused(tmp_path):
     with pytest.raises(ValueError, match="a cluster is for engine='ray'"):
         thalweg.compare(small_task(), ["sgd"], engine="serial", cluster=Cluster(), out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("fails", [0, 2, 3])
+def test_a_ray_that_gives_up_on_itself_is_started_again(monkeypatch, fails):
+    from thalweg.compare.engines import ray_connection
+
+    tries = []
+
+    def init(*_, **__):
+        tries.append(len(tries))
+        if len(tries) <= fails:
+            raise Exception("The current node timed out during startup. This could happen because of this and that.")
+
+    monkeypatch.setattr(ray_connection.ray, "init", init)
+    monkeypatch.setattr(ray_connection.ray, "shutdown", lambda: None)
+    if fails < 3:
+        ray_connection.connect(None)
+    else:
+        with pytest.raises(ValueError, match="machine .The current node timed out during startup.: train without it"):
+            ray_connection.connect(None)
+    assert len(tries) == min(fails + 1, 3)

@@ -13,6 +13,7 @@ import pytest
 
 import thalweg
 from tests.compare.small import small_task
+from tests.waiting import LONG
 from thalweg.compare.report import render, write_report
 
 HOSTILE = '</script><script>document.title="broken"</script><img src=x onerror=alert(1)>{{7*7}}"\'&'
@@ -148,7 +149,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=1000 * LONG)
         yield chromium
         chromium.close()
 
@@ -161,6 +162,7 @@ def open_page(browser, tmp_path):
     def open_page(results, **options):
         write_report(results, tmp_path / "report.html")
         page = browser.new_page(**{"viewport": {"width": 1000, "height": 900}, **options})
+        page.set_default_timeout(1000 * LONG)
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))

@@ -2,7 +2,8 @@
 
 import json
 import struct
-import time
+
+from tests.waiting import until
 
 
 def shown_by_tensorboard(place):
@@ -88,12 +89,11 @@ def _ended(file):
     """Returns the records of a file, once W&B's own process has written the last of them."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    for _ in range(300):
+    def whole():
         records = list(_leveldb_records(file.read_bytes()))
-        if records and Record.FromString(records[-1]).WhichOneof("record_type") == "exit":
-            break
-        time.sleep(0.05)
-    return records
+        return records if records and Record.FromString(records[-1]).WhichOneof("record_type") == "exit" else None
+
+    return until(whole)
 
 
 def _leveldb_records(data):

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.waiting import LONG
+
 USER = """
 import torch
 from torch import nn
@@ -31,7 +33,7 @@ def small():
 def thalweg(*arguments, cwd=None):
     command = [sys.executable, "-m", "thalweg", "diagnose", *arguments]
     env = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=LONG)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from torch import distributed, nn
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
+from tests.waiting import LONG
+
 
 def make_checks(module, size, folder):
     """Runs the module's CHECKS in ``size`` processes, and fails with all that failed there."""
@@ -27,7 +29,7 @@ def _rank(rank, module, size, folder):
         init_method=f"file://{folder / f'store{size}'}",
         rank=rank,
         world_size=size,
-        timeout=timedelta(seconds=30),
+        timeout=timedelta(seconds=LONG),
     )
     found = {}
     for name, check in importlib.import_module(module).CHECKS.items():

@@ -7,6 +7,7 @@ import socket
 import threading
 from contextlib import contextmanager
 
+from tests.waiting import LONG
 from thalweg.serve import listen, server
 
 
@@ -18,7 +19,7 @@ class Running:
 
     def ask(self, path, method="GET", **headers):
         """Returns (status, headers, text) of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
         try:
             connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
@@ -39,7 +40,7 @@ class Running:
     @contextmanager
     def events(self, path, **headers):
         """Opens a stream; yields a function that waits for the next version."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as stream:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=LONG) as stream:
             lines = [f"GET {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in headers.items())]
             stream.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
             reader = stream.makefile("rb")

@@ -1,11 +1,11 @@
 """The page in a browser: it follows a study as it is written, killed and resumed, and keeps what its reader chose."""
 
 import json
-import time
 from contextlib import ExitStack
 
 import pytest
 
+from tests import waiting
 from tests.compare.test_report import FLAGS, browser, visible  # noqa: F401
 from tests.serve.running import running
 from tests.serve.synthetic import NAMES, RUNGS, Process, make, writing
@@ -28,6 +28,7 @@ def open_page(browser, serving):  # noqa: F811
 
     def open_page(address, **options):
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 900}, **options})
+        context.set_default_timeout(1000 * waiting.LONG)
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -47,10 +48,7 @@ def open_page(browser, serving):  # noqa: F811
 
 def until(page, expression):
     """Waits for the expression to be true; the page's policy lets playwright's own waiting evaluate nothing."""
-    began = time.monotonic()
-    while not page.evaluate(expression):
-        assert time.monotonic() - began < 60, f"{expression} in vain: {page.inner_text('body')[:500]}"
-        page.wait_for_timeout(50)
+    waiting.until(lambda: page.evaluate(expression), lambda seconds: page.wait_for_timeout(1000 * seconds))
 
 
 def heading(page, text):

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sqlite3
-import time
 from urllib.parse import quote
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.compare.test_report import HOSTILE, Elements
 from tests.serve.running import running
 from tests.serve.synthetic import RUNGS, Process, Writer, make, writing
+from tests.waiting import until
 from thalweg.compare.report import render
 from thalweg.compare.results import collect
 from thalweg.compare.store import Store
@@ -133,10 +133,7 @@ def test_a_page_made_before_the_last_write_counted_is_made_again(tmp_path):
         assert "tuning, first rung, running" in served.page("/study/s")
         with index.open("r+b") as file:
             file.write(after)
-        began = time.monotonic()
-        while "held-back configurations, running" not in served.page("/study/s"):
-            assert time.monotonic() - began < 20
-            time.sleep(0.1)
+        until(lambda: "held-back configurations, running" in served.page("/study/s"))
 
 
 def test_many_who_watch_cost_one_reading(tmp_path, monkeypatch):
@@ -303,7 +300,7 @@ def test_a_study_that_goes_on_after_a_night_is_not_late(tmp_path, monkeypatch):
     from thalweg.serve import studies
 
     make(tmp_path / "s", until="tune-1", trials=8, steps=600)
-    study, now = Study("s", tmp_path / "s"), time.time()
+    study, now = Study("s", tmp_path / "s"), studies.time.time()
     study.signature()
     monkeypatch.setattr(studies.time, "time", lambda: now + 36_000)
     stopped = study.summary()["seconds_left"]

@@ -228,8 +228,8 @@ def test_optimizers_of_every_kind(make, tmp_path):
     assert equal(copy(model), copy(whole))
 
 
-SCRIPT = """
-import os, random, signal, sys, time
+SCRIPT = '''
+import os, random, signal, sys
 import torch
 from tests.training.small import copy, equal, net
 from tests.training.test_resume import everything
@@ -244,36 +244,46 @@ def run(end):
     train(model, everything(), checkpoint=path, checkpoint_every=1, resume=True)
     torch.save(copy(model), end)
 
-began = time.perf_counter()
-whole = net()
+def counted(last=None):
+    """Counts the calls of functions from here on; ends all at the last of them."""
+    calls = 0
+
+    def count(*_):
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(count)
+    return lambda: calls
+
+whole, calls = net(), counted()
 train(whole, everything(), checkpoint=folder / "whole.pt", checkpoint_every=1)
-length = time.perf_counter() - began
+sys.setprofile(None)
 while kills < 50:
     path.unlink(missing_ok=True)
     ended = False
     while not ended:
+        last = draws.randrange(1, calls() // 10) if kills < 50 else None
         child = os.fork()
         if not child:
+            counted(last)
             run(folder / "end.pt")
             os._exit(0)
-        time.sleep(draws.random() * length * 0.1)
-        ended = os.waitpid(child, os.WNOHANG)[0] != 0
-        if not ended and kills < 50:
-            os.kill(child, signal.SIGKILL)
-            kills += 1
-        if not ended:
-            _, status = os.waitpid(child, 0)
-            ended = status == 0
+        _, status = os.waitpid(child, 0)
+        assert status in (0, signal.SIGKILL)
+        kills += status == signal.SIGKILL
+        ended = status == 0
     assert equal(torch.load(folder / "end.pt", weights_only=True), copy(whole))
 print(kills)
-"""
+'''
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fifty_kills_at_random_moments_lose_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "run.pt")],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.strip() == "50", done.stderr
 

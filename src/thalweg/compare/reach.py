@@ -15,4 +15,4 @@ def reach(address: str) -> None:
     found = urlsplit(address if "://" in address else f"//{address}")
     port = found.port or PORTS.get(found.scheme)
     if found.hostname and port:
-        socket.create_connection((found.hostname, port), timeout=5).close()
+        socket.create_connection((found.hostname, port), timeout=20).close()

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,6 +13,8 @@ import ray
 from ray.exceptions import RayError
 
 from thalweg.compare.reach import reach
+
+TRIES = 3  # at starting Ray here
 
 
 @contextmanager
@@ -26,17 +28,36 @@ def _sigterm_kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def _start(begin: Callable[[], object]) -> None:
+    """Starts Ray here; again where it gives up waiting for its own processes, as it does on a busy machine."""
+    for left in reversed(range(TRIES)):
+        try:
+            begin()
+            return
+        except Exception as error:  # Ray's are of any kind
+            ray.shutdown()
+            if not left:
+                raise ValueError(
+                    f"Ray does not start on this machine ({_first(error)}): train without it, by --engine auto"
+                ) from error
+
+
+def _first(error: Exception) -> str:
+    """Returns the first sentence of what an error says."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
+
+
 @_sigterm_kept()
 def connect(address: str | None) -> None:
     """Connects to a cluster, or starts Ray on this machine where there is no address.
 
     Raises:
-        ValueError: no cluster answers, or not without a token.
+        ValueError: Ray does not start here; no cluster answers, or not without a token.
     """
     quietly = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
     if address is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        quietly("local", num_cpus=cores, include_dashboard=False)
+        _start(partial(quietly, "local", num_cpus=cores, include_dashboard=False))
         return
     mend = "give the address that ray start --head printed, or leave out --ray-address"
     try:
@@ -47,5 +68,4 @@ def connect(address: str | None) -> None:
         with warnings.catch_warnings(action="ignore"):
             quietly(address)
     except (OSError, RuntimeError, ValueError, RayError) as error:
-        why = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
-        raise ValueError(f"no Ray cluster can be used at {address} ({why}): {mend}") from error
+        raise ValueError(f"no Ray cluster can be used at {address} ({_first(error)}): {mend}") from error

@@ -24,8 +24,14 @@ from thalweg.optim.decay import Decay
 if TYPE_CHECKING:
     from thalweg.compare.engines.ray_pool import Call, Pool
 
+# On a busy machine Ray's processes wait for each other longer than Ray itself allows.
+PATIENT = {
+    "RAY_worker_register_timeout_seconds": "600", "RAY_agent_register_timeout_ms": "600000",
+    "RAY_gcs_server_port_wait_time_s": "600", "RAY_gcs_server_request_timeout_seconds": "600",
+    "RAY_health_check_timeout_ms": "120000",
+}  # fmt: skip
 # The second keeps every port that Ray opens on loopback; its name speaks of the systems where that is the rule.
-LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **PATIENT}
 # What a node that dies has to say, some thirty lines of its log, does not belong into the study's output.
 QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 

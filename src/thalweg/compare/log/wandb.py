@@ -88,7 +88,7 @@ def _settings() -> Any:
     """Returns settings by which a record is numbers: neither the machine nor the code that ran goes with it."""
     return wandb.Settings(
         console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True, x_disable_stats=True,
-        x_disable_machine_info=True, x_save_requirements=False,
+        x_disable_machine_info=True, x_save_requirements=False, x_service_wait=300.0,
     )  # fmt: skip
 
 
