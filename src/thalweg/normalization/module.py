@@ -1,10 +1,13 @@
 """Batch normalization as a module, in place of torch's three."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, distributed, nn
+from torch._jit_internal import is_scripting
+from torch.nn import functional
 
 from thalweg.normalization.batch_norm import Statistics, batch_norm, refuse_single_values
-from thalweg.normalization.scriptable import Scriptable
 from thalweg.tensors.ranges import is_whole
 
 
@@ -41,6 +44,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     Source: Deep Learning, §8.7.1; Ioffe & Szegedy 2015.
     """
 
+    __jit_unused_properties__: ClassVar = ["statistics"]
+
     def __init__(
         self,
         num_features: int,
@@ -72,6 +77,13 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the normalized input, and in training brings the running statistics up to date."""
+        if is_scripting():  # noqa: SIM108
+            y = self._scripted(input)
+        else:
+            y = self._normalized(input)
+        return y
+
+    def _normalized(self, input: Tensor) -> Tensor:
         x = self._channels_second(input)
         group = self._group() if self.training else None
         by_batch = self.training or self.running_mean is None
@@ -113,17 +125,22 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"the input is on {input.device}, the normalization on {own.device}: move one of them")
         return input if channels == 1 else input.movedim(channels, 1)
 
-    def __prepare_scriptable__(self) -> nn.Module:
-        """Returns what torch.jit.script takes in its place.
-
-        Raises:
-            ValueError: ghost batches or batches over processes.
-        """
+    def _scripted(self, input: Tensor) -> Tensor:
+        """Returns the normalized input by what torch.jit.script knows: of whole batches on one process."""
         if self.ghost is not None or self.synchronize:
             raise ValueError(
                 "a script has no ghost batches and no processes: set ghost=None and synchronize=False first"
             )
-        return Scriptable(self)
+        share = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                share = 1.0 / float(self.num_batches_tracked)
+        keeps, by_batch = not self.training or self.track_running_stats, self.training or self.running_mean is None
+        mean, var = self.running_mean if keeps else None, self.running_var if keeps else None
+        x = input.movedim(self.dim, 1)
+        y = functional.batch_norm(x, mean, var, self.weight, self.bias, by_batch, share, self.eps)
+        return y.movedim(1, self.dim)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Does nothing: the input has been checked before torch's forward asks."""
