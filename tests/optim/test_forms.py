@@ -402,3 +402,87 @@ def test_a_mean_of_another_form_is_refused():
     optimizer.step()
     average.means["0.weight"] = torch.zeros(3, 3)
     refused(optimizer, "0.weight", "(8, 4)", "(3, 3)")
+
+
+CLOSURES = {
+    "L-BFGS": lambda p, **o: optim.LBFGS(p, max_iter=3, **o),
+    "BFGS": lambda p, **o: optim.BFGS(p, max_iter=3, **o),
+    "conjugate gradients": lambda p, **o: optim.ConjugateGradient(p, max_iter=3, **o),
+    "Newton": optim.Newton,
+    "truncated Newton": optim.TruncatedNewton,
+}
+each_closure = pytest.mark.parametrize("make", CLOSURES.values(), ids=CLOSURES)
+by_gradient = pytest.mark.parametrize("make", list(CLOSURES.values())[:3], ids=list(CLOSURES)[:3])
+
+
+@each_closure
+@pytest.mark.parametrize("lazy", ["parameter", "loss"])
+def test_closure_optimizers_step_complex_parameters_that_are_lazy_conjugates(make, lazy):
+    torch.manual_seed(0)
+    start, goal = torch.randn(2, 5, dtype=torch.complex128)
+    ends = []
+    for is_lazy in (False, True):
+        z = start.clone()
+        p = nn.Parameter(z.conj() if is_lazy and lazy == "parameter" else z.conj_physical())
+        optimizer = make([p])
+        for _ in range(2):
+            optimizer.step(
+                lambda p=p, conj=is_lazy: ((p.conj() if conj else p.conj_physical()) - goal).abs().pow(4).sum()
+            )
+        ends.append(p.detach().resolve_conj())
+    torch.testing.assert_close(*ends)
+    assert not torch.allclose(ends[0], start.conj())
+
+
+@by_gradient
+def test_closure_optimizers_take_lazy_gradients_and_those_of_other_types(make):
+    ends = []
+    for way in (
+        lambda g: g,
+        lambda g: torch.complex(g, -g).conj().imag,
+        lambda g: g.double(),
+        lambda g: g[:, None][:, 0],
+    ):
+        p = nn.Parameter(torch.linspace(-1, 1, 6))
+        p.grad_dtype = None
+
+        def closure(p=p, way=way):
+            p.grad = way(4 * p.detach() ** 3)
+            return (p.detach() ** 4).sum()
+
+        make([p]).step(closure)
+        ends.append(p.detach())
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0])
+
+
+@by_gradient
+@pytest.mark.parametrize("wrong", [lambda p: p.grad.resize_(3, 2), lambda p: p.grad.untyped_storage().resize_(0)])
+def test_closure_optimizers_refuse_gradients_of_another_form(make, wrong):
+    p, q = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(4))
+
+    def closure():
+        p.grad, q.grad = torch.ones(2, 3), torch.ones(4)
+        wrong(p)
+        return torch.tensor(1.0)
+
+    with pytest.raises(ValueError, match=r"the gradient of a parameter float32 \(2, 3\) on cpu is float32"):
+        make([p, q]).step(closure)
+    assert p.eq(1).all()
+    assert q.eq(1).all()
+
+
+@pytest.mark.parametrize("make", [CLOSURES["L-BFGS"], CLOSURES["conjugate gradients"]])
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2), (12,), (2, 4)])
+def test_closure_optimizers_refuse_a_state_of_another_model_whole(make, shape):
+    p, q = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(shape))
+    one, other = make([p]), make([q])
+    for optimizer, t in ((one, p), (other, q)):
+        optimizer.step(lambda t=t: (t - torch.arange(t.numel()).view(t.shape)).pow(4).sum())
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match="parameter 0's share") as raised:
+        other.load_state_dict(one.state_dict())
+    assert "4, 3) on cpu" in str(raised.value)
+    assert f"the parameter float32 {shape}" in str(raised.value)
+    assert str(other.state_dict()) == str(before)
+    other.step(lambda: (q - 1).pow(4).sum())

@@ -291,12 +291,22 @@ class ClosureOptimizer(Optimizer):
         return packed
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state; its tensors keep their types, whatever the parameters' is."""
+        """Loads a state; its tensors keep their types, whatever the parameters' is.
+
+        Raises:
+            ValueError: the state is of another model, or a setting is out of its range; nothing is changed then.
+        """
+        before = self.state, self.param_groups
         super().load_state_dict(state_dict)
         given = [i for group in state_dict["param_groups"] for i in group["params"]]
         states, params = [state_dict["state"].get(i, {}) for i in given], self._params()
+        try:
+            own = joined(states, self._method(self.param_groups[0]).vectors, params)
+        except ValueError:
+            self.state, self.param_groups = before
+            raise
         self.state.clear()
-        if own := joined(states, self._method(self.param_groups[0]).vectors, params):
+        if own:
             self.state[params[0]] = own
 
     def __getstate__(self) -> dict[str, Any]:

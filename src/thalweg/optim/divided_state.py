@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.tensors.form import form, is_allocated
 from thalweg.tensors.vector import gathered, local, spread
 
 State = dict[str, Any]
@@ -40,7 +41,11 @@ def divided(own: Mapping[str, Any], vectors: Sequence[str], params: Sequence[Ten
 
 
 def joined(states: Sequence[Mapping[str, Any]], vectors: Sequence[str], params: Sequence[Tensor]) -> State:
-    """Returns the whole state from the parameters' own, in their order; tensors are copies, of the types they have."""
+    """Returns the whole state from the parameters' own, in their order; tensors are copies, of the types they have.
+
+    Raises:
+        ValueError: a share is not of its parameter's shape, with its memory behind it.
+    """
     if not states or not states[0]:
         return {}
     device = local(params[0]).device
@@ -52,5 +57,13 @@ def joined(states: Sequence[Mapping[str, Any]], vectors: Sequence[str], params: 
     members = own["members"].tolist() if "members" in own else []
     for name in vectors:
         if members and all(name in states[i] for i in members):
+            for i in members:
+                _check_share(states[i][name], params[i], f"parameter {i}'s share of {name!r}")
             own[name] = gathered([states[i][name] for i in members], [params[i] for i in members]).to(device)
     return own
+
+
+def _check_share(share: Any, param: Tensor, what: str) -> None:
+    wanted = (*param.shape, 2) if param.is_complex() else tuple(param.shape)
+    if not isinstance(share, Tensor) or share.shape[share.dim() - len(wanted) :] != wanted or not is_allocated(share):
+        raise ValueError(f"{what} is {form(share)}, the parameter {form(param)}: load this model's own state")

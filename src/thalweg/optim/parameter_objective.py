@@ -16,6 +16,7 @@ from thalweg.second_order import Evaluation, NotAnObjective, NotFinite, Objectiv
 from thalweg.second_order.objective import check_loss
 from thalweg.second_order.ranks import ALONE, Ranks
 from thalweg.second_order.watch import Place
+from thalweg.tensors.form import form, is_allocated
 from thalweg.tensors.vector import from_vector, local, real, to_vector
 
 Curvature = Literal["hessian", "gauss_newton"]
@@ -105,8 +106,12 @@ class ParameterObjective(Objective):
         """Writes the vector into the parameters."""
         if x is not self._x:
             with torch.no_grad():
-                targets = [real(local(p.detach())) for p in self.params]
-                torch._foreach_copy_(targets, [real(part) for part in from_vector(x, self.params)])
+                pairs = list(zip([local(p.detach()) for p in self.params], from_vector(x, self.params), strict=True))
+                plain = [(real(t), real(part)) for t, part in pairs if not (t.is_conj() or t.is_neg())]
+                if plain:
+                    torch._foreach_copy_([t for t, _ in plain], [part for _, part in plain])
+                for target, part in pairs if len(plain) < len(pairs) else ():
+                    target.copy_(part)
             self._x = x
 
     def _evaluate(self, x: Tensor, curvature: bool) -> Evaluation:
@@ -161,7 +166,7 @@ class ParameterObjective(Objective):
         loss = loss.full_tensor() if hasattr(loss, "full_tensor") else loss
         if loss.numel() != 1:
             raise NotAnObjective(f"the closure gives no scalar ({tuple(loss.shape)}): return the loss as one number")
-        grads = [torch.zeros_like(p) if p.grad is None else local(p.grad, like=p) for p in self.params]
+        grads = [_gradient(p) for p in self.params]
         return loss.reshape(()), grads
 
     def _closure(self) -> tuple[Any, Any]:
@@ -170,6 +175,19 @@ class ParameterObjective(Objective):
         with torch.enable_grad():
             found = self.closure()
         return found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+
+
+def _gradient(p: Tensor) -> Tensor:
+    """Returns the parameter's gradient as far as it is here, in the parameter's kind of numbers; zeros without one."""
+    grad = p.grad
+    if grad is None:
+        return torch.zeros_like(p)
+    if grad.shape != p.shape or (grad.is_complex() and not p.is_complex()) or not is_allocated(grad):
+        raise NotAnObjective(
+            f"the gradient of a parameter {form(p)} is {form(grad)}: let the closure call backward() on a fresh loss"
+        )
+    grad = local(grad, like=p)
+    return grad if grad.is_complex() == p.is_complex() else grad.to(p.dtype)
 
 
 class Pair(Objective):
