@@ -175,3 +175,12 @@ def test_stacked_compiled_and_copied_blocks_equal_plain_ones(start):
     stacked = {name: torch.stack([p.detach(), 2 * p.detach()]) for name, p in model.named_parameters()}
     both = torch.func.vmap(lambda named: torch.func.functional_call(model, named, (x,)))(stacked)
     torch.testing.assert_close(both[0], model(x))
+
+
+def test_a_layer_with_an_activation_of_its_own_is_no_end_to_start_at_zero():
+    class Fused(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    with pytest.raises(ValueError, match="whose start is not known: this Fused has a forward of its own"):
+        Residual(Fused(3, 3))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from thalweg.normalization import BatchNorm, convert_batch_norm, fold_batch_norm
+from thalweg.normalization import BatchNorm, add_batch_norm, convert_batch_norm, fold_batch_norm
 from thalweg.normalization.convert import TORCHS
 
 
@@ -355,3 +355,22 @@ def test_a_hook_of_all_modules_keeps_everything_as_it_is():
             fold_batch_norm(model)
     finally:
         handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        (lambda: FusedLinear(4, 4), "this FusedLinear has a forward of its own"),
+        (lambda: hooked(nn.Linear(4, 4)), "it has a forward hook"),
+        (lambda: parametrizations.weight_norm(nn.Linear(4, 4), "bias", 0), "its bias is no parameter of its own"),
+    ],
+)
+def test_what_is_no_plain_layer_gets_no_normalization_and_is_named(layer, match):
+    model = nn.Sequential(layer(), nn.Linear(4, 4), nn.Linear(4, 2))
+    with pytest.warns(UserWarning, match=f"some layers are not normalized; '0': {match}"):
+        add_batch_norm(model)
+    assert [hasattr(m, "norm") for m in model] == [False, True, False]
+    with pytest.raises(ValueError, match=f"layer '0' cannot be normalized: {match}"):
+        add_batch_norm(model, ["0"])
+    with pytest.raises(ValueError, match=f"no layer is left to normalize: pass layers=, .*; '0': {match}"):
+        add_batch_norm(nn.Sequential(layer(), nn.Linear(4, 2)))

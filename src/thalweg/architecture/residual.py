@@ -17,6 +17,7 @@ from torch import Generator, Tensor, fx, nn
 from thalweg.architecture.linear_start import draw_seed
 from thalweg.architecture.shortcut import Undecided
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.known import overridden
 from thalweg.tensors.layers import NORMS, WEIGHTED
 
 Start = Literal["zero", "gate"]
@@ -126,6 +127,8 @@ def _end(chain: list[nn.Module]) -> nn.Module:
         if isinstance(module, (*NORMS, *WEIGHTED)):
             if module._parameters.get("weight") is None:
                 raise ValueError(f"the branch ends in a {name} without a weight of its own to start at zero: {mend}")
+            if why := overridden(module, (*NORMS, *WEIGHTED)):
+                raise ValueError(f"the branch ends in a {name} whose start is not known: {why}; {mend}")
             return module
         if name in nn.modules.activation.__all__ and not isinstance(module, nn.MultiheadAttention):
             like = next(module.parameters(), torch.empty(2))  # of a PReLU, the slopes of its channels

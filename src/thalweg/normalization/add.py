@@ -1,5 +1,6 @@
 """Batch normalization put into a model that has none: after each layer, on XW, with the redundant bias left out."""
 
+import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from thalweg.normalization.module import BatchNorm
 from thalweg.tensors.graph import NotTraceable, trace
+from thalweg.tensors.known import listed, overridden
 from thalweg.tensors.layers import NORMS, WEIGHTED, unit_count
 
 M = TypeVar("M", bound=nn.Module)
@@ -33,8 +35,11 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
 
     Raises:
         ValueError: by default, the graph cannot be read; no layer is left to normalize; a layer meant is not there,
-            is used twice, so that its statistics would mix, or is part of a module that uses its weights itself. The
-            model is then as it was.
+            is used twice, so that its statistics would mix, is part of a module that uses its weights itself, or has
+            a forward or forward hooks of its own. The model is then as it was.
+
+    Warns:
+        UserWarning: by default, layers with a forward or forward hooks of their own are left, and named.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> add_batch_norm(net)
@@ -54,6 +59,12 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
     graph = _graph(model, needed=layers is None)
     if layers is None:
         meant = _inner(graph, model)
+        left = {name: why for name in meant if (why := _unlike(named[name]))}
+        meant = [name for name in meant if name not in left]
+        if left and meant:
+            warnings.warn(f"some layers are not normalized{listed(left)}", stacklevel=2)
+        elif left:
+            raise ValueError(f"no layer is left to normalize: pass layers=, names or a predicate{listed(left)}")
     elif callable(layers):
         meant = [name for name, module in every if layers(name, module)]
     else:
@@ -65,6 +76,8 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
     for name in meant:
         if name not in named or not name:
             raise ValueError(f"no dense or convolution layer {name!r} is in the model: choose among {', '.join(named)}")
+        if why := _unlike(named[name]):
+            raise ValueError(f"layer {name!r} cannot be normalized: {why}; leave it out of layers=")
         if uses[id(named[name])] > 1 or calls[name] > 1:
             raise ValueError(f"layer {name!r} is used twice, and its statistics would mix: leave it out of layers=")
         parent = type(model.get_submodule(name.rpartition(".")[0]))
@@ -79,10 +92,19 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
     return model
 
 
+def _unlike(layer: nn.Module) -> str | None:
+    """Returns why a normalization after the layer would not stand on XW, or its bias could not be taken away."""
+    if why := overridden(layer, WEIGHTED):
+        return why
+    if layer._forward_hooks:
+        return "it has a forward hook"
+    return None if "bias" in layer._parameters else "its bias is no parameter of its own"
+
+
 def _graph(model: nn.Module, needed: bool) -> fx.Graph:
     """Returns the model's graph; an empty one where it cannot be read and is not needed."""
     try:
-        return trace(model, "pass layers=, the names of the layers to normalize")
+        return trace(model, "pass layers=, the names of the layers to normalize", (*NORMS, *WEIGHTED))
     except NotTraceable:
         if needed:
             raise
