@@ -128,6 +128,22 @@ def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, name, engine
     assert all(torch.equal(rest.snapshot[k], v) for k, v in whole.snapshot.items())
 
 
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["serial", "lanes"])
+@pytest.mark.parametrize("slot", ["params", "exp_avg"])
+@pytest.mark.parametrize("change", [lambda t: t[:1], lambda t: t[:-1], lambda t: torch.cat([t, t]), lambda t: t[None]])
+def test_a_snapshot_of_another_model_is_refused(shop, engine, slot, change):
+    held = engine(shop).run([job("adam", stop=14)], quiet)[0].snapshot
+    with pytest.raises(ValueError, match=f"'{slot}' of what is taken up again is float64"):
+        engine(shop).run([job("adam", start=14, snapshot={**held, slot: change(held[slot])}, first_loss=1.0)], quiet)
+
+
+def test_a_snapshot_of_another_type_is_converted(shop):
+    held = Serial(shop).run([job("adam", stop=14)], quiet)[0].snapshot
+    single = {name: value.float() for name, value in held.items()}
+    ends = [Serial(shop).run([job("adam", start=14, snapshot=s, first_loss=1.0)], quiet)[0] for s in (held, single)]
+    torch.testing.assert_close(ends[0].snapshot["params"], ends[1].snapshot["params"], rtol=1e-4, atol=1e-5)
+
+
 def test_a_factory_optimizer_cut_in_two_is_the_run_in_one_piece(shop):
     from thalweg.compare.strategy import Strategy
 

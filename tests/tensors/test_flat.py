@@ -48,3 +48,17 @@ def test_a_generator_repeats_itself():
         torch.testing.assert_close(
             torch.rand(3, generator=generator(1, "a")), torch.rand(3, generator=generator(2, "a"))
         )
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (6,), (2, 2), (), (3,)])
+def test_parameters_of_another_shape_have_no_place(shape):
+    layout = Layout.of({"w": torch.zeros(2, 3)})
+    with pytest.raises(ValueError, match=r"w is .*, where the layout has \(2, 3\)"):
+        layout.flatten({"w": torch.zeros(shape)})
+
+
+@pytest.mark.parametrize("size", [5, 7, 0, 60])
+def test_vectors_of_another_size_have_no_views(size):
+    layout = Layout.of({"w": torch.zeros(2, 3)})
+    with pytest.raises(ValueError, match="where the layout has 6 numbers"):
+        layout.unflatten(torch.zeros(4, size))

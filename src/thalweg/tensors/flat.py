@@ -47,13 +47,18 @@ class Layout:
 
     def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Returns a new flat tensor ``(..., size)`` with the parameters' values copied in."""
-        lead = [
-            parameters[n].shape[: parameters[n].dim() - len(s)] for n, s in zip(self.names, self.shapes, strict=True)
-        ]
+        lead = []
+        for n, s in zip(self.names, self.shapes, strict=True):
+            shape = parameters[n].shape
+            if shape[len(shape) - len(s) :] != s:
+                raise ValueError(f"{n} is {tuple(shape)}, where the layout has {tuple(s)}")
+            lead.append(shape[: len(shape) - len(s)])
         return torch.cat([parameters[n].reshape(*b, -1) for n, b in zip(self.names, lead, strict=True)], dim=-1)
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Returns views of the flat tensor ``(..., size)`` under the parameters' names and shapes."""
+        if flat.shape[-1] != self.size:
+            raise ValueError(f"the vector is {tuple(flat.shape)}, where the layout has {self.size} numbers")
         ends = accumulate(self.sizes)
         return {
             name: flat[..., end - size : end].view((*flat.shape[:-1], *shape))

@@ -1,6 +1,6 @@
 """The form of a tensor: shape, type, device, layout and the memory behind it, which a kernel takes on trust."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -126,6 +126,19 @@ def require(name: str, value: Any, shape: Sequence[int]) -> None:
     dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
     if not dense or value.shape != tuple(shape) or not is_allocated(value):
         raise ValueError(f"{name} is {form(value)}: pass a dense real tensor {tuple(shape)}")
+
+
+def taken(held: Mapping[str, Any], name: str, like: Tensor) -> Tensor:
+    """Returns what is held under a name in ``like``'s type and device, itself where it has those.
+
+    Raises:
+        ValueError: it has not ``like``'s shape, or is no dense tensor of real numbers.
+
+    >>> taken({"w": torch.ones(2)}, "w", torch.zeros(2, dtype=torch.float64))
+    tensor([1., 1.], dtype=torch.float64)
+    """
+    require(f"{name!r} of what is taken up again", held[name], like.shape)
+    return held[name].to(like)
 
 
 def form(value: Any) -> str:

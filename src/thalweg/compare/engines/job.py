@@ -18,6 +18,7 @@ from thalweg.optim.decay import Decay, is_weight
 from thalweg.rules.rule import Rule, scalars_of_step
 from thalweg.rules.schedules import Schedule
 from thalweg.tensors import Layout, derive_seed, generator
+from thalweg.tensors.form import require, taken
 
 DIVERGED_AT = 10.0  # a loss above this multiple of the run's first loss has diverged
 
@@ -161,10 +162,11 @@ class Workshop:
         """Puts the model where :meth:`beginning` found it."""
         named = dict(model.named_parameters())
         with torch.no_grad():
+            require("the start", snapshot["params"], (self.layout.size,))
             for name, value in self.layout.unflatten(snapshot["params"]).items():
                 named[name].copy_(value)
             for name, buffer in model.named_buffers():
-                buffer.copy_(snapshot[f"buffer.{name}"])
+                buffer.copy_(taken(snapshot, f"buffer.{name}", buffer))
 
     def kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Returns what is kept under a key, made where it is not there yet."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from thalweg.normalization import BatchNorm
+from thalweg.tensors.form import taken
 
 
 class LaneBuffers:
@@ -28,9 +29,10 @@ class LaneBuffers:
     def enter(self, slot: int, snapshot: Mapping[str, Tensor] | None) -> None:
         """Puts a fresh model's statistics, or a snapshot's, into the slot."""
         for name, fresh in self.fresh.items():
-            now = fresh if snapshot is None else snapshot[f"buffer.{name}"]
+            now = fresh if snapshot is None else taken(snapshot, f"buffer.{name}", fresh)
             self.now[name][slot] = now
-            self.mean[name][slot] = now if snapshot is None else snapshot.get(f"average.buffer.{name}", now)
+            key = f"average.buffer.{name}"
+            self.mean[name][slot] = now if snapshot is None or key not in snapshot else taken(snapshot, key, fresh)
 
     def average(self, part: slice, weights: Tensor) -> None:
         """Takes the statistics of some slots into their averages with weights ``(slots,)``."""

@@ -30,6 +30,7 @@ from thalweg.compare.engines.watch import first_divergence
 from thalweg.compare.guidance import Guidance, begun, guidance_of
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
+from thalweg.tensors.form import taken
 
 COMPILE_ABOVE = 200_000  # parameters; below, a compiled update saves less than its second of compiling costs
 WARM_UP = 2  # steps before those that are timed
@@ -168,14 +169,15 @@ class _RuleRun(StepRun):
         self.guidance = guidance
         self.model = shop.fresh_model(job.strategy.initialization, job.seed)
         snapshot = job.snapshot or {}
-        start = shop.start(job.strategy.initialization, job.seed) if job.snapshot is None else snapshot["params"]
+        start = shop.start(job.strategy.initialization, job.seed)
+        start = start if job.snapshot is None else taken(snapshot, "params", start)
         self.flat = start.to(shop.device, copy=True)[None]
         self.grads = torch.zeros_like(self.flat)
         fresh = {slot: torch.full_like(self.flat, initial) for slot, initial in self.rule.buffers.items()}
         if job.strategy.averaging != "none":
             fresh[AVERAGE] = self.flat.clone()
         self.state = {
-            slot: snapshot[slot].to(shop.device, copy=True)[None] if slot in snapshot else initial
+            slot: taken(snapshot, slot, initial[0]).clone()[None] if slot in snapshot else initial
             for slot, initial in fresh.items()
         }
         values, grads = shop.layout.unflatten(self.flat[0]), shop.layout.unflatten(self.grads[0])
@@ -184,9 +186,10 @@ class _RuleRun(StepRun):
                 parameter.data, parameter.grad = values[name], grads[name]
         for name, buffer in self.model.named_buffers():
             if f"buffer.{name}" in snapshot:
-                buffer.copy_(snapshot[f"buffer.{name}"])
+                buffer.copy_(taken(snapshot, f"buffer.{name}", buffer))
         held = {n: b for n, b in self.model.named_buffers() if b.is_floating_point()} if AVERAGE in self.state else {}
-        self.means = [(b, snapshot.get(f"average.buffer.{n}", b).to(b, copy=True), n) for n, b in held.items()]
+        averages = {f"average.buffer.{n}": b for n, b in held.items()} | dict(snapshot)
+        self.means = [(b, taken(averages, f"average.buffer.{n}", b).clone(), n) for n, b in held.items()]
         self.prepare(job.start, min(job.total, job.start + 300))
 
     def prepare(self, start: int, stop: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from thalweg.compare.engines.job import Curve, Job, Workshop, coefficient_names, coefficient_table
 from thalweg.compare.engines.kernels import AVERAGE, Kernel
 from thalweg.rules.rule import Rule
+from thalweg.tensors.form import taken
 
 Group = tuple[Rule, tuple[str, ...]]
 
@@ -53,11 +54,15 @@ class Block:
     def enter(self, job: Job, slot: int, shop: Workshop) -> Lane:
         """Puts the job's parameters and state, fresh ones or its snapshot's, into the slot."""
         row, snapshot = slot - self.start, job.snapshot
-        start = shop.start(job.strategy.initialization, job.seed) if snapshot is None else snapshot["params"]
+        start = (
+            shop.start(job.strategy.initialization, job.seed)
+            if snapshot is None
+            else taken(snapshot, "params", self.params[row])
+        )
         self.params[row].copy_(start)
         for (name, initial), buffer in zip(self.slots.items(), self.buffers, strict=True):
             if snapshot is not None and name in snapshot:
-                buffer[row].copy_(snapshot[name])
+                buffer[row].copy_(taken(snapshot, name, buffer[row]))
             elif name == AVERAGE:
                 buffer[row].copy_(start)
             else:
