@@ -32,7 +32,7 @@ def design(names=NAMES, trials=4, steps=60, seeds=3, task="made"):
             "gradient_evaluations_per_strategy": tuning + final, "trials": trials, "steps": steps, "seeds": seeds,
             "tuning_gradient_evaluations": tuning, "final_gradient_evaluations": final,
         },
-        "seed": 0, "engine": "serial", "device": "cpu", "torch": "0",
+        "seed": 0, "engine": "serial", "device": "cpu", "decay": "all", "torch": "0",
     }  # fmt: skip
 
 
