@@ -121,3 +121,17 @@ def test_bad_batches_leave_the_model_as_it_was(batches, error, match):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(m.training for m in model.modules())
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_an_input_passed_by_its_name_is_seen_too():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.norm(input=x)
+
+    x = torch.randn(20, 3)
+    norm = estimate_population_statistics(Named(), [x]).norm
+    torch.testing.assert_close(norm.running_mean, x.mean(dim=0))

@@ -52,7 +52,7 @@ def estimate_population_statistics(
     norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     norms = {name: norm for name, norm in norms.items() if norm.running_mean is not None}
     pools = {name: _Pool(getattr(norm, "dim", 1)) for name, norm in norms.items()}
-    handles = [norm.register_forward_pre_hook(pools[name].see) for name, norm in norms.items()]
+    handles = [norm.register_forward_pre_hook(pools[name].see, with_kwargs=True) for name, norm in norms.items()]
     count = 0
     try:
         with as_trained(model), torch.no_grad():
@@ -85,9 +85,9 @@ class _Pool:
         self.dim, self.batches, self.count = dim, 0, 0
         self.mean, self.squares = torch.zeros(()), torch.zeros(())
 
-    def see(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def see(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         """Joins a batch; a forward pre-hook."""
-        x = args[0].detach().movedim(self.dim, 0).flatten(1)
+        x = (args[0] if args else kwargs["input"]).detach().movedim(self.dim, 0).flatten(1)
         x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # there is no float64 there
         n, total = x.shape[1], self.count + x.shape[1]
         var, mean = torch.var_mean(x, 1, correction=0)
