@@ -135,3 +135,14 @@ def test_an_input_passed_by_its_name_is_seen_too():
     x = torch.randn(20, 3)
     norm = estimate_population_statistics(Named(), [x]).norm
     torch.testing.assert_close(norm.running_mean, x.mean(dim=0))
+
+
+def test_a_subclass_that_turns_its_input_is_seen_where_it_normalizes():
+    class Turned(nn.BatchNorm1d):
+        def forward(self, x):
+            return super().forward(x.transpose(1, 2)).transpose(1, 2).relu()
+
+    x = torch.randn(20, 3, 3) + torch.arange(3.0)
+    norm = estimate_population_statistics(nn.Sequential(Turned(3)), x.split(7))[0]
+    torch.testing.assert_close(norm.running_mean, x.mean(dim=(0, 1)))
+    torch.testing.assert_close(norm.running_var, x.flatten(0, 1).var(dim=0))

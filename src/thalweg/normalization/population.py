@@ -16,9 +16,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from thalweg.normalization.batch_norm import Statistics
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.known import overridden
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -52,10 +55,15 @@ def estimate_population_statistics(
     norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     norms = {name: norm for name, norm in norms.items() if norm.running_mean is not None}
     pools = {name: _Pool(getattr(norm, "dim", 1)) for name, norm in norms.items()}
-    handles = [norm.register_forward_pre_hook(pools[name].see, with_kwargs=True) for name, norm in norms.items()]
+    own = {n for n, norm in norms.items() if overridden(norm, (nn.modules.batchnorm._BatchNorm,))}
+    inside = _Inside({id(norms[name].running_mean): pools[name] for name in own})
+    handles = [
+        norm.register_forward_pre_hook(pools[name].see, with_kwargs=True)
+        for name, norm in norms.items() if name not in own
+    ]  # fmt: skip
     count = 0
     try:
-        with as_trained(model), torch.no_grad():
+        with as_trained(model), torch.no_grad(), inside:
             for norm in norms.values():
                 norm.train()
             for batch in batches:
@@ -85,7 +93,7 @@ class _Pool:
         self.dim, self.batches, self.count = dim, 0, 0
         self.mean, self.squares = torch.zeros(()), torch.zeros(())
 
-    def see(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+    def see(self, _: nn.Module | None, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         """Joins a batch; a forward pre-hook."""
         x = (args[0] if args else kwargs["input"]).detach().movedim(self.dim, 0).flatten(1)
         x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # there is no float64 there
@@ -99,6 +107,20 @@ class _Pool:
     def statistics(self) -> Statistics:
         """Returns mean, unbiased variance and the number of batches."""
         return Statistics(self.mean, self.squares / (self.count - 1), torch.tensor(self.batches))
+
+
+class _Inside(TorchFunctionMode):
+    """Sees what a subclass with a forward of its own hands on to torch's function, by its running mean."""
+
+    def __init__(self, pools: Mapping[int, _Pool]) -> None:
+        super().__init__()
+        self.pools = pools
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.batch_norm and len(args) > 1 and (pool := self.pools.get(id(args[1]))):
+            pool.dim = 1
+            pool.see(None, args, {})
+        return func(*args, **(kwargs or {}))
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
