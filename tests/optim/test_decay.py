@@ -6,47 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.optim.pairs import each, net, same, train
 from thalweg import optim
 from thalweg.normalization import BatchNorm
 from thalweg.optim import no_decay_groups
-
-PAIRS = {
-    "SGD": (optim.SGD, torch.optim.SGD, {"lr": 0.05}),
-    "momentum": (optim.SGD, torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}),
-    "nesterov": (optim.SGD, torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-    "AdaGrad": (optim.AdaGrad, torch.optim.Adagrad, {"lr": 0.1}),
-    "Adadelta": (optim.Adadelta, torch.optim.Adadelta, {}),
-    "RMSProp": (optim.RMSProp, torch.optim.RMSprop, {"momentum": 0.5, "centered": True}),
-    "Adam": (optim.Adam, torch.optim.Adam, {"lr": 0.01}),
-    "AMSGrad": (optim.Adam, torch.optim.Adam, {"lr": 0.01, "amsgrad": True}),
-    "Adam decoupled": (optim.Adam, torch.optim.Adam, {"lr": 0.01, "decoupled_weight_decay": True}),
-    "AdamW": (optim.AdamW, torch.optim.AdamW, {"lr": 0.01}),
-    "NAdam": (optim.NAdam, torch.optim.NAdam, {"lr": 0.01}),
-    "NAdam decoupled": (optim.NAdam, torch.optim.NAdam, {"lr": 0.01, "decoupled_weight_decay": True}),
-}
-each = pytest.mark.parametrize(("ours", "torchs", "options"), PAIRS.values(), ids=PAIRS)
-
-
-def net():
-    torch.manual_seed(3)
-    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 2)).double()
-    with torch.no_grad():
-        for p in model.parameters():
-            p += 0.3
-    return model
-
-
-def train(model, optimizer, steps=20):
-    x = torch.linspace(-1, 1, 60, dtype=torch.float64).view(10, 6)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        (model(x) - x[:, :2].sin()).square().mean().backward()
-        optimizer.step()
-    return [p.detach().clone() for p in model.parameters()]
-
-
-def same(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 
 @each

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from thalweg.averaging import Average
 from thalweg.optim.divided_state import divided, joined
-from thalweg.optim.parameter_objective import Closure, Curvature, Pair, ParameterObjective
+from thalweg.optim.parameter_objective import Closure, Curvature, NoGradient, Pair, ParameterObjective
 from thalweg.optim.settings import check_added, check_settings, is_number
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
 from thalweg.second_order.descent import search_for
@@ -71,6 +71,7 @@ class ClosureOptimizer(Optimizer):
         process_group: of the ranks that each hold all parameters and together evaluate the loss, if they do.
     """
 
+    rests = False  # whether a step without any gradient changes nothing, with a warning; else it is an error
     loose = True  # whether the line search may be
     distributed = False  # whether ranks may hold shares of the parameters
     share = 3.0  # of ``max_iter``, how many evaluations a step has by default, but at least 25
@@ -107,7 +108,7 @@ class ClosureOptimizer(Optimizer):
             raise ValueError(f"a setting is no number: {error}") from error
         check_settings(group)
         for name in ("tolerance_grad", "tolerance_change"):
-            if not (is_number(group[name]) and group[name] >= 0):
+            if not is_number(group[name]) or math.isnan(group[name]):
                 raise ValueError(f"Invalid {name}: {group[name]}")
         if not self.distributed and any(hasattr(p, "device_mesh") for p in group["params"]):
             raise ValueError(
@@ -166,7 +167,15 @@ class ClosureOptimizer(Optimizer):
         group, self.report = self._settings(), None
         kind = self._curvature(group)
         objective = ParameterObjective(self.param_groups, closure, kind or "hessian", self._ranks())
-        x = objective.begin(curvature=kind is not None)
+        try:
+            x = objective.begin(curvature=kind is not None)
+        except NoGradient as nothing:
+            if not self.rests:
+                raise
+            warnings.warn(f"{nothing}; the step changes nothing", RuntimeWarning, stacklevel=4)
+            loss = torch.as_tensor(nothing.loss)
+            self.report = StepReport("gradient", 0, 1, 0, float(loss), 0.0)
+            return loss
         state = self._state()
         if not state:
             self._check_repeats(objective, x)
@@ -310,7 +319,7 @@ class ClosureOptimizer(Optimizer):
             self.state[params[0]] = own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "average": self.average}
+        return {**super().__getstate__(), "average": self.average, "report": self.report}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         defaults = state.get("defaults") or self.defaults
@@ -327,7 +336,7 @@ def _limits_of(group: Group, state: dict[str, Tensor], spent: int, still: bool, 
     first, most, cap = float(state["first_norm"]), group["max_iter"], group["max_eval"]
     cap = max(25, int(share * most)) if cap is None else cap
     return Limits(
-        group["tolerance_grad"], 0 if still else most, cap + spent, group["tolerance_change"],
+        max(0.0, group["tolerance_grad"]), 0 if still else most, cap + spent, max(0.0, group["tolerance_change"]),
         None if math.isnan(first) else first,
     )  # fmt: skip
 

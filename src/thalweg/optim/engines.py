@@ -123,6 +123,26 @@ def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], along: Map
         real(mean).copy_(averaged(real(mean), new, along["average"]))
 
 
+def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
+    """Steps one parameter so that gradients flow through the step.
+
+    They flow to the parameter as it was, its gradient, its state, and hyperparameters that are tensors. The state is
+    replaced, for what a backward pass will read must not be written over.
+    """
+    p, grad, state, _, _ = entry
+    with torch.enable_grad():
+        carried = {name: state[name] for name in rule.scalar_state}
+        c, scalars = scalars_of_step(rule, hyper, float(state["step"]) + 1, carried)
+        work = working_dtype(p)
+        buffers = {name: real(state[name]) for name in rule.buffers}
+        new, after = _advance(rule, real(p.clone()).to(work), real(grad).to(work), buffers, c, maximize)
+        p.copy_(torch.view_as_complex(new) if p.is_complex() else new)
+        for name, value in {**after, **scalars}.items():
+            is_pairs = name in after and p.is_complex()
+            state[name] = torch.view_as_complex(value) if is_pairs else torch.as_tensor(value)
+    state["step"] += 1
+
+
 def working_dtype(p: Tensor) -> torch.dtype:
     """Returns the type in which the parameter's step is worked out, in real numbers."""
     return torch.float32 if p.dtype in HALF else real(p).dtype

@@ -115,6 +115,8 @@ def worked_out(entry: Entry, rule: Rule) -> Entry:
 def is_flat(tensors: Sequence[Tensor]) -> bool:
     """Says whether a parameter and what goes with it are plain dense tensors in the same order of memory."""
     p = tensors[0]
+    if torch.compiler.is_compiling():  # which cannot trace the question, nor need its answer
+        return False
     if not all(in_memory(t) for t in tensors) or p.is_conj() or p.is_neg():
         return False
     if all(t.is_contiguous() for t in tensors):

@@ -22,6 +22,8 @@ class LBFGS(ClosureOptimizer):
     Memory: 2 m vectors for the pairs, and about ten. Arguments have torch's names. Other than there, the line search is
     on and the history 15 pairs by default; groups may be several, with weight decay; tolerances are relative, so that a
     bad start loosens them; the last loss is returned; ``report`` says why a step ended. torch's states do not fit.
+    As there, a step whose loss has no gradient changes nothing (with a warning), and no step ends by a negative
+    tolerance.
 
     Of parameters that are sharded over ranks, each rank keeps its shards of the pairs. The loss is the mean of the
     ranks' losses, as the gradient is of their gradients. All take the same steps, from three messages an iteration: of
@@ -60,6 +62,7 @@ class LBFGS(ClosureOptimizer):
     Source: Deep Learning, §8.6.3; Byrd, Nocedal & Schnabel 1994.
     """
 
+    rests = True
     share = 1.25
     distributed = True
 

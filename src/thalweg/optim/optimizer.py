@@ -11,12 +11,13 @@ from torch.optim import Optimizer
 
 from thalweg.averaging import Average
 from thalweg.optim.decay import decayed
-from thalweg.optim.engines import Engine, update, update_traced
+from thalweg.optim.engines import Engine, update, update_differentiable, update_traced
 from thalweg.optim.entries import HALF, Entry, Forms, Group, state_dtype, worked_out
 from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
 from thalweg.optim.one_pass import Along, check_average, coefficients, mean_of, take
 from thalweg.optim.settings import check_added, check_options, check_settings
+from thalweg.optim.sparse import Rows, check_sparse
 from thalweg.rules.rule import Rule, scalars_of_step
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -25,6 +26,7 @@ NORM_IN_BACKWARD = (
     "norm_in_backward has no effect and will be taken away: the norm is that of the gradient as it is at the step"
 )
 _ALONG: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "all", "skipped": 0}
+_SWITCHES: Group = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}  # torch's
 
 
 class Options(Along, total=False):
@@ -47,7 +49,12 @@ class RuleOptimizer(Optimizer):
     torch.compile; foreach with one warning where there is no compiler) or ``"auto"`` (torch's fused kernels, on a
     CPU, for plain steps of the rules that it has one for; otherwise compiled from four million elements on). torch's
     ``fused=True`` asks for the compiled engine and ``foreach=True`` for that over lists.
-    State of float16 and bfloat16 parameters is float32. Sparse gradients are refused.
+    State of float16 and bfloat16 parameters is float32. SGD and AdaGrad take sparse gradients, as torch's do;
+    AdaGrad, and SGD without momentum, then read and write the rows alone that have one.
+
+    With torch's ``differentiable=True`` gradients flow through steps, to parameters, gradients, state and
+    hyperparameters that are tensors; with its ``capturable=True`` no step waits for the device, so that a CUDA graph
+    can hold it.
 
     In the same pass over memory a step clips the gradient's norm (``clip_norm``), leaves everything as it is where
     the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`Along`.
@@ -82,7 +89,7 @@ class RuleOptimizer(Optimizer):
         check_average(options.get("average"))
         if options.get("norm_in_backward"):
             warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
-        along = {name: options.get(name, value) for name, value in _ALONG.items()}
+        along = {name: options.get(name, value) for name, value in {**_ALONG, **_SWITCHES}.items()}
         defaults = {**defaults, "maximize": maximize, "engine": engine, **along}
         check_settings(defaults)
         super().__init__(params, defaults)
@@ -133,7 +140,7 @@ class RuleOptimizer(Optimizer):
         if average is not None:
             average.check("step")
         stepped: list[Tensor] = []
-        work = self._work()
+        work, sparse = self._work()
         taken = take(self.param_groups, [e.grad for _, _, entries in work for e in entries])
         self.gradient_norm = taken.norm
         for group, rule, entries in work:
@@ -148,43 +155,61 @@ class RuleOptimizer(Optimizer):
             if entries:
                 self._step_group(group, rule, entries, along)
             stepped += [e.p for e in entries if e.mean is not None]
+        for rows in sparse:
+            rows.put()
         if average is not None and not (taken.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
             average.update(stepped)
         return loss
 
-    def _work(self) -> list[tuple[Group, Rule, list[Entry]]]:
-        """Returns groups, rules, and the entries of all parameters that have a gradient, checked and with all state."""
+    def _work(self) -> tuple[list[tuple[Group, Rule, list[Entry]]], list[Rows]]:
+        """Returns groups, rules, and the entries of all parameters that have a gradient, checked and with all state.
+
+        Of sparse gradients the entries are rows, which are also returned apart.
+        """
         if self._forms is None:
             self._forms = Forms()
-        work, average, flat = [], self.average, self._forms.all_flat
+        work: list[tuple[Group, Rule, list[Entry]]] = []
+        average, flat = self.average, self._forms.all_flat
         for group in self.param_groups:
             check_options(group)
             entries = [
                 Entry(p, grad, self.state.get(p) or {}, mean_of(average, p), flat)
                 for p in group["params"]
-                if (grad := p.grad) is not None
+                for grad in (p.grad,)
+                if grad is not None
             ]
+            rule = self.rule_of(group)
             if any(e.grad.is_sparse for e in entries):
-                name = type(self).__name__
-                raise RuntimeError(f"{name} does not support sparse gradients: use torch.optim.SparseAdam")
-            work.append((group, self.rule_of(group), entries))
+                check_sparse(type(self).__name__, rule, group)
+            work.append((group, rule, entries))
         if self._forms.same(work):
-            return work if flat else self._forms.marked(work)
+            return work if flat else self._forms.marked(work), []
         check_entries(type(self).__name__, work)
-        for _, rule, entries in work:
+        for group, rule, entries in work:
             for i, entry in enumerate(entries):
                 self.state[entry.p] = entry.state
-                _prepare(entry, rule)
+                _prepare(entry, rule, group["capturable"])
                 entries[i] = worked_out(entry, rule)
         self._forms.note(work)
-        return work
+        sparse: list[Rows] = []
+        for _, rule, entries in work:
+            for i, entry in enumerate(entries):
+                if entry.grad.is_sparse:
+                    sparse.append(Rows(entry, rule))
+                    entries[i] = sparse[-1].entry
+        return work, sparse
 
     def _step_group(self, group: Group, rule: Rule, entries: list[Entry], along: dict[str, Any]) -> None:
         hyper = self.hyper_of(group)
         if isinstance(hyper["lr"], Tensor):
-            hyper["lr"] = hyper["lr"].reshape(())
+            with torch.set_grad_enabled(group["differentiable"]):
+                hyper["lr"] = hyper["lr"].reshape(())
         spared = {**hyper, "weight_decay": 0}
-        if torch.compiler.is_compiling():
+        if group["differentiable"]:
+            for entry in entries:
+                update_differentiable(entry, rule, hyper if decayed(group, entry.p) else spared, group["maximize"])
+            return
+        if torch.compiler.is_compiling() or group["capturable"]:
             for entry in entries:
                 update_traced(entry, rule, hyper if decayed(group, entry.p) else spared, along, group["maximize"])
             return
@@ -211,28 +236,43 @@ class RuleOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
-        super().load_state_dict(state_dict)
-        given = [i for group in state_dict["param_groups"] for i in group["params"]]
-        mine = [p for group in self.param_groups for p in group["params"]]
-        for index, p in zip(given, mine, strict=True):
-            rule = next(self.rule_of(g) for g in self.param_groups if any(q is p for q in g["params"]))
-            for name, value in state_dict["state"].get(index, {}).items():
-                if not isinstance(value, Tensor):
-                    continue
-                if name in rule.scalar_state:
-                    self.state[p][name] = value.to("cpu", _scalar_dtype(), copy=True)
-                elif name in rule.buffers and p.dtype in HALF:
-                    self.state[p][name] = value.to(p.device, torch.float32, copy=True)
+        made: dict[str, Any] = {}  # by the hooks that are there: it is theirs to reorder, rename and drop parameters
+
+        def restore(_: Optimizer) -> None:
+            given = [i for group in made["param_groups"] for i in group["params"]]
+            mine = [(p, group) for group in self.param_groups for p in group["params"]]
+            for index, (p, group) in zip(given, mine, strict=True):
+                self._restore(p, group, made["state"].get(index, {}))
+
+        last = self.register_load_state_dict_pre_hook(lambda _, given: made.update(given))
+        first = self.register_load_state_dict_post_hook(restore, prepend=True)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+            first.remove()
+
+    def _restore(self, p: Tensor, group: Group, given: Mapping[str, Any]) -> None:
+        """Gives the parameter's loaded state the types that were saved, where torch has cast them."""
+        rule = self.rule_of(group)
+        for name, value in given.items():
+            if name in rule.scalar_state:
+                where = p.device if group["capturable"] else "cpu"
+                self.state[p][name] = torch.as_tensor(value).to(where, _scalar_dtype(), copy=True)
+            elif name in rule.buffers and isinstance(value, Tensor) and (p.dtype in HALF or value.is_sparse):
+                dense = value.to_dense() if value.is_sparse else value
+                self.state[p][name] = dense.to(p.device, state_dtype(p), copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "average": self.average}
+        own = ("average", "gradient_norm", "rule")  # and nothing that schedulers and scalers hang on an optimizer
+        return {**super().__getstate__(), **{name: vars(self)[name] for name in own if name in vars(self)}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for group in state["param_groups"]:  # of a copy, or of what is loaded, which is refused before it is taken on
             check_settings(group)
         super().__setstate__(state)
         for group in self.param_groups:
-            for key, value in self.defaults.items():
+            for key, value in {**_ALONG, **_SWITCHES, **self.defaults}.items():
                 group.setdefault(key, value)
         for entries in self.state.values():
             if "step" in entries and not isinstance(entries["step"], Tensor):
@@ -254,10 +294,13 @@ def _engine_of(engine: Engine, switches: Mapping[str, Any]) -> Engine:
     unknown = set(switches) - set(Options.__annotations__)
     if unknown:
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    if switches.get("differentiable"):
-        raise ValueError("differentiable=True is not supported, a step writes in place: use torch.optim for it")
-    if switches.get("capturable"):
-        raise ValueError("capturable=True is not supported: wrap the step in torch.compile, which captures it")
+    if switches.get("fused") and switches.get("differentiable"):
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if switches.get("fused") and switches.get("foreach"):
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+    along = [name for name in ("clip_norm", "skip_nonfinite", "average") if switches.get(name)]
+    if switches.get("differentiable") and along:
+        raise ValueError(f"differentiable=True steps without {along[0]}: clip or average in the graph yourself")
     if engine != "auto":
         return engine
     return "compiled" if switches.get("fused") else "foreach" if switches.get("foreach") else "auto"
@@ -267,15 +310,18 @@ def _scalar_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
-def _prepare(entry: Entry, rule: Rule) -> None:
-    """Allocates what the parameter's state lacks."""
+def _prepare(entry: Entry, rule: Rule, capturable: bool) -> None:
+    """Allocates what the parameter's state lacks; a state without any of the rule's buffers begins at step 1."""
     p, state = entry.p, entry.state
-    if "step" not in state:
+    begins = not any(state.get(name) is not None for name in rule.buffers)
+    if "step" not in state or (begins and rule.buffers):
         # A state of torch's SGD counts no steps: what matters is whether there was one.
-        state["step"] = torch.tensor(float(any(name in state for name in rule.buffers)), dtype=_scalar_dtype())
+        state["step"] = 0.0 if begins else 1.0
     for name, initial in {"step": 0.0, **rule.scalar_state}.items():
         if not isinstance(value := state.get(name, initial), Tensor):
             state[name] = torch.tensor(value, dtype=_scalar_dtype())
+        if capturable:
+            state[name] = state[name].to(p.device)
     for name, initial in rule.buffers.items():
         if state.get(name) is None:
             value = complex(initial, initial) if p.is_complex() else initial

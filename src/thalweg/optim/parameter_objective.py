@@ -24,6 +24,14 @@ Closure = Callable[[], Any]
 Found = Hessian | GaussNewton | list[Tensor]
 
 
+class NoGradient(NotAnObjective):
+    """The closure's loss has no gradient by any parameter, so that no step can be taken; ``loss`` is what it gave."""
+
+    def __init__(self, message: str, loss: Any) -> None:
+        super().__init__(message)
+        self.loss = loss
+
+
 class ParameterObjective(Objective):
     """What a closure returns, as a function of the parameters that its loss uses.
 
@@ -66,10 +74,11 @@ class ParameterObjective(Objective):
         """Evaluates where the parameters are; returns that vector, whose evaluation is then at hand.
 
         Raises:
-            NotAnObjective: the closure gives no scalar, no gradient, or a number that is not finite.
+            NotAnObjective: the closure gives no scalar, no gradient (NoGradient), or a number that is not finite.
         """
         if not self._all:
-            raise NotAnObjective("no parameter requires a gradient: set requires_grad on those to be trained")
+            loss, _ = self._closure()
+            raise NoGradient("no parameter requires a gradient: set requires_grad on those to be trained", loss)
         self.params = self._all
         loss, found = self._call(curvature)
         self.first_loss = float(loss)
@@ -81,7 +90,7 @@ class ParameterObjective(Objective):
             else:
                 loss, found = self._call(curvature)
         if not sum(p.numel() for p in self.params):
-            raise NotAnObjective("the closure's loss depends on none of the optimizer's parameters")
+            raise NoGradient("the closure's loss depends on none of the optimizer's parameters", loss)
         decays = [decay for decay, is_used in zip(self._decays, used, strict=True) if is_used]
         if len(set(decays)) == 1:
             self._decay = decays[0]
@@ -157,6 +166,10 @@ class ParameterObjective(Objective):
                 )
             return loss.detach().reshape(()), matrix
         if all(p.grad is None for p in self._all):
+            if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.requires_grad:
+                raise NoGradient(
+                    "the closure gives a loss without gradient: do not detach or round on the way to it", loss
+                )
             check_loss(loss, "the closure")
             loss.backward()
         for p in self.params:

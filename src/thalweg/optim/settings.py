@@ -25,7 +25,7 @@ _RANGES = {
 }
 _FLAGS = (
     "maximize", "nesterov", "amsgrad", "bias_correction", "decoupled_weight_decay", "centered", "eps_inside_sqrt",
-    "skip_nonfinite",
+    "skip_nonfinite", "capturable", "differentiable",
 )  # fmt: skip
 _WHOLE = ("average", "norm_in_backward")  # of the optimizer, not of a group
 

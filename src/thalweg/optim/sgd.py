@@ -31,7 +31,7 @@ class SGD(RuleOptimizer):
 
     Raises:
         ValueError: a hyperparameter out of its range.
-        RuntimeError: at a step, on sparse gradients.
+        RuntimeError: at a step, on sparse gradients with weight decay.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))

@@ -16,7 +16,7 @@ Source: Deep Learning, §8.5.1, algorithm 8.4; Duchi, Hazan & Singer 2011.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from thalweg.rules.rule import Array, Rule, Scalar, State
 
@@ -33,6 +33,10 @@ class AdaGrad(Rule):
     @property
     def buffers(self) -> Mapping[str, float]:
         return {"sum": self.initial_accumulator_value}
+
+    @property
+    def sparse(self) -> Literal["rows"]:
+        return "rows"
 
     def coefficients(
         self, hyper: Mapping[str, Scalar], t: Scalar, scalars: Mapping[str, Scalar]

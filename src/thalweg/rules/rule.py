@@ -43,6 +43,12 @@ class Rule(ABC):
     def buffers(self) -> Mapping[str, float]:
         """Parameter-shaped state: name to initial value."""
 
+    @property
+    def sparse(self) -> Literal["rows", "all"] | None:
+        """What a step with a sparse gradient moves: the rows that it names, or all, by what was carried on; None where
+        even rows of zeros move, so that sparse gradients gain nothing."""
+        return None
+
     @abstractmethod
     def coefficients(
         self, hyper: Mapping[str, Scalar], t: Scalar, scalars: Mapping[str, Scalar]

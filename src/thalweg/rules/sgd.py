@@ -21,7 +21,7 @@ Source: Deep Learning, §8.3, algorithms 8.1 to 8.3; Polyak 1964; Nesterov 1983;
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from thalweg.rules.rule import Array, Rule, Scalar, State
 
@@ -42,6 +42,10 @@ class SGD(Rule):
     @property
     def buffers(self) -> Mapping[str, float]:
         return {"momentum_buffer": 0.0} if self.momentum or self.nesterov else {}
+
+    @property
+    def sparse(self) -> Literal["rows", "all"]:
+        return "all" if self.buffers else "rows"
 
     def coefficients(
         self, hyper: Mapping[str, Scalar], t: Scalar, scalars: Mapping[str, Scalar]
