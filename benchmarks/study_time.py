@@ -29,6 +29,7 @@ from thalweg.compare.comparison import Comparison
 from thalweg.compare.store import Store
 for name in ("add_fact", "add", "rung", "snapshot"):
     timed(Store, name, "store")
+timed(Comparison, "write", "results and report")
 from_store = Comparison.from_store.__func__
 def reported(*args, **kwargs):
     at = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
+
+from thalweg.cli.console import Terminal
 
 if TYPE_CHECKING:
     from thalweg.compare.engines.ray_fleet import Cluster
@@ -108,14 +110,14 @@ def command(
     Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted, 143 terminated
     (the same command goes on).
     """
+    from thalweg.cli.ending import Terminated, raised_by
     from thalweg.cli.progress import LiveReporter
-    from thalweg.cli.terminable import terminable
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy, crossed
     from thalweg.compare.variants import INITIALIZATIONS
     from thalweg.compare.verdict import check_expectation, parse_expectation
 
-    console = Console(stderr=as_json)
+    console = Terminal(stderr=as_json)
     axes: dict[str, list[str]] = {}
     if initializations is not None:
         axes["initialization"] = list(INITIALIZATIONS) if initializations == "all" else _list(initializations)
@@ -125,19 +127,20 @@ def command(
     ):  # fmt: skip
         if words is not None:
             axes[axis] = ["batch-norm" if word == "batch" else word for word in _list(words)]
+    here = Path.cwd()  # the user's code may change it
     names = crossed(["adam"] if axes and strategies == DEFAULT else _list(strategies), axes)
-    chosen = [Strategy.parse(name) for name in names]
+    chosen = [Strategy.parse(name, here) for name in names]
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
     shares = {"address": ray_address, "workers": ray_workers, "cpus": ray_cpus, "gpus": ray_gpus}
     cluster = _cluster(engine, {name: value for name, value in shares.items() if value is not None})
     # Nothing but the results may stand on standard output then, whatever a task or Ray prints.
     aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
-    with terminable(), LiveReporter(console) as reporter, aside:
+    with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, aside:
         done = compare(
             task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, cluster=cluster, device=device,
             out=out, memory=_bytes(memory), swap_batch_norm=swap_batch_norm, decay=decay, trial_seconds=trial_seconds,
-            log=log or (), seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]),
+            log=log or (), seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]), here=here,
         )  # fmt: skip
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]
@@ -153,12 +156,13 @@ def command(
     if apart:
         console.print("tuned to", *apart, "", sep="\n", markup=False, highlight=False, soft_wrap=True)
     console.print(done.verdict, style="bold", markup=False, highlight=False)
-    console.print(f"report: {done.report}", markup=False, highlight=False, soft_wrap=True)
+    shown = done.report.relative_to(here) if done.report.is_relative_to(here) else done.report
+    console.print(f"report: {shown}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(done.results, indent=1, allow_nan=False))
     for text in expect or []:
         if not check_expectation(text, done.results["pairs"], done.results["task"]["direction"]):
-            Console(stderr=True).print(f"the verdict does not bear out {text!r}", style="red", markup=False)
+            Terminal(stderr=True).print(f"the verdict does not bear out {text!r}", style="red", markup=False)
             raise typer.Exit(1)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from thalweg.cli.console import Terminal
 
 BATCHES = 32
 
@@ -37,26 +38,29 @@ def command(
     from thalweg.compare.report.diagnosis import write_diagnosis
     from thalweg.compare.run import usable_device
     from thalweg.compare.task import build_model, examples
+    from thalweg.compare.theirs import theirs
     from thalweg.diagnosis import diagnose
+    from thalweg.tensors.files import check_writable
 
-    where = usable_device(device)
-    chosen = load_task(task)
-    if out is not None and not out.absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {out.absolute().parent}: make it, or choose another --out")
-    data = examples(chosen)
-    torch.manual_seed(seed)
-    model = build_model(chosen).to(where)
-    size = chosen.batch_size
-    rows = torch.randperm(len(data.train_x))[: BATCHES * size].split(size)
-    batches = [(data.train_x[part].to(where), data.train_y[part].to(where)) for part in rows if len(part) == size]
-    console = Console(stderr=True)
-    with console.status("layers") if console.is_terminal else nullcontext() as status:
+    where, page = usable_device(device), None if out is None else out.absolute()
+    if page is not None:
+        check_writable(page)
+    console = Terminal(stderr=True)
+    status = console.status("layers") if console.is_terminal else None
+    with status or nullcontext(), theirs("the task"):
+        chosen = load_task(task)
+        data = examples(chosen)
+        torch.manual_seed(seed)
+        model = build_model(chosen).to(where)
+        size = chosen.batch_size
+        rows = torch.randperm(len(data.train_x))[: BATCHES * size].split(size)
+        batches = [(data.train_x[part].to(where), data.train_y[part].to(where)) for part in rows if len(part) == size]
         tell = status.update if status else None
         found = diagnose(model, batches[0], chosen.loss, more=batches[1:], fix=fix, progress=tell)
     if as_json:
         print(json.dumps({"task": chosen.name, **found.as_dict()}, indent=1, allow_nan=False))
     else:
-        Console().print(str(found), markup=False, highlight=False, soft_wrap=True)
-    if out is not None:
-        write_diagnosis(chosen.name, found.as_dict(), out)
+        Terminal().print(str(found), markup=False, highlight=False, soft_wrap=True)
+    if page is not None:
+        write_diagnosis(chosen.name, found.as_dict(), page)
         console.print(f"page: {out}", markup=False, highlight=False, soft_wrap=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+
+from thalweg.cli.console import Terminal
+from thalweg.compare.names import cell
 
 if TYPE_CHECKING:
     from thalweg.compare.store import Store
@@ -36,7 +38,8 @@ def command(
 
     Example: `thalweg export thalweg-digits --format tensorboard --to runs`
     """
-    from thalweg.compare.store import Store
+    from thalweg.compare.store import Store, fault
+    from thalweg.compare.theirs import StudyError
 
     path = Path(to) if to else None
     store = Store.open(folder)
@@ -49,6 +52,10 @@ def command(
             _tabled(list(store.records()), format, path)
     except OSError as error:
         raise ValueError(f"cannot write to {to} ({error.strerror}): name another file with --to") from error
+    except (ValueError, StudyError):
+        raise
+    except Exception as error:  # its bytes are as they were written, but not by a study
+        raise fault(store.path, error) from error
     finally:
         store.close()
 
@@ -59,7 +66,7 @@ def _optuna(store: "Store", to: Path | None) -> None:
     if to is None:
         raise ValueError("optuna needs a file for its storage: name it with --to")
     names = to_optuna(store, to)
-    Console(stderr=True).print(
+    Terminal(stderr=True).print(
         f"{len(names)} studies: optuna-dashboard {shlex.quote(str(to))}", markup=False, highlight=False, soft_wrap=True
     )
 
@@ -90,9 +97,9 @@ def _tabled(records: list[dict[str, Any]], format: str, to: Path | None) -> None
         _parquet(rows, names, to)
         return
     with open(to, "w", newline="", encoding="utf-8") if to else nullcontext(sys.stdout) as out:
-        writer = csv.DictWriter(out, names)
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(out)
+        writer.writerow(map(cell, names))
+        writer.writerows([cell(row.get(name)) for name in names] for row in rows)
 
 
 def _points(record: dict[str, Any]) -> list[dict[str, Any]]:

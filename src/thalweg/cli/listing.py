@@ -3,8 +3,9 @@
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from thalweg.cli.console import Terminal
 
 Kind = Literal["all", "tasks", "strategies", "initializations", "normalizations", "averages", "guidances", "schedules"]
 
@@ -38,7 +39,7 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
         "normalizations": (("normalization", "written as"), [(name, f"adam+{name}") for name in NORMALIZATIONS]),
         "schedules": (("schedule", "written as"), [(name, f"adam@{name}") for name in SCHEDULES]),
     }
-    console = Console()
+    console = Terminal()
     for name, (header, rows) in sections.items():
         if kind in ("all", name):
             table = Table(*header, title=name, title_justify="left", box=None)

@@ -1,26 +1,39 @@
 """``thalweg``: entry point; one line and exit code 2 for whatever the user can mend."""
 
+import signal
 import sys
+import traceback
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from thalweg import __version__
 from thalweg.cli import compare, diagnose, export, listing, report, serve, sparse_code, train
+from thalweg.cli.console import Terminal
+from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_told, output, raised_by
+from thalweg.cli.processes import speaks, was_lost
+from thalweg.compare.theirs import Stopped, StudyError, TaskError, brief, where
+
+UsageError: Any = typer.BadParameter.__base__  # of the click that typer has
+GOES_ON = ": nothing finished is lost; the same command goes on"
 
 
 class _Verbs(TyperGroup):
-    """The verbs; an interrupted one ends with exit code 130 and a line, before typer ends it without."""
+    """The verbs; an interruption, and an exit of the user's, are told in a line, before typer ends without."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            goes_on = ": nothing finished is lost; the same command goes on" * (ctx.invoked_subcommand == "compare")
+        except Interrupted:
+            goes_on = GOES_ON * (ctx.invoked_subcommand == "compare")
             _errors().print(f"\ninterrupted{goes_on}")
             raise typer.Exit(130) from None
+        except (Exception, Stopped):
+            raise
+        except BaseException as error:  # thalweg raises none of these
+            raise TaskError(f"the user's code {where(error)}: correct it") from error
 
 
 app = typer.Typer(
@@ -58,24 +71,44 @@ def main(
 
 
 def run() -> None:
-    """Runs the command line; returns exit code 2 with one line for bad input, 130 when interrupted."""
-    from thalweg.cli.processes import was_lost
-    from thalweg.compare.store import StudyError
+    """Runs the command line; ends with its exit code, which for whatever the user can correct is 2, after one line."""
+    sys.exit(_code(_errors()))
 
-    errors = _errors()
+
+def _code(errors: Terminal) -> int:
+    def fault(line: object) -> int:
+        with suppress(OSError):
+            errors.print("thalweg:", " ".join(str(line).split("\n")), style="red", markup=False)
+        return 2
+
     try:
-        app()
-    except (ValueError, StudyError) as error:
-        errors.print(f"thalweg: {error}", style="red", markup=False)
-        sys.exit(2)
-    except RuntimeError as error:
-        if not was_lost(error):
-            raise
-        errors.print("thalweg: another process was lost; with torchrun --max-restarts and --resume the run goes on")
-        sys.exit(1)
+        with raised_by(signal.SIGINT, Interrupted), exit_told(fault, 2), output():
+            return app(standalone_mode=False) or 0
+    except UsageError as error:
+        return fault(error.format_message()) if str(error) else 2  # without a command it has shown the help
+    except OutputError as error:
+        return PIPE if error.quiet else fault(error)
+    except Terminated:
+        errors.print(f"terminated{GOES_ON}")
+        return 143
+    except (ValueError, StudyError, RuntimeError) as error:
+        if was_lost(error.__cause__ if isinstance(error, TaskError) else error):
+            errors.print("thalweg: another process was lost; with torchrun --max-restarts and --resume the run goes on")
+            return 1
+        if isinstance(error, RuntimeError):
+            return fault(_own(error))
+        return fault(error)
+    except OSError as error:
+        return fault(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}): choose another")
+    except Exception as error:
+        return fault(_own(error))
 
 
-def _errors() -> Console:
-    from thalweg.cli.processes import speaks
+def _own(error: Exception) -> str:
+    """Prints the traceback of what is thalweg's own fault; returns the line that says so."""
+    traceback.print_exception(error)
+    return f"{brief(error)}: this is a fault of thalweg itself, to be reported with the lines above"
 
-    return Console(stderr=True, quiet=not speaks(), highlight=False, soft_wrap=True)
+
+def _errors() -> Terminal:
+    return Terminal(stderr=True, quiet=not speaks(), highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from thalweg.cli.meeting import meeting_place
+from thalweg.compare.theirs import brief
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +124,7 @@ def own_device(asked: "torch.device", group: "ProcessGroup | None") -> "torch.de
     return device
 
 
-def was_lost(error: RuntimeError) -> bool:
+def was_lost(error: BaseException | None) -> bool:
     """Returns whether the error is that another process of the launch is gone.
 
     >>> was_lost(RuntimeError("[.../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:24726."))
@@ -131,5 +132,8 @@ def was_lost(error: RuntimeError) -> bool:
     """
     from torch import distributed
 
-    gone = "gloo" in str(error) and any(word in str(error) for word in ("onnection", "closed", "reset", "roken pipe"))
+    if not isinstance(error, RuntimeError):
+        return False
+    text = brief(error)
+    gone = "gloo" in text and any(word in text for word in ("onnection", "closed", "reset", "roken pipe"))
     return gone or isinstance(error, getattr(distributed, "DistError", ()))

@@ -15,7 +15,7 @@ class LiveReporter:
     def __init__(self, console: Console, higher_is_better: bool | None = None) -> None:
         self.console = console
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("trial-steps"),

@@ -4,17 +4,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from thalweg.cli.console import Terminal
 
 
-def command(folder: Annotated[Path, typer.Argument(help="Folder that thalweg compare wrote (--out).")]) -> None:
+def command(
+    folder: Annotated[Path, typer.Argument(help="Folder that thalweg compare wrote (--out).")],
+    to: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="the study's")] = None,
+) -> None:
     """Write results.json and report.html of a study again from its store.
 
     Example: `thalweg report thalweg-digits`
+
+    Exit codes: 0 done, 2 bad input, or nothing could be written.
     """
     from thalweg.compare.comparison import Comparison
+    from thalweg.tensors.files import FileError
 
-    done = Comparison.open(folder, write=True)
-    console = Console()
+    done, place = Comparison.open(folder), to or folder
+    console = Terminal()
     console.print(done.verdict, style="bold", markup=False, highlight=False)
-    console.print(f"report: {done.report}", markup=False, highlight=False, soft_wrap=True)
+    try:
+        done.write(place)
+    except FileError as error:
+        raise FileError(f"{error}; --to names another folder") from error
+    console.print(f"report: {place / done.report.name}", markup=False, highlight=False, soft_wrap=True)

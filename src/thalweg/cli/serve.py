@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from thalweg.cli.console import Terminal
 
 
 def command(
@@ -35,7 +36,7 @@ def command(
     token = token_for(listener)
     name, bound = (host if token else listener.getsockname()[0]), listener.getsockname()[1]
     address = f"http://[{name}]:{bound}/" if ":" in name else f"http://{name}:{bound}/"
-    console = Console()
+    console = Terminal()
     console.print(f"studies in {folder.resolve()}: {address}", markup=False, highlight=False, soft_wrap=True)
     if token:
         # In the fragment it reaches neither a server's log nor a proxy's.

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from thalweg.cli.console import Terminal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ def command(
     from thalweg.coordinate import MiniBatchDictionaryLearning, from_patches, lasso, mosaic, patches
 
     context.with_resource(_said_once())
-    console, images = Console(), _pillow()
+    console, images = Terminal(), _pillow()
     array = _array(data, images)
     image = array if data.suffix.lower() != ".npy" else None
     samples = array if image is None else patches(array, patch, patch)
@@ -91,7 +92,7 @@ def command(
 def _said_once() -> Iterator[None]:
     """Runs its body with each warning as a line, once."""
     said: set[str] = set()
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
     def show(message: Warning | str, *where: Any, **options: Any) -> None:
         if str(message) not in said:

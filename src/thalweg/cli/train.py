@@ -1,13 +1,13 @@
 """``thalweg train``."""
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
+
+from thalweg.cli.console import Terminal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,28 +72,33 @@ def command(
     from functools import partial
 
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
     from thalweg.cli import processes
+    from thalweg.cli.ending import Interrupted
     from thalweg.cli.training_progress import LiveTraining
     from thalweg.compare.engines.job import Job, Workshop
     from thalweg.compare.guidance import guidance_of
     from thalweg.compare.guidance.staging import stage_of
     from thalweg.compare.loading import load_task
     from thalweg.compare.log import log_training, tracker_of
-    from thalweg.compare.results import plain
+    from thalweg.compare.names import as_folder
+    from thalweg.compare.results import in_json, plain
     from thalweg.compare.run import usable_device
     from thalweg.compare.strategy import Strategy
     from thalweg.compare.task import materialize
+    from thalweg.compare.theirs import theirs
     from thalweg.compare.variants import built
     from thalweg.stages import EarlyStopping
+    from thalweg.tensors.files import FileError, write_text
     from thalweg.training import train
     from thalweg.training.shard import divide, undivided
 
-    group = context.with_resource(processes.joined(resume))
-    with processes.agreeing(group):
-        chosen, given = Strategy.parse(strategy), load_task(task)
-        trackers = [tracker_of(spec) for spec in log or ()] if processes.speaks() else []
+    group, here = context.with_resource(processes.joined(resume)), Path.cwd()  # the user's code may change it
+    with processes.agreeing(group), theirs("the task"):
+        trackers = [tracker_of(spec, here) for spec in log or ()] if processes.speaks() else []
+        chosen, given = Strategy.parse(strategy, here), load_task(task, here)
         where = processes.own_device(usable_device(device), group)
         hyper = _configured(chosen, set_ or [])
         the_task = built(given, chosen.variant)
@@ -116,40 +121,48 @@ def command(
             ),
         )  # fmt: skip
         job = Job(the_task.name, chosen, hyper, seed, spent, total, total, total, prepared=spent)
-        folder = _folder(out or Path(f"thalweg-train-{the_task.name}"), resume)
+        shown = out or Path(f"thalweg-train-{as_folder(the_task.name)}")
+        folder = _folder(here, shown, resume)
         plan = guidance.plan(shop, job, model, stage)
         processes.check(plan, group, shard)
         if shard and group is not None:
             divide(model, group, where)
-    console = Console(quiet=not processes.speaks())
+    console = Terminal(quiet=not processes.speaks())
     try:
-        with LiveTraining(console) as live:
+        with LiveTraining(console) as live, theirs("training", "correct it, and --resume goes on"):
             history = train(
                 plan.model, plan.stages, seed=seed, checkpoint=folder / "checkpoint.pt", resume=resume, watch=live,
                 process_group=group,
             )  # fmt: skip
-    except KeyboardInterrupt:
-        said = Console(stderr=True, quiet=not processes.speaks())
-        said.print(f"\ninterrupted: --resume goes on from {folder}", markup=False, highlight=False)
+    except Interrupted:
+        said = Terminal(stderr=True, quiet=not processes.speaks())
+        said.print(f"\ninterrupted: --resume goes on from {shown}", markup=False, highlight=False)
         raise typer.Exit(130) from None
-    test = _judged(the_task, model, shop.data.test_x, shop.data.test_y, "test_")
+    with theirs("the trained model"):
+        test = _judged(the_task, model, shop.data.test_x, shop.data.test_y, "test_")
     bare = undivided(model, make)
     if not processes.speaks():
         return
     begun = folder / "model.partial"
-    save_model(bare, str(begun))
-    shutil.copymode(folder / "checkpoint.pt", begun)  # safetensors lets nobody else read it
-    os.replace(begun, folder / "model.safetensors")
+    try:
+        save_model(bare, str(begun))
+        shutil.copymode(folder / "checkpoint.pt", begun)  # safetensors lets nobody else read it
+        os.replace(begun, folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        begun.unlink(missing_ok=True)
+        raise FileError(
+            f"cannot write {shown / 'model.safetensors'} ({error}): make room, and --resume goes on"
+        ) from error
     record = {
         "task": the_task.name, "strategy": chosen.name, "hyperparameters": hyper, "decay": decay, "seed": seed, **test,
         "rows": history.rows,
     }  # fmt: skip
-    (folder / "history.json").write_text(json.dumps(plain(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(in_json(plain(record)), folder / "history.json")
     if console.is_terminal:  # elsewhere its rows were printed as they came
         console.print(str(history), markup=False, highlight=False, soft_wrap=True)
-    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in test.items())
-    console.print(shown, style="bold", markup=False, highlight=False)
-    console.print(f"weights: {folder / 'model.safetensors'}", markup=False, highlight=False, soft_wrap=True)
+    came_to = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in test.items())
+    console.print(came_to, style="bold", markup=False, highlight=False)
+    console.print(f"weights: {shown / 'model.safetensors'}", markup=False, highlight=False, soft_wrap=True)
     log_training(trackers, folder, plain(record))
 
 
@@ -180,18 +193,22 @@ def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:
     return strategy.rounded(hyper)
 
 
-def _folder(path: Path, resume: bool) -> Path:
-    """Returns the folder, made if need be."""
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file, not a folder: choose another --out")
-    begun = [] if not path.is_dir() else [p for p in path.iterdir() if not p.name.startswith(".checkpoint.pt.")]
-    if begun:
-        if not (path / "checkpoint.pt").exists():
-            raise ValueError(f"{path} is not empty and holds no run: choose another --out, or empty it")
-        if not resume:
-            raise ValueError(f"{path} holds a run: go on with --resume, or choose another --out")
+def _folder(here: Path, shown: Path, resume: bool) -> Path:
+    """Returns the folder that is shown so, seen from ``here``; it is made if need be."""
+    from thalweg.tensors.files import check_writable
+
+    path = here / shown
     try:
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{shown} is a file, not a folder: choose another --out")
+        begun = [] if not path.is_dir() else [p for p in path.iterdir() if not p.name.startswith(".checkpoint.pt.")]
+        if begun:
+            if not (path / "checkpoint.pt").exists():
+                raise ValueError(f"{shown} is not empty and holds no run: choose another --out, or empty it")
+            if not resume:
+                raise ValueError(f"{shown} holds a run: go on with --resume, or choose another --out")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot write to {path} ({error.strerror}): choose another --out") from error
+        raise ValueError(f"cannot write to {shown} ({error.strerror}): choose another --out") from error
+    check_writable(path / "history.json")
     return path

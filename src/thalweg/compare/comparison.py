@@ -6,8 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from thalweg.compare.results import collect, write_json
-from thalweg.compare.store import Store, StudyError, damaged
+from thalweg.compare.results import collect, in_json
+from thalweg.compare.store import Store, damaged
+from thalweg.tensors.files import write_text
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,15 @@ class Comparison:
     folder: Path
 
     @classmethod
-    def from_store(cls, store: Store, folder: Path, write: bool = False) -> "Comparison":
-        """Computes the results from the store; writes ``results.json`` and ``report.html`` if asked."""
-        comparison = cls(collect(store), folder)
-        if write:
-            comparison.write()
+    def from_store(cls, store: Store, folder: Path) -> "Comparison":
+        """Computes the results from the store.
+
+        Raises:
+            StudyError: the study is not finished, or it is damaged.
+        """
+        with store.reading():
+            comparison = cls(collect(store), folder)
+            comparison.rows()
         return comparison
 
     @classmethod
@@ -34,23 +39,33 @@ class Comparison:
 
         Raises:
             StudyError: there is none, it is not finished, or it is damaged.
+            FileError: see :meth:`write`.
         """
         store = Store.open(Path(folder))
         try:
-            return cls.from_store(store, Path(folder), write)
-        except (StudyError, OSError):
-            raise
-        except Exception as error:  # its bytes are as they were written, but not by a study
-            raise damaged(store.path, error) from error
+            comparison = cls.from_store(store, Path(folder))
         finally:
             store.close()
+        if write:
+            comparison.write()
+        return comparison
 
-    def write(self) -> None:
-        """Writes ``results.json`` and ``report.html`` into the folder."""
-        from thalweg.compare.report import write_report
+    def write(self, folder: Path | None = None) -> None:
+        """Writes ``results.json`` and ``report.html`` into the folder, by default the study's.
 
-        write_json(self.results, self.folder / "results.json")
-        write_report(dict(self.results), self.report)
+        Raises:
+            StudyError: the study is damaged, so that it cannot be shown.
+            FileError: they cannot be written, and are not there already.
+        """
+        from thalweg.compare.report import render
+
+        folder = folder or self.folder
+        try:
+            texts = {"results.json": in_json(self.results), "report.html": render(self.results)}
+        except Exception as error:  # its bytes are as they were written, but not by a study
+            raise damaged(self.folder / "study.sqlite", error) from error
+        for name, text in texts.items():
+            write_text(text, folder / name)
 
     @property
     def report(self) -> Path:

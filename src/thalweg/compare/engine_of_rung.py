@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from thalweg.compare.engines.choose import Choice
 from thalweg.compare.store import Store
-from thalweg.compare.study import TITLES, running_theirs
+from thalweg.compare.study import TITLES, training
 
 
 class Chooses(Protocol):
@@ -32,7 +32,7 @@ def choose_again(fleet: Chooses, store: Store, seed: int, say: Callable[[str], N
     if stored:
         fleet.reuse(stored)
     elif rung != "tune-1" and rung not in store.counts():
-        with running_theirs():
+        with training():
             fleet.choose_again(seed, list(TITLES).index(rung))
     changed = [new for old, new in zip(before, fleet.choices, strict=True) if new.reason != old.reason]
     if changed:

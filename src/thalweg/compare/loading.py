@@ -3,21 +3,23 @@
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thalweg.compare.task import Task, TaskError
+from thalweg.compare.task import Task
+from thalweg.compare.theirs import LoadError, TaskError, theirs
+from thalweg.compare.user_files import beside, module_at
 
 
-class LoadError(ValueError):
-    """A name that leads nowhere; the message is one line with the cause and the mend."""
-
-
-def load_object(spec: str) -> Any:
+def load_object(spec: str, here: Path | None = None) -> Any:
     """Returns the object that ``my.py:name``, ``package.module:name`` or ``package.module.name`` names.
+
+    Arguments:
+        spec: the name.
+        here: folder that a relative path starts from; the current one by default.
 
     Raises:
         LoadError: no such file, module or name, or the file raises while it is read.
@@ -28,19 +30,20 @@ def load_object(spec: str) -> Any:
     module_name, _, attribute = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not module_name:
         raise LoadError(f"{spec!r} names no object: write my.py:name or package.module.name")
-    module = _from_file(Path(module_name)) if module_name.endswith(".py") else _from_module(module_name)
-    found = module
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            raise LoadError(f"{module_name} has no {attribute!r}{hint}")
-        found = getattr(found, part)
+    here = here or Path.cwd()
+    found = (_from_file if module_name.endswith(".py") else _from_module)(module_name, here)
+    with theirs(module_name, kind=LoadError):
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                near = difflib.get_close_matches(part, dir(found), n=1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
+                raise LoadError(f"{module_name} has no {attribute!r}{hint}")
+            found = getattr(found, part)
     return found
 
 
-def load_task(spec: "str | Task") -> Task:
-    """Returns the task that ``spec`` names, or is.
+def load_task(spec: "str | Task", here: Path | None = None) -> Task:
+    """Returns the task that ``spec`` names, or is; ``here`` as for :func:`load_object`.
 
     Raises:
         LoadError: an unknown name; the message gives the nearest one.
@@ -58,55 +61,36 @@ def load_task(spec: "str | Task") -> Task:
         raise LoadError(f"unknown task {spec!r}: {hint}")
     if spec.endswith(".py"):
         raise LoadError(f"{spec} names no task in the file: write {spec}:NAME, of what gives a thalweg.Task")
-    found = load_object(spec)
+    found = load_object(spec, here)
     if callable(found) and not isinstance(found, Task):
-        try:
+        with theirs(spec):
             found = found()
-        except ValueError as error:
-            if isinstance(error, (TaskError, LoadError)):
-                raise
-            raise TaskError(f"{spec} raises {where(error)}") from error
-        except Exception as error:
-            raise TaskError(f"{spec} raises {where(error)}") from error
     if not isinstance(found, Task):
         raise TaskError(f"{spec} gives a {type(found).__name__}: return a thalweg.Task")
     return found
 
 
-def _from_file(path: Path) -> Any:
-    if not path.is_file():
-        raise LoadError(f"there is no file {path}")
-    name = f"_thalweg_user_{path.stem}"
-    found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        found.loader.exec_module(module)
-    except Exception as error:
-        raise LoadError(f"{path} raises {where(error)}") from error
-    finally:
-        sys.path.pop(0)
-    return module
+def _from_file(name: str, here: Path) -> Any:
+    if not os.path.isfile(here / name):  # False too where the name is too long
+        raise LoadError(f"there is no file {name}")
+    with theirs(name, kind=LoadError):
+        return module_at((here / name).resolve())
 
 
-def _from_module(name: str) -> Any:
+def _from_module(name: str, here: Path) -> Any:
+    top = name.partition(".")[0]
+    if top not in sys.modules and importlib.util.find_spec(top) is None:
+        beside(here)
     try:
-        return importlib.import_module(name)
-    except ImportError as error:
+        with theirs(name, kind=LoadError):
+            return importlib.import_module(name)
+    except LoadError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
         parent, _, child = name.rpartition(".")
         if parent:
             try:
-                return getattr(_from_module(parent), child)
+                return getattr(_from_module(parent, here), child)
             except AttributeError:
                 pass
-        raise LoadError(f"cannot import {name} ({error}): is it installed?") from error
-
-
-def where(error: BaseException) -> str:
-    """Returns the kind of an error, its first line, and the place in the code where it was raised."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line[:200]} ({Path(frame.filename).name}, line {frame.lineno})"
+        raise LoadError(f"cannot import {name} ({error.__cause__}): is it installed?") from error

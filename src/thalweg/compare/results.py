@@ -3,14 +3,13 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from thalweg.compare import statistics, verdict
 from thalweg.compare.design import edge, widened_from_fact
-from thalweg.compare.store import Store, StudyError
+from thalweg.compare.store import Store, finished
 from thalweg.compare.study import TITLES
-from thalweg.tensors.files import write_text
+from thalweg.compare.theirs import StudyError
 
 Record = dict[str, Any]
 
@@ -22,7 +21,7 @@ def collect(store: Store) -> dict[str, Any]:
         StudyError: the study is not finished.
     """
     facts = store.facts()
-    if "untrained_test" not in facts:  # the last thing that a study writes
+    if not finished(facts):
         raise StudyError(
             f"the study in {store.path.parent} is not finished: the same thalweg compare command goes on with it"
         )
@@ -96,9 +95,9 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def write_json(results: Mapping[str, Any], path: Path) -> None:
-    """Writes the results, whole or not at all."""
-    write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", path)
+def in_json(results: Mapping[str, Any]) -> str:
+    """Returns the text of ``results.json``."""
+    return json.dumps(results, indent=1, allow_nan=False) + "\n"
 
 
 def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -> float | None:

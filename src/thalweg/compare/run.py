@@ -1,6 +1,5 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,16 +21,18 @@ from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
 from thalweg.compare.guidance import guidance_of
 from thalweg.compare.loading import load_task
 from thalweg.compare.log import Log, Logging, tracker_of
+from thalweg.compare.names import as_folder
 from thalweg.compare.results import before_first_step
-from thalweg.compare.store import Store, StudyError
+from thalweg.compare.store import Store, finished
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
-from thalweg.compare.study import Reporter, Study, running_theirs
+from thalweg.compare.study import Reporter, Study, training
 from thalweg.compare.task import Task, materialize, try_model
-from thalweg.compare.unfinished import finished
+from thalweg.compare.theirs import StudyError, theirs
 from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import diagnose
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors import derive_seed
+from thalweg.tensors.files import FileError
 
 
 class Silent:
@@ -69,6 +70,7 @@ def compare(
     seed: int = 0,
     reporter: Reporter | None = None,
     command: str | None = None,
+    here: Path | None = None,
 ) -> Comparison:
     """Says which strategy trains the task's model best, by how much, how surely and at what cost.
 
@@ -99,6 +101,7 @@ def compare(
         seed: root of every random draw.
         reporter: is told how it goes; silent by default.
         command: the command line to show in the report.
+        here: folder that relative paths start from; the current one, as it is now, by default.
 
     Returns:
         The finished :class:`Comparison`.
@@ -109,7 +112,7 @@ def compare(
 
     Source: Deep Learning, §8.5.4 ("Choosing the right optimization algorithm"), §11.4.
     """
-    began = time.perf_counter()
+    began, here = time.perf_counter(), here or Path.cwd()  # the user's code may change the current folder
     teller = reporter or Silent()
     for name, value, least in (("trials", trials, 1), ("seeds", seeds, 1), ("steps", steps, 1)):
         if value is not None and value < least:
@@ -117,7 +120,7 @@ def compare(
     check_decay(decay)
     if trial_seconds is not None and not trial_seconds > 0:
         raise ValueError(f"trial_seconds must be above 0, not {trial_seconds}")
-    chosen = [s if isinstance(s, Strategy) else Strategy.parse(s) for s in strategies]
+    chosen = [s if isinstance(s, Strategy) else Strategy.parse(s, here) for s in strategies]
     _check_names(chosen)
     if engine == "ray":  # its workers have the devices
         cluster = cluster or Cluster()
@@ -127,23 +130,17 @@ def compare(
     else:
         where = usable_device(device)
         trained_on = str(where)
-    trackers = [tracker_of(spec) for spec in log]
-    given = load_task(task)
-    the_task = built(given, Variant(), swap_batch_norm)
-    data = materialize(the_task)
-    length = steps if steps is not None else the_task.steps
-    shops = {Variant(): Workshop(the_task, data, where, decay)}
-    for variant in dict.fromkeys(s.variant for s in chosen):
-        if variant not in shops:
-            other = built(given, variant, swap_batch_norm)
-            try_model(other, data)
-            shops[variant] = Workshop(other, data, where, decay)
-    charged = {s.name: _charged(shops[s.variant], s, length) for s in chosen}
+    trackers = [tracker_of(spec, here) for spec in log]
+    with theirs("the task"):
+        given = load_task(task, here)
+        shops = _shops(given, chosen, swap_batch_norm, where, decay)
+        the_task = shops[Variant()].task
+        length = steps if steps is not None else the_task.steps
+        charged = {s.name: _charged(shops[s.variant], s, length) for s in chosen}
     prepared = {name: sum(costs.values()) for name, costs in charged.items()}
     warmup = max(_settled(s, prepared[s.name], length) for s in chosen)
     budget = Budget(trials, length, seeds, warmup, trial_seconds)
-    name = re.sub(r"[^\w.-]+", "-", the_task.name).strip("-.") or "task"
-    folder = Path(out if out is not None else f"thalweg-{name}")
+    folder = here / (out if out is not None else f"thalweg-{as_folder(the_task.name)}")
     with ExitStack() as ended:
         fleet: Fleet | RayFleet
         if engine == "ray":
@@ -164,12 +161,15 @@ def compare(
         elif held:
             teller.say(f"going on: {held:,} runs are in the store")
         if "engine" in facts:
-            fleet.reuse(facts["engine"])
+            with store.reading():
+                fleet.reuse(facts["engine"])
         else:
-            with running_theirs():
+            with training():
                 fleet.choose(seed)
             store.add_fact("run", {**circumstances(where, command), "device": trained_on})
-            store.add_fact("diagnosis", _diagnosed(shops[Variant()], seed))
+            with training():
+                diagnosis = _diagnosed(shops[Variant()], seed)
+            store.add_fact("diagnosis", diagnosis)
             store.add_fact("charged", charged)
             store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])  # last: it stands for all of them
         for choice in fleet.choices:
@@ -182,12 +182,38 @@ def compare(
         records = Log(store, trackers, teller.say)
         teller = Logging(teller, records)
         sign = shops[Variant()].sign
-        begin = partial(choose_again, fleet, store, seed, teller.say)
-        Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller, prepared, begin).run()
-        store.add_fact("seconds", time.perf_counter() - began)
-        comparison = Comparison.from_store(store, folder, write=True)
+        if not finished(facts):
+            begin = partial(choose_again, fleet, store, seed, teller.say)
+            Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller, prepared, begin).run()
+            store.add_fact("seconds", time.perf_counter() - began)
+        comparison = Comparison.from_store(store, folder)
+        try:
+            comparison.write()
+        except FileError as error:
+            if not finished(facts):
+                raise
+            teller.say(str(error))
         records.conclude(comparison)
         return comparison
+
+
+def _shops(
+    given: Task, strategies: Sequence[Strategy], swap: bool, device: torch.device, decay: Decay
+) -> dict[Variant, Workshop]:
+    """Returns a workshop for the task as it is, and for each variant of it that a strategy asks for.
+
+    Raises:
+        TaskError: one of them cannot be trained.
+    """
+    plain = built(given, Variant(), swap)
+    data = materialize(plain)
+    shops = {Variant(): Workshop(plain, data, device, decay)}
+    for variant in dict.fromkeys(s.variant for s in strategies):
+        if variant not in shops:
+            other = built(given, variant, swap)
+            try_model(other, data)
+            shops[variant] = Workshop(other, data, device, decay)
+    return shops
 
 
 def _charged(shop: Workshop, strategy: Strategy, steps: int) -> dict[str, int]:
@@ -218,7 +244,7 @@ def _diagnosed(shop: Workshop, seed: int) -> dict[str, Any] | None:
     model = shop.fresh_model("default", derive_seed(seed, "diagnosis"))
     try:
         found = diagnose(model, batch, shop.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
-    except (RuntimeError, ValueError):
+    except Exception:
         return None
     return found.as_dict()
 

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,21 @@ from torch import Tensor
 from thalweg.compare.description import as_meant
 from thalweg.compare.engines.job import Outcome
 from thalweg.compare.folder_lock import FolderLock
+from thalweg.compare.names import check_name
 from thalweg.compare.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, outcome_of, sealed
+from thalweg.compare.theirs import StudyError
 from thalweg.tensors.files import sync_folder
 
 VERSION = 2
 EMPTY_LOG = 32  # bytes of a write-ahead log that holds nothing yet
 PART = "study.sqlite.part"
+# What SQLite reports where the system refuses, whatever is in the file; CUT is the exception: a file that is too short.
+REFUSED = (
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_AUTH,
+)  # fmt: skip
+CUT = sqlite3.SQLITE_IOERR_SHORT_READ
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE outcomes (
@@ -34,10 +43,6 @@ CREATE TABLE outcomes (
     PRIMARY KEY (rung, position)
 );
 """
-
-
-class StudyError(Exception):
-    """A folder that cannot be used as asked; the message is one line with the cause and the mend."""
 
 
 class Store:
@@ -57,9 +62,9 @@ class Store:
             StudyError: the folder holds a different or damaged study, is being written, or cannot be written.
         """
         path = folder / "study.sqlite"
-        if folder.exists() and not folder.is_dir():
-            raise StudyError(f"{folder} is a file, not a folder: choose another --out")
         try:
+            if folder.exists() and not folder.is_dir():
+                raise StudyError(f"{folder} is a file, not a folder: choose another --out")
             folder.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(folder)
         except BlockingIOError as error:
@@ -71,7 +76,7 @@ class Store:
         try:
             if not path.exists():
                 _begin(folder, path, design)
-            store = cls.open(folder, write=True)
+            store = cls.open(folder, write=not _is_whole(folder))
             store._lock = lock
         except BaseException:
             lock.release()
@@ -101,19 +106,18 @@ class Store:
         Raises:
             StudyError: there is none, or it is damaged.
         """
-        path = folder / "study.sqlite"
-        if not path.is_file():
-            raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
-        connection = None
+        path, connection = folder / "study.sqlite", None
         try:
+            if not path.is_file():
+                raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
             mode = "mode=rw" if write else _reading(path)
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             sound = connection.execute("PRAGMA integrity_check(1)").fetchone()[0] if check else "ok"
-        except (sqlite3.Error, UnicodeError) as error:
+        except (sqlite3.Error, UnicodeError, OSError) as error:
             if connection:
                 connection.close()
-            raise damaged(path, error) from error
+            raise fault(path, error, write) from error
         if sound != "ok" or version != VERSION:
             connection.close()
             why = f"version {version}, this program reads {VERSION}" if sound == "ok" else sound.splitlines()[0]
@@ -124,7 +128,8 @@ class Store:
         try:
             if write:
                 connection.execute("PRAGMA synchronous=FULL")
-            store.fact("design")
+            with store.reading():
+                _check_names(store.fact("design"))
         except KeyError as error:
             store.close()
             raise StudyError(f"{path} is damaged (no design in it): restore it, or choose another --out") from error
@@ -174,7 +179,7 @@ class Store:
         Raises:
             StudyError: a record is damaged.
         """
-        with self._reading():
+        with self.reading():
             return {record["key"]: outcome_of(record) for record in self._rows("WHERE rung = ?", (rung,))}
 
     def snapshot(self, rung: str, position: int) -> dict[str, Tensor]:
@@ -184,7 +189,7 @@ class Store:
             StudyError: there is none, or it is damaged.
         """
         if (rung, position) not in self._snapshot:
-            with self._reading():
+            with self.reading():
                 which = "WHERE rung = ? AND position = ?"
                 (raw,) = self._db.execute(f"SELECT snapshot FROM outcomes {which}", (rung, position)).fetchone()
                 self._check((), raw[:DIGEST], raw[DIGEST:])
@@ -193,7 +198,7 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """Returns the number of records of each rung that has any."""
-        with self._reading():
+        with self.reading():
             return dict(self._db.execute("SELECT rung, COUNT(*) FROM outcomes GROUP BY rung"))
 
     def records(self, key: str | None = None) -> Iterator[dict[str, Any]]:
@@ -212,7 +217,7 @@ class Store:
                 yield record
 
     def _facts(self, which: str = "", given: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-        with self._reading():
+        with self.reading():
             for name, value, digest in self._db.execute(f"SELECT * FROM facts {which} ORDER BY rowid", given):
                 self._check((name, value), digest)
                 found = json.loads(value)
@@ -220,7 +225,7 @@ class Store:
 
     def _rows(self, which: str, given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         columns = ", ".join((*FIELDS, "digest"))
-        with self._reading():
+        with self.reading():
             for *row, digest in self._db.execute(f"SELECT {columns} FROM outcomes {which}", given):
                 self._check(tuple(row), digest)
                 record = dict(zip(FIELDS, row, strict=True))
@@ -232,13 +237,14 @@ class Store:
             raise damaged(self.path, f"{what}: its bytes are not those that were written")
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[None]:
+        """Runs its body, which reads the study and what was read. Raises StudyError where that fails."""
         try:
             yield
         except StudyError:
             raise
         except Exception as error:  # also where digests are right, but somebody made them for what is no record
-            raise damaged(self.path, error) from error
+            raise fault(self.path, error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -249,9 +255,7 @@ class Store:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise StudyError(
-                f"cannot write to {self.path} ({error}): free some space or choose another --out"
-            ) from error
+            raise fault(self.path, error, write=True) from error
         except BaseException:
             if self._db.in_transaction:  # an interruption may come before it is begun, or once it is committed
                 self._db.execute("ROLLBACK")
@@ -266,15 +270,37 @@ def _reading(path: Path) -> str:
     return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
 
 
+def _is_whole(folder: Path) -> bool:
+    """Returns whether the folder's study is finished, so that it need not be written any more."""
+    store = Store.open(folder, check=False)
+    try:
+        return finished(store.facts())
+    finally:
+        store.close()
+
+
+def finished(facts: Mapping[str, Any]) -> bool:
+    """Says whether the study holds all that its results need; its untrained scores are written last."""
+    return "untrained_test" in facts
+
+
+def _check_names(design: Mapping[str, Any]) -> None:
+    """Raises ValueError where a name in the study could not be one of this program's."""
+    for what in ("name", "metric"):
+        check_name(f"the task's {what}" if what != "name" else "the task", design["task"][what])
+    for strategy in design["strategies"]:
+        check_name("a strategy", strategy["name"])
+
+
 def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
     """Writes an empty study beside its place and puts it there, so that a kill leaves a whole one or none."""
     part = folder / PART
     beside = [folder / f"{PART}{end}" for end in ("", "-journal", "-wal", "-shm")]
-    for file in beside:  # what a kill left
-        file.unlink(missing_ok=True)
-    if any(folder.iterdir()):
-        raise StudyError(f"{folder} is not empty and holds no study: choose another --out, or empty it")
     try:
+        for file in beside:  # what a kill left
+            file.unlink(missing_ok=True)
+        if any(folder.iterdir()):
+            raise StudyError(f"{folder} is not empty and holds no study: choose another --out, or empty it")
         connection = sqlite3.connect(part, isolation_level=None)
         try:
             connection.executescript(f"PRAGMA synchronous=FULL; BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT")
@@ -286,12 +312,24 @@ def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
         sync_folder(folder)
     except (OSError, sqlite3.Error) as error:
         for file in beside:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
         raise _cannot_write(folder, error) from error
 
 
 def _cannot_write(folder: Path, error: Exception) -> StudyError:
     return StudyError(f"cannot write to {folder} ({error}): choose a folder that can be written with --out")
+
+
+def fault(path: Path, error: Exception, write: bool = False) -> StudyError:
+    """Returns the error that says what is wrong: what is refused by the system is no damage of the file."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, (OSError, MemoryError)) or (code is not None and code & 0xFF in REFUSED and code != CUT):
+        what, remedy = "read", "check its permissions and the disk"
+        if write:
+            what, remedy = "write to", "free some space or choose another --out"
+        return StudyError(f"cannot {what} {path} ({error}): {remedy}")
+    return damaged(path, error)
 
 
 def damaged(path: Path, why: object) -> StudyError:

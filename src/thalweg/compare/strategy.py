@@ -5,13 +5,16 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from thalweg.compare.guides import GUIDANCES, Tuned
-from thalweg.compare.loading import LoadError, load_object
+from thalweg.compare.loading import load_object
 from thalweg.compare.second_order import SECOND_ORDER
+from thalweg.compare.theirs import LoadError
+from thalweg.compare.user_files import shown
 from thalweg.compare.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS, Variant
 from thalweg.optim import ClosureOptimizer
 from thalweg.rules import RULES, SPACES, Rule
@@ -122,19 +125,18 @@ class Strategy:
         }
 
     @classmethod
-    def parse(cls, text: str) -> "Strategy":
+    def parse(cls, text: str, here: Path | None = None) -> "Strategy":
         """Returns the strategy written as ``OPTIMIZER[+WORD…][@SCHEDULE]``.
 
         A WORD is an initialization, ``batch-norm``, ``polyak`` or ``ema``, a guidance such as ``curriculum``, or an
         architecture of the task's. OPTIMIZER is a name that ``thalweg list strategies`` shows, ``my.py:name`` (a
         Strategy, an optimizer class or a function of the parameters), or an installed class such as
-        ``torch.optim.Muon``.
+        ``torch.optim.Muon``. A relative path starts from ``here``, the current folder by default.
 
         Raises:
             LoadError: an unknown name; the message gives the nearest one.
         """
-        body, _, schedule = text.partition("@")
-        optimizer, *words = body.split("+")
+        optimizer, words, schedule = _parts(text)
         schedule = schedule or "constant"
         _known(schedule, SCHEDULES, "schedule")
         axes: Any = {"initialization": "default"}
@@ -144,7 +146,7 @@ class Strategy:
                 raise LoadError(f"{text!r} names two of {axis}: {axes[axis]} and {word}; leave one out")
             axes[axis] = word
         if "." in optimizer or ":" in optimizer:
-            found = load_object(optimizer)
+            found = load_object(optimizer, here)
             if isinstance(found, cls):
                 return found
             if not callable(found):
@@ -207,10 +209,23 @@ def crossed(strategies: Sequence[str], axes: Mapping[str, Sequence[str]]) -> lis
 
 
 def _with(text: str, axis: str, words: Sequence[str]) -> list[str]:
-    body, at, schedule = text.partition("@")
-    if any(axis_of(word) == axis for word in body.split("+")[1:]):
+    optimizer, own, schedule = _parts(text)
+    if any(axis_of(word) == axis for word in own):
         return [text]
+    body, at = "+".join([optimizer, *own]), "@" if schedule else ""
     return [f"{body}{'' if word == 'none' else f'+{word}'}{at}{schedule}" for word in words]
+
+
+def _parts(text: str) -> tuple[str, list[str], str]:
+    """Returns optimizer, words and schedule; what leads to a file may hold any letters.
+
+    >>> _parts("../c++/my.py:slow+he@cosine")
+    ('../c++/my.py:slow', ['he'], 'cosine')
+    """
+    folder, end, rest = text.rpartition(".py:")
+    body, _, schedule = rest.partition("@")
+    name, *words = body.split("+")
+    return f"{folder}{end}{name}", words, schedule
 
 
 def _known(name: str, table: Mapping[str, object], kind: str) -> None:
@@ -230,4 +245,6 @@ def _own_defaults(factory: Callable[..., object]) -> dict[str, float]:
 
 
 def _qualified(factory: Callable[..., object] | None) -> str:
-    return f"{getattr(factory, '__module__', '?')}.{getattr(factory, '__qualname__', type(factory).__name__)}"
+    """Returns the factory's name; of a file of the user's without its folder, which may be moved."""
+    module = shown(getattr(factory, "__module__", None) or "?")
+    return f"{module}.{getattr(factory, '__qualname__', type(factory).__name__)}"

@@ -6,8 +6,8 @@ third to the end), ``final`` (each strategy's winner on fresh seeds, tested once
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -16,10 +16,9 @@ from thalweg.compare.design import Budget, Space, configuration, edge, sobol, su
 from thalweg.compare.engines.job import Engine, Job, Keep, Outcome, Progress, keep_none
 from thalweg.compare.engines.timing import in_turns
 from thalweg.compare.keeping import Keeping, Stored
-from thalweg.compare.loading import where
-from thalweg.compare.store import Store, StudyError
+from thalweg.compare.store import Store
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.task import TaskError
+from thalweg.compare.theirs import theirs
 from thalweg.tensors import derive_seed
 
 
@@ -228,34 +227,29 @@ class Study:
         known = self.store.facts()
         if "seconds_per_step" not in known:
             jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
-            with running_theirs():
+            with training():
                 alone = [partial(self.serial_of(job.strategy).seconds_per_step, job) for job in jobs.values()]
                 seconds = dict(zip(jobs, in_turns(alone), strict=True))
             self.store.add_fact("seconds_per_step", seconds)
         if "untrained_test" not in known:
             starts = {w.strategy.start: w.strategy for w in winners}
-            scores = {
-                start: [self.serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
-                for start, s in starts.items()
-            }
+            with training():
+                scores = {
+                    start: [self.serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
+                    for start, s in starts.items()
+                }
             self.store.add_fact("untrained_test", scores)
 
 
 def trained(engine: Engine, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
     """Returns what the engine makes of the jobs. Raises TaskError, a line, where the user's code or data do."""
-    with running_theirs():
+    with training():
         return engine.run(jobs, progress, keep)
 
 
-@contextmanager
-def running_theirs() -> Iterator[None]:
-    """Runs its body, which runs the user's code. Raises TaskError, a line, where that raises anything."""
-    try:
-        yield
-    except (ValueError, StudyError):
-        raise
-    except Exception as error:
-        raise TaskError(f"training raises {where(error)}: mend it, and the same command goes on") from error
+def training() -> AbstractContextManager[None]:
+    """Returns what runs its body, which runs the user's code. Raises TaskError, a line, where that raises anything."""
+    return theirs("training", "correct it, and the same command goes on")
 
 
 TITLES = {

@@ -12,13 +12,10 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.compare.guides import Guides
+from thalweg.compare.theirs import TaskError, brief, theirs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CROSS_ENTROPY = (nn.functional.cross_entropy, nn.CrossEntropyLoss, nn.functional.nll_loss, nn.NLLLoss)
-
-
-class TaskError(ValueError):
-    """A task that cannot be trained as given; the message is one line with the cause and the mend."""
 
 
 class Data(NamedTuple):
@@ -133,12 +130,8 @@ def build_model(task: Task) -> nn.Module:
     """
     if isinstance(task.model, nn.Module):
         return copy.deepcopy(task.model)
-    try:
+    with theirs("the task's model()", "correct the function that builds the model"):
         model = task.model()
-    except Exception as error:
-        raise TaskError(
-            f"the task's model() raises {_brief(error)}: mend the function that builds the model"
-        ) from error
     if not isinstance(model, nn.Module):
         raise TaskError(f"the task's model() gives a {type(model).__name__}: return a torch.nn.Module")
     return model
@@ -181,19 +174,21 @@ def materialize(task: Task) -> Data:
 def _stack(dataset: Dataset[Any], part: str) -> tuple[Tensor, Tensor]:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise TaskError(f"the {part} data has no length: give a map-style dataset (list(iterable) makes one)")
-    count = len(dataset)
+    with theirs(f"the length of the {part} data"):
+        count = len(dataset)
     if count == 0:
         raise TaskError(f"the {part} data is empty: give at least one example")
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         x, y = dataset.tensors
     else:
-        try:
+        with theirs(f"reading the {part} data"):
             pairs = [dataset[i] for i in range(count)]
+        try:
             x = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
             y = torch.stack([torch.as_tensor(pair[1]) for pair in pairs])
         except Exception as error:
             raise TaskError(
-                f"the {part} data is no set of (input, target) pairs of tensors of one shape ({_brief(error)}): "
+                f"the {part} data is no set of (input, target) pairs of tensors of one shape ({brief(error)}): "
                 "convert and pad them in the dataset"
             ) from error
     for what, tensor in (("inputs", x), ("targets", y)):
@@ -214,18 +209,12 @@ def try_model(task: Task, data: Data) -> None:
         if not trainable:
             raise TaskError("the model has no trainable parameter: set requires_grad on what is to be trained")
         x, y = data.train_x[: task.batch_size], data.train_y[: task.batch_size]
-        try:
+        with theirs(f"the model, on a batch of shape {tuple(x.shape)},"):
             output = model(x)
-        except Exception as error:
-            raise TaskError(f"the model raises on a batch of shape {tuple(x.shape)}: {_brief(error)}") from error
         if task._is_classification:
             _check_labels(output, data)
-        try:
+        with theirs(f"the loss, on output {tuple(output.shape)} and target {tuple(y.shape)},"):
             loss = task.training_loss(model, output, y)
-        except Exception as error:
-            raise TaskError(
-                f"the loss raises on output {tuple(output.shape)} and target {tuple(y.shape)}: {_brief(error)}"
-            ) from error
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise TaskError(f"the loss is no scalar tensor ({shape}): return the mean over the batch")
@@ -235,10 +224,8 @@ def try_model(task: Task, data: Data) -> None:
             raise TaskError(
                 f"the loss of the untrained model is {loss.item()}: check the loss and the scale of the inputs"
             )
-        try:
+        with theirs("the metric, on a batch,"):
             metric = task.score(output.detach(), y)
-        except Exception as error:
-            raise TaskError(f"the metric raises on a batch: {_brief(error)}") from error
         if metric.numel() != 1:
             raise TaskError(f"the metric is no scalar ({tuple(metric.shape)}): return one number for a batch")
 
@@ -254,8 +241,3 @@ def _check_labels(output: Tensor, data: Data) -> None:
                 f"the {part} labels run from {low} to {high}, but the model has {classes} outputs: "
                 f"labels must lie in 0 … {classes - 1}"
             )
-
-
-def _brief(error: Exception) -> str:
-    line = next((line for line in str(error).splitlines() if line.strip()), "no message")
-    return f"{type(error).__name__}: {line[:200]}"

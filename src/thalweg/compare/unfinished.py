@@ -7,13 +7,8 @@ from typing import Any
 
 from thalweg.compare.design import Budget
 from thalweg.compare.results import Record, curves, end, expected_best, last_of_each, plain, slim, tried
-from thalweg.compare.store import Store
+from thalweg.compare.store import Store, finished
 from thalweg.compare.study import TITLES
-
-
-def finished(facts: Mapping[str, Any]) -> bool:
-    """Says whether the study holds all that its results need; its untrained scores are written last."""
-    return "untrained_test" in facts
 
 
 def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 from torch import nn
 
 from thalweg.averaging import EMA, Averaging, Polyak
-from thalweg.compare.task import Task, TaskError, build_model
+from thalweg.compare.task import Task, build_model
+from thalweg.compare.theirs import TaskError
 from thalweg.initialization import SCHEMES
 from thalweg.normalization import add_batch_norm, convert_batch_norm
 

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment
 
 from thalweg.compare.report.page import asset, contents, environment, inert
-from thalweg.compare.store import StudyError
+from thalweg.compare.theirs import StudyError
 from thalweg.serve.studies import Signature, Study, find
 
 POLL = 0.25  # seconds between two looks at the files

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.results import collect
-from thalweg.compare.store import Store, StudyError
-from thalweg.compare.unfinished import finished, pace, progress, so_far
+from thalweg.compare.store import Store, finished
+from thalweg.compare.theirs import StudyError
+from thalweg.compare.unfinished import pace, progress, so_far
 
 FILE = "study.sqlite"
 INDEX = 48  # bytes of the header of SQLite's wal-index, https://sqlite.org/walformat.html

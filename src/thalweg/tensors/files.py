@@ -1,9 +1,10 @@
 """Tensors and texts in files: written whole or not at all, and read without running anything that the file says."""
 
+import errno
 import os
 import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,19 +26,40 @@ def write_whole(state: Any, path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes a text as UTF-8; a cut at any moment leaves the file as it was.
+    """Writes a text as UTF-8; a cut at any moment leaves the file as it was, and so does a file that holds it already.
 
     Raises:
         FileError: it cannot be written.
     """
+    raw = text.encode(errors="backslashreplace")
+    with suppress(OSError):
+        if path.read_bytes() == raw:
+            return
     with _whole(path) as file:
-        file.write(text.encode())
+        file.write(raw)
+
+
+def check_writable(path: Path) -> None:
+    """Raises FileError where a file at the path cannot be written, or its name is no text; what is there stays."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = ascii(str(path))
+        raise FileError(f"cannot write {shown} (its name is not in UTF-8): choose a name of letters") from error
+    partial = _partial(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        partial.open("wb").close()
+        partial.unlink()
+    except OSError as error:
+        raise _refused(path, error) from error
 
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
     """Yields a file that takes the place of ``path`` once it is written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _partial(path)
     try:
         with partial.open("wb") as file:
             yield file
@@ -48,20 +70,34 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
         cause = error if isinstance(error, OSError) else error.__context__  # torch's writer hides it in its own
         if not isinstance(cause, OSError):
             raise
-        raise FileError(f"cannot write {path} ({cause.strerror}): choose another place, or make room") from error
+        raise _refused(path, cause) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written refuses even to remove what is not there
+            partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _partial(path: Path) -> Path:
+    """Returns where a file is written, whose name is no longer than a file's may be."""
+    return path.with_name(f".{path.name[:50]}.{os.getpid()}")
+
+
+def _refused(path: Path, error: OSError) -> FileError:
+    return FileError(f"cannot write {path} ({error.strerror}): choose another place, or make room")
 
 
 def sync_folder(folder: Path) -> None:
     """Sees to it that new names in a folder outlive a power cut, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
-        file = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+        with suppress(PermissionError):  # a folder that may be written but not read
+            file = os.open(folder, os.O_DIRECTORY)
+            try:
+                os.fsync(file)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a file system that has no such thing
+                    raise
+            finally:
+                os.close(file)
 
 
 def read_safely(path: Path) -> Any:

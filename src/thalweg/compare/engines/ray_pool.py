@@ -23,6 +23,8 @@ from thalweg.compare.engines.job import Progress
 from thalweg.compare.engines.ray_connection import connect
 from thalweg.compare.engines.ray_ledger import Ledger
 from thalweg.compare.engines.ray_worker import Worker, pause, versions
+from thalweg.compare.theirs import is_users
+from thalweg.compare.user_files import FOLDERS
 
 TRIES = 3  # workers that a call may cost before it is given up
 PATIENCE = 30.0  # seconds without any worker after which a word is said
@@ -250,13 +252,9 @@ def _users_modules() -> list[ModuleType]:
         for name, module in list(sys.modules.items())
         if isinstance(file := getattr(module, "__file__", None), str) and getattr(module, "__name__", "") == name
     }
-    homes = {Path.cwd(), *(path.parent for name, (_, path) in files.items() if name.startswith("_thalweg_user_"))}
-    installed = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    homes = {Path.cwd(), *FOLDERS}
     return [
         module
         for name, (module, path) in files.items()
-        if name.partition(".")[0] not in ("thalweg", "__main__")
-        and any(path.is_relative_to(home) for home in homes)
-        and not any(path.is_relative_to(place) for place in installed)
-        and not {"site-packages", "dist-packages"} & set(path.parts)
+        if name != "__main__" and is_users(path) and any(path.is_relative_to(home) for home in homes)
     ]

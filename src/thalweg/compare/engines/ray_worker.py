@@ -17,8 +17,9 @@ from thalweg.compare.engines.job import Job, Outcome, Workshop
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.memory import free_memory
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.study import trained
+from thalweg.compare.study import trained, training
 from thalweg.compare.task import Task, examples
+from thalweg.compare.theirs import TaskError, where
 from thalweg.compare.variants import Variant, built
 from thalweg.optim.decay import Decay
 
@@ -73,7 +74,11 @@ class Worker:
     def do(self, number: int, what: str, *args: Any) -> tuple[Any, int]:
         """Calls a method; returns what it returns and how many trial-steps it took."""
         self._number, self._done, self._noted = number, 0, time.monotonic()
-        return getattr(self, what)(*args), self._done
+        try:
+            with training():
+                return getattr(self, what)(*args), self._done
+        except KeyboardInterrupt as error:  # the user's code raises it: no signal comes here
+            raise TaskError(f"training {where(error)}: correct it, and the same command goes on") from error
 
     def ready(self, there: Mapping[str, str], kit: Sequence[Any], choices: Choices | None, ledger: object) -> None:
         """Unpacks the kit, once it is known to be of this version; takes up the choices, where they are made.

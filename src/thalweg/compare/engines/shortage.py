@@ -8,8 +8,10 @@ from types import FrameType
 
 import torch
 
+from thalweg.compare.theirs import Stopped
 
-class TookTooLong(BaseException):
+
+class TookTooLong(Stopped):
     """A trial passed its limit; no ``except Exception`` of the user's holds it up."""
 
 

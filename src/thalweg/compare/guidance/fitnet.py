@@ -10,7 +10,7 @@ from thalweg.compare.guidance.guidance import Guidance, Objective
 from thalweg.compare.guidance.staging import stage_of
 from thalweg.compare.guidance.teacher import SHARE, Teacher, teacher_of
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.task import TaskError
+from thalweg.compare.theirs import TaskError
 from thalweg.pretraining import HintTraining
 from thalweg.stages import Plan, Stage
 from thalweg.tensors import generator

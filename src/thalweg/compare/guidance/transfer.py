@@ -9,7 +9,7 @@ from thalweg.compare.guidance.guidance import Guidance
 from thalweg.compare.guidance.staging import stage_of
 from thalweg.compare.guidance.teacher import Teacher
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.task import TaskError
+from thalweg.compare.theirs import TaskError
 from thalweg.pretraining import transfer
 from thalweg.pretraining.blocks import blocks_of
 from thalweg.stages import Plan, Stage

@@ -7,9 +7,8 @@ from typing import Any
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.log.tracker import Run, Tracker
-from thalweg.compare.store import Store
+from thalweg.compare.store import Store, finished
 from thalweg.compare.study import Reporter
-from thalweg.compare.unfinished import finished
 
 
 class Log:

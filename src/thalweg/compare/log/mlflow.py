@@ -26,8 +26,8 @@ BATCH = 1000  # metrics that MLflow takes at once
 class MLflow:
     """Writes to a server, to a data base, or to ``mlflow.db`` in a folder; by default where MLflow is set to write."""
 
-    def __init__(self, place: str | None) -> None:
-        self._folder = Path(place).resolve() if place and "://" not in place else None
+    def __init__(self, place: str | None, here: Path) -> None:
+        self._folder = (here / place).resolve() if place and "://" not in place else None
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             uri: str | None = f"sqlite:///{self._folder / 'mlflow.db'}"
@@ -119,6 +119,6 @@ def _named(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name.replace("@", ":"))
 
 
-def make(place: str | None) -> MLflow:
-    """Returns the tracker."""
-    return MLflow(place)
+def make(place: str | None, here: Path) -> MLflow:
+    """Returns the tracker; a relative path starts from ``here``."""
+    return MLflow(place, here)

@@ -19,13 +19,14 @@ EVENTS = "events.out.tfevents.*"
 class TensorBoard:
     """Writes below a folder, by default TensorBoard's usual ``runs``."""
 
-    def __init__(self, place: str | None) -> None:
+    def __init__(self, place: str | None, here: Path) -> None:
         self.place = place or "runs"
-        Path(self.place).mkdir(parents=True, exist_ok=True)
+        self._root = here / self.place
+        self._root.mkdir(parents=True, exist_ok=True)
 
     def begin(self, project: str, study: str, about: Mapping[str, Any]) -> None:
         """Begins a study or goes on with it."""
-        self.folder = Path(self.place) / _safe(study)
+        self.folder = self._root / _safe(study)
 
     def holds(self, name: str) -> bool:
         """Says whether a run is there."""
@@ -70,6 +71,6 @@ def _safe(name: str) -> str:
     return re.sub(r"[^\w.+@ -]", "_", name).lstrip(".") or "_"
 
 
-def make(place: str | None) -> TensorBoard:
-    """Returns the tracker."""
-    return TensorBoard(place)
+def make(place: str | None, here: Path) -> TensorBoard:
+    """Returns the tracker; a relative path starts from ``here``."""
+    return TensorBoard(place, here)

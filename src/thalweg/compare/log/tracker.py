@@ -61,8 +61,10 @@ class Tracker(Protocol):
         ...
 
 
-def tracker_of(spec: str) -> Tracker:
+def tracker_of(spec: str, here: Path | None = None) -> Tracker:
     """Returns the tracker that is named as ``NAME`` or ``NAME=PLACE``.
+
+    A place that is a relative path starts from ``here``, the current folder by default.
 
     Raises:
         ValueError: an unknown name, a package that is not installed, a place that cannot be written to.
@@ -72,8 +74,9 @@ def tracker_of(spec: str) -> Tracker:
         near = difflib.get_close_matches(name, TRACKERS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(TRACKERS)}"
         raise ValueError(f"unknown tracker {name!r}: {hint}")
+    here = here or Path.cwd()
     try:
-        found: Tracker = importlib.import_module(f"thalweg.compare.log.{name}").make(place or None)
+        found: Tracker = importlib.import_module(f"thalweg.compare.log.{name}").make(place or None, here)
     except ImportError as error:
         raise ValueError(f"{name} is not installed ({error}): pip install 'thalweg[{name}]'") from error
     except OSError as error:

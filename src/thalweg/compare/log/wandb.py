@@ -21,10 +21,11 @@ BLOCK, HEADER = 32768, 7  # bytes, of LevelDB's log format, in which W&B writes
 class WandB:
     """Writes below ``wandb`` in a folder, by default this one; ``WANDB_MODE=online`` sends runs as they are written."""
 
-    def __init__(self, place: str | None) -> None:
-        self._folder = Path(place or os.environ.get("WANDB_DIR") or ".")
-        self.place = str(self._folder / "wandb")
-        Path(self.place).mkdir(parents=True, exist_ok=True)
+    def __init__(self, place: str | None, here: Path) -> None:
+        named = Path(place or os.environ.get("WANDB_DIR") or ".")
+        self.place, self._folder = str(named / "wandb"), here / named
+        self._runs = self._folder / "wandb"
+        self._runs.mkdir(parents=True, exist_ok=True)
         self._held: set[str] = set()
 
     def begin(self, project: str, study: str, about: Mapping[str, Any]) -> None:
@@ -60,7 +61,7 @@ class WandB:
         return hashlib.sha256(f"{self._study}\n{name}".encode()).hexdigest()[:16]
 
     def _of(self, name: str) -> list[Path]:
-        return list(Path(self.place).glob(f"*run-*-{self._id(name)}"))
+        return list(self._runs.glob(f"*run-*-{self._id(name)}"))
 
 
 def _ended(file: Path) -> bool:
@@ -92,6 +93,6 @@ def _settings() -> Any:
     )  # fmt: skip
 
 
-def make(place: str | None) -> WandB:
-    """Returns the tracker."""
-    return WandB(place)
+def make(place: str | None, here: Path) -> WandB:
+    """Returns the tracker; a relative path starts from ``here``."""
+    return WandB(place, here)

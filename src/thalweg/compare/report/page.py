@@ -5,20 +5,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures, palette
-from thalweg.tensors.files import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-
-def write_report(results: Mapping[str, Any], path: Path) -> None:
-    """Writes the report, whole or not at all."""
-    write_text(render(results), path)
 
 
 def render(results: Mapping[str, Any]) -> str:

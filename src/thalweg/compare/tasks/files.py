@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from thalweg.compare.task import TaskError
+from thalweg.compare.theirs import TaskError
 
 
 def data_file(folder: str, name: str, url: str, sha256: str) -> Path:

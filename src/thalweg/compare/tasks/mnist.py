@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from thalweg.compare.task import Task, TaskError
+from thalweg.compare.task import Task
 from thalweg.compare.tasks.files import data_file
 from thalweg.compare.tasks.splits import Parts
+from thalweg.compare.theirs import TaskError
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SHA256 = {

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from thalweg.compare.task import Task, TaskError
+from thalweg.compare.task import Task
 from thalweg.compare.tasks.files import data_file
+from thalweg.compare.theirs import TaskError
 
 URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/"

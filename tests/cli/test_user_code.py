@@ -1,0 +1,243 @@
+"""What the user's code does to the process: exits, errors of any kind, processes of its own, another current folder."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.test_train import called
+from thalweg.compare.engines.ray_worker import Worker
+from thalweg.compare.loading import load_task
+from thalweg.compare.strategy import Strategy, crossed
+from thalweg.compare.theirs import TaskError, theirs
+
+MY = """
+import asyncio, os, sys, torch, typer, thalweg
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+class Odd(BaseException):
+    pass
+
+class Unwritable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+KINDS = {
+    "exit": lambda: sys.exit(0), "words": lambda: sys.exit("done\\nwith it"), "none": sys.exit,
+    "interrupt": lambda: raised(KeyboardInterrupt()), "generator": lambda: raised(GeneratorExit()),
+    "odd": lambda: raised(Odd("\\033[31mred")), "unwritable": lambda: raised(Unwritable()),
+    "typer": lambda: raised(typer.Exit(0)), "cancelled": lambda: raised(asyncio.CancelledError()),
+    "value": lambda: raised(ValueError("")), "hard": lambda: os._exit(0),
+}
+CALLS = {}
+
+def raised(error):
+    raise error
+
+def at(place, count=1):
+    CALLS[place] = CALLS.get(place, 0) + 1
+    if os.environ.get("PLACE") == place and CALLS[place] == count:
+        KINDS[os.environ["KIND"]]()
+
+at("import")
+x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+y = x[:, :3].argmax(dim=1)
+
+class Rows(Dataset):
+    def __len__(self):
+        at("length")
+        return 100
+
+    def __getitem__(self, i):
+        at("data", 50)
+        return x[i], y[i]
+
+class Model(nn.Linear):
+    def forward(self, x):
+        at("forward")
+        return super().forward(x)
+
+def model():
+    at("model")
+    return Model(6, 3)
+
+def loss(output, target):
+    at("loss")
+    at("training", 100)
+    return nn.functional.cross_entropy(output, target)
+
+def metric(output, target):
+    at("metric")
+    return (output.argmax(1) == target).float().mean()
+
+def task():
+    at("task")
+    rest = TensorDataset(x[100:150], y[100:150]), TensorDataset(x[150:], y[150:])
+    return thalweg.Task(model, Rows(), *rest, loss, metric, batch_size=20, name="mine")
+
+class Stepping(torch.optim.SGD):
+    def step(self, closure=None):
+        at("step", 30)
+        return super().step(closure)
+
+def strategy(params, lr=0.05):
+    at("factory")
+    return Stepping(params, lr=lr)
+"""
+FAST = ("--trials", "1", "--steps", "20", "--seeds", "2", "--engine", "serial", "--out", "o")
+COMPARE = ("compare", "my.py:task", "--strategies", "sgd,my.py:strategy", *FAST, "--expect", "sgd ties strategy")
+TRAIN = ("train", "my.py:task", "--strategy", "my.py:strategy", "--steps", "150", "--out", "t")
+DIAGNOSE = ("diagnose", "my.py:task")
+KINDS = ("words", "none", "interrupt", "generator", "odd", "unwritable", "typer", "cancelled", "value")
+PLACES = ("import", "task", "length", "data", "model", "forward", "loss", "metric", "factory", "training", "step")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "my.py").write_text(MY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "place"),
+    [
+        *((COMPARE, "exit", place) for place in PLACES),
+        *((TRAIN, "exit", place) for place in ("task", "training", "step")),
+        *((DIAGNOSE, "exit", place) for place in ("task", "model", "forward")),
+        *((COMPARE, kind, "task") for kind in KINDS),
+        *((COMPARE, kind, "step") for kind in ("interrupt", "odd")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else value,
+)
+def test_an_end_that_the_users_code_makes_is_no_success(command, kind, place, here, monkeypatch, capsys):
+    monkeypatch.setenv("KIND", kind)
+    monkeypatch.setenv("PLACE", place)
+    assert called(monkeypatch, *command) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert error.startswith("thalweg: ")
+    assert "(my.py, line " in error
+    assert "\033" not in error
+    assert not (here / "o" / "results.json").exists()
+
+
+def test_an_exit_past_python_is_told_too(here):
+    environment = {**os.environ, "KIND": "hard", "PLACE": "step", "NO_COLOR": "1"}
+    done = subprocess.run([sys.executable, "-m", "thalweg", *COMPARE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("thalweg: os._exit(0) ends the process (my.py, line ")
+    assert "Tie" not in done.stdout
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_exit_in_a_ray_worker_reaches_the_driver_as_a_line(kind):
+    def end():
+        raise kind
+
+    worker = Worker()
+    worker.end = end
+    with pytest.raises(TaskError, match=r"\(test_user_code.py, line \d+\): correct it"):
+        worker.do(1, "end")
+
+
+def test_lines_of_thalwegs_own_stay_as_they_are():
+    with pytest.raises(TaskError, match="^the model raises ValueError: no message"), theirs("the model"):
+        raise ValueError
+    with pytest.raises(ValueError, match="^unknown schedule 'x'"), theirs("the model"):
+        Strategy.parse("adam@x")
+
+
+PROCESSES = """
+import multiprocessing, os, torch, thalweg
+from concurrent.futures import ProcessPoolExecutor
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+{imports} import twice
+
+os.chdir("/")
+
+def label(i):
+    return twice(i) // 2 % 3
+
+class Rows(Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return torch.full((6,), float(i)), label(i)
+
+def task():
+    context = multiprocessing.get_context(os.environ["METHOD"])
+    if os.environ["HOW"] == "pool":
+        with context.Pool(1) as pool:
+            y = pool.map(label, range(60))
+    elif os.environ["HOW"] == "futures":
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            y = list(pool.map(label, range(60)))
+    else:
+        y = [label for _, label in DataLoader(Rows(), None, num_workers=1, multiprocessing_context=context)]
+    assert y == [i % 3 for i in range(60)]
+    parts = [TensorDataset(torch.randn(60, 6), torch.tensor(y))] * 3
+    return thalweg.Task(lambda: nn.Linear(6, 3), *parts, nn.functional.cross_entropy, batch_size=20, name="mine")
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "method", "imports"),
+    [
+        ("pool", "fork", "from beside"), ("pool", "spawn", "from beside"), ("futures", "forkserver", "from beside"),
+        ("loader", "spawn", "from .beside"),
+    ],
+)  # fmt: skip
+def test_processes_of_the_users_code_find_what_it_defines(how, method, imports, tmp_path, monkeypatch):
+    folder = tmp_path / "a+b@c"
+    folder.mkdir()
+    file = folder / ("my.task.py" if imports == "from beside" else "my.py")
+    file.write_text(PROCESSES.format(imports=imports))
+    (folder / "beside.py").write_text("def twice(i):\n    return 2 * i\n")
+    if imports == "from .beside":
+        (folder / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOW", how)
+    monkeypatch.setenv("METHOD", method)
+    assert load_task(f"{folder.name}/{file.name}:task").name == "mine"
+
+
+MOVING = """
+import os, torch, thalweg
+from pathlib import Path
+
+os.chdir(Path(__file__).parent / "elsewhere")
+
+def strategy(params, lr=0.05):
+    return torch.optim.SGD(params, lr=lr)
+"""
+
+
+def test_paths_start_from_where_the_command_was_given(here, monkeypatch, capsys):
+    (here / "elsewhere").mkdir()
+    (here / "moving.py").write_text(MOVING)
+    words = [w.replace("my.py:strategy", "moving.py:strategy") for w in COMPARE]
+    assert called(monkeypatch, *words, "--log", "tensorboard=runs") == 0
+    assert "report: o/report.html" in capsys.readouterr().out
+    monkeypatch.chdir(here)
+    words = ["train", "my.py:task", "--strategy", "moving.py:strategy", "--steps", "4", "--out", "t"]
+    assert called(monkeypatch, *words) == 0
+    assert {path.name for path in here.iterdir()} >= {"o", "t", "runs"}
+    assert list((here / "elsewhere").iterdir()) == []
+
+
+def test_a_file_in_any_folder_is_one_strategy_and_its_folder_no_part_of_the_study(tmp_path):
+    found = []
+    for name in ("c++", "a@b"):
+        file = tmp_path / name / "my.py"
+        file.parent.mkdir()
+        file.write_text("import torch\n\ndef slow(params, lr=0.1):\n    return torch.optim.SGD(params, lr)\n")
+        (text,) = crossed([f"{file}:slow@cosine"], {"initialization": ["he"]})
+        found.append(Strategy.parse(text).describe())
+    assert found[0] == found[1]
+    assert found[0]["optimizer"] == "my.slow"
+    assert (found[0]["initialization"], found[0]["schedule"]) == ("he", "cosine")
