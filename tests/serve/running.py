@@ -14,8 +14,13 @@ from thalweg.serve import listen, server
 class Running:
     """A server's address, and requests to it."""
 
-    def __init__(self, port):
-        self.port, self.address = port, f"http://127.0.0.1:{port}"
+    def __init__(self, port, served):
+        self.port, self.address, self.served = port, f"http://127.0.0.1:{port}", served
+
+    @property
+    def open(self):
+        """The number of open connections."""
+        return len(self.served.server_state.connections)
 
     def ask(self, path, method="GET", **headers):
         """Returns (status, headers, text) of the answer."""
@@ -55,14 +60,14 @@ class Running:
 
 
 @contextmanager
-def running(root, token=None, port=0):
+def running(root, token=None, port=0, limits=None):
     """Serves the studies below ``root`` on loopback, on a free port where none is given."""
     listener = listen("127.0.0.1", port)
-    served = server(root, listener, token)
+    served = server(root, listener, token, limits)
     thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        yield Running(listener.getsockname()[1])
+        yield Running(listener.getsockname()[1], served)
     finally:
         served.should_exit = True
         thread.join()

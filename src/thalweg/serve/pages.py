@@ -5,10 +5,10 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment
 
@@ -16,6 +16,7 @@ from thalweg.compare.report.page import asset, contents, environment, inert
 from thalweg.compare.theirs import StudyError
 from thalweg.serve.studies import Signature, Study, find
 
+T = TypeVar("T")
 POLL = 0.25  # seconds between two looks at the files
 AGAIN = 2.0  # seconds after which what could not be read is tried again: a writer may have been at it
 
@@ -63,12 +64,14 @@ class StudyPage(Page):
 
     def make(self, version: str) -> str:
         """Returns the report's page, or one like it of what there is."""
-        summary, failed = _tried(self.study.summary)
-        shown = None
-        if summary:
-            shown, failed = _tried(lambda: contents(self.study.results()))
+
+        def page(summary: dict[str, Any] | None, shown: dict[str, Any] | None, failed: str | None) -> str:
+            words = {"s": summary, "failed": failed, "name": self.study.name, "up": self.up}
+            return _render("study.html.j2", shown, version, **words)
+
+        made, failed = _tried(lambda: page(self.study.summary(), contents(self.study.results()), None))
         self.failed = failed is not None
-        return _render("study.html.j2", shown, version, s=summary, failed=failed, name=self.study.name, up=self.up)
+        return made or page(None, None, failed)
 
 
 class IndexPage(Page):
@@ -114,7 +117,7 @@ class IndexPage(Page):
 
     def make(self, version: str) -> str:
         """Returns the table of studies."""
-        rows = [(study, *_tried(study.summary)) for study in self.studies.values()]
+        rows = [(study, *_tried(partial(_row, study))) for study in self.studies.values()]
         self.failed = any(failed for _, _, failed in rows)
         return _render("index.html.j2", None, version, rows=rows, root=self.root.resolve().name)
 
@@ -144,7 +147,12 @@ def _own(name: str) -> str:
     return resources.files("thalweg.serve").joinpath(name).read_text(encoding="utf-8")
 
 
-def _tried(read: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any] | None, str | None]:
+def _row(study: Study) -> str:
+    """Returns the study's row of the table."""
+    return _templates().get_template("row.html.j2").render(study=study, s=study.summary())
+
+
+def _tried(read: Callable[[], T]) -> tuple[T | None, str | None]:
     """Returns what is read, or why it cannot be: one study that is damaged does not take the others down."""
     try:
         return read(), None

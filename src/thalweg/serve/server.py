@@ -3,13 +3,15 @@
 import ipaddress
 import secrets
 import socket
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
-from thalweg.serve.app import KEPT, application
+from thalweg.serve.app import application
+from thalweg.serve.connections import Connection, Limits
 
-CONNECTIONS = KEPT  # at once; more are answered with 503
+BACKLOG = 256  # connections that wait to be taken
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -20,18 +22,19 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=CONNECTIONS)
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"cannot listen on {host} port {port} ({why}): choose another --host or --port") from error
 
 
-def server(root: Path, listener: socket.socket, token: str | None) -> uvicorn.Server:
+def server(root: Path, listener: socket.socket, token: str | None, limits: Limits | None = None) -> uvicorn.Server:
     """Returns a server of the studies below ``root``, to be run; it logs nothing, so that no log can hold a token."""
     hosts = frozenset({"localhost", listener.getsockname()[0]})
     config = uvicorn.Config(
         application(root, token, hosts), log_level="critical", access_log=False, lifespan="off", ws="none",
-        server_header=False, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=1,
+        server_header=False, timeout_graceful_shutdown=1,
+        http=partial(Connection, limits or Limits()),  # type: ignore[arg-type]
     )  # fmt: skip
     return uvicorn.Server(config)
 
