@@ -69,8 +69,8 @@ CASES = {
     "no model": (broken(model=lambda: 3), "gives a int: return a torch.nn.Module"),
     "wrong shape": (broken(model=lambda: nn.Linear(5, 3)), r"the model, on a batch of shape \(20, 6\), raises"),
     "batch too large": (broken(batch_size=101), r"batch \(101\) is larger than the training data \(100\): lower"),
-    "batch zero": (broken(batch_size=0), "batch_size is 0"),
-    "steps zero": (broken(steps=0), "steps is 0"),
+    "batch zero": (broken(batch_size=0), "batch_size must be at least 1, not 0"),
+    "steps zero": (broken(steps=0), "steps must be at least 1, not 0"),
 }  # fmt: skip
 
 

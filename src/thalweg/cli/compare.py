@@ -200,7 +200,7 @@ def _bytes(text: str | None) -> int | None:
     factor = units.get(body[-1:], 1)
     try:
         value = int(float(body[:-1] if factor > 1 else body) * factor)
-    except ValueError:
+    except (ValueError, OverflowError):
         value = 0
     if value <= 0:
         raise ValueError(f"--memory {text!r} is no amount: write it as 500M or 4G")

@@ -35,6 +35,7 @@ def command(
     import torch
 
     from thalweg.compare.loading import load_task
+    from thalweg.compare.ranges import SEED, check_whole
     from thalweg.compare.report.diagnosis import write_diagnosis
     from thalweg.compare.run import usable_device
     from thalweg.compare.task import build_model, examples
@@ -42,6 +43,7 @@ def command(
     from thalweg.diagnosis import diagnose
     from thalweg.tensors.files import check_writable
 
+    check_whole("seed", seed, *SEED)
     where, page = usable_device(device), None if out is None else out.absolute()
     if page is not None:
         check_writable(page)

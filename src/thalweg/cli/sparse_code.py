@@ -1,5 +1,6 @@
 """``thalweg sparse-code``."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,15 @@ def command(
     import torch
     from scipy import sparse
 
+    from thalweg.compare.ranges import SEED, check_whole
     from thalweg.coordinate import MiniBatchDictionaryLearning, from_patches, lasso, mosaic, patches
 
+    check_whole("seed", seed, *SEED)
+    for name, value in (("atoms", atoms), ("patch", patch), ("epochs", epochs)):
+        check_whole(name, value, most=1_000_000)
+    check_whole("most", most, most=2**40)
+    if alpha is not None and not math.isfinite(alpha):
+        raise ValueError(f"alpha must be a finite number, not {alpha}")
     context.with_resource(_said_once())
     console, images = Terminal(), _pillow()
     array = _array(data, images)

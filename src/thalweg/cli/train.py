@@ -1,5 +1,6 @@
 """``thalweg train``."""
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -84,6 +85,7 @@ def command(
     from thalweg.compare.loading import load_task
     from thalweg.compare.log import log_training, tracker_of
     from thalweg.compare.names import as_folder
+    from thalweg.compare.ranges import SEED, check_whole
     from thalweg.compare.results import in_json, plain
     from thalweg.compare.run import usable_device
     from thalweg.compare.strategy import Strategy
@@ -95,6 +97,12 @@ def command(
     from thalweg.training import train
     from thalweg.training.shard import divide, undivided
 
+    for name, value in (("accumulate", accumulate), ("patience", patience), ("evaluate-every", evaluate_every)):
+        if value is not None:
+            check_whole(name, value)
+    if steps is not None:
+        check_whole("steps", steps)
+    check_whole("seed", seed, *SEED)
     group, here = context.with_resource(processes.joined(resume)), Path.cwd()  # the user's code may change it
     with processes.agreeing(group), theirs("the task"):
         trackers = [tracker_of(spec, here) for spec in log or ()] if processes.speaks() else []
@@ -190,6 +198,8 @@ def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:
             hyper[name] = float(value)
         except ValueError:
             raise ValueError(f"--set {text!r} sets no number: write it as {name}=0.01") from None
+        if not math.isfinite(hyper[name]):
+            raise ValueError(f"--set {text!r} sets no finite number: write it as {name}=0.01")
     return strategy.rounded(hyper)
 
 

@@ -22,6 +22,7 @@ from thalweg.compare.guidance import guidance_of
 from thalweg.compare.loading import load_task
 from thalweg.compare.log import Log, Logging, tracker_of
 from thalweg.compare.names import as_folder
+from thalweg.compare.ranges import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole
 from thalweg.compare.results import before_first_step
 from thalweg.compare.store import Store, finished
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
@@ -114,12 +115,16 @@ def compare(
     """
     began, here = time.perf_counter(), here or Path.cwd()  # the user's code may change the current folder
     teller = reporter or Silent()
-    for name, value, least in (("trials", trials, 1), ("seeds", seeds, 1), ("steps", steps, 1)):
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}")
+    check_whole("trials", trials, most=TRIALS)
+    check_whole("seeds", seeds, most=SEEDS)
+    check_whole("seed", seed, *SEED)
+    if steps is not None:
+        check_whole("steps", steps)
+    if memory is not None:
+        check_above("memory", memory)
     check_decay(decay)
-    if trial_seconds is not None and not trial_seconds > 0:
-        raise ValueError(f"trial_seconds must be above 0, not {trial_seconds}")
+    if trial_seconds is not None:
+        check_above("trial_seconds", trial_seconds, SECONDS)
     chosen = [s if isinstance(s, Strategy) else Strategy.parse(s, here) for s in strategies]
     _check_names(chosen)
     if engine == "ray":  # its workers have the devices

@@ -12,6 +12,7 @@ import torch
 
 from thalweg.compare.guides import GUIDANCES, Tuned
 from thalweg.compare.loading import load_object
+from thalweg.compare.names import check_name
 from thalweg.compare.second_order import SECOND_ORDER
 from thalweg.compare.theirs import LoadError
 from thalweg.compare.user_files import shown
@@ -64,6 +65,7 @@ class Strategy:
     guidance: str = "none"
 
     def __post_init__(self) -> None:
+        check_name("a strategy", self.name)
         if (self.rule is None) == (self.factory is None):
             raise ValueError(f"strategy {self.name!r} needs either a rule or a factory")
         if self.closure and self.averaging != "none":
@@ -75,10 +77,13 @@ class Strategy:
             object.__setattr__(self, "defaults", {**self.defaults, **tuned.defaults})
             object.__setattr__(self, "space", {**self.space, **tuned.space})
         for name, (low, high) in self.space.items():
-            if not 0 < low < high:
+            if not 0 < low < high < math.inf:
                 raise ValueError(
                     f"strategy {self.name!r}: the range of {name} must be 0 < low < high, not ({low}, {high})"
                 )
+        for name, value in self.defaults.items():
+            if not math.isfinite(value):
+                raise ValueError(f"strategy {self.name!r}: the default of {name} is {value}: give a number")
 
     @property
     def schedule(self) -> Schedule:

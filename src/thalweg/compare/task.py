@@ -8,10 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.compare.guides import Guides
+from thalweg.compare.names import check_name
+from thalweg.compare.ranges import SEED, check_whole
 from thalweg.compare.theirs import TaskError, brief, theirs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -85,6 +88,12 @@ class Task:
     def __post_init__(self) -> None:
         if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):
             raise TaskError(f"unknown metric {self.metric!r}: use accuracy, r2, loss or a function (output, target)")
+        check_name("the task", self.name)
+        check_name("the metric", self.metric_name)
+        for name in self.architectures:
+            check_name("an architecture", name)
+        if self.target is not None and not math.isfinite(self.target):
+            raise TaskError(f"target is {self.target}: give a number, or leave it out")
 
     @property
     def metric_name(self) -> str:
@@ -129,12 +138,34 @@ def build_model(task: Task) -> nn.Module:
         TaskError: the factory raises or gives no module.
     """
     if isinstance(task.model, nn.Module):
-        return copy.deepcopy(task.model)
+        return _shaped(copy.deepcopy(task.model), task)
     with theirs("the task's model()", "correct the function that builds the model"):
         model = task.model()
     if not isinstance(model, nn.Module):
         raise TaskError(f"the task's model() gives a {type(model).__name__}: return a torch.nn.Module")
-    return model
+    return _shaped(model, task)
+
+
+def _shaped(model: nn.Module, task: Task) -> nn.Module:
+    """Returns the model with its lazy parameters made, as the first examples have them."""
+    if not _lazy(model):
+        return model
+    draws = torch.get_rng_state()  # so that parameters do not depend on what reading draws
+    with theirs("reading the train data"):
+        rows = [task.train[i][0] for i in range(min(task.batch_size, len(task.train)))]  # type: ignore[arg-type]
+        x = torch.stack([torch.as_tensor(row) for row in rows])
+    torch.set_rng_state(draws)
+    training = model.training
+    with theirs(f"the model, on a batch of shape {tuple(x.shape)},"), torch.no_grad():
+        model.eval()(x)
+    if left := _lazy(model):
+        raise TaskError(f"{left[0]} has no shape after a batch has gone through the model: give its module its sizes")
+    return model.train(training)
+
+
+def _lazy(model: nn.Module) -> list[str]:
+    named = (*model.named_parameters(), *model.named_buffers())
+    return [name for name, tensor in named if is_lazy(tensor)]
 
 
 def examples(task: Task) -> Data:
@@ -143,9 +174,8 @@ def examples(task: Task) -> Data:
     Raises:
         TaskError: data that cannot be stacked, or are fewer than a batch.
     """
+    check_whole("batch_size", task.batch_size, most=SEED[1], kind=TaskError)
     data = Data(*(t for part in ("train", "valid", "test") for t in _stack(getattr(task, part), part)))
-    if task.batch_size < 1:
-        raise TaskError(f"batch_size is {task.batch_size}: it must be at least 1")
     if task.batch_size > len(data.train_x):
         raise TaskError(
             f"the batch ({task.batch_size}) is larger than the training data ({len(data.train_x)}): lower batch_size"
@@ -159,9 +189,8 @@ def materialize(task: Task) -> Data:
     Raises:
         TaskError: data, loss or model that cannot be trained, with the cause and the mend.
     """
+    check_whole("steps", task.steps, kind=TaskError)
     data = examples(task)
-    if task.steps < 1:
-        raise TaskError(f"steps is {task.steps}: it must be at least 1")
     for part, y in (("training", data.train_y), ("validation", data.valid_y), ("test", data.test_y)):
         if task._is_classification and not y.is_floating_point() and y.numel() and y.unique().numel() < 2:
             raise TaskError(
