@@ -31,7 +31,7 @@ class OutputError(ValueError):
     """
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"cannot write to standard output ({error.strerror}): send it elsewhere, or make room there")
+        super().__init__(f"cannot write to standard output ({error.strerror}): send it elsewhere, or make room")
         self.quiet = isinstance(error, BrokenPipeError)
 
 

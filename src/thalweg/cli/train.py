@@ -205,9 +205,10 @@ def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:
 
 def _folder(here: Path, shown: Path, resume: bool) -> Path:
     """Returns the folder that is shown so, seen from ``here``; it is made if need be."""
-    from thalweg.tensors.files import check_writable
+    from thalweg.tensors.files import check_utf8, check_writable
 
     path = here / shown
+    check_utf8(path)
     try:
         if path.exists() and not path.is_dir():
             raise ValueError(f"{shown} is a file, not a folder: choose another --out")

@@ -33,7 +33,7 @@ from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import diagnose
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors import derive_seed
-from thalweg.tensors.files import FileError
+from thalweg.tensors.files import FileError, check_utf8
 
 
 class Silent:
@@ -122,6 +122,7 @@ def compare(
         check_whole("steps", steps)
     if memory is not None:
         check_above("memory", memory)
+    check_utf8(here / (out or ""))
     check_decay(decay)
     if trial_seconds is not None:
         check_above("trial_seconds", trial_seconds, SECONDS)

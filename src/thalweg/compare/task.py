@@ -138,7 +138,9 @@ def build_model(task: Task) -> nn.Module:
         TaskError: the factory raises or gives no module.
     """
     if isinstance(task.model, nn.Module):
-        return _shaped(copy.deepcopy(task.model), task)
+        with theirs("copying the task's model", "give a function that builds it"):
+            model = copy.deepcopy(task.model)
+        return _shaped(model, task)
     with theirs("the task's model()", "correct the function that builds the model"):
         model = task.model()
     if not isinstance(model, nn.Module):

@@ -40,12 +40,8 @@ def write_text(text: str, path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises FileError where a file at the path cannot be written, or its name is no text; what is there stays."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        shown = ascii(str(path))
-        raise FileError(f"cannot write {shown} (its name is not in UTF-8): choose a name of letters") from error
+    """Raises FileError where a file cannot be written at the path; what is there stays."""
+    check_utf8(path)
     partial = _partial(path)
     try:
         if path.is_dir():
@@ -54,6 +50,14 @@ def check_writable(path: Path) -> None:
         partial.unlink()
     except OSError as error:
         raise _refused(path, error) from error
+
+
+def check_utf8(path: Path) -> None:
+    """Raises FileError where the path is no text, and could be neither printed nor put into a report."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise FileError(f"cannot write {str(path)!a} (no UTF-8): choose a name of letters") from error
 
 
 @contextmanager
