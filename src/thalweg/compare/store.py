@@ -76,7 +76,10 @@ class Store:
         try:
             if not path.exists():
                 _begin(folder, path, design)
-            store = cls.open(folder, write=not _is_whole(folder))
+            store = cls.open(folder)
+            if not finished(store.facts()):  # a finished one need not be written any more
+                store.close()
+                store = cls.open(folder, write=True)
             store._lock = lock
         except BaseException:
             lock.release()
@@ -268,15 +271,6 @@ def _reading(path: Path) -> str:
     if not log.exists() or log.stat().st_size <= EMPTY_LOG:  # a kill left its head alone, at which SQLite would balk
         return "mode=ro&immutable=1"
     return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
-
-
-def _is_whole(folder: Path) -> bool:
-    """Returns whether the folder's study is finished, so that it need not be written any more."""
-    store = Store.open(folder, check=False)
-    try:
-        return finished(store.facts())
-    finally:
-        store.close()
 
 
 def finished(facts: Mapping[str, Any]) -> bool:
