@@ -2,6 +2,8 @@
 
 import torch
 
+from thalweg.compare.theirs import brief
+
 
 def usable_device(asked: str | None) -> torch.device:
     """Returns the device of that name, by default CUDA where there is one.
@@ -16,6 +18,5 @@ def usable_device(asked: str | None) -> torch.device:
         device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device).item()  # meta tensors can be made, but hold nothing
     except (RuntimeError, AssertionError) as error:
-        line = str(error).splitlines()[0]
-        raise ValueError(f"device {asked!r} cannot be used here ({line}): use --device cpu") from error
+        raise ValueError(f"device {asked!r} cannot be used here ({brief(error)}): use --device cpu") from error
     return device

@@ -9,6 +9,7 @@ from thalweg.compare.comparison import Comparison
 from thalweg.compare.log.tracker import Run, Tracker
 from thalweg.compare.store import Store, finished
 from thalweg.compare.study import Reporter
+from thalweg.compare.theirs import brief
 
 
 class Log:
@@ -58,10 +59,10 @@ class Log:
                 do(tracker)
             except Exception as error:
                 if self.failed is None:
-                    raise ValueError(f"cannot log to {tracker.place} ({_line(error)})") from error
+                    raise ValueError(f"cannot log to {tracker.place} ({brief(error)})") from error
                 self._trackers.remove(tracker)
                 self.failed(
-                    f"cannot log to {tracker.place} any more ({_line(error)}): the study goes on, and the same command "
+                    f"cannot log to {tracker.place} any more ({brief(error)}): the study goes on, and the same command "
                     "or thalweg export logs the rest"
                 )
 
@@ -154,7 +155,3 @@ def finite(values: Mapping[str, float | None]) -> dict[str, float]:
     {'a': 1.0}
     """
     return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

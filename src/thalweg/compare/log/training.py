@@ -8,6 +8,7 @@ from typing import Any
 
 from thalweg.compare.log.log import finite
 from thalweg.compare.log.tracker import Run, Tracker
+from thalweg.compare.theirs import brief
 
 NO_VALUES = ("stage", "step", "epoch", "seconds")
 
@@ -45,8 +46,9 @@ def log_training(trackers: Sequence[Tracker], folder: Path, record: Mapping[str,
             if not tracker.holds(run.name):
                 tracker.conclude(run)
         except Exception as error:
-            line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-            raise ValueError(f"cannot log to {tracker.place} ({line}): weights and history are in {folder}") from error
+            raise ValueError(
+                f"cannot log to {tracker.place} ({brief(error)}): weights and history are in {folder}"
+            ) from error
 
 
 def _points(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:
