@@ -65,7 +65,7 @@ def fits(value: Any, like: Tensor, dtype: torch.dtype) -> bool:
         and _placed(value) == _placed(like)
         and is_allocated(value)
         and not overlaps(value)
-        and (torch.is_inference_mode_enabled() or not value.is_inference())
+        and (torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or not value.is_inference())
     )
 
 
