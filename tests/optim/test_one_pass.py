@@ -318,3 +318,22 @@ def test_a_copy_goes_on_averaging_its_own_parameters(make, copied):
         average.check("update")  # the original's parameters hold no average
     torch.testing.assert_close(dict(average.means), before, rtol=0, atol=0)
     torch.testing.assert_close(again, step(model, optimizer), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(torch.float16, 300.0), (torch.float32, 1e25), (torch.complex64, 1e25)])
+@pytest.mark.parametrize("count", [70_000, 70])
+def test_a_finite_gradient_whose_squares_overflow_is_clipped_and_not_skipped(dtype, value, count):
+    p = nn.Parameter(torch.ones(count, dtype=dtype))
+    optimizer = optim.SGD([p], lr=1.0, clip_norm=1.0, skip_nonfinite=True)
+    p.grad = torch.full_like(p, value)
+    optimizer.step()
+    assert optimizer.skipped == 0
+    assert optimizer.gradient_norm.item() == pytest.approx(value * math.sqrt(count), rel=1e-3)
+    assert torch.allclose(p.detach(), torch.full_like(p, 1 - 1 / math.sqrt(count)), atol=1e-3)
+
+
+def test_an_average_of_another_model_is_refused():
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    with pytest.raises(ValueError, match="averages none of the parameters"):
+        optim.Adam(model.parameters(), average=Average(other, EMA(0.9)))
+    optim.Adam([model.weight], average=Average(model, EMA(0.9)))

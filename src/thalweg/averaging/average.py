@@ -142,6 +142,10 @@ class Average:
         """w_t of the next update."""
         return float(self.averaging.weight(self.step + 1))
 
+    def averages(self, param: Tensor) -> bool:
+        """Says whether the tensor is one of the parameters that are averaged."""
+        return id(param) in self._names
+
     def mean_of(self, param: Tensor) -> Tensor | None:
         """Returns a parameter's mean for a pass that takes the next point into it itself, as ``update(done=)`` is told.
 

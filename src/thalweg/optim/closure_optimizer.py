@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from thalweg.averaging import Average
 from thalweg.optim.divided_state import divided, joined
+from thalweg.optim.one_pass import check_average
 from thalweg.optim.parameter_objective import Closure, Curvature, NoGradient, Pair, ParameterObjective
 from thalweg.optim.settings import check_added, check_settings, is_number
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
@@ -88,6 +89,7 @@ class ClosureOptimizer(Optimizer):
     ) -> None:
         super().__init__(params, defaults)
         self.average, self.process_group = average, process_group
+        check_average(average, self.param_groups)
         self._ranks()  # parameters that cannot be stepped together are refused now
 
     def add_param_group(self, param_group: Group) -> None:

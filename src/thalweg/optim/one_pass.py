@@ -1,7 +1,8 @@
 """What goes along with a step in the same pass over memory: clipping, skipping what is not finite, averaging.
 
     clip   g ← g · min(1, clip_norm / (‖g‖ + 1e-6)),   ‖g‖ over the gradients of all groups
-    skip   where ‖g‖ is NaN or infinite, nothing changes, and a counter goes up
+    skip   where ‖g‖ is NaN or infinite, nothing changes, and a counter goes up; ‖g‖ is worked out in float32 at least,
+           and on the CPU in float64 where that overflows
     mean   θ̄ ← θ̄ + w_t (θ − θ̄), with the θ that the step has just made, not yet rounded to half precision
 
 The gradient is read once for the norm and once for everything else.
@@ -20,7 +21,7 @@ from torch.nn.utils import get_total_norm
 from thalweg.averaging import Average
 from thalweg.optim.decay import Decay
 from thalweg.optim.engines import working_dtype
-from thalweg.optim.entries import Group
+from thalweg.optim.entries import HALF, Group
 from thalweg.tensors.vector import real
 
 LARGE = 65_536  # elements from which BLAS's dot is worth it
@@ -63,23 +64,41 @@ def take(groups: Sequence[Group], grads: Sequence[Tensor]) -> Taken:
     """Returns the norm over all gradients, where a group clips by it or skips."""
     if not grads or not any(group["clip_norm"] is not None or group["skip_nonfinite"] for group in groups):
         return Taken()
+    norm = _total(grads)
+    if waits(norm):
+        return Taken(norm, None)
+    if not math.isfinite(norm.item()):
+        norm = _total(grads, torch.float64)  # what is finite may have squares that are not
+    return Taken(norm, math.isfinite(norm.item()))
+
+
+def _total(grads: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """Returns ‖g‖ over the gradients of all meshes, the same on each rank."""
     meshes: dict[Any, list[Tensor]] = {}
     for grad in grads:
         meshes.setdefault(getattr(grad, "device_mesh", None), []).append(grad)
-    norms = [_norm(members) for members in meshes.values()]
+    norms = [_norm(members, dtype) for members in meshes.values()]
     norms = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
-    norm = norms[0] if len(norms) == 1 else get_total_norm(norms)
-    return Taken(norm, None if waits(norm) else math.isfinite(norm.item()))
+    return norms[0] if len(norms) == 1 else get_total_norm(norms)
 
 
-def _norm(grads: Sequence[Tensor]) -> Tensor:
-    """Returns ‖g‖ over the gradients, from the squares that are quickly had, and torch's norm."""
-    known: list[Tensor] = []
+def _norm(grads: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """Returns ‖g‖ over the gradients, worked out in a real ``dtype``, or each in its own, in float32 at least.
+
+    Without a type, squares that are quickly had are taken, and torch's norm for the rest.
+    """
+    norms: list[Tensor] = []
     rest: list[Tensor] = []
     for grad in grads:
-        found = _square(grad)
-        rest.append(grad) if found is None else known.append(found)
-    norms = [*([get_total_norm(rest)] if rest else []), *(found.sqrt() for found in known)]
+        wide = torch.float32 if dtype is None and grad.dtype in HALF else dtype
+        square = _square(grad) if wide is None else None
+        if wide is not None:
+            norms.append(torch.linalg.vector_norm(grad, dtype=wide.to_complex() if grad.is_complex() else wide))
+        elif square is not None:
+            norms.append(square.sqrt())
+        else:
+            rest.append(grad)
+    norms += [get_total_norm(rest)] if rest else []
     return norms[0] if len(norms) == 1 else get_total_norm(norms)
 
 
@@ -124,7 +143,13 @@ def mean_of(average: Average | None, p: Tensor) -> Tensor | None:
     return mean if mean is not None and real(mean).dtype == working_dtype(p) else None
 
 
-def check_average(average: Any) -> None:
-    """Raises ValueError unless it is an average, or None."""
-    if average is not None and not isinstance(average, Average):
+def check_average(average: Any, groups: Sequence[Group]) -> None:
+    """Raises ValueError unless it averages a parameter of the groups, or is None."""
+    if average is None:
+        return
+    if not isinstance(average, Average):
         raise ValueError(f"Invalid average: {average!r}: give Average(model, EMA(0.999)), of thalweg.averaging")
+    if not any(average.averages(p) for group in groups for p in group["params"]):
+        raise ValueError(
+            "Invalid average: it averages none of the parameters that this optimizer steps: make it of the same model"
+        )

@@ -86,7 +86,6 @@ class RuleOptimizer(Optimizer):
 
     def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
         engine = _engine_of(engine, options)
-        check_average(options.get("average"))
         if options.get("norm_in_backward"):
             warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
         along = {name: options.get(name, value) for name, value in {**_ALONG, **_SWITCHES}.items()}
@@ -94,6 +93,7 @@ class RuleOptimizer(Optimizer):
         check_settings(defaults)
         super().__init__(params, defaults)
         self.average = options.get("average")
+        check_average(self.average, self.param_groups)
 
     @property
     def skipped(self) -> int:

@@ -33,6 +33,7 @@ _WHOLE = ("average", "norm_in_backward")  # of the optimizer, not of a group
 def is_number(value: Any) -> bool:
     """Says whether a setting is a real number, or a tensor of one.
 
+    >>> import torch
     >>> is_number(0.1), is_number(torch.tensor([0.1])), is_number("0.1"), is_number(None)
     (True, True, False, False)
     """
