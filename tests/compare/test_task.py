@@ -9,9 +9,10 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from tests.compare.small import parts, small_task
 from thalweg import Task
+from thalweg.compare.judging import accuracy, r2
 from thalweg.compare.loading import LoadError, load_object, load_task
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.task import TaskError, accuracy, materialize, r2
+from thalweg.compare.task import TaskError, materialize
 from thalweg.compare.tasks import DESCRIPTIONS, TASKS
 
 

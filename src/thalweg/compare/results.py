@@ -37,7 +37,7 @@ def collect(store: Store) -> dict[str, Any]:
         for s in design["strategies"]
     ]
     sign = -1 if direction == "max" else 1
-    strategies.sort(key=lambda s: sign * s["test"]["mean"] if s["test"]["mean"] is not None else math.inf)
+    strategies.sort(key=lambda s: sign * s["test"]["mean"] if math.isfinite(s["test"]["mean"]) else math.inf)
     budget = design["budget"]
     results = {
         "task": {**design["task"], "target": target},
@@ -122,7 +122,7 @@ def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -
 
 
 def _test_scores(runs: Sequence[Record], untrained: Sequence[float]) -> list[float]:
-    """Returns the test metric of each seed; a diverged run scores what the untrained model scores."""
+    """Returns the test metric of each seed; where it diverged or is no number, that of the untrained model."""
     return [r["test"] if r["test"] is not None else floor for r, floor in zip(runs, untrained, strict=True)]
 
 
@@ -157,7 +157,7 @@ def _strategy(
             "reached": sum(r is not None for r in reached),
         },
         **tried(last, design["budget"]["steps"]),
-        "final_diverged": sum(r["status"] != "finished" for r in runs),
+        "final_diverged": sum(r["test"] is None for r in runs),
         "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
         "seconds_per_step": per_step,
         "charged": facts.get("charged", {}).get(name, {}),
@@ -275,7 +275,9 @@ def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], bu
         if s["charged"]:
             notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
     if any(s["final_diverged"] for s in strategies):
-        notes.append("A final run that diverged counts with the score of the untrained model.")
+        notes.append(
+            "A final run that diverged, or whose metric is no number, counts with the untrained model's score."
+        )
     for s in strategies:
         if s["widened"]:
             w = s["widened"]

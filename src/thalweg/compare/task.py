@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -13,12 +14,19 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.compare.guides import Guides
+from thalweg.compare.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.names import check_name
 from thalweg.compare.ranges import SEED, check_whole
 from thalweg.compare.theirs import TaskError, brief, theirs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-CROSS_ENTROPY = (nn.functional.cross_entropy, nn.CrossEntropyLoss, nn.functional.nll_loss, nn.NLLLoss)
+KINDS: Mapping[str, tuple[Any, str]] = {
+    "loss": (Callable, "a function (output, target)"),
+    "metric": ((Callable, str, type(None)), "accuracy, r2, loss or a function (output, target)"),
+    "target": ((int, float, type(None)), "a number, or leave it out"),
+    "higher_is_better": ((bool, type(None)), "True or False"),
+}
+CHUNK = 1024  # rows evaluated at once, before anything is trained
 
 
 class Data(NamedTuple):
@@ -32,17 +40,6 @@ class Data(NamedTuple):
     test_y: Tensor
 
 
-def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Returns the share of examples whose largest output is the target; classes on the last dimension of ``output``."""
-    return (output.argmax(dim=-1) == target).float().mean()
-
-
-def r2(output: Tensor, target: Tensor) -> Tensor:
-    """Returns the coefficient of determination, 1 − Σ(y − ŷ)² / Σ(y − ȳ)²."""
-    residual = (target - output.view_as(target)).square().sum()
-    return 1 - residual / (target - target.mean(dim=0)).square().sum()
-
-
 @dataclass(frozen=True)
 class Task:
     """What is trained: any model, any map-style dataset of (input, target) pairs.
@@ -54,7 +51,8 @@ class Task:
         train, valid, test: datasets of ``(input, target)`` pairs of tensors of one shape.
         loss: ``(output, target) -> scalar``, the mean over the batch.
         metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; accuracy for
-            cross-entropy by default, else the loss.
+            cross-entropy by default, else the loss. Accuracy takes targets as cross-entropy does: classes in the second
+            dimension of the output, labels or probabilities; what the loss ignores does not count.
         batch_size: examples a minibatch.
         name: its name in reports.
         higher_is_better: direction of a metric that is a function; the named ones know theirs.
@@ -88,6 +86,9 @@ class Task:
     def __post_init__(self) -> None:
         if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):
             raise TaskError(f"unknown metric {self.metric!r}: use accuracy, r2, loss or a function (output, target)")
+        for name, (kind, right) in KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TaskError(f"{name} is {getattr(self, name)!r}: give {right}")
         check_name("the task", self.name)
         check_name("the metric", self.metric_name)
         for name in self.architectures:
@@ -123,8 +124,9 @@ class Task:
         """Returns the metric of one model's output."""
         if callable(self.metric):
             return torch.as_tensor(self.metric(output, target))
-        named: dict[str, Loss] = {"accuracy": accuracy, "r2": r2, "loss": self.loss}
-        return named[self.metric_name](output, target)
+        if self.metric_name == "accuracy":
+            return accuracy(output, target, ignored_by(self.loss), 1 if self._is_classification else None)
+        return r2(output, target) if self.metric_name == "r2" else self.loss(output, target)
 
     @property
     def _is_classification(self) -> bool:
@@ -194,10 +196,11 @@ def materialize(task: Task) -> Data:
     check_whole("steps", task.steps, kind=TaskError)
     data = examples(task)
     for part, y in (("training", data.train_y), ("validation", data.valid_y), ("test", data.test_y)):
-        if task._is_classification and not y.is_floating_point() and y.numel() and y.unique().numel() < 2:
-            raise TaskError(
-                f"the {part} data has a single class ({int(y.flatten()[0])}): nothing can be learned or judged"
-            )
+        if task._is_classification and not y.is_floating_point() and (labels := _counted(task, y).unique()).numel() < 2:
+            found = f"a single class ({int(labels[0])})" if len(labels) else "no label but the ignored one"
+            raise TaskError(f"the {part} data has {found}: nothing can be learned or judged")
+        if part != "training" and task.metric in ("r2", r2) and bool((y == y[:1]).all()):
+            raise TaskError(f"the {part} targets are all alike, and R² divides by their variance: give another metric")
     try_model(task, data)
     return data
 
@@ -239,12 +242,14 @@ def try_model(task: Task, data: Data) -> None:
         trainable = [p for p in model.parameters() if p.requires_grad]
         if not trainable:
             raise TaskError("the model has no trainable parameter: set requires_grad on what is to be trained")
-        x, y = data.train_x[: task.batch_size], data.train_y[: task.batch_size]
-        with theirs(f"the model, on a batch of shape {tuple(x.shape)},"):
+        # Copies, so that what is given stays as it is.
+        x, y = (part[: task.batch_size].detach().clone() for part in (data.train_x, data.train_y))
+        with theirs(f"the model, on a batch of shape {tuple(x.shape)},"), _unwritten("the model", x):
             output = model(x)
         if task._is_classification:
-            _check_labels(output, data)
-        with theirs(f"the loss, on output {tuple(output.shape)} and target {tuple(y.shape)},"):
+            _check_labels(task, output, data)
+        shapes = f"output {tuple(output.shape)} and target {tuple(y.shape)}"
+        with theirs(f"the loss, on {shapes},"), _unwritten("the loss", output, y):
             loss = task.training_loss(model, output, y)
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
@@ -255,18 +260,53 @@ def try_model(task: Task, data: Data) -> None:
             raise TaskError(
                 f"the loss of the untrained model is {loss.item()}: check the loss and the scale of the inputs"
             )
-        with theirs("the metric, on a batch,"):
+        with theirs("the metric, on a batch,"), _unwritten("the metric", y):
             metric = task.score(output.detach(), y)
         if metric.numel() != 1:
             raise TaskError(f"the metric is no scalar ({tuple(metric.shape)}): return one number for a batch")
+        _try_validation(task, model.eval(), data)
 
 
-def _check_labels(output: Tensor, data: Data) -> None:
+def _try_validation(task: Task, model: nn.Module, data: Data) -> None:
+    """Raises TaskError where the metric of the untrained model is no number on validation data."""
+    value = math.nan
+    for rows in (CHUNK, len(data.valid_x)):  # of all of them only where it is no number on some
+        if not math.isfinite(value):
+            x, y = (part[:rows].detach().clone() for part in (data.valid_x, data.valid_y))
+            with theirs("judging the model on validation data"), torch.no_grad():
+                with _unwritten("the model", x), _unwritten("the metric", y):
+                    value = float(task.score(torch.cat([model(part) for part in x.split(CHUNK)]), y))
+    if not math.isfinite(value):
+        raise TaskError(
+            f"the metric of the untrained model is {value} on the validation data: give one that is a number there"
+        )
+
+
+@contextmanager
+def _unwritten(what: str, *given: object) -> Iterator[None]:
+    """Runs its body; raises TaskError where it writes into what it is given, which is not for it alone."""
+    before = [(tensor, tensor._version, tensor.detach().clone()) for tensor in given if isinstance(tensor, Tensor)]
+    yield
+    for tensor, version, values in before:
+        if tensor._version != version or not torch.allclose(tensor, values, 0, 0, equal_nan=True):
+            raise TaskError(
+                f"{what} writes into what it is given: compute anew there (x = x / 255 in place of x /= 255, nn.ReLU() "
+                "in place of nn.ReLU(inplace=True)), or take a clone() first"
+            )
+
+
+def _counted(task: Task, y: Tensor) -> Tensor:
+    """Returns the labels that the loss does not leave out."""
+    return y[y != ignored_by(task.loss)]
+
+
+def _check_labels(task: Task, output: Tensor, data: Data) -> None:
     classes = output.shape[1] if output.dim() > 1 else 0
     for part, y in (("training", data.train_y), ("validation", data.valid_y), ("test", data.test_y)):
         if y.is_floating_point() or not classes:
             continue
-        low, high = int(y.min()), int(y.max())
+        labels = _counted(task, y)
+        low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             raise TaskError(
                 f"the {part} labels run from {low} to {high}, but the model has {classes} outputs: "

@@ -7,6 +7,7 @@ others; without one, all that the best mean does not beat are tied.
 """
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -37,8 +38,9 @@ class Verdict:
 
 
 def pairs(per_seed: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Returns every pair's paired difference with its interval, p and Holm's p."""
-    both = list(combinations(per_seed, 2))
+    """Returns every pair's paired difference with its interval, p and Holm's p; NaN and p = 1 without numbers."""
+    both = [(a, b) for a, b in combinations(per_seed, 2) if _numbers(per_seed[a]) and _numbers(per_seed[b])]
+    rest = [(a, b) for a, b in combinations(per_seed, 2) if (a, b) not in both]
     found = [paired_difference(per_seed[a], per_seed[b]) for a, b in both]
     exact = [_exact(per_seed[a], per_seed[b]) for a, b in both]
     # Holm's correction of the t test; the exact test is too coarse to be corrected for many pairs, and need not
@@ -47,7 +49,8 @@ def pairs(per_seed: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     return [
         {"a": a, "b": b, "difference": d.mean, "low": d.low, "high": d.high, "p": max(d.p, e), "p_holm": p}
         for (a, b), d, e, p in zip(both, found, exact, corrected, strict=True)
-    ]
+    ] + [{"a": a, "b": b, **dict.fromkeys(["difference", "low", "high"], math.nan), "p": 1.0, "p_holm": 1.0}
+         for a, b in rest]  # fmt: skip
 
 
 def _exact(a: Sequence[float], b: Sequence[float]) -> float:
@@ -77,6 +80,8 @@ def decide(
     >>> decide(runs, "max", "accuracy").winner
     'adam'
     """
+    if without := [name for name, scores in per_seed.items() if not _numbers(scores)]:
+        return Verdict(None, [], f"No verdict: the test {metric} of {_listed(without)} is no number.")
     compared = pairs(per_seed)
     paid = costs or {}
     means = {name: sum(scores) / len(scores) for name, scores in per_seed.items()}
@@ -130,16 +135,26 @@ def parse_expectation(text: str, names: Sequence[str]) -> tuple[str, str, str]:
 
 
 def check_expectation(text: str, compared: Sequence[Mapping[str, Any]], direction: str) -> bool:
-    """Says whether the pairs bear out the expectation; "ties" means that neither beats the other."""
+    """Says whether the pairs bear out the expectation; "ties" means that neither beats the other, both with scores."""
     names = list(dict.fromkeys(name for p in compared for name in (p["a"], p["b"])))
     a, verb, b = parse_expectation(text, names)
     if verb == "beats":
         return beats(a, b, compared, direction)
-    return not beats(a, b, compared, direction) and not beats(b, a, compared, direction)
+    gap = next(p["difference"] for p in compared if {p["a"], p["b"]} == {a, b})
+    return (
+        gap is not None
+        and math.isfinite(gap)
+        and not beats(a, b, compared, direction)
+        and not beats(b, a, compared, direction)
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def _numbers(scores: Sequence[float]) -> bool:
+    return all(map(math.isfinite, scores))
 
 
 def _seeds(count: int) -> str:

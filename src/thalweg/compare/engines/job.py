@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from thalweg.compare.engines.kernels import AVERAGE
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Data, Task, build_model
+from thalweg.compare.theirs import TaskError
 from thalweg.compare.variants import INITIALIZATIONS, averaging_of
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
@@ -123,6 +124,7 @@ class Workshop:
         self.task, self.decay = task, decay
         self.device = device
         self.data = Data(*(tensor.to(device) for tensor in data))
+        self._versions = self._versions_now()
         self.model = self.fresh_model("default", 0)
         self.layout = Layout.of_model(self.model)
         self.sign = -1.0 if task.direction == "max" else 1.0
@@ -187,6 +189,17 @@ class Workshop:
         if seed not in self._orders:
             self._orders[seed] = _Order(seed, len(self.data.train_x), self.task.batch_size)
         return self._orders[seed].rows(start, stop).to(self.device)
+
+    def check_data(self) -> None:
+        """Raises TaskError where the data are no longer those that all trials are to be given."""
+        if self._versions_now() != self._versions:
+            raise TaskError(
+                "the model, the loss or the metric has written into the data that all trials share: compute anew there "
+                "(x = x / 255 in place of x /= 255), and begin the study again"
+            )
+
+    def _versions_now(self) -> list[int]:
+        return [0 if tensor.is_inference() else tensor._version for tensor in self.data]
 
     def score(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (loss, metric) of one model's output."""

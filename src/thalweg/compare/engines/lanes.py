@@ -178,6 +178,7 @@ class Lanes:
             losses = self._advance(flat, blocks, lanes, stretch)
             progress(stretch * len(live))
             self._close(flat, blocks, lanes, losses, stretch, outcomes)
+            shop.check_data()
             elapsed += stretch
             if any(lanes):  # once all slots are empty they are filled anew, for any rules
                 self._refill(waiting, blocks, lanes, len(first), elapsed)

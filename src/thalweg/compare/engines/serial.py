@@ -157,6 +157,7 @@ class Serial:
         with torch.no_grad():
             output = torch.cat([model(x[i : i + chunk]) for i in range(0, len(x), chunk)])
             loss, metric = self.shop.score(output, y)
+        self.shop.check_data()
         return float(loss), float(metric)
 
 

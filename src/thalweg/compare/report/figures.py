@@ -76,7 +76,7 @@ def _ranking(results: Results) -> dict[str, Any]:
     for s in results["strategies"]:
         colour, _, symbol = _look(results, s)
         label, test = escape(s["name"]), s["test"]
-        dots = thinned(test["per_seed"], share(results))
+        dots = thinned([v for v in test["per_seed"] if v is not None], share(results))
         traces.append(
             _trace(s, x=dots, y=[label] * len(dots), mode="markers", hoverinfo="x",
                    marker={"color": colour, "opacity": 0.3, "size": 6})
@@ -103,7 +103,9 @@ def _ranking(results: Results) -> dict[str, Any]:
 
 def _views(results: Results) -> tuple[list[float], list[float]]:
     """Returns the stretch of the axis that shows the good strategies apart; what is far off lies outside."""
-    tests = [s["test"] for s in results["strategies"]]
+    tests = [s["test"] for s in results["strategies"] if s["test"]["mean"] is not None]
+    if not tests:
+        return [0.0, 1.0], [0.0, 1.0]
     best = tests[0]["mean"]
     gap = median(abs(t["mean"] - best) for t in tests)
     spread = median(max(t["per_seed"]) - min(t["per_seed"]) for t in tests)
