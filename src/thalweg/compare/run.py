@@ -1,7 +1,7 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors import derive_seed
 from thalweg.tensors.files import FileError, check_utf8
 
+ENGINES = ("auto", "lanes", "serial", "ray")
+
 
 class Silent:
     """A reporter that says nothing."""
@@ -54,7 +56,7 @@ class Silent:
 
 def compare(
     task: str | Task = "digits",
-    strategies: Sequence[str | Strategy] = DEFAULT_STRATEGIES,
+    strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT_STRATEGIES,
     *,
     trials: int = 16,
     steps: int | None = None,
@@ -67,7 +69,7 @@ def compare(
     swap_batch_norm: bool = False,
     decay: Decay = "all",
     trial_seconds: float | None = None,
-    log: Sequence[str] = (),
+    log: str | Sequence[str] = (),
     seed: int = 0,
     reporter: Reporter | None = None,
     command: str | None = None,
@@ -81,7 +83,8 @@ def compare(
 
     Arguments:
         task: a built-in name, ``"my.py:task"``, or a :class:`thalweg.Task`.
-        strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects.
+        strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects; names may stand in one
+            text, with commas between them.
         trials: configurations a strategy beside its default one, at least 1.
         steps: gradient evaluations of a whole run; the task's own by default.
         seeds: paired final runs a strategy; with 1 there is no interval and so no winner.
@@ -123,10 +126,14 @@ def compare(
     if memory is not None:
         check_above("memory", memory)
     check_utf8(here / (out or ""))
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}: choose among {', '.join(ENGINES)}")
+    if out is not None and not str(out):
+        raise ValueError("out is empty: name a folder, or leave it out")
     check_decay(decay)
     if trial_seconds is not None:
         check_above("trial_seconds", trial_seconds, SECONDS)
-    chosen = [s if isinstance(s, Strategy) else Strategy.parse(s, here) for s in strategies]
+    chosen = [s if isinstance(s, Strategy) else Strategy.parse(s, here) for s in _several(strategies, "strategies")]
     _check_names(chosen)
     if engine == "ray":  # its workers have the devices
         cluster = cluster or Cluster()
@@ -136,7 +143,7 @@ def compare(
     else:
         where = usable_device(device)
         trained_on = str(where)
-    trackers = [tracker_of(spec, here) for spec in log]
+    trackers = [tracker_of(spec, here) for spec in _several(log, "log")]
     with theirs("the task"):
         given = load_task(task, here)
         shops = _shops(given, chosen, swap_batch_norm, where, decay)
@@ -263,6 +270,17 @@ def _graver(diagnosis: Mapping[str, Any] | None) -> list[str]:
         f"the untrained model: {f['kind']}{layer}: {f['meaning']} (thalweg diagnose says more)"
         for f, layer in zip(found, layers, strict=True)
     ]
+
+
+def _several(given: Any, name: str) -> Sequence[Any]:
+    """Returns what was given as a sequence: one thing, or a text of names with commas between them, as such."""
+    if isinstance(given, str):
+        return [word.strip() for word in given.split(",") if word.strip()]
+    if isinstance(given, Strategy):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise ValueError(f"{name} is {given!r}: give a list of names")
+    return list(given)
 
 
 def _check_names(strategies: Sequence[Strategy]) -> None:

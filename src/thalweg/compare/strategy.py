@@ -14,6 +14,7 @@ from thalweg.compare.guides import GUIDANCES, Tuned
 from thalweg.compare.loading import load_object
 from thalweg.compare.names import check_name
 from thalweg.compare.second_order import SECOND_ORDER
+from thalweg.compare.settings import checked_defaults, checked_space
 from thalweg.compare.theirs import LoadError
 from thalweg.compare.user_files import shown
 from thalweg.compare.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS, Variant
@@ -72,18 +73,16 @@ class Strategy:
             raise ValueError(f"strategy {self.name!r}: averaging is for methods that take a minibatch a step")
         if self.closure and self.guidance not in ("none", "transfer"):
             raise ValueError(f"strategy {self.name!r}: {self.guidance} is for methods that take a minibatch a step")
-        if self.guidance in GUIDANCES:
+        if self.guidance in GUIDANCES and isinstance(self.defaults, Mapping) and isinstance(self.space, Mapping):
             tuned = GUIDANCES[self.guidance]
             object.__setattr__(self, "defaults", {**self.defaults, **tuned.defaults})
             object.__setattr__(self, "space", {**self.space, **tuned.space})
-        for name, (low, high) in self.space.items():
-            if not 0 < low < high < math.inf:
-                raise ValueError(
-                    f"strategy {self.name!r}: the range of {name} must be 0 < low < high, not ({low}, {high})"
-                )
-        for name, value in self.defaults.items():
-            if not math.isfinite(value):
-                raise ValueError(f"strategy {self.name!r}: the default of {name} is {value}: give a number")
+        try:
+            _known(self.schedule_name, SCHEDULES, "schedule")
+            object.__setattr__(self, "defaults", checked_defaults(self.defaults))
+            object.__setattr__(self, "space", checked_space(self.space, self.defaults))
+        except ValueError as error:
+            raise ValueError(f"strategy {self.name!r}: {error}") from error
 
     @property
     def schedule(self) -> Schedule:
@@ -141,7 +140,11 @@ class Strategy:
         Raises:
             LoadError: an unknown name; the message gives the nearest one.
         """
+        if not isinstance(text, str):
+            raise LoadError(f"{text!r} is no strategy: give its name, or a thalweg.Strategy")
         optimizer, words, schedule = _parts(text)
+        if not all(words) or text.endswith("@"):
+            raise LoadError(f"a word is missing in {text!r}: write OPTIMIZER, OPTIMIZER+WORD or OPTIMIZER@SCHEDULE")
         schedule = schedule or "constant"
         _known(schedule, SCHEDULES, "schedule")
         axes: Any = {"initialization": "default"}

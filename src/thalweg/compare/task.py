@@ -273,9 +273,8 @@ def _try_validation(task: Task, model: nn.Module, data: Data) -> None:
     for rows in (CHUNK, len(data.valid_x)):  # of all of them only where it is no number on some
         if not math.isfinite(value):
             x, y = (part[:rows].detach().clone() for part in (data.valid_x, data.valid_y))
-            with theirs("judging the model on validation data"), torch.no_grad():
-                with _unwritten("the model", x), _unwritten("the metric", y):
-                    value = float(task.score(torch.cat([model(part) for part in x.split(CHUNK)]), y))
+            with torch.no_grad(), theirs("judging the untrained model"), _unwritten("the model or the metric", x, y):
+                value = float(task.score(torch.cat([model(part) for part in x.split(CHUNK)]), y))
     if not math.isfinite(value):
         raise TaskError(
             f"the metric of the untrained model is {value} on the validation data: give one that is a number there"

@@ -2,10 +2,12 @@
 
 import math
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -140,7 +142,17 @@ class Chooser:
         reason = "an optimizer made by a factory steps one model at a time"
         if len(optimizers) > 1:
             reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"
-        return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(specimen))
+        return Choice(strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
+
+    def _seconds_of(self, specimen: Job) -> float:
+        """Returns the seconds of a step. Raises ValueError where the strategy's optimizer cannot take one."""
+        try:
+            return self.serial.seconds_per_step(specimen)
+        except Exception as error:
+            place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+            if not isinstance(error, (NotImplementedError, NotAnObjective)) and "optim" not in place.parts:
+                raise  # not by the optimizer
+            raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
 
     def _choose_for_closure(self, specimen: Job) -> Choice:
         too_much = unaffordable(self.shop, replace(specimen, stop=self.rungs[0][1]))
@@ -150,11 +162,7 @@ class Chooser:
         reason = f"it evaluates the loss several times a step, at {unit:.3g} minibatches each by default"
         if has_randomness(self.shop.model):
             reason += "; the model draws noise, as dropout does, so that no two evaluations are alike"
-        try:
-            seconds = self.serial.seconds_per_step(specimen)
-        except (NotImplementedError, NotAnObjective) as error:
-            raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
-        return Choice(specimen.strategy.name, "serial", reason, 1 / seconds)
+        return Choice(specimen.strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
 
     def _choose_for_rules(self, job: Job, count: int, trains: str = "") -> Choice:
         """Chooses for so many strategies; the engine that ``trains`` them goes on unless the other is much faster."""
