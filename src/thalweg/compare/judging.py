@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from thalweg.compare.theirs import TaskError
+
 CROSS_ENTROPY = (nn.functional.cross_entropy, nn.CrossEntropyLoss, nn.functional.nll_loss, nn.NLLLoss)
 IGNORED = -100  # torch's default label of what is not trained
 
@@ -28,7 +30,7 @@ def accuracy(output: Tensor, target: Tensor, ignored: int = IGNORED, dim: int | 
         dim: dimension of the classes; as the shapes tell by default.
 
     Raises:
-        ValueError: there is one class, or the shapes do not tell which dimension holds the classes.
+        TaskError: there is one class, or the shapes do not tell which dimension holds the classes.
 
     >>> import torch
     >>> float(accuracy(torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([1, 1])))
@@ -37,7 +39,7 @@ def accuracy(output: Tensor, target: Tensor, ignored: int = IGNORED, dim: int | 
     soft = target.shape == output.shape
     dim = _dimension(output, target) if dim is None else dim
     if output.shape[dim] < 2:
-        raise ValueError(
+        raise TaskError(
             f"accuracy takes an output for each class, and output {tuple(output.shape)} has one: give the metric as a "
             "function, such as lambda output, target: ((output > 0) == target).float().mean()"
         )
@@ -60,5 +62,5 @@ def _dimension(output: Tensor, target: Tensor) -> int:
     if len(fitting) != 1:
         found = f"output {shape} and target {tuple(target.shape)}"
         why = "could be the second or the last" if fitting else "does not fit"
-        raise ValueError(f"accuracy of {found}: the dimension of the classes {why}: give the metric as a function")
+        raise TaskError(f"accuracy of {found}: the dimension of the classes {why}: give the metric as a function")
     return fitting[0]
