@@ -68,5 +68,8 @@ def test_early_stopping_knows_its_direction_and_nan():
     assert [falling.improves(v, best=1.0) for v in (0.8, 0.95, 1.2, float("nan"))] == [True, False, False, False]
     assert [rising.improves(v, best=1.0) for v in (0.8, 1.2)] == [False, True]
     assert falling.improves(5.0, None)
+    for patience in (1.5, "3", None):
+        with pytest.raises(ValueError, match=f"patience is {patience!r}: give a whole number"):
+            EarlyStopping(patience)
     with pytest.raises(ValueError, match="patience is 0"):
         EarlyStopping(0)

@@ -287,6 +287,8 @@ def test_a_loss_that_is_not_finite_ends_training_and_says_when():
         ({"accumulate": 0}, "accumulate must be a whole number of at least 1"),
         ({"precision": torch.float16}, "precision is torch.float16: choose torch.bfloat16"),
         ({"rates": {"0": -1.0}}, "the rate of '0' is -1.0: give a factor of 0 or more"),
+        ({"optimizer": optim.Adam(net().parameters())}, "optimizer is a Adam: give a function of the parameters"),
+        ({"optimizer": "adam"}, "optimizer is a str: give a function of the parameters"),
     ],
 )
 def test_stages_that_cannot_be(options, words):
@@ -307,6 +309,15 @@ def test_stages_that_cannot_be(options, words):
         ({"early_stopping": EarlyStopping(2)}, "stops early by 'valid_loss', which no row has: choose among lr, train"),
         ({"objective": lambda m, b, t: m(b[0])}, "the objective gives a tensor of shape (16, 3): return a scalar"),
         ({"optimizer": None}, "is the first and has no optimizer: give it one"),
+        ({"data": (data() for _ in range(3))}, "has data that are used up after one pass, as a generator is"),
+        ({"validate": lambda m: {"step": 7.0}}, "validate gives {'step': 7.0}: return a mapping of names to numbers"),
+        (
+            {"validate": lambda m: None},
+            "validate gives None: return a mapping of names to numbers, none",
+        ),
+        ({"schedule": lambda t, total: -1.0}, "schedule gives -1.0 at step 0: return a factor of 0 or more"),
+        ({"schedule": lambda t, total: float("nan")}, "schedule gives nan at step 0: return a factor of 0 or more"),
+        ({"schedule": lambda t, total: "x"}, "schedule gives 'x' at step 0: return a factor of 0 or more"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line_and_the_model_is_left_as_it_was(options, words):

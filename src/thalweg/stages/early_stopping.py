@@ -28,8 +28,10 @@ class EarlyStopping:
     least: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.patience >= 1 or not self.least >= 0:
-            raise ValueError(f"patience is {self.patience} and least {self.least}: give at least 1, and 0 or more")
+        if not isinstance(self.patience, int) or not self.patience >= 1:
+            raise ValueError(f"patience is {self.patience!r}: give a whole number of rows, at least 1")
+        if not isinstance(self.least, (int, float)) or not self.least >= 0:
+            raise ValueError(f"least is {self.least!r}: give a number of 0 or more")
 
     def improves(self, value: float, best: float | None) -> bool:
         """Returns whether the value is better than the best so far; anything is better than None, NaN than nothing."""

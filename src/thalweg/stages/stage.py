@@ -92,6 +92,12 @@ class Stage:
                 f"stage {self.name!r}: precision is {self.precision}: choose torch.bfloat16, which needs no scaling of "
                 "the loss, or None"
             )
+        if isinstance(self.optimizer, Optimizer) or not (self.optimizer is None or callable(self.optimizer)):
+            kind = type(self.optimizer).__name__
+            raise ValueError(
+                f"stage {self.name!r}: optimizer is a {kind}: give a function of the parameters that makes it, such as "
+                "functools.partial(thalweg.optim.Adam, lr=1e-3)"
+            )
         for part, factor in self.rates.items():
             if not factor >= 0:
                 raise ValueError(f"stage {self.name!r}: the rate of {part!r} is {factor}: give a factor of 0 or more")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from numbers import Real
 from typing import Any, NoReturn
 
 import torch
@@ -19,6 +20,8 @@ from thalweg.training.sharded_state import reshard
 from thalweg.training.stepping import Stepper
 from thalweg.training.stream import Stream
 from thalweg.training.team import Part, Team, weighted
+
+OWN = {"stage", "step", "epoch", "lr", "train_loss", "seconds"}  # columns of every row
 
 
 class Diverged(ValueError):
@@ -77,7 +80,13 @@ class Run:
         """Takes one step."""
         parts = self.stream.take(self.stage.accumulate, self.step)
         if self.stage.schedule is not None:
-            self.stepper.scale_rates(self.stage.schedule(self.step, self.total))
+            factor = self.stage.schedule(self.step, self.total)
+            if not isinstance(factor, (Real, Tensor)) or not factor >= 0:
+                raise ValueError(
+                    f"stage {self.stage.name!r}: schedule gives {factor!r:.200} at step {self.step}: return a factor "
+                    "of 0 or more"
+                )
+            self.stepper.scale_rates(factor)
         evaluate = self._whole if self.stepper.wants_graph and self.team.size == 1 else self._pass
         self.losses.append(self.stepper.step(lambda: evaluate(parts)))
         for heads in self.heads:
@@ -178,7 +187,13 @@ class Run:
         try:
             self.model.eval()
             with self.average.applied() if self.average is not None else nullcontext(), torch.no_grad():
-                found = {name: float(value) for name, value in validate(self.model).items()}
+                given = validate(self.model)
+                if not isinstance(given, Mapping) or OWN & set(given):
+                    raise ValueError(
+                        f"stage {self.stage.name!r}: validate gives {given!r:.200}: return a mapping of names to "
+                        f"numbers, none of them called {', '.join(sorted(OWN))}, which a row has already"
+                    )
+                found = {name: float(value) for name, value in given.items()}
                 means = self.team.mean(torch.tensor(list(found.values()), dtype=torch.float64))
                 return dict(zip(found, means.tolist(), strict=True))
         finally:

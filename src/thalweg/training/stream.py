@@ -70,6 +70,11 @@ class Stream:
                 self.epoch, self.position = self.epoch + 1, 0
             if taken:
                 return [self._moved(part) for part in self.team.parts(taken, self._divided)]
+            if empty and self.epoch > 1:
+                raise ValueError(
+                    f"stage {self.name!r} has data that are used up after one pass, as a generator is, and wants more: "
+                    "give a list, a loader or Batches"
+                )
             if empty:
                 raise ValueError(f"stage {self.name!r} has data without a single batch: give it examples")
 
