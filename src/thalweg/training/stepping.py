@@ -32,6 +32,9 @@ class Stepper:
             rate = {id(p): factor for part, factor in zip(params, factors, strict=True) for p in part["params"]}
             for group in self.optimizer.param_groups:
                 group["lr"] = group["lr"] * rate.get(id(group["params"][0]), 1.0)
+        for group in self.optimizer.param_groups:
+            if isinstance(group.get("lr"), Tensor):
+                group["lr"] = group["lr"].clone()  # schedules write into it, and the factory may hold the same one
         self.made = _settings(self.optimizer)
         self._lr = [float(group["lr"]) if "lr" in group else None for group in self.optimizer.param_groups]
         self.wants_graph = isinstance(self.optimizer, ClosureOptimizer)
