@@ -265,11 +265,19 @@ def _diagnosed(shop: Workshop, seed: int) -> dict[str, Any] | None:
 def _graver(diagnosis: Mapping[str, Any] | None) -> list[str]:
     """Returns a line for each finding above a note."""
     found = [f for f in (diagnosis or {}).get("findings", []) if f["severity"] != "note"]
-    layers = [f" ({f['layer']})" if f["layer"] else "" for f in found]
-    return [
-        f"the untrained model: {f['kind']}{layer}: {f['meaning']} (thalweg diagnose says more)"
-        for f, layer in zip(found, layers, strict=True)
-    ]
+    return [f"the untrained model: {f['kind']}{_of(f)}: {f['meaning']}{_mend(f)}" for f in found]
+
+
+def _of(finding: Mapping[str, Any]) -> str:
+    """Returns layer, figure and threshold of a finding, as far as it has them."""
+    known = (finding["layer"], finding["figure"], finding.get("threshold"))
+    layer, figure, bound = (v if isinstance(v, str) or v is None else f"{v:.4g}" for v in known)
+    shown = [layer, f"figure {figure}" if figure else "", f"threshold {bound}" if bound else ""]
+    return f" ({', '.join(part for part in shown if part)})"
+
+
+def _mend(finding: Mapping[str, Any]) -> str:
+    return f"; mend: {finding['fix']}" if finding["fix"] else ""
 
 
 def _several(given: Any, name: str) -> Sequence[Any]:

@@ -42,6 +42,7 @@ from thalweg.diagnosis.through_time import through_time
 from thalweg.diagnosis.unregistered import unregistered
 from thalweg.diagnosis.untrained import untrained
 
+OPERATIONS = 400
 CHECKS = (
     unregistered,
     shared_layer,
@@ -76,9 +77,9 @@ def diagnose(
     *,
     more: Sequence[Any] = (),
     fix: bool = False,
-    curvature_steps: int = 20,
-    noise_batches: int = 16,
-    range_steps: int = 100,
+    curvature_steps: int | None = None,
+    noise_batches: int | None = None,
+    range_steps: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Says what is wrong with a model before it trains, layer by layer, and how to mend it.
@@ -97,9 +98,11 @@ def diagnose(
         more: further batches, for the gradients' noise (7 or more, else the batch is cut up) and the range test.
         fix: whether to apply to the model those mends that lose nothing, and to say what is then left. A mend that
             does not help is taken back.
-        curvature_steps: products with the Hessian, each of two to three gradients; 0 leaves curvature out.
-        noise_batches: gradients by which their noise is judged; 0 leaves it out.
-        range_steps: of the learning-rate range test, 32 or more; 0 leaves it out.
+        curvature_steps: products with the Hessian, each of two to three gradients; 20 by default, 0 leaves curvature
+            out.
+        noise_batches: gradients by which their noise is judged; 16 by default, 0 leaves it out.
+        range_steps: of the learning-rate range test, 32 or more; 100 by default, 0 leaves it out. By default all three
+            are fewer for models of more than 400 operations, in proportion, 8, 8 and 48 at least.
         progress: is told what is being looked at.
 
     Returns:
@@ -119,12 +122,12 @@ def diagnose(
 
     Source: Deep Learning, §8.2, §8.4.
     """
-    asked = {
-        "curvature_steps": (curvature_steps, 1),
-        "noise_batches": (noise_batches, 4),
-        "range_steps": (range_steps, 2 * WINDOW),
-    }
-    for name, (value, least) in asked.items():
+    asked = (
+        ("curvature_steps", curvature_steps, 1),
+        ("noise_batches", noise_batches, 4),
+        ("range_steps", range_steps, 2 * WINDOW),
+    )
+    for name, value, least in asked:
         if value and value < least:
             raise ValueError(f"{name} is {value}: it must be at least {least}, or 0, which leaves that out")
     if isinstance(model, AuxiliaryHeads) and model.model is not None:
@@ -134,12 +137,19 @@ def diagnose(
     fixed = fixing(model, lambda: _watched(observe(model, batch, loss), loss)[0]) if fix else ()
     seen = observe(model, batch, loss)
     found, growths = _watched(seen, loss)
+    curvature_steps = _many(seen, 20, 8) if curvature_steps is None else curvature_steps
+    noise_batches = _many(seen, 16, 8) if noise_batches is None else noise_batches
+    range_steps = _many(seen, 100, 48) if range_steps is None else range_steps
     others, test = [as_batch(b) for b in more], None
     if not any(f.kind == KIND for f in found):
         if curvature_steps:
-            for steps, when in ((0, "at the start"), (STEPS, f"after {STEPS} steps")):
-                tell(f"curvature {when}")
-                found += sharpness(curvature(seen, loss, curvature_steps, steps), when)
+            tell("curvature at the start")
+            start = curvature(seen, loss, curvature_steps)
+            found += sharpness(start, "at the start")
+            largest = None if isinstance(start, str) else max(abs(start.smallest), abs(start.largest))
+            tell(f"curvature after {STEPS} steps")
+            later = curvature(seen, loss, curvature_steps, STEPS, largest)
+            found += sharpness(later, f"after {STEPS} steps")
         if noise_batches:
             tell("gradient noise")
             found += batch_size(gradient_noise(seen, others, loss, noise_batches))
@@ -148,6 +158,11 @@ def diagnose(
             notes, test = learning_rate(seen, others, loss, range_steps)
             found += notes
     return Diagnosis(tuple(found), fixed, depth(seen, growths), test)
+
+
+def _many(seen: Seen, usual: int, least: int) -> int:
+    """Returns how many of something a model of this size is given."""
+    return max(least, round(usual * min(1.0, OPERATIONS / max(seen.operations, 1))))
 
 
 def _watched(seen: Seen, loss: Loss) -> tuple[list[Finding], dict[str, float]]:

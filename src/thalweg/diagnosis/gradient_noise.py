@@ -93,4 +93,4 @@ def batch_size(found: Noise | str) -> list[Finding]:
         "make steps noisy, far more hardly better; it grows as training goes on"
     )
     size = 2 ** max(round(math.log2(scale)), 0)
-    return [Finding(kind, "note", "", scale, meaning, f"DataLoader(data, batch_size={size}, shuffle=True)")]
+    return [Finding(kind, "note", "", scale, meaning, f"batch_size = {size}")]

@@ -28,5 +28,5 @@ def learning_rate(
     on = "" if more else "; on one batch, which is easier than many"
     if test.best is None:
         return [Finding(kind, "note", "", 0.0, test.why + on)], test
-    fix = f"torch.optim.SGD(model.parameters(), lr={test.best:.1g})"
+    fix = f"optimizer = torch.optim.SGD(model.parameters(), lr={test.best:.1g})"
     return [Finding(kind, "note", "", test.best, test.why + on, fix)], test

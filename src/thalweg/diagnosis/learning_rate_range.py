@@ -14,7 +14,6 @@ suggested only where the decrease is sure.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import torch
@@ -114,29 +113,26 @@ def _run(
 ) -> tuple[list[float], list[float]]:
     losses: list[float] = []
     changes: list[float] = []
-    stream = cycle(batches)
-    now = next(stream)
-    for step, (lr, after) in enumerate(zip(lrs, stream, strict=False)):
+    alone = len(batches) == 1
 
-        def value(batch: Batch, step: int = step) -> Tensor:
-            torch.manual_seed(step)
-            return loss(model(*batch[0]), batch[1]).reshape(())
+    def value(i: int) -> Tensor:
+        torch.manual_seed(i % len(batches))  # the draws of a batch are the same before and after a step
+        return loss(model(*batches[i % len(batches)][0]), batches[i % len(batches)][1]).reshape(())
 
+    here = value(0)
+    for step, lr in enumerate(lrs):
         with torch.no_grad():
-            before = value(after).item()
-        here = value(now)
+            before = here.item() if alone else value(step + 1).item()
+        losses.append(here.item())
         for p, g in zip(params, torch.autograd.grad(here, params, allow_unused=True), strict=True):
             p.grad = g
         for group in descent.param_groups:
             group["lr"] = lr
         descent.step()
-        with torch.no_grad():
-            change = value(after).item() - before
-        losses.append(here.item())
-        changes.append(change)
-        if not math.isfinite(change) or before + change > WORSE * max(abs(losses[0]), 1e-12):
+        here = value(step + 1)  # the next step's own loss too
+        changes.append(here.item() - before)
+        if not math.isfinite(changes[-1]) or here.item() > WORSE * max(abs(losses[0]), 1e-12):
             break
-        now = after
     return losses, changes
 
 

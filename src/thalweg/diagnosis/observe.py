@@ -16,6 +16,7 @@ from thalweg.tensors.as_trained import as_trained
 
 Loss = Callable[[Any, Any], Tensor]
 FEWEST = 8  # examples by which a unit is judged
+A_STEP = 5
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Seen:
         end: the function that ``scores`` is the value of, such as ``"softmax"``; empty where it is none that is known.
         through_time: of each recurrent layer the gradients' norms over its steps ``(T,)``.
         leaves: tensors of the output's graph that gradients come to, and that are none of the model's parameters.
+        operations: in the output's graph, of which a recurrent layer, one to torch, has 5 a step.
     """
 
     model: nn.Module
@@ -52,6 +54,7 @@ class Seen:
     end: str
     through_time: dict[str, Tensor]
     leaves: list[Tensor]
+    operations: int
 
     @cached_property
     def calm(self) -> tuple[Any, dict[str, Tensor]]:
@@ -101,7 +104,9 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
             raise ValueError(f"the batch does not fit the model ({brief(error)}): pass one of its inputs") from error
         value = loss_value(loss, output, target)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        leaves = _leaves(output, {id(t) for t in (*model.parameters(), *watch.kept, *tree_flatten(inputs)[0])})
+        leaves, operations = _leaves(
+            output, {id(t) for t in (*model.parameters(), *watch.kept, *tree_flatten(inputs)[0])}
+        )
         if trained and not value.requires_grad:
             raise ValueError("the loss does not depend on the parameters: do not detach or round on the way to it")
         parts, shape = tree_flatten(output)
@@ -134,10 +139,12 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     def loss_at(scores: Tensor, target: Any) -> Tensor:
         return loss(tree_unflatten([scores if i == at else part for i, part in enumerate(parts)], shape), target)
 
+    through_time = {name: _by_step(model.get_submodule(name), grads) for name, grads in times.items()}
+    operations += sum(A_STEP * len(norms) for norms in through_time.values())
     return Seen(
         model, watch.layers, watch.norms, list(watch.graph), inputs, detached(output), target, value.item(), gradients,
         None if at is None else parts[at], loss_at, "" if at is None else watch.ends.get(id(shown[at]), ""),
-        {name: _by_step(model.get_submodule(name), grads) for name, grads in times.items()}, leaves,
+        through_time, leaves, operations,
     )  # fmt: skip
 
 
@@ -150,8 +157,8 @@ def _by_step(module: Any, gradients: list[Tensor | None]) -> Tensor:
     return torch.tensor([0.0 if g is None else float(g.double().norm()) for g in gradients], dtype=torch.float64)
 
 
-def _leaves(output: Any, known: set[int]) -> list[Tensor]:
-    """Returns the tensors that require a gradient at the ends of the output's graph, but for those that are known."""
+def _leaves(output: Any, known: set[int]) -> tuple[list[Tensor], int]:
+    """Returns the tensors that require a gradient at the ends of the output's graph, without those known; its size."""
     waiting = [t.grad_fn for t in tree_flatten(output)[0] if isinstance(t, Tensor) and t.grad_fn is not None]
     found: dict[int, Tensor] = {}
     met = set(waiting)
@@ -163,7 +170,7 @@ def _leaves(output: Any, known: set[int]) -> list[Tensor]:
         fresh = [parent for parent, _ in node.next_functions if parent is not None and parent not in met]
         met.update(fresh)
         waiting += fresh
-    return list(found.values())
+    return list(found.values()), len(met)
 
 
 def loss_value(loss: Loss, output: Any, target: Any) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from thalweg.tensors.as_trained import as_trained, put_back
 from thalweg.tensors.seeds import generator
 
 MOST_BYTES = 2**32
-STEPS = 10
+STEPS, HALVINGS = 10, 20
 
 
 class Curvature(NamedTuple):
@@ -33,7 +33,9 @@ class Curvature(NamedTuple):
     condition: float
 
 
-def curvature(seen: Seen, loss: Loss, steps: int = 20, descended: int = 0) -> Curvature | str:
+def curvature(
+    seen: Seen, loss: Loss, steps: int = 20, descended: int = 0, largest: float | None = None
+) -> Curvature | str:
     """Returns what Lanczos shows of the Hessian, or why it shows nothing.
 
         share = Σ ω_i |θ_i| [θ_i < 0] / Σ ω_i |θ_i|,   θ_i Ritz values, ω_i their weights in a random start
@@ -45,7 +47,9 @@ def curvature(seen: Seen, loss: Loss, steps: int = 20, descended: int = 0) -> Cu
         seen: model and batch.
         loss: ``(output, target) -> scalar``.
         steps: products with the Hessian at most.
-        descended: steps of gradient descent on the batch before, each of length 1/λmax at the start.
+        descended: steps of gradient descent on the batch before, of length 1/λmax at the start, and halved for as
+            long as the loss would rise.
+        largest: λmax at the start where it is known.
 
     >>> from torch import nn
     >>> from thalweg.diagnosis.observe import observe
@@ -63,8 +67,9 @@ def curvature(seen: Seen, loss: Loss, steps: int = 20, descended: int = 0) -> Cu
     try:
         with _plain(), as_trained(seen.model), put_back(params):
             if descended:
-                largest = _lanczos(seen, loss, params, min(steps, 10)).eigh()[0].abs().max()
-                _descend(seen, loss, params, descended, float(largest))
+                if largest is None:
+                    largest = float(_lanczos(seen, loss, params, min(steps, 10)).eigh()[0].abs().max())
+                _descend(seen, loss, params, descended, largest)
             found = _lanczos(seen, loss, params, steps)
     except (RuntimeError, ValueError) as error:  # NotImplementedError among them
         return brief(error)
@@ -84,13 +89,37 @@ def _lanczos(seen: Seen, loss: Loss, params: list[Tensor], steps: int) -> Tridia
 
 
 def _descend(seen: Seen, loss: Loss, params: list[Tensor], steps: int, largest: float) -> None:
-    for _ in range(steps if largest > 0 else 0):
-        step = gradient(seen.model, seen.batch, loss, params).div_(-largest)
-        if not bool(step.isfinite().all()):
+    step = 1 / largest if largest > 0 else 0.0
+    value, slope = _at(seen, loss, params)
+    for _ in range(steps if step else 0):
+        before = [p.detach().clone() for p in params]
+        for _ in range(HALVINGS):
+            with torch.no_grad():
+                for p, start, part in zip(params, before, slope.split([p.numel() for p in params]), strict=True):
+                    p.copy_(start - step * part.view_as(p))
+            now, ahead = _at(seen, loss, params)
+            if now <= value:
+                break
+            step /= 2
+        else:
+            with torch.no_grad():
+                for p, start in zip(params, before, strict=True):
+                    p.copy_(start)
             return
-        with torch.no_grad():
-            for p, part in zip(params, step.split([p.numel() for p in params]), strict=True):
-                p.add_(part.view_as(p))
+        value, slope = now, ahead
+
+
+def _at(seen: Seen, loss: Loss, params: list[Tensor]) -> tuple[float, Tensor]:
+    """Returns the loss and its gradient."""
+    values: list[float] = []
+
+    def noted(output: Any, target: Any) -> Tensor:
+        value = loss(output, target)
+        values.append(float(value.detach()))
+        return value
+
+    slope = gradient(seen.model, seen.batch, noted, params)
+    return values[0], slope
 
 
 def _read(found: Tridiagonal) -> Curvature:

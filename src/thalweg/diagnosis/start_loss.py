@@ -16,7 +16,7 @@ from thalweg.initialization.output_bias import output_bias_from
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.layers import WEIGHTED, unit_count
 
-ABOVE, ABOVE_OF_SCORES = 10.0, 3.0
+ABOVE, ABOVE_OF_SCORES = 20.0, 4.0
 ENDLESS = 1e6
 
 
@@ -68,11 +68,11 @@ def best_constant(seen: Seen) -> Constant | None:
 
 
 def start_loss(seen: Seen, constant: Constant | None) -> list[Finding]:
-    """Finds a loss at the start more than 10 times as far from the least as that of the best constant output.
+    """Finds a loss at the start more than 20 times as far from the least as that of the best constant output.
 
         (J − J_least) / (J_constant − J_least),   J_least what outputs fitted one by one come to: 0 for most losses
 
-    For losses that take scores, such as cross-entropy, which grow with the scores and not with their square, it is 3
+    For losses that take scores, such as cross-entropy, which grow with the scores and not with their square, it is 4
     times.
 
     >>> from torch import nn
@@ -80,7 +80,7 @@ def start_loss(seen: Seen, constant: Constant | None) -> list[Finding]:
     >>> x, y = torch.zeros(9, 1), torch.linspace(99, 101, 9)[:, None]
     >>> seen = observe(nn.Sequential(nn.Linear(1, 1)), (x, y), nn.functional.mse_loss)
     >>> [(f.kind, f.threshold) for f in start_loss(seen, best_constant(seen))]
-    [('high start loss', 10.0)]
+    [('high start loss', 20.0)]
 
     Source: Deep Learning, §8.4 (biases: the marginal statistics of the output).
     """

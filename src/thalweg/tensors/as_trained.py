@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+WITHIN = (nn.MultiheadAttention, nn.RNNBase)  # drop out by a number of their own, with no module for it
+
 
 @contextmanager
 def as_trained(model: nn.Module) -> Iterator[None]:
@@ -22,6 +24,7 @@ def as_trained(model: nn.Module) -> Iterator[None]:
     (False, 0)
     """
     modes = [(m, m.training) for m in model.modules()]
+    rates = [(m, m.dropout) for m in model.modules() if isinstance(m, WITHIN)]
     buffers = [
         (m, name, b, b.detach().clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
     ]
@@ -31,12 +34,16 @@ def as_trained(model: nn.Module) -> Iterator[None]:
         for module, _ in modes:
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.training = False
+            elif isinstance(module, WITHIN):
+                module.dropout = 0.0
         with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
             torch.manual_seed(0)
             yield
     finally:
         for module, training in modes:
             module.training = training
+        for within, rate in rates:
+            within.dropout = rate
         with torch.no_grad():
             for module, name, buffer, value in buffers:
                 buffer.copy_(value)
