@@ -128,7 +128,7 @@ def test_a_clamp_at_zero_is_a_rectifier(traced):
     net = Clamped()
     layers = dict(net.named_children())
     found = following(net, layers, None if traced else torch.randn(2, 4))
-    assert found == {"a": "relu", "b": "hardtanh", "c": "linear", "d": "linear"}
+    assert found == {"a": "relu", "b": "hardtanh", "c": "hardtanh:-3,3", "d": "linear"}
 
 
 class FusedLinear(nn.Linear):
@@ -194,3 +194,46 @@ def test_what_follows_is_looked_for_where_the_weight_is_used(build, shape, trace
     assert following(model, layers(model)) == traced
     if watched is not None:
         assert following(model, layers(model), torch.randn(shape)) == watched
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        (nn.PReLU(), lambda z: functional.leaky_relu(z, 0.25)),
+        (nn.RReLU(0.1, 0.3), lambda z: functional.leaky_relu(z, 0.2)),
+        (nn.ELU(0.5), lambda z: functional.elu(z, 0.5)),
+        (nn.CELU(2.0), lambda z: functional.celu(z, 2.0)),
+        (nn.Hardtanh(-2, 2), lambda z: z.clamp(-2, 2)),
+        (nn.Softplus(beta=5), lambda z: functional.softplus(z, 5)),
+        (nn.Threshold(0, 0), torch.relu),
+        (lambda z: functional.elu(z, 0.5), lambda z: functional.elu(z, 0.5)),
+        (lambda z: functional.hardtanh(z, max_val=3.0), lambda z: z.clamp(-1, 3)),
+        (lambda z: functional.threshold(z, 0, 0), torch.relu),
+    ],
+)
+def test_a_nonlinearity_is_balanced_with_the_numbers_that_it_has(activation, function):
+    for batch in (None, torch.randn(4, 8)):
+        net = Then(activation)
+        assert gain_of(following(net, {"a": net.a}, batch)["a"]) == pytest.approx(gain_of_function(function), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.GLU(), nn.Hardshrink(), nn.Tanhshrink(), lambda z: torch.where(z > 0, z, 0.0), torch.abs, torch.exp,
+     lambda z: z**2, lambda z: torch.maximum(z, torch.zeros(())), lambda z: z.clamp(min=1), functional.glu],
+)  # fmt: skip
+def test_a_nonlinearity_without_a_gain_is_unknown_and_not_linear(activation):
+    for batch in (None, torch.randn(4, 8)):
+        net = Then(activation)
+        assert following(net, {"a": net.a}, batch) == {"a": "unknown"}
+
+
+class Then(nn.Module):
+    """A layer and what is done with its output."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.a, self.activation = nn.Linear(8, 8), activation
+
+    def forward(self, x):
+        return self.activation(self.a(x))

@@ -8,8 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from thalweg.initialization.fans import fans
-from thalweg.initialization.following import UNKNOWN
-from thalweg.initialization.gains import gain_of
+from thalweg.initialization.gains import UNKNOWN, gain_of
 from thalweg.initialization.held import Held, held
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.initialization.schemes import Scheme

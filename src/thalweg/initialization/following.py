@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-from thalweg.initialization.gains import FUNCTIONS, name_of
+from thalweg.initialization.gains import FUNCTIONS, NUMBERS, UNKNOWN, name_of, named
 from thalweg.initialization.held import held
 from thalweg.tensors.graph import NotTraceable, trace
 from thalweg.tensors.known import overridden
@@ -30,9 +30,13 @@ _NAMES = (
 LOOKED_THROUGH = frozenset(_NAMES.split())
 _NAMES = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm addmm bmm einsum"
 PRODUCTS = frozenset(_NAMES.split())  # with a layer's weight, what the layer is
-UNKNOWN = "unknown"
+_NAMES = (
+    "glu prelu threshold maximum minimum fmax fmin where abs absolute exp expm1 log log1p sqrt rsqrt square pow "
+    "cos tan atan arctan erf hardshrink softshrink tanhshrink logsigmoid logaddexp heaviside sign round floor ceil"
+)
+NONLINEAR = frozenset(_NAMES.split())  # without a gain here
 CLAMPS = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",)}
-CLAMPED: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, 6): "relu6", (-1, 1): "hardtanh"}
+CLAMPED: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, 6): "relu6"}
 LOOKED_THROUGH_MODULES = (
     nn.modules.dropout._DropoutNd, *NORMS, nn.Flatten, nn.Unflatten, nn.Identity, nn.modules.pooling._MaxPoolNd,
     nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd,
@@ -85,8 +89,9 @@ def _weights(layers: Mapping[str, nn.Module]) -> dict[int, str]:
 
 
 def _at(model: nn.Module, path: str) -> Any:
+    """Returns what stands at a path of the model's graph, None for a constant that tracing made."""
     owner, _, name = path.rpartition(".")
-    return getattr(model.get_submodule(owner), name)
+    return getattr(model.get_submodule(owner), name, None)
 
 
 def _product(node: fx.Node) -> fx.Node | None:
@@ -152,20 +157,32 @@ def function_name(function: Any) -> str:
 
 
 def nonlinearity_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """Returns the name of the nonlinearity that a call is, None where it is none that is known.
+    """Returns the name of the nonlinearity that a call is, "unknown" of one without a gain, None of any other call.
 
-    A clamp at 0 is a rectifier, one between 0 and 6 or between −1 and 1 has a name too.
+    A clamp at 0 is a rectifier, one between two numbers a ``hardtanh``.
 
     >>> nonlinearity_of(torch.clamp, (torch.ones(1), 0), {}), nonlinearity_of("clamp", (torch.ones(1), -3, 3), {})
-    ('relu', None)
+    ('relu', 'hardtanh:-3,3')
     """
     name = function_name(function)
     if name in CLAMPS:
         bounds = dict(zip(CLAMPS[name], args[1:], strict=False)) | dict(kwargs)
-        return CLAMPED.get((bounds.get("min"), bounds.get("max")))
-    if name == "leaky_relu":
-        return f"leaky_relu:{kwargs.get('negative_slope', args[1] if len(args) > 1 else 0.01):g}"
-    return name if name in FUNCTIONS else None
+        low, high = bounds.get("min"), bounds.get("max")
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+            return CLAMPED.get((low, high)) or named("hardtanh", low, high)
+        return CLAMPED.get((low, high), UNKNOWN)
+    if name == "threshold" and not any([*args[1:3], *kwargs.values()]):
+        return "relu"
+    if name == "prelu" and isinstance(args[-1], Tensor):
+        return named("leaky_relu", float(args[-1].detach().mean()))
+    if name == "rrelu":
+        bounds = {"lower": 1 / 8, "upper": 1 / 3, **dict(zip(("lower", "upper"), args[1:], strict=False)), **kwargs}
+        return named("leaky_relu", (bounds["lower"] + bounds["upper"]) / 2)
+    if name in NUMBERS:
+        given = {**dict(zip(NUMBERS[name], args[1:], strict=False)), **kwargs}
+        numbers = [given.get(key, default) for key, default in NUMBERS[name].items()]
+        return named(name, *numbers) if all(isinstance(n, (int, float)) for n in numbers) else UNKNOWN
+    return UNKNOWN if name in NONLINEAR else name if name in FUNCTIONS else None
 
 
 class _Watch(TorchFunctionMode):

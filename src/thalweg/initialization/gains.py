@@ -45,6 +45,7 @@ FUNCTIONS: dict[str, Function] = {
     "hardsigmoid": functional.hardsigmoid,
 }
 SIGMOID = 4.0
+UNKNOWN = "unknown"
 
 
 @cache
@@ -52,22 +53,24 @@ def gain_of(nonlinearity: str) -> float:
     """Returns the gain of weights that feed a nonlinearity.
 
     Arguments:
-        nonlinearity: a name of :data:`FUNCTIONS`; ``"leaky_relu:0.2"`` gives the slope.
+        nonlinearity: a name of :data:`FUNCTIONS`; its numbers follow a colon, as in ``"leaky_relu:0.2"`` and
+            ``"hardtanh:-2,2"``.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or numbers that it does not take.
 
     >>> round(gain_of("relu") ** 2, 6), round(gain_of("linear"), 6), gain_of("sigmoid")
     (2.0, 1.0, 4.0)
     """
-    name, _, slope = nonlinearity.partition(":")
+    name, _, listed = nonlinearity.partition(":")
     if name not in FUNCTIONS:
         raise ValueError(f"unknown nonlinearity {nonlinearity!r}: choose among {', '.join(FUNCTIONS)}")
     if name in ("sigmoid", "hardsigmoid"):
         return SIGMOID
-    if slope:
-        return gain_of_function(lambda z: functional.leaky_relu(z, float(slope)))
-    return gain_of_function(FUNCTIONS[name])
+    numbers = [float(number) for number in listed.split(",")] if listed else []
+    if len(numbers) > len(NUMBERS.get(name, ())):
+        raise ValueError(f"{name} takes no such numbers as {nonlinearity!r} gives")
+    return gain_of_function(lambda z: FUNCTIONS[name](z, *numbers))
 
 
 def gain_of_function(function: Function) -> float:
@@ -91,19 +94,48 @@ def gain_of_function(function: Function) -> float:
 
 
 def name_of(module: nn.Module) -> str | None:
-    """Returns the name of an activation module's nonlinearity, None where it is none that is known.
+    """Returns the name of an activation module's nonlinearity, "unknown" without a gain, None of any other module.
 
-    >>> name_of(nn.LeakyReLU(0.1)), name_of(nn.Linear(1, 1))
-    ('leaky_relu:0.1', None)
+    The slope of ``nn.PReLU`` is the mean of what it holds, that of ``nn.RReLU`` the middle of its range.
+
+    >>> name_of(nn.LeakyReLU(0.1)), name_of(nn.GLU()), name_of(nn.Linear(1, 1))
+    ('leaky_relu:0.1', 'unknown', None)
     """
-    if isinstance(module, nn.LeakyReLU):
-        return f"leaky_relu:{module.negative_slope:g}"
-    return _MODULES.get(type(module))
+    name = _MODULES.get(type(module))
+    if isinstance(module, nn.PReLU):
+        return named("leaky_relu", float(module.weight.detach().mean()))
+    if isinstance(module, nn.RReLU):
+        return named("leaky_relu", (module.lower + module.upper) / 2)
+    if isinstance(module, nn.Threshold):
+        return "relu" if module.threshold == module.value == 0 else UNKNOWN
+    if name in NUMBERS:
+        return named(name, *(getattr(module, key) for key in NUMBERS[name]))
+    return name
 
 
+def named(name: str, *numbers: float) -> str:
+    """Returns the name of a nonlinearity with its numbers, without them where they are torch's own.
+
+    >>> named("elu", 0.5), named("elu", 1.0), named("hardtanh", -2, 2)
+    ('elu:0.5', 'elu', 'hardtanh:-2,2')
+    """
+    if name != "leaky_relu" and numbers == tuple(NUMBERS[name].values()):
+        return name
+    return f"{name}:{','.join(f'{number:g}' for number in numbers)}"
+
+
+NUMBERS: dict[str, dict[str, float]] = {  # of torch's modules and functions, in the order of the functions' arguments
+    "leaky_relu": {"negative_slope": 0.01},
+    "elu": {"alpha": 1.0},
+    "celu": {"alpha": 1.0},
+    "hardtanh": {"min_val": -1.0, "max_val": 1.0},
+    "softplus": {"beta": 1.0},
+}
 _MODULES: dict[type[nn.Module], str] = {
+    nn.LeakyReLU: "leaky_relu",
     nn.ReLU: "relu", nn.ReLU6: "relu6", nn.ELU: "elu", nn.SELU: "selu", nn.CELU: "celu", nn.GELU: "gelu",
     nn.SiLU: "silu", nn.Mish: "mish", nn.Softplus: "softplus", nn.Softsign: "softsign", nn.Tanh: "tanh",
     nn.Hardtanh: "hardtanh", nn.Hardswish: "hardswish", nn.Sigmoid: "sigmoid", nn.Hardsigmoid: "hardsigmoid",
-    nn.Identity: "linear",
+    nn.Identity: "linear", nn.GLU: UNKNOWN, nn.Hardshrink: UNKNOWN, nn.Softshrink: UNKNOWN, nn.Tanhshrink: UNKNOWN,
+    nn.LogSigmoid: UNKNOWN,
 }  # fmt: skip

@@ -10,8 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from thalweg.initialization.data_driven import scale_by_data
 from thalweg.initialization.drawn import drawn
-from thalweg.initialization.following import UNKNOWN, following
-from thalweg.initialization.gains import gain_of
+from thalweg.initialization.following import following
+from thalweg.initialization.gains import UNKNOWN, gain_of
 from thalweg.initialization.held import held
 from thalweg.initialization.residual import Residual, check_residual, start_residual
 from thalweg.initialization.schemes import Scheme, scheme_of

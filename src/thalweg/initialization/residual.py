@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from thalweg.initialization.following import LOOKED_THROUGH, LOOKED_THROUGH_MODULES, function_name
-from thalweg.initialization.gains import FUNCTIONS, name_of
+from thalweg.initialization.gains import FUNCTIONS, UNKNOWN, name_of
 from thalweg.tensors.graph import NotTraceable, trace
 from thalweg.tensors.known import obstacle
 from thalweg.tensors.layers import NORMS, WEIGHTED
@@ -123,7 +123,7 @@ def _end(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
             module = modules[str(node.target)]
             if isinstance(module, (*NORMS, *WEIGHTED)) and module.weight is not None:
                 return str(node.target)
-            if not (isinstance(module, LOOKED_THROUGH_MODULES) or name_of(module)):
+            if not (isinstance(module, LOOKED_THROUGH_MODULES) or name_of(module) not in (None, UNKNOWN)):
                 return None
         elif node.op not in ("call_function", "call_method") or (
             function_name(node.target) not in LOOKED_THROUGH and function_name(node.target) not in FUNCTIONS
