@@ -109,7 +109,7 @@ def _evaluations() -> list[dict[str, Any]]:
         for dtype in TYPES:
             counted = Counted(problem)
             with contextlib.suppress(Solved, Exhausted):
-                thalweg.minimize(counted, problem.start, gtol=0, max_evaluations=3000, options={"dtype": dtype})
+                thalweg.minimize(counted, problem.start, gtol=0, max_evaluations=3000, options={"history_dtype": dtype})
             if counted.solved_at is not None:
                 solved[dtype][problem.name] = counted.solved_at
     both = set.intersection(*(set(s) for s in solved.values()))

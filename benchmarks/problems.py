@@ -326,8 +326,8 @@ def chebyquad(x: Tensor) -> Tensor:
     return torch.stack(polynomials[1:]).mean(dim=1) - integrals
 
 
-def _boundary_start() -> Tensor:
-    _, t = _grid(10)
+def _boundary_start(n: int = 10) -> Tensor:
+    _, t = _grid(n)
     return t * (t - 1)
 
 
@@ -367,4 +367,24 @@ PROBLEMS = [
     Problem("Linear, rank 1", _tensor(1).repeat(10), linear_rank_1, (190 / 41,)),
     Problem("Linear, rank 1, zero columns and rows", _tensor(1).repeat(10), linear_rank_1_zeros, (227 / 37,)),
     Problem("Chebyquad", _count(8) / 9, chebyquad, (3.51687372568e-3,)),
+]
+
+# The same problems where other dimensions are published too; those of fixed dimension are as above.
+OTHER_DIMENSIONS = [
+    Problem("Watson, n = 9", torch.zeros(9, dtype=torch.float64), watson, (1.39976e-6,)),
+    Problem("Watson, n = 12", torch.zeros(12, dtype=torch.float64), watson, (4.72238e-10,)),
+    Problem("Extended Rosenbrock, n = 20", _tensor(-1.2, 1).repeat(10), rosenbrock, (0,)),
+    Problem("Extended Powell singular, n = 16", _tensor(3, -1, 0, 1).repeat(4), powell_singular, (0,)),
+    Problem("Penalty I, n = 4", _count(4), penalty_1, (2.24997e-5,)),
+    Problem("Penalty II, n = 4", _tensor(0.5).repeat(4), penalty_2, (9.37629e-6,)),
+    Problem("Variably dimensioned, n = 30", 1 - _count(30) / 30, variably_dimensioned, (0,)),
+    Problem("Brown almost-linear, n = 30", _tensor(0.5).repeat(30), brown_almost_linear, (0, 1)),
+    Problem("Brown almost-linear, n = 40", _tensor(0.5).repeat(40), brown_almost_linear, (0, 1)),
+    Problem("Discrete boundary value, n = 20", _boundary_start(20), discrete_boundary_value, (0,)),
+    Problem("Discrete integral equation, n = 30", _boundary_start(30), discrete_integral_equation, (0,)),
+    Problem("Broyden tridiagonal, n = 30", _tensor(-1).repeat(30), broyden_tridiagonal, (0,)),
+    Problem("Broyden banded, n = 50", _tensor(-1).repeat(50), broyden_banded, (0,)),
+    Problem("Linear, full rank, n = 5", _tensor(1).repeat(5), linear_full_rank, (15,)),
+    Problem("Chebyquad, n = 9", _count(9) / 10, chebyquad, (0,)),
+    Problem("Chebyquad, n = 10", _count(10) / 11, chebyquad, (6.50395e-3, 4.77271e-3)),
 ]

@@ -65,16 +65,12 @@ class LineSearch(ABC):
             ``start`` itself where there is none.
         """
 
-    def within(self, evaluations: int | None, first: float = 1.0) -> Self:
-        """Returns the search with its cap on evaluations lowered to this number, for lines that begin at this step.
-
-        Where the first step is above 1, the longest one is as many times longer: slopes that are small because the
-        function is, by a constant, ask for long steps.
-        """
+    def within(self, evaluations: int | None, longest: float | None = None) -> Self:
+        """Returns the search with its cap on evaluations lowered to this number, and with this longest step."""
         changes: dict[str, float] = {}
-        cap, longest = getattr(self, "max_evaluations", None), getattr(self, "longest", None)
+        cap = getattr(self, "max_evaluations", None)
         if cap is not None and evaluations is not None and evaluations < cap:
             changes["max_evaluations"] = evaluations
-        if longest is not None and first > 1:
-            changes["longest"] = longest * first
+        if longest is not None and hasattr(self, "longest"):
+            changes["longest"] = longest
         return replace(self, **changes) if changes else self  # type: ignore[type-var]

@@ -144,7 +144,7 @@ def _turned(x: Point, t: Point) -> bool:
 
 def _cubic(a: Point, b: Point) -> float:
     """Returns the minimizer, as a share of the way from a to b, of the cubic through both; NaN where it has none."""
-    theta = 3 * (a.value - b.value) / (b.step - a.step) + a.slope + b.slope
+    theta = 3 * share(a.value - b.value, b.step - a.step) + a.slope + b.slope
     scale = max(abs(theta), abs(a.slope), abs(b.slope))
     square = share(theta, scale) * share(theta, scale) - share(a.slope, scale) * share(b.slope, scale)
     if not square > 0:
@@ -157,7 +157,7 @@ def _trial(x: Point, y: Point, t: Point, enclosed: bool, low: float, high: float
     """Returns the next step, from the case in which t is."""
     way = t.step - x.step
     if t.value > x.value:
-        quadratic = share(x.slope, (x.value - t.value) / way + x.slope) / 2
+        quadratic = share(x.slope, share(x.value - t.value, way) + x.slope) / 2
         if not quadratic > 1 / EXPLOSION:
             return x.step + BACK_OFF * way
         cubic = _cubic(x, t)

@@ -17,7 +17,9 @@ from thalweg.optim.one_pass import check_average
 from thalweg.optim.parameter_objective import Closure, Curvature, NoGradient, Pair, ParameterObjective
 from thalweg.optim.settings import check_added, check_settings, is_number
 from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
+from thalweg.second_order.approach import Approach
 from thalweg.second_order.descent import search_for
+from thalweg.second_order.objective import factor_for
 from thalweg.second_order.ranks import Ranks, ranks_of
 from thalweg.second_order.watch import MESSAGES, Ending, Place
 from thalweg.tensors.ranges import is_whole
@@ -27,7 +29,7 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tenso
 Group = dict[str, Any]
 
 OWN = ("weight_decay", "decay")  # in which groups may differ
-SEARCHES = {"strong_wolfe": "more-thuente", "hager_zhang": "hager-zhang", "backtracking": "backtracking", None: None}
+SEARCHES = ("strong_wolfe", "hager_zhang", "backtracking", None)
 LIKE = 10.0  # a step that begins with a gradient so many times another than the last one ended with begins anew
 SAME = 1e3  # roundings by which two evaluations at the same parameters may differ, as sums in another order do
 
@@ -60,11 +62,11 @@ class StepReport(NamedTuple):
 class ClosureOptimizer(Optimizer):
     """Base of the methods whose step evaluates a closure several times; a subclass names its direction or model.
 
-    The closure is the objective for the whole step: with minibatches, let it keep to one batch. Each step goes on
-    from what earlier ones learned, and stops relative to the first gradient: multiplying the loss by a constant
-    changes nothing. The first gradient is taken anew where a step begins with one ten times larger or smaller than the
-    last step ended with. At the very first step the closure is evaluated twice at the start, beside what ``max_eval``
-    allows; where the values differ a warning says so.
+    The closure is the objective for the whole step: with minibatches, let it keep to one batch. Each step goes on from
+    what earlier ones learned, and stops where the minimum is near, as told by how the gradient fell on the way:
+    multiplying the loss by a constant changes nothing. What fell is forgotten where a step begins with a gradient ten
+    times larger or smaller than the last step ended with. At the very first step the closure is evaluated twice at the
+    start, beside what ``max_eval`` allows; where the values differ a warning says so.
 
     Attributes:
         report: the last step's :class:`StepReport`.
@@ -183,9 +185,16 @@ class ClosureOptimizer(Optimizer):
             self._check_repeats(objective, x)
         state["members"] = self._members(objective.params)
         method, lr = self._resume(group, x, state), float(group["lr"])
-        start, last = objective.start.norm, state["last_norm"]
+        start, last = objective.start.norm, float(state["last_norm"])
         if not LIKE * last > start > last / LIKE:  # another batch, loss or start than before
-            state["first_norm"] = torch.tensor(math.nan, dtype=torch.float64)
+            state["first_norm"].fill_(math.nan)
+            if factor_for(start * float(state["factor"]), x.dtype, part=3) != 1:
+                method.prepare(x)
+                state["factor"].fill_(factor_for(start, x.dtype))
+                state["last_step"].fill_(math.nan)
+        objective.factor = float(state["factor"])
+        if math.isnan(objective.factor):
+            objective.factor = factor_for(start, x.dtype)
         scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, not lr, self.share)
         good = x
 
@@ -201,7 +210,7 @@ class ClosureOptimizer(Optimizer):
                     raise TypeError(f"{type(self).__name__} learns nothing from pairs: pass no pair")
                 report = follow_model(objective, x, method, limits, told, lr=lr)
             else:
-                search = search_for(SEARCHES[group["line_search_fn"]], x.dtype, self.loose)
+                search = search_for(group["line_search_fn"], x.dtype, self.loose)
                 other = None if pair is None else Pair(objective, pair)
                 report = descend(objective, x, method, search, limits, told, scale=scale, lr=lr, pairs=other)
         finally:  # whatever comes of it, the parameters are at the last good point and what was learned is kept
@@ -217,10 +226,12 @@ class ClosureOptimizer(Optimizer):
                 "inputs or the parameters first"
             )
         state["n_iter"] = state["n_iter"] + report.iterations
-        for name, value in (("first_norm", report.first), ("last_norm", place.norm)):
+        norm = place.norm / objective.factor
+        for name, value in (("first_norm", report.first), ("last_norm", norm), ("factor", objective.factor)):
             state[name] = torch.tensor(value, dtype=torch.float64)
+        state["approach"] = report.approach.state()
         counts = report.iterations, objective.evaluations, objective.products
-        self.report = StepReport(report.ending, *counts, place.loss, place.norm)
+        self.report = StepReport(report.ending, *counts, place.loss, norm)
         return torch.tensor(place.loss, dtype=x.dtype, device=x.device)
 
     def _bare(self) -> None:
@@ -270,8 +281,15 @@ class ClosureOptimizer(Optimizer):
         """Returns the method with what it learned, anew where the vector's size or a setting has changed."""
         method, shapes = self._method(group), self._method(group)
         nan = torch.tensor(math.nan, dtype=torch.float64)
-        blank = {"func_evals": torch.tensor(0), "n_iter": torch.tensor(0), "first_norm": nan, "last_norm": nan}
-        for name, value in {**blank, "last_step": nan.repeat(3)}.items():
+        blank = {
+            "func_evals": torch.tensor(0),
+            "n_iter": torch.tensor(0),
+            "approach": nan.repeat(6),
+            "last_step": nan.repeat(3),
+        }
+        for name in ("first_norm", "last_norm", "factor"):
+            blank[name] = nan.clone()
+        for name, value in blank.items():
             state.setdefault(name, value)
         shapes.prepare(x.to("meta"))  # nothing is allocated there
         wanted = shapes.state()
@@ -337,9 +355,13 @@ def _limits_of(group: Group, state: dict[str, Tensor], spent: int, still: bool, 
     """Returns when a step ends; no iteration where it is to stand still."""
     first, most, cap = float(state["first_norm"]), group["max_iter"], group["max_eval"]
     cap = max(25, int(share * most)) if cap is None else cap
+    gradient, change = max(0.0, group["tolerance_grad"]), max(0.0, group["tolerance_change"])
+    approach = None
+    if not math.isnan(first):
+        approach = Approach()
+        approach.load(state["approach"])
     return Limits(
-        max(0.0, group["tolerance_grad"]), 0 if still else most, cap + spent, max(0.0, group["tolerance_change"]),
-        None if math.isnan(first) else first,
+        gradient, 0 if still else most, cap + spent, change, None if approach is None else first, approach
     )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ class ConjugateGradient(ClosureOptimizer):
     Arguments:
         params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, decay, maximize,
             average, process_group: as :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
-        beta: ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``, ``"hestenes_stiefel"``,
-            ``"dai_yuan"`` or ``"hager_zhang"``.
+        beta: ``"dai_yuan"``, ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``,
+            ``"hestenes_stiefel"`` or ``"hager_zhang"``.
         restart_orthogonality: it begins anew when |gᵀg₋| ≥ this ‖g‖²; Powell's constant is 0.2, infinity never.
         restart_every: it begins anew after so many steps; classically n; never by default.
 
@@ -55,7 +55,7 @@ class ConjugateGradient(ClosureOptimizer):
         tolerance_change: float = 1e-9,
         line_search_fn: LineSearchName | None = "strong_wolfe",
         *,
-        beta: Beta = "polak_ribiere_plus",
+        beta: Beta = "dai_yuan",
         restart_orthogonality: float = 1.0,
         restart_every: int | None = None,
         weight_decay: float = 0.0,

@@ -20,21 +20,22 @@ class LBFGS(ClosureOptimizer):
         d = −M g,   M from the last m pairs (s, y);   θ ← θ + α d,   α by the line search
 
     Memory: 2 m vectors for the pairs, and about ten. Arguments have torch's names. Other than there, the line search is
-    on and the history 15 pairs by default; groups may be several, with weight decay; tolerances are relative, so that a
-    bad start loosens them; the last loss is returned; ``report`` says why a step ended. torch's states do not fit.
-    As there, a step whose loss has no gradient changes nothing (with a warning), and no step ends by a negative
+    on and the history 15 pairs by default; groups may be several, with weight decay; tolerances are relative, so that
+    the loss's scale does not matter; the last loss is returned; ``report`` says why a step ended. torch's states do not
+    fit. As there, a step whose loss has no gradient changes nothing (with a warning), and no step ends by a negative
     tolerance.
 
     Of parameters that are sharded over ranks, each rank keeps its shards of the pairs. The loss is the mean of the
     ranks' losses, as the gradient is of their gradients. All take the same steps, from three messages an iteration: of
-    4 numbers a rank with each evaluation, of 2 m + 5 for the direction and one for its slope.
+    5 numbers a rank with each evaluation, of 2 m + 5 for the direction and of 5 a rank for its slope and length.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs; of any real or complex types and devices.
         lr: factor on the first step that the line search tries, or on every step without one.
         max_iter: iterations a step.
         max_eval: evaluations of the closure a step, at least 2; the larger of 25 and 1.25 ``max_iter`` by default.
-        tolerance_grad: a step ends when ‖∇f‖∞ is this share of the first step's.
+        tolerance_grad: a step ends when the minimum is within this share of ‖θ‖∞, as told by how the gradient fell on
+            the way; see :mod:`thalweg.second_order.approach`.
         tolerance_change: a step ends when the loss changes by no more than this share of itself.
         history_size: m, pairs kept.
         line_search_fn: ``"strong_wolfe"`` (Moré and Thuente), ``"hager_zhang"``, ``"backtracking"`` (Armijo), or None

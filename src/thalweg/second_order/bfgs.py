@@ -9,6 +9,8 @@ O(n²). Before the first update M is scaled to sᵀy / yᵀy. A pair whose sᵀy
 Source: Deep Learning, §8.6.3; Nocedal & Wright, Numerical Optimization, §6.1.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,16 @@ from thalweg.curvature import check_fits
 from thalweg.second_order.direction import Direction
 
 CURVATURE = 1e-10  # a pair with sᵀy ≤ CURVATURE · ‖s‖ ‖y‖ tells nothing
+
+
+def tells(sy: float, ss: float, yy: float, dtype: torch.dtype) -> bool:
+    """Returns whether a pair tells of curvature: sᵀy is positive enough, and no product fell out of the type's range.
+
+    >>> tells(1.0, 1.0, 1.0, torch.float64), tells(1e-320, 1.0, 0.0, torch.float64)
+    (True, False)
+    """
+    held = all(torch.finfo(dtype).tiny <= square < math.inf for square in (sy, ss, yy))
+    return held and sy > CURVATURE * math.sqrt(ss) * math.sqrt(yy)
 
 
 class BFGS(Direction):
@@ -55,13 +67,12 @@ class BFGS(Direction):
     def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
         s, y = d * step, after - before
         sy, ss, yy = torch.stack([s @ y, s @ s, y @ y]).tolist()
-        if not sy > CURVATURE * (ss * yy) ** 0.5:
+        if not tells(sy, ss, yy, y.dtype):
             return
         if not self._pairs:
             self._inverse.zero_().fill_diagonal_(sy / yy)
         my = self._inverse @ y
-        rho = 1 / sy
-        v = s * ((rho + rho**2 * (y @ my)) / 2) - my * rho
+        v = (s * ((1 + (y @ my) / sy) / 2) - my) / sy
         self._inverse.addmm_(torch.stack([s, v], dim=1), torch.stack([v, s]))
         self._pairs += 1
 

@@ -5,9 +5,9 @@
 =================== =================================================
 fletcher_reeves     gᵀg / g₋ᵀg₋
 polak_ribiere       gᵀy / g₋ᵀg₋
-polak_ribiere_plus  max(0, gᵀy / g₋ᵀg₋)                   (the default)
+polak_ribiere_plus  max(0, gᵀy / g₋ᵀg₋)
 hestenes_stiefel    gᵀy / d₋ᵀy
-dai_yuan            gᵀg / d₋ᵀy
+dai_yuan            gᵀg / d₋ᵀy                            (the default)
 hager_zhang         max(η, (y − 2 d₋ yᵀy / d₋ᵀy)ᵀg / d₋ᵀy),   η = −1 / (‖d₋‖ min(0.01, ‖g₋‖))
 =================== =================================================
 
@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.direction import Direction
 
 Beta = Literal["fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hestenes_stiefel", "dai_yuan", "hager_zhang"]
@@ -50,12 +51,12 @@ class ConjugateGradient(Direction):
 
     vectors = ("gradient", "direction")
 
-    def __init__(self, beta: Beta = "polak_ribiere_plus", orthogonality: float = 1.0, every: int | None = None) -> None:
+    def __init__(self, beta: Beta = "dai_yuan", orthogonality: float = 1.0, every: int | None = None) -> None:
         if beta not in BETAS:
             raise ValueError(f"unknown beta {beta!r}: choose among {', '.join(BETAS)}")
-        if not orthogonality >= 0 or (every is not None and not every >= 1):
-            raise ValueError(f"orthogonality is {orthogonality}, every is {every}: give at least 0 and at least 1")
-        self.beta, self.orthogonality, self.every = beta, orthogonality, every
+        self.beta = beta
+        self.orthogonality = check_number("restart_orthogonality", orthogonality, infinite=True)
+        self.every = None if every is None else check_whole("restart_every", every, 1)
         self._gradient = self._direction = torch.empty(0)
         self._steps = -1  # since it began anew; −1 before it has a direction
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from thalweg.linesearch import Backtracking, Fixed, HagerZhang, LineSearch, MoreThuente, Point
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.objective import Objective
-from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch
+from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch, norm
 
 
 def descend(
@@ -45,27 +45,42 @@ def descend(
     if not direction.prepared:
         direction.prepare(x)
     ranks = direction.ranks = objective.ranks
-    watch, scale = Watch(objective, Place.of(x, objective.evaluate(x), ranks), limits, callback), scale or Scale()
+    watch, scale = Watch(objective, x, limits, callback), scale or Scale()
+    most = torch.finfo(x.dtype).max / 4
     while not (ending := watch.ended()):
+        if (factor := watch.rescale()) != 1:
+            direction.reset()
+            scale.rescale(factor)
         place, fresh = watch.place, direction.fresh
         d = direction(place.gradient)
-        slope = float(ranks.sums(place.gradient @ d)[0])  # finite only where d is
-        found = None
+        nothing = d.new_zeros(())
+        # The slope is finite only where d is.
+        _, _, length, _, slope = ranks.agreed(torch.stack([nothing, nothing, norm(d), nothing, place.gradient @ d]))
+        found, tried = None, _Tried()
         if slope < 0 and math.isfinite(slope):
-            first = lr if direction.well_scaled else lr * scale.first(slope)
+            longest = min(watch.far / length, most)
+            first = lr if direction.well_scaled else lr * scale.first(slope, place.length / length)
             start = Point(0.0, place.value, slope)
-            found = search.within(watch.left, first)(_line(objective, place.x, d), start, first)
+            line = _line(objective, place.x, d, tried)
+            found = search.within(watch.left, longest)(line, start, min(first, longest))
         if found is None or not found.point.step:
-            if fresh:  # steepest descent itself goes nowhere
+            if fresh and scale.last is None:  # steepest descent itself goes nowhere
+                if ending := watch.ended():
+                    return watch.report(ending)
+                watch.approach.note(tried.norm, tried.step * length)
                 lost = found is not None and found.status == "not finite"
-                return watch.report(watch.ended() or ("not finite" if lost else "no progress"))
+                near = watch.is_near(watch.approach.distance())
+                return watch.report("gradient" if near else "not finite" if lost else "no progress")
             direction.reset()
+            scale.last = None
             continue
         step, new = found.point.step, found.point.payload
         scale.learn(step, slope, place.value - new.value)
+        if pairs is not None:
+            pairs.factor = objective.factor
         ends = [place.gradient, new.gradient] if pairs is None else [pairs.evaluate(p.x).gradient for p in (place, new)]
         direction.learn(d, step, *ends)
-        ending = watch.move(new)
+        ending = watch.move(new, step * length)
         if ending or found.status == "unbounded":
             return watch.report(ending or "unbounded")
     return watch.report(ending)
@@ -81,23 +96,37 @@ class Scale:
         """Takes in a step that was taken."""
         self.last = step, slope, decrease
 
-    def first(self, slope: float) -> float:
-        """Returns the first step to try.
+    def rescale(self, factor: float) -> None:
+        """Goes on with factor · f, along −factor · ∇f."""
+        if self.last is not None:
+            step, slope, decrease = self.last
+            self.last = step / factor, slope * factor * factor, decrease * factor
 
-        At the start one of unit length along −∇f; later the minimizer of the parabola through the last decrease
-        and the new slope (Nocedal & Wright, equation 3.60).
+    def first(self, slope: float, start: float) -> float:
+        """Returns the first step to try, ``start`` where nothing is known.
+
+        It is the minimizer of the parabola through the last decrease and the new slope (Nocedal & Wright, equation
+        3.60).
         """
         if self.last is None:
-            return 1 / (-slope) ** 0.5
+            return start
         step, before, decrease = self.last
         parabola = 2.02 * decrease / -slope
         return parabola if parabola > 0 else step * min(before / slope, 1e3)
 
 
-def _line(objective: Objective, x: Tensor, d: Tensor) -> Callable[[float], Point]:
+class _Tried:
+    """The longest step of a line that was tried and led somewhere, and ‖∇f‖∞ there."""
+
+    step, norm = 0.0, 0.0
+
+
+def _line(objective: Objective, x: Tensor, d: Tensor, tried: _Tried) -> Callable[[float], Point]:
     def phi(step: float) -> Point:
         there = torch.add(x, d, alpha=step)
         place, (slope,) = Place.along(there, objective.evaluate(there), [d], objective.ranks)
+        if step > tried.step and place.finite:
+            tried.step, tried.norm = step, place.norm
         return Point(step, place.value, slope, place)
 
     return phi
@@ -112,12 +141,12 @@ def search_for(name: str | None, dtype: torch.dtype, loose: bool = True) -> Line
         ValueError: there is none of this name.
     """
     rounding = ROUNDING * torch.finfo(dtype).eps
-    if name == "hager-zhang":
-        return HagerZhang(sigma=0.9 if loose else 0.4, rounding=rounding, omega=max(1e-6, rounding))
-    if name == "more-thuente":
+    if name in ("strong_wolfe", "more-thuente"):
         return MoreThuente(c2=0.9 if loose else 0.1, rounding=rounding)
+    if name in ("hager_zhang", "hager-zhang"):
+        return HagerZhang(sigma=0.9 if loose else 0.4, rounding=rounding, omega=max(1e-6, rounding))
     if name == "backtracking":
         return Backtracking()
     if name is None:
         return Fixed()
-    raise ValueError(f"unknown line search {name!r}: choose more-thuente, hager-zhang, backtracking or None")
+    raise ValueError(f"unknown line search {name!r}: choose strong_wolfe, hager_zhang, backtracking or None")

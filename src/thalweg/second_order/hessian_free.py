@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature import Damped, linear_cg
+from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.objective import Evaluation
 from thalweg.second_order.trust import GOOD, POOR, Model
 
@@ -39,6 +40,8 @@ class HessianFree(Model):
     def __init__(
         self, damping: float = 1.0, warm_start: float = 0.95, max_products: int = 250, progress: float = 5e-4
     ) -> None:
+        check_number("damping", damping)
+        check_whole("max_products", max_products, 1)
         if not (damping >= 0 and 0 <= warm_start <= 1 and max_products >= 1 and progress > 0):
             raise ValueError(
                 f"damping {damping}, warm_start {warm_start}, max_products {max_products}, progress {progress}: give "

@@ -19,7 +19,8 @@ Source: Deep Learning, §8.6.3 (L-BFGS); Byrd, Nocedal & Schnabel 1994, theorem 
 import torch
 from torch import Tensor
 
-from thalweg.second_order.bfgs import CURVATURE
+from thalweg.second_order.bfgs import tells
+from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.rows import combination, secant, store, times
 
@@ -40,13 +41,10 @@ class LBFGS(Direction):
     vectors = ("pairs",)
 
     def __init__(self, memory: int = 15, damping: float = 0.0, dtype: torch.dtype | None = None) -> None:
-        if not (isinstance(memory, int) and memory >= 1):
-            raise ValueError(f"memory must be a whole number of at least 1, not {memory}")
-        if not 0 <= damping < 1:
-            raise ValueError(f"damping must lie in [0, 1), not {damping}")
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"pairs are kept in a floating-point type, not in {dtype}")
-        self.memory, self.damping, self.dtype = memory, damping, dtype
+        self.memory, self.dtype = check_whole("history_size", memory, 1), dtype
+        self.damping = check_number("damping", damping, 1.0)
         self._pairs = torch.empty(0, 2, 0)  # (m, 2, n): s and y, row by row
         self.reset()
 
@@ -113,7 +111,7 @@ class LBFGS(Direction):
                 bent = theta * (after - before) + rest * step * d
                 sy, yy = theta * sy + rest * ss, theta**2 * yy + 2 * theta * rest * sy + rest**2 * ss
                 older = self.ranks.sums(self._with_all(bent))[0]
-        if not sy > CURVATURE * (ss * yy) ** 0.5:
+        if not tells(sy, ss, yy, after.dtype):
             return
         if k < self.memory:
             row = k

@@ -1,5 +1,6 @@
 """``thalweg.minimize``: any differentiable torch function of a tensor, with SciPy's result fields."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from thalweg.second_order.bfgs import BFGS
+from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.conjugate_gradient import ConjugateGradient
 from thalweg.second_order.descent import descend, search_for
 from thalweg.second_order.direction import Direction
@@ -19,13 +21,18 @@ from thalweg.second_order.watch import MESSAGES, Callback, Ending, Limits, Repor
 
 Method = Literal["lbfgs", "bfgs", "cg", "newton", "truncated-newton"]
 METHODS: tuple[Method, ...] = ("lbfgs", "bfgs", "cg", "newton", "truncated-newton")
-DIRECTIONS: dict[str, tuple[Callable[..., Direction], tuple[str, ...]]] = {  # and the options that each takes
-    "lbfgs": (LBFGS, ("memory", "damping", "dtype")),
-    "bfgs": (BFGS, ()),
-    "cg": (ConjugateGradient, ("beta", "orthogonality", "every")),
+# The options that each takes, and what they are called below.
+DIRECTIONS: dict[str, tuple[Callable[..., Direction], dict[str, str]]] = {
+    "lbfgs": (LBFGS, {"history_size": "memory", "damping": "damping", "history_dtype": "dtype"}),
+    "bfgs": (BFGS, {}),
+    "cg": (ConjugateGradient, {"beta": "beta", "restart_orthogonality": "orthogonality", "restart_every": "every"}),
 }
+FORMERLY = {
+    "memory": "history_size", "dtype": "history_dtype", "orthogonality": "restart_orthogonality",
+    "every": "restart_every", "line_search": "line_search_fn", "max_iterations": "max_iter",
+}  # fmt: skip
 STATUS: dict[Ending, int] = {
-    "gradient": 0, "change": 0, "callback": 0, "iterations": 1, "evaluations": 1, "no progress": 2, "not finite": 3,
+    "gradient": 0, "change": 0, "callback": 99, "iterations": 1, "evaluations": 1, "no progress": 2, "not finite": 3,
     "unbounded": 4, "singular": 5,
 }  # fmt: skip
 
@@ -40,7 +47,8 @@ class MinimizeResult:
         grad: gradient there, in the shape of x.
         nfev, ngev, nhev: evaluations of the function, of its gradient (always together), and Hessian products.
         nit: iterations.
-        status: 0 converged, 1 a cap was reached, 2 no progress, 3 not finite, 4 unbounded, 5 a singular Hessian.
+        status: 0 converged, 1 a cap was reached, 2 no progress, 3 not finite, 4 unbounded, 5 a singular Hessian, 99
+            the callback ended it.
         success: whether it converged.
         message: why it ended, in words.
     """
@@ -69,26 +77,31 @@ def minimize(
 ) -> MinimizeResult:
     """Minimizes a differentiable torch function from a start.
 
-        min f(x),   until ‖∇f(x)‖∞ ≤ gtol · ‖∇f(x₀)‖∞
+        min f(x),   until the minimum is within gtol · ‖x‖∞
+
+    as told by how the gradient fell on the way, see :mod:`thalweg.second_order.approach`. Neither the scale of f nor
+    the start alone decides, and multiplying f by a constant changes nothing. The result is the best point on the way.
 
     Arguments:
-        fun: from a tensor of the start's shape to a scalar tensor.
-        x0: the start; any shape, any real type, any device; not changed.
+        fun: from a tensor of the start's shape and type to a scalar tensor.
+        x0: the start; any shape, any real floating-point type, any device; not changed. From bfloat16 and float16 it
+            goes on in float32, and ``fun`` is evaluated in the type of x0.
         method: ``"lbfgs"`` (memory of a few vectors), ``"bfgs"`` (n² numbers), ``"cg"`` (two vectors), ``"newton"``
             (n² numbers and n Hessian products an iteration), ``"truncated-newton"`` (Hessian products).
-        gtol: relative; multiplying f by a constant changes nothing, within the range in which ‖∇f‖² can be held, and a
-            bad start loosens it. With 0 it goes on until no progress can be made.
+        gtol: relative to ‖x‖∞; at the origin, to a millionth of the start's. With 0 it goes on until no progress can be
+            made, which is no success.
         max_evaluations: of the function and its gradient together.
-        callback: is told (x, f(x)) after each iteration; True ends it.
-        options: of the method: ``memory`` (15), ``damping`` (0) and ``dtype`` of lbfgs; ``beta``, ``orthogonality`` and
-            ``every`` of cg; ``line_search`` (``"more-thuente"``, ``"hager-zhang"``, ``"backtracking"``) of the three
-            with lines; ``max_iterations`` of all.
+        callback: is told (x, f(x)) after each iteration, x a copy; True or StopIteration ends it.
+        options: of the method: ``history_size`` (15), ``damping`` (0) and ``history_dtype`` of lbfgs; ``beta``,
+            ``restart_orthogonality`` and ``restart_every`` of cg; ``line_search_fn`` (``"strong_wolfe"``,
+            ``"hager_zhang"``, ``"backtracking"``) of the three with lines; ``max_iter`` of all.
 
     Returns:
         The :class:`MinimizeResult`.
 
     Raises:
-        ValueError: an unknown method or option, or a start that is no real floating-point tensor.
+        ValueError: an unknown method or option, a setting out of its range, or a start that is no real floating-point
+            tensor.
         NotAnObjective: the function gives no scalar, or none with a gradient.
 
     >>> result = minimize(lambda x: ((x - 3) ** 2).sum(), torch.zeros(2, dtype=torch.float64))
@@ -101,16 +114,20 @@ def minimize(
         raise ValueError("x0 must be a real floating-point tensor: torch.tensor([...], dtype=torch.float64)")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose among {', '.join(METHODS)}")
-    chosen = dict(options or {})
-    objective = FunctionObjective(lambda flat: fun(flat.view(x0.shape)))
-    limits = Limits(gtol, chosen.pop("max_iterations", None), max_evaluations)
-    told = None if callback is None else _telling(callback, x0.shape)
-    start = x0.detach().reshape(-1).clone()
+    chosen = _named_anew(options or {})
+    most = chosen.pop("max_iter", None)
+    limits = Limits(
+        check_number("gtol", gtol), None if most is None else check_whole("max_iter", most, 0),
+        check_whole("max_evaluations", max_evaluations, 1),
+    )  # fmt: skip
+    objective = FunctionObjective(lambda flat: fun(flat.view(x0.shape)), x0.dtype)
+    told = None if callback is None else _telling(callback, x0)
+    start = x0.detach().reshape(-1).to(torch.promote_types(x0.dtype, torch.float32), copy=True)
     report = _run(method, objective, start, limits, told, chosen)
-    place = report.place
+    place, factor = report.best, objective.factor or 1.0
     status, message = STATUS[report.ending], MESSAGES[report.ending]
     return MinimizeResult(
-        place.x.view(x0.shape), place.value, place.gradient.view(x0.shape), objective.evaluations,
+        _as(place.x, x0), place.loss, _as(place.gradient / factor, x0), objective.evaluations,
         objective.evaluations, objective.products, report.iterations, status, status == 0, message,
     )  # fmt: skip
 
@@ -128,19 +145,37 @@ def _run(
         drive = newton if method == "newton" else truncated_newton
         return drive(objective, start, limits, told)
     make, names = DIRECTIONS[method]
-    direction = make(**{name: options.pop(name) for name in names if name in options})
-    search = search_for(options.pop("line_search", "more-thuente"), start.dtype, loose=method != "cg")
+    direction = make(**{name: options.pop(public) for public, name in names.items() if public in options})
+    search = search_for(options.pop("line_search_fn", "strong_wolfe"), start.dtype, loose=method != "cg")
     _none_left(method, options)
     return descend(objective, start, direction, search, limits, told)
 
 
+def _named_anew(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options by the names that :mod:`thalweg.optim` has for them, which are torch's."""
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options must be a dictionary of names and values, not {options!r}")
+    chosen = dict(options)
+    for old, name in FORMERLY.items():
+        if old in chosen:
+            if name in chosen:
+                raise ValueError(f"options has {old!r} and {name!r}, two names for one thing: keep {name!r}")
+            warnings.warn(f"the option {old!r} is now called {name!r}: rename it", DeprecationWarning, stacklevel=3)
+            chosen[name] = chosen.pop(old)
+    return chosen
+
+
 def _none_left(method: str, options: Mapping[str, Any]) -> None:
     if options:
-        raise ValueError(f"method {method!r} has no option {min(options)!r}")
+        raise ValueError(f"method {method!r} has no option {min(options, key=str)!r}")
 
 
-def _telling(callback: Callable[[Tensor, float], bool | None], shape: torch.Size) -> Callback:
-    return lambda place: callback(place.x.view(shape), place.value)
+def _telling(callback: Callable[[Tensor, float], bool | None], x0: Tensor) -> Callback:
+    return lambda place: callback(_as(place.x.clone(), x0), place.loss)
+
+
+def _as(flat: Tensor, like: Tensor) -> Tensor:
+    return flat.to(like.dtype).view(like.shape)
 
 
 __all__ = ["METHODS", "MinimizeResult", "NotAnObjective", "minimize"]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature import exact_matrix
+from thalweg.second_order.checks import check_number
 from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.trust import GOOD, POOR, Model, follow_model
 from thalweg.second_order.watch import Callback, Limits, Report
@@ -129,8 +130,7 @@ def newton_model(damping: Damping, alpha: float) -> Model:
     Raises:
         ValueError: unknown damping, or a negative alpha.
     """
-    if not alpha >= 0:
-        raise ValueError(f"alpha must not be negative, as {alpha} is")
+    check_number("alpha", alpha)
     if damping == "fixed":
         return FixedNewton(alpha)
     if damping not in ("adaptive", "saddle-free"):

@@ -1,5 +1,6 @@
 """What a second-order method minimizes: a point of a flat vector gives value, gradient and curvature, counted."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,15 +33,34 @@ class Evaluation(NamedTuple):
     curvature: LinearOperator | None = None
     loss: Tensor | None = None
 
+    def times(self, factor: float) -> "Evaluation":
+        """Returns the evaluation of factor · f; what is reported stays f's."""
+        curvature = None if self.curvature is None else Scaled(self.curvature, factor)
+        loss = self.value if self.loss is None else self.loss
+        return Evaluation(self.value * factor, self.gradient * factor, curvature, loss)
+
+
+class Scaled(LinearOperator):
+    """The matrix factor · A; its products are counted as A's."""
+
+    def __init__(self, operator: LinearOperator, factor: float) -> None:
+        super().__init__(operator.size, operator.dtype, operator.device)
+        self.operator, self.factor, self.tally = operator, factor, operator.tally
+
+    def _product(self, vector: Tensor) -> Tensor:
+        return self.operator._product(vector) * self.factor
+
 
 class Objective(ABC):
     """A function of a vector ``(n,)`` that counts its evaluations; the fair axis across orders.
 
     Attributes: ``evaluations`` of value and gradient together, ``products`` with the curvature, ``ranks`` that work on
-    it together.
+    it together; ``factor``, a power of two by which value, gradient and curvature are multiplied so that squares of
+    the gradient can be held, None before it is chosen.
     """
 
     ranks: Ranks = ALONE
+    factor: float | None = None
 
     def __init__(self) -> None:
         self.evaluations = 0
@@ -57,15 +77,33 @@ class Objective(ABC):
         found = self._evaluate(x, curvature)
         if found.curvature is not None:
             self._tallies.append(found.curvature.tally)
-        return found
+        return found if self.factor is None or self.factor == 1 else found.times(self.factor)
 
     @abstractmethod
     def _evaluate(self, x: Tensor, curvature: bool) -> Evaluation:
         """Evaluates once."""
 
 
+def factor_for(norm: float, dtype: torch.dtype, part: int = 8) -> float:
+    """Returns the power of two that takes a gradient of this size to about 1.
+
+    Where its exponent is within that part of the type's range, so that squares and their sums are held, it is 1.
+
+    >>> 0.5 <= factor_for(1e150, torch.float64) * 1e150 < 1 == factor_for(1e6, torch.float64)
+    True
+    """
+    if not 0 < norm < math.inf:
+        return 1.0
+    exponent, most = math.frexp(norm)[1], math.frexp(torch.finfo(dtype).max)[1]
+    return math.ldexp(1.0, max(2 - most, min(most - 2, -exponent))) if abs(exponent) > most // part else 1.0
+
+
 class FunctionObjective(Objective):
     """A torch function of a vector.
+
+    Arguments:
+        function: from a vector ``(n,)`` to a scalar; it gets a copy of its own.
+        dtype: of the vector that the function gets; as it comes by default.
 
     Raises, when evaluated:
         NotAnObjective: it gives no scalar tensor, or one that does not depend on its argument.
@@ -75,20 +113,21 @@ class FunctionObjective(Objective):
     [2.0, 4.0]
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        self.function = function
+        self.function, self.dtype = function, dtype
 
     def _evaluate(self, x: Tensor, curvature: bool) -> Evaluation:
-        point = x.detach().requires_grad_()
+        point = x.detach().to(self.dtype or x.dtype, copy=True).requires_grad_()
         with torch.enable_grad():
             loss = self.function(point)
             check_loss(loss, "the function")
-            if curvature:
-                matrix = Hessian(loss, [point])
-                return Evaluation(loss.detach(), matrix.gradient.detach(), matrix)
-            (gradient,) = torch.autograd.grad(loss, point)
-        return Evaluation(loss.detach(), gradient)
+            matrix = Hessian(loss, [point]) if curvature else None
+            gradient = torch.autograd.grad(loss, point, allow_unused=True)[0] if matrix is None else matrix.gradient
+        if gradient is None:
+            raise NotAnObjective("the function's loss does not depend on its argument: compute it from x")
+        value = loss.detach().to(torch.promote_types(loss.dtype, x.dtype))
+        return Evaluation(value, gradient.detach().to(x.dtype), matrix)
 
 
 def check_loss(loss: object, what: str) -> None:

@@ -48,10 +48,10 @@ class Ranks:
         return from_vector(total / self.copies, own)
 
     def agreed(self, own: Tensor) -> list[float]:
-        """Returns two means, a largest value, and sums over the shares, in this order; one gathering.
+        """Returns two means, two largest values, and sums over the shares, in this order; one gathering.
 
         Arguments:
-            own: this rank's numbers ``(k,)``, k ≥ 3.
+            own: this rank's numbers ``(k,)``, k ≥ 4.
         """
         if not self.groups:
             return own.tolist()
@@ -59,8 +59,8 @@ class Ranks:
         for group in self.groups:
             rows = own.new_empty(group.size(), len(own))
             all_gather(list(rows), own, group=group)
-            own = torch.cat([rows[:, :2].mean(0), rows[:, 2:3].amax(0), rows[:, 3:].sum(0)])
-        own[3:] /= self.copies
+            own = torch.cat([rows[:, :2].mean(0), rows[:, 2:4].amax(0), rows[:, 4:].sum(0)])
+        own[4:] /= self.copies
         return own.tolist()
 
 

@@ -38,7 +38,10 @@ class TrustRegion(Model):
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
         assert at.curvature is not None
         if self.radius is None:
-            self.radius = float(torch.linalg.vector_norm(x)) or 1.0
+            size = float(torch.linalg.vector_norm(at.gradient))
+            self.radius = float(torch.linalg.vector_norm(x)) or abs(float(at.value)) / size or 1.0
+        if not self.radius > 0:
+            return torch.zeros_like(x), 0.0
         tolerance = min(self.most, gradient_share**0.5)
         cap = self.max_products or 2 * x.numel()
         found = linear_cg(at.curvature, -at.gradient, tolerance=tolerance, radius=self.radius, max_products=cap)

@@ -19,7 +19,6 @@ from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch, norm
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
-FAR = 1e10  # times as far from the origin as the start, or as 1: the function falls without end
 REJECTIONS = 60  # in a row, after which no progress can be made
 
 
@@ -55,11 +54,12 @@ def follow_model(
     """Minimizes from ``x`` by lr times the steps of the model; see :func:`thalweg.second_order.descent.descend`."""
     if not model.prepared:
         model.prepare(x)
-    at = objective.evaluate(x, curvature=True)
-    watch, rejected = Watch(objective, Place.of(x, at), limits, callback), 0
-    rounding, far = ROUNDING * torch.finfo(x.dtype).eps, FAR * max(1.0, float(norm(x)))
+    watch, rejected = Watch(objective, x, limits, callback, curvature=True), 0
+    first, rounding = x, ROUNDING * torch.finfo(x.dtype).eps
     while not (ending := watch.ended()):
-        place = watch.place
+        if watch.rescale() != 1:
+            model.prepare(x)
+        place, at = watch.place, watch.at
         found = model.step(place.x, at, place.norm / watch.first)
         if found is None:
             return watch.report("singular")
@@ -67,22 +67,30 @@ def follow_model(
         if lr != 1:  # m(lr d) from m(d) and gᵀd
             slope = float(place.gradient @ d)
             d, foretold = d * lr, lr * lr * (foretold + slope) - lr * slope
+        first = first if rejected else d
         there = place.x + d
         trial = objective.evaluate(there, curvature=True)
         new = Place.of(there, trial)
         ratio = _ratio(place, new, foretold, rounding)
         model.judge(ratio, d)
         if ratio > ACCEPT or model.certain:
-            rejected, at = 0, trial
-            if ending := watch.move(new):
+            rejected, watch.at = 0, trial
+            if ending := watch.move(new, float(norm(d))):
                 break
-            if float(norm(new.x)) > far:
+            if new.size > watch.far:
                 return watch.report("unbounded")
         else:
             rejected += 1
             if rejected >= REJECTIONS or not bool(torch.any(new.x != place.x)):
-                return watch.report("no progress")
+                return watch.report(watch.ended() or ("gradient" if _solved(watch, at, first) else "no progress"))
     return watch.report(ending)
+
+
+def _solved(watch: Watch, at: Evaluation, d: Tensor) -> bool:
+    """Returns whether the minimum is as near as a step is long that leaves at most half of the gradient, by B."""
+    assert at.curvature is not None
+    left = norm(at.gradient + at.curvature.matvec(d))
+    return float(left) <= 0.5 * watch.place.norm and watch.is_near(float(norm(d)))
 
 
 def _ratio(place: Place, new: Place, foretold: float, rounding: float) -> float:

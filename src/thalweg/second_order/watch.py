@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from thalweg.second_order.objective import Evaluation, Objective
+from thalweg.second_order.approach import SHARE, Approach
+from thalweg.second_order.objective import Evaluation, Objective, factor_for
 from thalweg.second_order.ranks import ALONE, Ranks
 
 Ending = Literal[
@@ -19,9 +20,10 @@ Ending = Literal[
     "no progress",  # neither value nor gradient can be lowered in this precision
     "singular",  # the Hessian is, and nothing damps it
     "not finite",  # value or gradient is not finite at the start, or wherever a step could go
-    "unbounded",  # f falls without end along a line
+    "unbounded",  # f still falls far away from the start
     "callback",  # asked for
 ]
+FAR = 1e15  # times as far away as the start's size: a function that still falls there falls without end
 ROUNDING = 200.0  # units in the last place by which a value may be off: it is a sum of larger terms
 MESSAGES: dict[Ending, str] = {
     "gradient": "The gradient is small enough.",
@@ -31,7 +33,7 @@ MESSAGES: dict[Ending, str] = {
     "no progress": "No progress can be made in this precision.",
     "singular": "The Hessian is zero or singular here: damp it, or choose a method that needs no Hessian.",
     "not finite": "The value or the gradient is not finite where it starts or wherever it could go.",
-    "unbounded": "The function falls without end along a line.",
+    "unbounded": "The function falls without end.",
     "callback": "The callback ended it.",
 }
 LONG = 10_000  # numbers from which aminmax is faster than vector_norm, in the end twenty times
@@ -43,10 +45,12 @@ class Limits:
     """When to stop.
 
     Arguments:
-        gradient: ‖∇f‖∞ at most this share of ``first``.
+        gradient: the minimum is no farther than this share of ‖x‖∞, as the fall of the gradient tells, and neither
+            was the last move; see :class:`thalweg.second_order.approach.Approach`.
         iterations, evaluations: caps.
         change: |f(x₊) − f(x)| at most this share of the larger of both.
-        first: the ‖∇f‖∞ that ``gradient`` is a share of; the start's by default.
+        first: the ‖∇f‖∞ that the accuracy of inner solvers goes by; the start's by default.
+        approach: what earlier descents saw of the way; nothing by default.
     """
 
     gradient: float = 1e-5
@@ -54,15 +58,17 @@ class Limits:
     evaluations: int | None = None
     change: float = 0.0
     first: float | None = None
+    approach: Approach | None = None
 
 
 class Place(NamedTuple):
-    """A point with its value, gradient and ‖∇f‖∞, and the part of the value that is reported; numbers of all ranks."""
+    """A point with its value, gradient, ‖∇f‖∞ and ‖x‖∞, and the part of the value that is reported, of all ranks."""
 
     x: Tensor
     value: float
     gradient: Tensor
     norm: float
+    size: float
     loss: float
 
     @classmethod
@@ -73,10 +79,20 @@ class Place(NamedTuple):
     @classmethod
     def along(cls, x: Tensor, at: Evaluation, lines: Sequence[Tensor], ranks: Ranks) -> "tuple[Place, list[float]]":
         """Returns the place, and its slopes along lines; one transfer to the host."""
-        value = at.value.to(x.dtype).reshape(())
-        found = [value, value if at.loss is None else at.loss, norm(at.gradient), *(at.gradient @ d for d in lines)]
-        f, loss, size, *slopes = ranks.agreed(torch.stack(found))
-        return cls(x, f, at.gradient, size, loss), slopes
+        value = at.value.reshape(())
+        loss = value if at.loss is None else at.loss.reshape(())
+        found = [value, loss, norm(at.gradient), norm(x), *(at.gradient @ d for d in lines)]
+        f, reported, steepness, size, *slopes = ranks.agreed(torch.stack(found))
+        return cls(x, f, at.gradient, steepness, size, reported), slopes
+
+    @property
+    def length(self) -> float:
+        """A length of a step to begin with: of x itself; at the origin that in which −∇f would take f to zero."""
+        return self.size or (abs(self.value) / self.norm if self.norm else 0.0) or 1.0
+
+    def times(self, factor: float) -> "Place":
+        """Returns the place of factor · f."""
+        return self._replace(value=self.value * factor, gradient=self.gradient * factor, norm=self.norm * factor)
 
     @property
     def finite(self) -> bool:
@@ -88,24 +104,43 @@ Callback = Callable[[Place], bool | None]
 
 
 class Report(NamedTuple):
-    """Where a descent ended and why, and the ‖∇f‖∞ that others were measured by."""
+    """Where a descent ended and why, the best place on its way, and what the next one goes on from."""
 
     place: Place
+    best: Place
     ending: Ending
     iterations: int
     first: float
+    approach: Approach
 
 
 class Watch:
     """Follows a descent from its start and says when it ends.
 
-    Attributes: ``place`` the newest place, ``iterations`` so far, ``first`` the ‖∇f‖∞ that others are measured by.
+    Attributes: ``place`` the newest place, ``at`` its evaluation, ``iterations`` so far, ``first`` the ‖∇f‖∞ of the
+    start, ``far`` how far from it a function that still falls is said to fall without end.
     """
 
-    def __init__(self, objective: Objective, start: Place, limits: Limits, callback: Callback | None) -> None:
-        self.objective, self.place, self.limits, self.callback = objective, start, limits, callback
+    def __init__(
+        self, objective: Objective, x: Tensor, limits: Limits, callback: Callback | None, curvature: bool = False
+    ) -> None:
+        at = objective.evaluate(x, curvature)
+        start = Place.of(x, at, objective.ranks)
+        if objective.factor is None:
+            objective.factor = factor_for(start.norm, x.dtype)
+            if objective.factor != 1:
+                at = at.times(objective.factor)
+                start = Place.of(x, at, objective.ranks)
+        self.objective, self.place, self.at, self.limits, self.callback = objective, start, at, limits, callback
         self.iterations, self.first = 0, start.norm if limits.first is None else limits.first
-        self._best, self._still, self._changed = (start.value, start.norm), 0, True
+        self.far = FAR * max(start.length, abs(start.value) / start.norm if start.norm else 0.0)
+        self.best, self._low, self._still, self._changed = start, (start.value, start.norm), 0, True
+        self._rounding, self._exact = ROUNDING * torch.finfo(x.dtype).eps, curvature
+        self._before = start.value
+        self._least = SHARE * torch.finfo(x.dtype).eps
+        self.approach = limits.approach or Approach()
+        if limits.approach is None:
+            self.approach.visit(start.norm, start.size)
 
     @property
     def left(self) -> int | None:
@@ -118,7 +153,7 @@ class Watch:
         limits, left = self.limits, self.left
         if not self.place.finite:
             return "not finite"
-        if self.place.norm <= limits.gradient * self.first:
+        if self.arrived:
             return "gradient"
         if not self._changed:
             return "change"
@@ -128,21 +163,59 @@ class Watch:
             return "evaluations"
         return "no progress" if self._still >= PATIENCE else None
 
-    def move(self, place: Place) -> Ending | None:
-        """Takes in a new place; returns "callback" where that ends it, "not finite" where it is none to go to."""
+    @property
+    def arrived(self) -> bool:
+        """Whether the minimum is near enough, or the gradient zero as far as its type can tell."""
+        if self.place.norm / (self.objective.factor or 1.0) < torch.finfo(self.place.x.dtype).tiny:
+            return True
+        approach, distance = self.approach, self.approach.distance()
+        if self._exact and distance <= self._rounding * approach.scale(self.place.size):
+            return self.limits.gradient > 0
+        falls = self.place.value <= 0.5 * self._before
+        level = self.place.norm * self.place.size <= self.limits.gradient * abs(self.place.value)
+        return (falls or level) and self.is_near(max(distance, approach.last_distance(), approach.moved))
+
+    def rescale(self) -> float:
+        """Chooses the objective's factor anew where the gradient has left the range; returns by what it changed."""
+        factor = factor_for(self.place.norm, self.place.x.dtype, part=3)
+        if factor != 1:
+            self.objective.factor = (self.objective.factor or 1.0) * factor
+            self.place, self.best, self.at = self.place.times(factor), self.best.times(factor), self.at.times(factor)
+            self._before *= factor
+            self.first, self._low = self.first * factor, (self._low[0] * factor, self._low[1] * factor)
+            self.approach.rescale(factor)
+        return factor
+
+    def is_near(self, distance: float) -> bool:
+        """Whether a minimum at this distance is near enough."""
+        near = max(self.limits.gradient * self.approach.scale(self.place.size), self._rounding * self.approach.start)
+        return distance <= near and self.limits.gradient > 0
+
+    def move(self, place: Place, moved: float) -> Ending | None:
+        """Takes in a new place, so far from the last; returns "callback" where that ends it, "not finite" for none."""
         if not place.finite:
             return "not finite"
         change, size = abs(place.value - self.place.value), max(abs(place.value), abs(self.place.value))
         self._changed = not self.limits.change or change > self.limits.change * size
-        self.iterations, self.place = self.iterations + 1, place
-        better = place.value < self._best[0] or place.norm < self._best[1]
-        self._still = 0 if better else self._still + 1
-        self._best = min(self._best[0], place.value), min(self._best[1], place.norm)
-        return "callback" if self.callback is not None and self.callback(place) else None
+        self._before, self.iterations, self.place = self.place.value, self.iterations + 1, place
+        self.approach.visit(place.norm, place.size, moved)
+        moves = moved > self._least * max(place.size, self.approach.start)
+        better = place.value < self._low[0] or place.norm < self._low[1]
+        self._still = 0 if moves and better else self._still + 1
+        self._low = min(self._low[0], place.value), min(self._low[1], place.norm)
+        error = self._rounding * abs(self.best.value)
+        if place.value < self.best.value - error or (
+            place.value <= self.best.value + error and place.norm <= self.best.norm
+        ):
+            self.best = place
+        try:
+            return "callback" if self.callback is not None and self.callback(place) else None
+        except StopIteration:
+            return "callback"
 
     def report(self, ending: Ending) -> Report:
         """Returns the report of a descent that ends here."""
-        return Report(self.place, ending, self.iterations, self.first)
+        return Report(self.place, self.best, ending, self.iterations, self.first, self.approach)
 
 
 def norm(vector: Tensor) -> Tensor:
