@@ -208,7 +208,7 @@ def test_what_the_function_and_the_callback_do_to_their_argument_changes_nothing
             x.fill_(77.0)
         return value
 
-    found = thalweg.minimize(function, vector(-1.2, 1.0), method, callback=lambda x, f: x.zero_() and None)
+    found = thalweg.minimize(function, vector(-1.2, 1.0), method, callback=lambda x, f: x.zero_() is None)
     torch.testing.assert_close(found.x, expected.x, rtol=0, atol=0)
 
 
