@@ -134,9 +134,11 @@ def _torch_lbfgs(counted: Counted, start: Tensor) -> str:
 
 def _thalweg(method: str) -> Callable[[Counted, Tensor], str]:
     def run(counted: Counted, start: Tensor) -> str:
-        # Its tolerance is relative to the start; a hair below the criterion, so that it ends where that is met.
-        gtol = counted.threshold / counted.first * (1 - 1e-9)
-        found = thalweg.minimize(counted, start.clone(), method=method, gtol=gtol, max_evaluations=LIMIT)
+        # Without a tolerance, as the others; the callback ends it where the criterion is met.
+        found = thalweg.minimize(
+            counted, start.clone(), method, gtol=0, max_evaluations=LIMIT,
+            callback=lambda x, f: counted.solved_at is not None,
+        )  # fmt: skip
         counted.products = int(found.nhev)
         return str(found.message)
 

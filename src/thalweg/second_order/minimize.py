@@ -88,8 +88,8 @@ def minimize(
             goes on in float32, and ``fun`` is evaluated in the type of x0.
         method: ``"lbfgs"`` (memory of a few vectors), ``"bfgs"`` (n² numbers), ``"cg"`` (two vectors), ``"newton"``
             (n² numbers and n Hessian products an iteration), ``"truncated-newton"`` (Hessian products).
-        gtol: relative to ‖x‖∞; at the origin, to a millionth of the start's. With 0 it goes on until no progress can be
-            made, which is no success.
+        gtol: relative to ‖x‖∞; at the origin, to a thousandth of the start's. With 0 it goes on until no progress can
+            be made, which is no success.
         max_evaluations: of the function and its gradient together.
         callback: is told (x, f(x)) after each iteration, x a copy; True or StopIteration ends it.
         options: of the method: ``history_size`` (15), ``damping`` (0) and ``history_dtype`` of lbfgs; ``beta``,

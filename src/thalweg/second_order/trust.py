@@ -19,6 +19,7 @@ from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch, norm
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
+EXACT = 1e-6  # how near to 1 the ratio is on a quadratic, which has its minimum where the model has it
 REJECTIONS = 60  # in a row, after which no progress can be made
 
 
@@ -75,20 +76,24 @@ def follow_model(
         model.judge(ratio, d)
         if ratio > ACCEPT or model.certain:
             rejected, watch.at = 0, trial
-            if ending := watch.move(new, float(norm(d))):
+            if ending := watch.move(new, float(norm(d)), foretold=abs(ratio - 1) <= EXACT):
                 break
             if new.size > watch.far:
                 return watch.report("unbounded")
         else:
             rejected += 1
             if rejected >= REJECTIONS or not bool(torch.any(new.x != place.x)):
-                return watch.report(watch.ended() or ("gradient" if _solved(watch, at, first) else "no progress"))
+                ending = watch.ended() or ("gradient" if _solved(watch, at, first) else "no progress")
+                model.prepare(x)  # a leash that became so short would hold the next descent too
+                return watch.report(ending)
     return watch.report(ending)
 
 
 def _solved(watch: Watch, at: Evaluation, d: Tensor) -> bool:
-    """Returns whether the minimum is as near as a step is long that leaves at most half of the gradient, by B."""
+    """Returns whether the minimum is near by the gradient's fall, or by a step that leaves half of it at most by B."""
     assert at.curvature is not None
+    if watch.is_near(watch.approach.distance()):
+        return True
     left = norm(at.gradient + at.curvature.matvec(d))
     return float(left) <= 0.5 * watch.place.norm and watch.is_near(float(norm(d)))
 

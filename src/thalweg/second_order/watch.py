@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from thalweg.second_order.approach import SHARE, Approach
+from thalweg.second_order.approach import Approach
 from thalweg.second_order.objective import Evaluation, Objective, factor_for
 from thalweg.second_order.ranks import ALONE, Ranks
 
@@ -37,6 +37,7 @@ MESSAGES: dict[Ending, str] = {
     "callback": "The callback ended it.",
 }
 LONG = 10_000  # numbers from which aminmax is faster than vector_norm, in the end twenty times
+FALLS = 3  # iterations that each halved the value and came near: where the least value is zero, nothing else is level
 PATIENCE = 12  # iterations without a lower value or a smaller gradient before it is said that nothing moves any more
 
 
@@ -46,7 +47,8 @@ class Limits:
 
     Arguments:
         gradient: the minimum is no farther than this share of ‖x‖∞, as the fall of the gradient tells, and neither
-            was the last move; see :class:`thalweg.second_order.approach.Approach`.
+            was the last move, see :class:`thalweg.second_order.approach.Approach`; and ‖∇f‖∞ ‖x‖∞ is at most this share
+            of |f|, or f, whose least value is then near zero, still halves at each iteration.
         iterations, evaluations: caps.
         change: |f(x₊) − f(x)| at most this share of the larger of both.
         first: the ‖∇f‖∞ that the accuracy of inner solvers goes by; the start's by default.
@@ -87,8 +89,8 @@ class Place(NamedTuple):
 
     @property
     def length(self) -> float:
-        """A length of a step to begin with: of x itself; at the origin that in which −∇f would take f to zero."""
-        return self.size or (abs(self.value) / self.norm if self.norm else 0.0) or 1.0
+        """A length of a step to begin with: a tenth of x; at the origin that in which −∇f would take f to zero."""
+        return 0.1 * self.size or (abs(self.value) / self.norm if self.norm else 0.0) or 1.0
 
     def times(self, factor: float) -> "Place":
         """Returns the place of factor · f."""
@@ -133,11 +135,11 @@ class Watch:
                 start = Place.of(x, at, objective.ranks)
         self.objective, self.place, self.at, self.limits, self.callback = objective, start, at, limits, callback
         self.iterations, self.first = 0, start.norm if limits.first is None else limits.first
-        self.far = FAR * max(start.length, abs(start.value) / start.norm if start.norm else 0.0)
+        self.far = FAR * max(start.size or start.length, abs(start.value) / start.norm if start.norm else 0.0)
         self.best, self._low, self._still, self._changed = start, (start.value, start.norm), 0, True
-        self._rounding, self._exact = ROUNDING * torch.finfo(x.dtype).eps, curvature
-        self._before = start.value
-        self._least = SHARE * torch.finfo(x.dtype).eps
+        self._rounding, self._foretold = ROUNDING * torch.finfo(x.dtype).eps, False
+        self._falls = 0
+        self._least = 1e-6 * torch.finfo(x.dtype).eps
         self.approach = limits.approach or Approach()
         if limits.approach is None:
             self.approach.visit(start.norm, start.size)
@@ -169,11 +171,11 @@ class Watch:
         if self.place.norm / (self.objective.factor or 1.0) < torch.finfo(self.place.x.dtype).tiny:
             return True
         approach, distance = self.approach, self.approach.distance()
-        if self._exact and distance <= self._rounding * approach.scale(self.place.size):
+        if self._foretold and distance <= self._rounding * approach.scale(self.place.size):
             return self.limits.gradient > 0
-        falls = self.place.value <= 0.5 * self._before
         level = self.place.norm * self.place.size <= self.limits.gradient * abs(self.place.value)
-        return (falls or level) and self.is_near(max(distance, approach.last_distance(), approach.moved))
+        near = self.is_near(max(distance, approach.last_distance(), approach.moved))
+        return near and (level or self._falls >= FALLS)
 
     def rescale(self) -> float:
         """Chooses the objective's factor anew where the gradient has left the range; returns by what it changed."""
@@ -181,7 +183,6 @@ class Watch:
         if factor != 1:
             self.objective.factor = (self.objective.factor or 1.0) * factor
             self.place, self.best, self.at = self.place.times(factor), self.best.times(factor), self.at.times(factor)
-            self._before *= factor
             self.first, self._low = self.first * factor, (self._low[0] * factor, self._low[1] * factor)
             self.approach.rescale(factor)
         return factor
@@ -191,14 +192,19 @@ class Watch:
         near = max(self.limits.gradient * self.approach.scale(self.place.size), self._rounding * self.approach.start)
         return distance <= near and self.limits.gradient > 0
 
-    def move(self, place: Place, moved: float) -> Ending | None:
-        """Takes in a new place, so far from the last; returns "callback" where that ends it, "not finite" for none."""
+    def move(self, place: Place, moved: float, *, foretold: bool = False) -> Ending | None:
+        """Takes in a new place, so far from the last, its value ``foretold`` by a model or not.
+
+        Returns "callback" where that ends it, "not finite" where it is no place to go to.
+        """
         if not place.finite:
             return "not finite"
         change, size = abs(place.value - self.place.value), max(abs(place.value), abs(self.place.value))
         self._changed = not self.limits.change or change > self.limits.change * size
-        self._before, self.iterations, self.place = self.place.value, self.iterations + 1, place
+        halved, self.iterations, self.place = place.value <= 0.5 * self.place.value, self.iterations + 1, place
         self.approach.visit(place.norm, place.size, moved)
+        self._falls = self._falls + 1 if halved and self.is_near(max(self.approach.distance(), moved)) else 0
+        self._foretold = foretold
         moves = moved > self._least * max(place.size, self.approach.start)
         better = place.value < self._low[0] or place.norm < self._low[1]
         self._still = 0 if moves and better else self._still + 1
