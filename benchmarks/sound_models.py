@@ -1,7 +1,7 @@
 """Sound models of many kinds with a batch and a loss each, as people have them: what a diagnosis must not warn of.
 
-Every builder draws from torch's global generator; seed it before. Those of ``HELD_OUT`` were looked at only after the
-thresholds had been set on the others.
+Every builder draws from torch's global generator; seed it before. All of them were in view while the thresholds of the
+diagnosis were set, those of ``FIRST`` first and those of ``FURTHER`` for a check, after which thresholds moved too.
 """
 
 import math
@@ -675,7 +675,7 @@ def _causal() -> Case:
 
 
 Builder = Callable[[], Case]
-SET_ON: dict[str, Builder] = {
+FIRST: dict[str, Builder] = {
     "mlp": lambda: _classified(mlp(), vectors()),
     "mlp by He": lambda: _classified(drawn(mlp()), vectors()),
     "deep mlp by He": lambda: _classified(drawn(mlp(12)), vectors()),
@@ -708,7 +708,7 @@ SET_ON: dict[str, Builder] = {
     "transferred": _transferred,
     "digits": lambda: _classified(mlp(ins=64), _digits()),
 }
-HELD_OUT: dict[str, Builder] = {
+FURTHER: dict[str, Builder] = {
     "deep mlp, GELU by He": lambda: _classified(drawn(mlp(6, activation=nn.GELU)), vectors()),
     "1,000 classes by He": _he_wide_head,
     "shifted regression": _house_prices,
@@ -747,4 +747,4 @@ HELD_OUT: dict[str, Builder] = {
     "policy": _policy,
     "gates at zero": _highway,
 }
-SOUND = SET_ON | HELD_OUT
+SOUND = FIRST | FURTHER
