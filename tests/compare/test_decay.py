@@ -145,6 +145,19 @@ def test_a_study_from_before_the_setting_means_what_it_meant(tmp_path, strategie
                 named("old", folder, decay, strategies)
 
 
+def test_an_initialization_of_before_is_not_gone_on_with_under_the_name_that_means_another_now(tmp_path):
+    folder = tmp_path / "old"
+    named("old", folder, "all", ("sgd+he", "sgd"))
+    store = Store.open(folder, write=True)
+    design = store.fact("design")
+    del design["decay"]
+    store._db.execute("UPDATE facts SET value = ?, digest = ? WHERE name = ?", _as_fact(design))
+    store.close()
+    assert {s["name"] for s in Comparison.open(folder).results["strategies"]} == {"sgd+he", "sgd"}
+    with pytest.raises(StudyError, match="holds a different study .strategies differ."):
+        named("old", folder, "all", ("sgd+he", "sgd"))
+
+
 def _as_fact(design):
     name, value, digest = sealed("design", json.dumps(design))
     return value, digest, name

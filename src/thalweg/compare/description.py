@@ -15,7 +15,7 @@ from thalweg.compare.design import Budget
 from thalweg.compare.engines.job import Workshop
 from thalweg.compare.guides import Guides
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.variants import Variant
+from thalweg.compare.variants import INITIALIZATIONS, Variant
 from thalweg.optim.decay import Decay
 
 MIXED = "parameters of two dimensions or more under thalweg's rules, and on all parameters under other optimizers"
@@ -73,18 +73,26 @@ def design_of(
 
 
 def as_meant(design: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a stored design with what it left unsaid when it was written.
+    """Returns a stored design in the words of today, where it was written before ``decay`` was a setting.
 
-    Before ``decay`` was a setting, rules decayed weights alone, and all other optimizers as they do by default.
+    Rules decayed weights alone then, and all other optimizers as they do by default; an initialization called by its
+    name alone had the gain of the nonlinearity that follows.
 
-    >>> adamw = {"optimizer": "AdamW()", "defaults": {"weight_decay": 0.01}, "space": {}}
-    >>> as_meant({"strategies": [adamw]})["decay"], as_meant({"strategies": [adamw], "decay": "all"})["decay"]
-    ('weights', 'all')
+    >>> adamw = {"optimizer": "AdamW()", "defaults": {"weight_decay": 0.01}, "space": {}, "initialization": "he"}
+    >>> old = as_meant({"strategies": [adamw]})
+    >>> old["decay"], old["strategies"][0]["initialization"], as_meant({"strategies": [adamw], "decay": "all"})["decay"]
+    ('weights', 'he-gain', 'all')
     """
+    if "decay" in design:
+        return dict(design)
     made = [s for s in design["strategies"] if "(" not in s["optimizer"] and not s.get("closure")]  # by a factory
     tuned = any("weight_decay" in s["space"] or s["defaults"].get("weight_decay") for s in design["strategies"])
     then = MIXED if made else "weights" if tuned else "all"
-    return {"decay": then, **design}
+    strategies = [
+        {**s, "initialization": gained} if (gained := f"{s.get('initialization')}-gain") in INITIALIZATIONS else s
+        for s in design["strategies"]
+    ]
+    return {**design, "decay": then, "strategies": strategies}
 
 
 def circumstances(device: torch.device, command: str | None) -> dict[str, Any]:
