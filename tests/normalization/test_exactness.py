@@ -374,3 +374,32 @@ def test_what_is_no_plain_layer_gets_no_normalization_and_is_named(layer, match)
         add_batch_norm(model, ["0"])
     with pytest.raises(ValueError, match=f"no layer is left to normalize: pass layers=, .*; '0': {match}"):
         add_batch_norm(nn.Sequential(layer(), nn.Linear(4, 2)))
+
+
+@pytest.mark.parametrize("read", ["weight", "bias"])
+def test_a_layer_that_is_read_elsewhere_gets_no_normalization_and_is_named(read):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.o = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.o(self.b(self.a(x).relu()).relu()) + getattr(self.a, read).sum()
+
+    with pytest.warns(UserWarning, match="'a': its weight or bias is read elsewhere"):
+        model = add_batch_norm(Tied())
+    assert isinstance(model.a, nn.Linear)
+    assert isinstance(model.b, nn.Sequential)
+    assert model(torch.randn(5, 4)).shape == (5, 1)
+    with pytest.raises(ValueError, match="layer 'a' cannot be normalized: its weight or bias is read elsewhere"):
+        add_batch_norm(Tied(), "a")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"eps": -1.0}, {"eps": float("nan")}, {"momentum": 2.0}, {"momentum": float("nan")}, {"dim": "x"},
+     {"num_features": 2.5}, {"num_features": -1}],
+)  # fmt: skip
+def test_a_setting_out_of_its_range_is_refused(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))}="):
+        BatchNorm(**{"num_features": 4, **settings})

@@ -14,6 +14,7 @@ from thalweg.tensors.layers import NORMS, WEIGHTED, unit_count
 
 M = TypeVar("M", bound=nn.Module)
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+READ = "its weight or bias is read elsewhere"
 Which = Iterable[str] | Callable[[str, nn.Module], bool]
 
 
@@ -35,11 +36,12 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
 
     Raises:
         ValueError: by default, the graph cannot be read; no layer is left to normalize; a layer meant is not there,
-            is used twice, so that its statistics would mix, is part of a module that uses its weights itself, or has
-            a forward or forward hooks of its own. The model is then as it was.
+            is used twice, so that its statistics would mix, is part of a module that uses its weights itself, has a
+            forward or forward hooks of its own, or is read elsewhere. The model is then as it was.
 
     Warns:
-        UserWarning: by default, layers with a forward or forward hooks of their own are left, and named.
+        UserWarning: by default, layers with a forward or forward hooks of their own, or whose weight or bias is read
+            elsewhere, are left, and named.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> add_batch_norm(net)
@@ -57,9 +59,10 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
     every = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, WEIGHTED)]
     named = dict(every)
     graph = _graph(model, needed=layers is None)
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     if layers is None:
         meant = _inner(graph, model)
-        left = {name: why for name in meant if (why := _unlike(named[name]))}
+        left = {name: why for name in meant if (why := _unlike(named[name]) or (READ if name in read else None))}
         meant = [name for name in meant if name not in left]
         if left and meant:
             warnings.warn(f"some layers are not normalized{listed(left)}", stacklevel=2)
@@ -76,7 +79,7 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
     for name in meant:
         if name not in named or not name:
             raise ValueError(f"no dense or convolution layer {name!r} is in the model: choose among {', '.join(named)}")
-        if why := _unlike(named[name]):
+        if why := _unlike(named[name]) or (READ if name in read else None):
             raise ValueError(f"layer {name!r} cannot be normalized: {why}; leave it out of layers=")
         if uses[id(named[name])] > 1 or calls[name] > 1:
             raise ValueError(f"layer {name!r} is used twice, and its statistics would mix: leave it out of layers=")

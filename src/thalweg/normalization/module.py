@@ -8,7 +8,7 @@ from torch._jit_internal import is_scripting
 from torch.nn import functional
 
 from thalweg.normalization.batch_norm import Statistics, batch_norm, refuse_single_values
-from thalweg.tensors.ranges import is_whole
+from thalweg.tensors.ranges import is_whole, is_within
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -31,8 +31,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         dim: of the channels; −1 for ``(N, L, C)``. The first dimension is that of the examples.
 
     Raises:
-        ValueError: ``ghost`` below 1, or with ``synchronize``; when called, an input whose channels are not C, or in
-            training a single value a channel.
+        ValueError: a setting out of its range, ``ghost`` with ``synchronize``; when called, an input whose channels are
+            not C, or in training a single value a channel.
 
     >>> norm = BatchNorm(3)
     >>> x = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
@@ -63,6 +63,11 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     ) -> None:
         if ghost is not None and (not is_whole(ghost) or synchronize):
             raise ValueError(f"ghost={ghost}, synchronize={synchronize}: give ghost >= 1, and not both")
+        if not is_whole(num_features, 0) or not is_within(eps, 0) or not isinstance(dim, int):
+            settings = f"num_features={num_features}, eps={eps}, dim={dim}"
+            raise ValueError(f"{settings}: give whole numbers, at least 0 channels, and eps >= 0")
+        if momentum is not None and not is_within(momentum, 0, 1):
+            raise ValueError(f"momentum={momentum}: give a share in [0, 1], or None")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         if not bias:
             self.register_parameter("bias", None)
