@@ -4,6 +4,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import thalweg
@@ -87,3 +88,37 @@ def test_dropout_within_attention_and_recurrence_is_off_while_a_model_is_watched
     with_it = observe(net, (x, y), functional.cross_entropy).loss
     net.encoder.layers[0].self_attn.dropout = 0.0
     assert with_it == observe(net, (x, y), functional.cross_entropy).loss
+
+
+class LowRank(nn.Module):
+    """A frozen layer and what is trained beside it, which starts at zero."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.base = nn.Linear(inputs, outputs).requires_grad_(False)
+        self.down, self.up = nn.Linear(inputs, 4, bias=False), nn.Linear(4, outputs, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+def test_adapters_beside_frozen_layers_are_no_fault():
+    torch.manual_seed(0)
+    net = nn.Sequential(LowRank(16, 64), nn.ReLU(), LowRank(64, 64), nn.ReLU(), LowRank(64, 4))
+    batch = torch.randn(64, 16), torch.randint(4, (64,))
+    assert not graver(thalweg.diagnose(net, batch, functional.cross_entropy, **QUICK))
+
+
+def test_inputs_too_small_are_named():
+    torch.manual_seed(0)
+    names = {
+        "model": nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 4)),
+        "inputs": 1e-6 * torch.randn(64, 16),
+    }
+    names |= {"target": torch.randint(4, (64,)), "loss": functional.cross_entropy, "torch": torch, "thalweg": thalweg}
+    look = lambda: thalweg.diagnose(names["model"], (names["inputs"], names["target"]), names["loss"], **QUICK)  # noqa: E731
+    (hit,) = (f for f in look() if f.kind == "input scale")
+    assert hit.figure == pytest.approx(1e-6, rel=0.2)
+    exec(hit.fix, names)
+    assert not graver(look())

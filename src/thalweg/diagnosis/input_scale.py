@@ -12,7 +12,7 @@ from thalweg.diagnosis.watch import Layer
 from thalweg.tensors.layers import TRANSPOSED
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-SCALE, APART, OFFSET = 20.0, 100.0, 20.0
+SCALE, SMALL, APART, OFFSET = 20.0, 1e-3, 100.0, 20.0
 
 
 class Read(NamedTuple):
@@ -27,7 +27,7 @@ class Read(NamedTuple):
 
 
 def input_scale(seen: Seen) -> list[Finding]:
-    """Finds inputs of a scale above 20, and features whose scale is 100 times that of the others, or their 100th.
+    """Finds inputs of a scale above 20 or below 0.001, features 100 times the others or their 100th.
 
     The scale is √E[x²]; of features, dimension 1 of images and the last of others, the median is what is compared
     with. A mean that is 20 times the deviation counts as a scale too. What is looked at is what comes to the first
@@ -64,6 +64,9 @@ def input_scale(seen: Seen) -> list[Finding]:
             low, high = float(read.features.min()), float(read.features.max())
             meaning = f"what layer {where} reads is {low:.3g} to {high:.3g}, of scale {whole:.3g} where 1 is asked"
             found.append(Finding("input scale", "warning", read.name, whole, meaning, read.fix, threshold=SCALE))
+        elif 0 < middle < SMALL:
+            meaning = f"what layer {where} reads is of scale {middle:.3g} where 1 is asked: biases alone are seen"
+            found.append(Finding("input scale", "warning", read.name, middle, meaning, read.fix, threshold=SMALL))
         elif spread > 0 and whole / spread > OFFSET and len(scales) > 1:
             meaning = (
                 f"what layer {where} reads has a mean of {whole / spread:.3g} times its deviation between examples"

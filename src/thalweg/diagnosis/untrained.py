@@ -1,6 +1,6 @@
 """Parameters that will not train: frozen, or not used by the loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen
@@ -10,8 +10,9 @@ def untrained(seen: Seen) -> list[Finding]:
     """Finds frozen layers, and layer by layer the parameters that the loss does not use.
 
     An error where nothing is trained. The first layers are frozen on purpose where a model is transferred, and single
-    parameters as fixed positions or features are: these give a note. A warning is for a layer with trained ones before
-    it, and for a first one of three or more that is frozen alone.
+    parameters as fixed positions or features are, and so are all layers of one name, as those that adapters stand
+    beside: these give a note. A warning is for a layer with trained ones before it, and for a first one of three or
+    more that is frozen alone.
 
     >>> import torch
     >>> from torch import nn
@@ -39,6 +40,7 @@ def _frozen(seen: Seen) -> list[Finding]:
     late = [name for name, is_held in zip(names[start:], held[start:], strict=True) if is_held]
     if not late and start == 1 and len(names) >= 3:
         late = names[:1]
+    late = [name for name in late if not _throughout(name, dict(zip(names, held, strict=True)))]
     found = []
     for name in late:
         own = [n for n in frozen if n.startswith(f"{name}.")]
@@ -51,6 +53,13 @@ def _frozen(seen: Seen) -> list[Finding]:
         fix = f"model.get_submodule({_module(rest[0])!r}).requires_grad_(True)  # if that is not on purpose"
         found.append(Finding(kind, "note", _module(rest[0]), float(len(rest)), meaning, fix))
     return found
+
+
+def _throughout(name: str, held: Mapping[str, bool]) -> bool:
+    """Says whether there are several layers called so, in as many parts of the model, and all are frozen."""
+    called = name.rpartition(".")[2]
+    alike = [is_held for other, is_held in held.items() if other.rpartition(".")[2] == called]
+    return len(alike) > 1 and all(alike) and not called.isdigit()
 
 
 def _unused(seen: Seen) -> list[Finding]:
