@@ -112,13 +112,14 @@ def test_adapters_beside_frozen_layers_are_no_fault():
 
 def test_inputs_too_small_are_named():
     torch.manual_seed(0)
-    names = {
-        "model": nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 4)),
-        "inputs": 1e-6 * torch.randn(64, 16),
-    }
-    names |= {"target": torch.randint(4, (64,)), "loss": functional.cross_entropy, "torch": torch, "thalweg": thalweg}
-    look = lambda: thalweg.diagnose(names["model"], (names["inputs"], names["target"]), names["loss"], **QUICK)  # noqa: E731
-    (hit,) = (f for f in look() if f.kind == "input scale")
+    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 4))
+    names = {"model": model, "inputs": 1e-6 * torch.randn(64, 16), "target": torch.randint(4, (64,)), "torch": torch}
+    (hit,) = (f for f in looked(names) if f.kind == "input scale")
     assert hit.figure == pytest.approx(1e-6, rel=0.2)
     exec(hit.fix, names)
-    assert not graver(look())
+    assert not graver(looked(names))
+
+
+def looked(names):
+    batch = names["inputs"], names["target"]
+    return thalweg.diagnose(names["model"], batch, functional.cross_entropy, **QUICK)
