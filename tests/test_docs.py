@@ -29,31 +29,39 @@ def test_links_lead_somewhere(page):
             assert heading in [anchor(h) for h in headings], target
 
 
-def test_what_the_guide_tells_to_write_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
-    scripts = []
-    for block in blocks:
-        name = re.match(r"# (\w+\.py)\n", block)
-        (tmp_path / name[1]).write_text(block) if name else scripts.append(block)
-    assert {p.name for p in tmp_path.iterdir()} == {"my.py", "mine.py", "guided.py"}
-    assert len(scripts) >= 2
-    for script in scripts:
-        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    commands = re.findall(r"^\$ thalweg (compare .*)$", GUIDE, re.M)
-    assert len(commands) >= 3
-    for i, command in enumerate(commands):
-        words = re.findall(r'"[^"]*"|\S+', command)
-        words = [w.strip('"') for w in words]
-        if "--out" not in words:
-            words += ["--out", f"out{i}"]
-        small = ["--seeds", "3", "--trials", "2"]
-        if "--guidance" in words:
-            small += ["--steps", "240"]  # a teacher takes its share of them
-        elif "--steps" not in words:
-            small += ["--steps", "40"]
-        done = subprocess.run(
-            [sys.executable, "-m", "thalweg", *words, *small], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode in (0, 1), done.stderr  # 1: forty steps may not bear out the expectation
-        assert "report: " in done.stdout
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
+FILES = {name[1]: block for block in BLOCKS if (name := re.match(r"# (\w+\.py)\n", block))}
+SCRIPTS = [block for block in BLOCKS if block not in FILES.values()]
+COMMANDS = re.findall(r"^\$ thalweg (compare .*)$", GUIDE, re.M)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs Python's words in a folder that holds the guide's files."""
+    for name, block in FILES.items():
+        (tmp_path / name).write_text(block)
+    return lambda *words: subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
+
+
+def test_the_guide_has_files_scripts_and_commands():
+    assert set(FILES) == {"my.py", "mine.py", "guided.py"}
+    assert len(SCRIPTS) >= 2
+    assert len(COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_the_guide_tells_to_write_runs(run, script):
+    done = run("-c", script)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_the_guide_tells_to_call_runs(run, command):
+    words = [w.strip('"') for w in re.findall(r'"[^"]*"|\S+', command)]
+    steps = "240" if "--guidance" in words else "40"  # a teacher takes its share of them
+    small = ["--seeds", "3", "--trials", "2", "--steps", steps]
+    if "--engine" not in words:
+        small += ["--engine", "serial"]  # nothing to compile for so few steps
+    done = run("-m", "thalweg", *words, "--out", "out", *small)
+    assert done.returncode in (0, 1), done.stderr  # 1: forty steps may not bear out the expectation
+    assert "report: " in done.stdout
