@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import kendalltau
 from torch import Tensor
 
 from thalweg.tensors.ranges import is_whole
@@ -97,6 +96,8 @@ class Adaptive:
             return True
         if len(self._losses) < self.window:
             return False
+        from scipy.stats import kendalltau  # takes a second to import
+
         losses = [float(loss) for loss in self._losses]
         self._losses.clear()
         return not kendalltau(range(len(losses)), losses, alternative="less").pvalue <= self.alpha
