@@ -12,6 +12,7 @@ import typer
 
 from thalweg.cli.console import Terminal
 from thalweg.compare.names import cell
+from thalweg.extras import needs
 
 if TYPE_CHECKING:
     from thalweg.compare.store import Store
@@ -112,9 +113,7 @@ def _points(record: dict[str, Any]) -> list[dict[str, Any]]:
 def _parquet(rows: list[dict[str, Any]], names: list[str], to: Path | None) -> None:
     if to is None:
         raise ValueError("parquet is binary: name a file with --to")
-    try:
+    with needs("parquet", "--format parquet"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError("parquet needs pyarrow: pip install 'thalweg[parquet]'") from error
     pyarrow.parquet.write_table(pyarrow.table({n: [row.get(n) for row in rows] for n in names}), to)

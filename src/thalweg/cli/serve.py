@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from thalweg.cli.console import Terminal
+from thalweg.extras import needs
 
 
 def command(
@@ -28,10 +29,8 @@ def command(
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: give one that holds studies")
-    try:
+    with needs("serve", "serve"):
         from thalweg.serve import listen, server, token_for
-    except ModuleNotFoundError as error:
-        raise ValueError("serve needs Starlette and uvicorn: pip install 'thalweg[serve]'") from error
     listener = listen(host, port)
     token = token_for(listener)
     name, bound = (host if token else listener.getsockname()[0]), listener.getsockname()[1]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thalweg.cli.console import Terminal
+from thalweg.extras import needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,10 +114,8 @@ def _said_once() -> Iterator[None]:
 
 
 def _pillow() -> Any:
-    try:
+    with needs("images", "sparse-code"):
         from PIL import Image
-    except ImportError as error:
-        raise ValueError("pictures need Pillow: pip install thalweg[images]") from error
     return Image
 
 

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.report import render
 from thalweg.compare.results import collect, in_json
 from thalweg.compare.store import Store, damaged
 from thalweg.tensors.files import write_text
@@ -57,8 +58,6 @@ class Comparison:
             StudyError: the study is damaged, so that it cannot be shown.
             FileError: they cannot be written, and are not there already.
         """
-        from thalweg.compare.report import render
-
         folder = folder or self.folder
         try:
             texts = {"results.json": in_json(self.results), "report.html": render(self.results)}

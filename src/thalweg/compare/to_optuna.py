@@ -25,6 +25,7 @@ from typing import Any
 
 from thalweg.compare.results import Record, last_of_each
 from thalweg.compare.store import Store
+from thalweg.extras import needs
 
 
 def to_optuna(store: Store, path: Path) -> list[str]:
@@ -37,12 +38,10 @@ def to_optuna(store: Store, path: Path) -> list[str]:
     Raises:
         ValueError: Optuna is not installed, the file is there, it cannot be written.
     """
-    try:
+    with needs("optuna", "--format optuna"):
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise ValueError("optuna is not installed: pip install 'thalweg[optuna]'") from error
     if path.exists():
         raise ValueError(f"{path} is there already and may hold other studies: name a new file with --to")
     level = optuna.logging.get_verbosity()

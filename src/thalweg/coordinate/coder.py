@@ -7,13 +7,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from thalweg.coordinate.lasso import lasso
 from thalweg.coordinate.omp import orthogonal_matching_pursuit
+from thalweg.coordinate.scikit_learn import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    Interval,
+    StrOptions,
+    TransformerMixin,
+    check_is_fitted,
+    validate_data,
+)
 
 Data = NDArray[Any] | Tensor
 _PART = 1 << 14  # samples thresholded at once

@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_array
 from torch import Tensor
 
 from thalweg.coordinate.atoms import Norm, update_atoms
@@ -17,6 +15,7 @@ from thalweg.coordinate.coder import Coder, Data, on_host
 from thalweg.coordinate.lasso import Codes, lasso
 from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, revive, shown
 from thalweg.coordinate.moments import moments
+from thalweg.coordinate.scikit_learn import Interval, StrOptions, check_array, check_sample_weight
 from thalweg.coordinate.threads import one_thread
 
 
@@ -170,7 +169,7 @@ class DictionaryLearning(Coder):
     def _weights(self, sample_weight: Any, samples: Tensor) -> Tensor:
         """Returns scikit-learn's weights ``(n,)``, ones where there are none."""
         given = on_host(sample_weight)
-        weights = _check_sample_weight(given, np.empty((len(samples), 0)), dtype=np.float64, ensure_non_negative=True)
+        weights = check_sample_weight(given, np.empty((len(samples), 0)), dtype=np.float64, ensure_non_negative=True)
         return torch.from_numpy(weights).to(samples.device)
 
     def _start(self, samples: Tensor, weights: Tensor) -> None:

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from thalweg.coordinate.atoms import Norm
+from thalweg.coordinate.scikit_learn import check_random_state
+from thalweg.extras import needs
 
 _PART = 1 << 14  # samples looked at at once
 _ALIKE = 1 - 1e-6  # cosine above which two atoms are one
@@ -65,7 +66,8 @@ def shown(verbose: bool, total: int, what: str) -> Iterator[Report]:
     if not verbose:
         yield lambda done, cost, gap: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    with needs("compare", "verbose=True"):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     text = TextColumn("cost {task.fields[cost]:.6g}  gap {task.fields[gap]:.1e}")
     with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), text, TimeElapsedColumn()) as bar:

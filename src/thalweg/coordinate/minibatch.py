@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,6 +17,7 @@ from thalweg.coordinate.dictionary_learning import DictionaryLearning
 from thalweg.coordinate.lasso import Codes
 from thalweg.coordinate.learning import interruptible, shown
 from thalweg.coordinate.moments import moments
+from thalweg.coordinate.scikit_learn import Interval, check_random_state
 from thalweg.coordinate.threads import one_thread
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg.extras import needs
+
 Shape = tuple[int, int]
 
 
@@ -44,7 +46,8 @@ def mosaic(atoms: Any, shape: Shape | None = None, columns: int | None = None) -
 
 def plot_atoms(atoms: Any, shape: Shape | None = None, columns: int | None = None) -> Any:
     """Returns a figure of :func:`mosaic`, with the same arguments."""
-    from plotly import graph_objects as go
+    with needs("compare", "a figure"):
+        from plotly import graph_objects as go
 
     return _bare(go.Figure(_grey(mosaic(atoms, shape, columns))))
 
@@ -59,7 +62,8 @@ def plot_sample(sample: Any, code: Any, atoms: Any, shape: Shape | None = None, 
         shape: of a sample, see :func:`mosaic`.
         most: atoms shown.
     """
-    from plotly.subplots import make_subplots
+    with needs("compare", "a figure"):
+        from plotly.subplots import make_subplots
 
     x, c, d = (torch.as_tensor(t).double() for t in (sample, code, atoms))
     heaviest = c.abs().argsort(descending=True, stable=True)[: min(most, int((c != 0).sum()))]
@@ -76,14 +80,16 @@ def plot_cost(runs: dict[str, tuple[Sequence[float], Sequence[float]]]) -> Any:
     Arguments:
         runs: by name, seconds and costs, as an estimator's ``seconds_`` and ``error_``.
     """
-    from plotly import graph_objects as go
+    with needs("compare", "a figure"):
+        from plotly import graph_objects as go
 
     figure = go.Figure([go.Scatter(x=list(s), y=list(e), name=name) for name, (s, e) in runs.items()])
     return figure.update_layout(xaxis_title="seconds", yaxis_title="cost")
 
 
 def _grey(picture: Tensor) -> Any:
-    from plotly import graph_objects as go
+    with needs("compare", "a figure"):
+        from plotly import graph_objects as go
 
     return go.Heatmap(z=picture.flip(0).tolist(), zmin=0, zmax=255, colorscale="gray", showscale=False)
 

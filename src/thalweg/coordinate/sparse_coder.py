@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
 from torch import Tensor
 
 from thalweg.coordinate.coder import Coder, Data, on_host
+from thalweg.coordinate.scikit_learn import check_array
 
 
 class SparseCoder(Coder):

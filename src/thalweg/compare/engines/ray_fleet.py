@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from thalweg.compare.design import Budget
@@ -19,6 +18,7 @@ from thalweg.compare.engines.job import Job, Keep, Outcome, Progress, keep_none
 from thalweg.compare.engines.ray_worker import Kit, packed, portable
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Task
+from thalweg.extras import needs
 from thalweg.optim.decay import Decay
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Cluster:
             raise ValueError(f"--ray-cpus must be more than 0, not {self.cpus:g}")
         if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus % 1):
             raise ValueError(f"--ray-gpus must be a share of one GPU or a whole number of them, not {self.gpus:g}")
-        if find_spec("ray") is None:
-            raise ValueError("--engine ray needs Ray: pip install 'thalweg[ray]'")
+        with needs("ray", "--engine ray"):
+            import ray  # noqa: F401
 
     def device(self, asked: str | None) -> str:
         """Returns the device of a worker: CUDA where it gets a GPU.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from thalweg.extras import needs
+
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
@@ -76,9 +78,8 @@ def tracker_of(spec: str, here: Path | None = None) -> Tracker:
         raise ValueError(f"unknown tracker {name!r}: {hint}")
     here = here or Path.cwd()
     try:
-        found: Tracker = importlib.import_module(f"thalweg.compare.log.{name}").make(place or None, here)
-    except ImportError as error:
-        raise ValueError(f"{name} is not installed ({error}): pip install 'thalweg[{name}]'") from error
+        with needs(name, f"--log {name}"):
+            found: Tracker = importlib.import_module(f"thalweg.compare.log.{name}").make(place or None, here)
     except OSError as error:
         raise ValueError(f"cannot write to {place} ({error.strerror}): choose another place for {name}") from error
     return found

@@ -5,13 +5,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures, palette
+from thalweg.extras import needs
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+with needs("compare", "a report"):
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -46,8 +48,6 @@ def page(
     **words: Any,
 ) -> str:
     """Returns a template of this folder as one document, with its figures; see :func:`render`."""
-    from plotly.offline import get_plotlyjs
-
     scripts = [get_plotlyjs(), asset("report.js")]
     return (
         environment()
@@ -64,10 +64,8 @@ def page(
     )
 
 
-def environment(*folders: str) -> "Environment":
+def environment(*folders: str) -> Environment:
     """Returns the templates of this folder, and of other packages' folders; they escape everything by default."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
     loaders = [PackageLoader(folder, "") for folder in (*folders, "thalweg.compare.report")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
     environment.filters["number"] = _number

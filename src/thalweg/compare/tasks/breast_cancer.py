@@ -4,6 +4,7 @@ from torch import nn
 
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.splits import split, standardized
+from thalweg.extras import needs
 
 
 def _logistic() -> nn.Module:
@@ -12,7 +13,8 @@ def _logistic() -> nn.Module:
 
 def breast_cancer() -> Task:
     """Malignant or benign, logistic regression: convex"""
-    from sklearn.datasets import load_breast_cancer
+    with needs("compare", "this task"):
+        from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
     parts = split(standardized(x, 341), y, 341, 114)

@@ -4,6 +4,7 @@ from torch import nn
 
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.splits import split, standardized
+from thalweg.extras import needs
 
 
 def _perceptron() -> nn.Module:
@@ -12,7 +13,8 @@ def _perceptron() -> nn.Module:
 
 def diabetes() -> Task:
     """Progression of diabetes, 10-32-1 tanh network: regression"""
-    from sklearn.datasets import load_diabetes
+    with needs("compare", "this task"):
+        from sklearn.datasets import load_diabetes
 
     x, y = load_diabetes(return_X_y=True)
     parts = split(standardized(x, 264), standardized(y[:, None], 264), 264, 89)

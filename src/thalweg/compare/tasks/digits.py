@@ -9,11 +9,13 @@ from thalweg.architecture import AuxiliaryHeads, Residual
 from thalweg.compare.guides import Guides
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.splits import Parts, split
+from thalweg.extras import needs
 
 
 @cache
 def _parts(image: bool = False) -> Parts:
-    from sklearn.datasets import load_digits
+    with needs("compare", "this task"):
+        from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
     return split((x / 16).reshape(-1, 1, 8, 8) if image else x / 16, y, 1000, 300)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from thalweg.compare.theirs import TaskError
+from thalweg.extras import needs
 
 
 def data_file(folder: str, name: str, url: str, sha256: str) -> Path:
@@ -19,7 +20,8 @@ def data_file(folder: str, name: str, url: str, sha256: str) -> Path:
         if not path.is_file():
             raise TaskError(f"there is no {path}: put it there, or unset THALWEG_DATA to download it")
         return path
-    import pooch
+    with needs("compare", "a download"):
+        import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
     try:
