@@ -88,4 +88,3 @@ def test_the_command_without_its_packages_is_one_line_and_exit_code_2(alone):
     assert errors.startswith("thalweg: the command thalweg needs more packages (")
     assert errors.endswith("): pip install 'thalweg[compare]'\n")
     assert errors.count("\n") == 1
-
