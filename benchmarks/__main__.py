@@ -11,11 +11,34 @@ from types import ModuleType
 from benchmarks.measure import machine
 
 QUESTIONS = [
-    "throughput", "tasks", "study_time", "truth", "mlp_classifier", "step", "default_step", "products", "lbfgs_time",
-    "overhead", "deep", "large_batches", "minimizers", "initialization", "diagnosis", "one_pass", "batch_norm",
-    "averaging", "what_helps", "sparse_coding", "guided", "curriculum", "training_loop", "sharded",
-    "store_load", "serving", "ray_engine",
-]  # fmt: skip
+    "throughput",
+    "tasks",
+    "study_time",
+    "truth",
+    "mlp_classifier",
+    "step",
+    "default_step",
+    "products",
+    "lbfgs_time",
+    "overhead",
+    "deep",
+    "large_batches",
+    "minimizers",
+    "initialization",
+    "diagnosis",
+    "one_pass",
+    "batch_norm",
+    "averaging",
+    "what_helps",
+    "sparse_coding",
+    "guided",
+    "curriculum",
+    "training_loop",
+    "sharded",
+    "store_load",
+    "serving",
+    "ray_engine",
+]
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDS = DOCS / "benchmarks"
 

@@ -87,9 +87,15 @@ def show(found: list[dict[str, Any]]) -> str:
         ["network", "method", "loss to reach", "evaluations", "products", "seconds", "loss at the end", "after"],
         [
             [
-                r["network"], r["method"], r["goal"], r["evaluations"], r["products"], r["seconds"], r["end"]["loss"],
+                r["network"],
+                r["method"],
+                r["goal"],
+                r["evaluations"],
+                r["products"],
+                r["seconds"],
+                r["end"]["loss"],
                 f"{r['end']['evaluations']:,} + {r['end']['products']:,}",
             ]
             for r in found
         ],
-    )  # fmt: skip
+    )

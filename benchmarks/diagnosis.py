@@ -34,21 +34,31 @@ QUICK = {"curvature_steps": 0, "noise_batches": 0, "range_steps": 0}
 def measure() -> dict[str, Any]:
     """Returns what was found of each specimen, the false alarms, and seconds of the processor."""
     warnings.filterwarnings("ignore", "Using a target size")
-    sets = (("first", planted_faults.FIRST, sound_models.FIRST),
-            ("further", planted_faults.FURTHER, sound_models.FURTHER))  # fmt: skip
+    sets = (
+        ("first", planted_faults.FIRST, sound_models.FIRST),
+        ("further", planted_faults.FURTHER, sound_models.FURTHER),
+    )
     faults = [
         {"part": part, "kind": kind, "specimen": name, **_planted(fault)}
-        for part, kinds, _ in sets for kind, specimens in kinds.items() for name, fault in specimens.items()
-    ]  # fmt: skip
+        for part, kinds, _ in sets
+        for kind, specimens in kinds.items()
+        for name, fault in specimens.items()
+    ]
     alarms = {
-        part: [f"{name}, seed {seed}: {kind}" for name, build in sound.items() for seed in range(SEEDS)
-               for kind in _alarms(build, seed)]
+        part: [
+            f"{name}, seed {seed}: {kind}"
+            for name, build in sound.items()
+            for seed in range(SEEDS)
+            for kind in _alarms(build, seed)
+        ]
         for part, _, sound in sets
-    }  # fmt: skip
+    }
     return {
-        "faults": faults, "alarms": alarms, "looked at": {part: SEEDS * len(sound) for part, _, sound in sets},
+        "faults": faults,
+        "alarms": alarms,
+        "looked at": {part: SEEDS * len(sound) for part, _, sound in sets},
         "seconds": _times(),
-    }  # fmt: skip
+    }
 
 
 def _look(case: Case) -> list[Any]:
@@ -108,8 +118,13 @@ def show(found: dict[str, Any]) -> str:
     ]
     for part, alarms in found["alarms"].items():
         own = [f for f in found["faults"] if f["part"] == part]
-        rows.append([f"all, {part} set", f"{sum(f['found'] for f in own)} of {len(own)}",
-                     f"{sum(f['mended'] for f in own)} of {len(own)}"])  # fmt: skip
+        rows.append(
+            [
+                f"all, {part} set",
+                f"{sum(f['found'] for f in own)} of {len(own)}",
+                f"{sum(f['mended'] for f in own)} of {len(own)}",
+            ]
+        )
         rows.append([f"warnings of sound models, {part} set", f"{len(alarms)} in {found['looked at'][part]}", ""])
     times = [[name, seconds] for name, seconds in found["seconds"].items()]
     return "\n\n".join(

@@ -96,9 +96,14 @@ def _evaluations() -> list[dict[str, Any]]:
             torch.manual_seed(0)
             model = build_model(task)
             optimizer = optim.LBFGS(
-                model.parameters(), max_iter=3000, max_eval=3000, tolerance_grad=tolerance, tolerance_change=0,
-                weight_decay=1e-3, history_dtype=dtype,
-            )  # fmt: skip
+                model.parameters(),
+                max_iter=3000,
+                max_eval=3000,
+                tolerance_grad=tolerance,
+                tolerance_change=0,
+                weight_decay=1e-3,
+                history_dtype=dtype,
+            )
             optimizer.step(lambda m=model, t=task, d=data: t.loss(m(d.train_x), d.train_y))
             report = optimizer.report
             assert report is not None
@@ -125,12 +130,15 @@ def show(found: dict[str, Any]) -> str:
         ["pairs", *(f"{n}, ms" for n in names), "float32 / floor", "float32 / torch", "bfloat16 / torch"],
         [
             [
-                r["memory"], *(sorted(r[n])[len(r[n]) // 2] * 1e3 for n in names), ratio(r["float32"], r["floor"]),
-                ratio(r["float32"], r["torch"]), ratio(r["bfloat16"], r["torch"]),
+                r["memory"],
+                *(sorted(r[n])[len(r[n]) // 2] * 1e3 for n in names),
+                ratio(r["float32"], r["floor"]),
+                ratio(r["float32"], r["torch"]),
+                ratio(r["bfloat16"], r["torch"]),
             ]
             for r in found["time"]
         ],
-    )  # fmt: skip
+    )
     evaluations = table(
         ["evaluations", "history in the parameters' type", "in bfloat16"],
         [[e["on"], *(e[str(dtype)] for dtype in TYPES)] for e in found["evaluations"]],

@@ -22,17 +22,33 @@ EPOCHS, BATCH, HIDDEN, ALPHA, SEEDS = 15, 200, 100, 1e-4, 10
 # The settings of the example, in its order and words.
 SETTINGS: dict[str, dict[str, Any]] = {
     "constant learning-rate": {"learning_rate": "constant", "momentum": 0, "learning_rate_init": 0.2},
-    "constant with momentum": {"learning_rate": "constant", "momentum": 0.9, "nesterovs_momentum": False,
-                               "learning_rate_init": 0.2},
-    "constant with Nesterov's momentum": {"learning_rate": "constant", "momentum": 0.9, "nesterovs_momentum": True,
-                                          "learning_rate_init": 0.2},
+    "constant with momentum": {
+        "learning_rate": "constant",
+        "momentum": 0.9,
+        "nesterovs_momentum": False,
+        "learning_rate_init": 0.2,
+    },
+    "constant with Nesterov's momentum": {
+        "learning_rate": "constant",
+        "momentum": 0.9,
+        "nesterovs_momentum": True,
+        "learning_rate_init": 0.2,
+    },
     "inv-scaling learning-rate": {"learning_rate": "invscaling", "momentum": 0, "learning_rate_init": 0.2},
-    "inv-scaling with momentum": {"learning_rate": "invscaling", "momentum": 0.9, "nesterovs_momentum": False,
-                                  "learning_rate_init": 0.2},
-    "inv-scaling with Nesterov's momentum": {"learning_rate": "invscaling", "momentum": 0.9,
-                                             "nesterovs_momentum": True, "learning_rate_init": 0.2},
+    "inv-scaling with momentum": {
+        "learning_rate": "invscaling",
+        "momentum": 0.9,
+        "nesterovs_momentum": False,
+        "learning_rate_init": 0.2,
+    },
+    "inv-scaling with Nesterov's momentum": {
+        "learning_rate": "invscaling",
+        "momentum": 0.9,
+        "nesterovs_momentum": True,
+        "learning_rate_init": 0.2,
+    },
     "adam": {"solver": "adam", "learning_rate_init": 0.01},
-}  # fmt: skip
+}
 
 
 def measure() -> dict[str, Any]:

@@ -79,8 +79,9 @@ def _norms(rounds: int) -> dict[str, float]:
     found = alternately(runs, 3 * rounds)
     return {
         name: 1000 * median(a - b for a, b in zip(values, found["none"], strict=True))
-        for name, values in found.items() if name != "none"
-    }  # fmt: skip
+        for name, values in found.items()
+        if name != "none"
+    }
 
 
 def _measure(method: Any, shapes: list[tuple[int, ...]], rounds: int) -> dict[str, Any]:
@@ -119,9 +120,15 @@ def show(found: dict[str, Any]) -> str:
     """Returns the table."""
     rows = [[*row(name, one), ASKED.get(name.split(",")[0], 0.8)] for name, one in found["steps"].items()]
     head = [
-        "clip, step and average", "thalweg (ms)", "stream (ms)", "times the stream", "torch's fastest", "torch (ms)",
-        "times torch's time", "asked: at most",
-    ]  # fmt: skip
+        "clip, step and average",
+        "thalweg (ms)",
+        "stream (ms)",
+        "times the stream",
+        "torch's fastest",
+        "torch (ms)",
+        "times torch's time",
+        "asked: at most",
+    ]
     norms = table(
         ["norm, beside a backward pass", "adds (ms)"], [[name, value] for name, value in found["norms"].items()]
     )

@@ -196,9 +196,11 @@ def _batch_second(kind: type[nn.RNNBase]) -> Callable[[], Case]:
 def _encoder_second() -> Case:
     layer = nn.TransformerEncoderLayer(32, 4, 64)
     model = Of(
-        lambda m, x: m.out(m.encoder(m.embed(x)).mean(1)), embed=nn.Embedding(50, 32),
-        encoder=nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), out=nn.Linear(32, CLASSES),
-    )  # fmt: skip
+        lambda m, x: m.out(m.encoder(m.embed(x)).mean(1)),
+        embed=nn.Embedding(50, 32),
+        encoder=nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+        out=nn.Linear(32, CLASSES),
+    )
     x, y = tokens()
     return Case(model, x, y, cross_entropy)
 
@@ -272,9 +274,13 @@ def _repeated(conv: bool = False) -> Callable[[], Case]:
         if conv:
             layer = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
             net = nn.Sequential(
-                nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), *[layer] * 4, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                nn.Conv2d(3, 16, 3, padding=1),
+                nn.ReLU(),
+                *[layer] * 4,
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
                 nn.Linear(16, CLASSES),
-            )  # fmt: skip
+            )
             x, y = images()
         else:
             layer = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
@@ -299,18 +305,25 @@ def _repeated_list() -> Case:
 
 def _linear_images() -> Case:
     net = nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.AvgPool2d(2), nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16),
-        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(256, CLASSES),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.AvgPool2d(2),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, CLASSES),
+    )
     x, y = images()
     return Case(net, x, y, cross_entropy)
 
 
 def _linear_tokens() -> Case:
     model = Of(
-        lambda m, x: m.out(m.inner(m.embed(x).mean(1))), embed=nn.Embedding(50, 16), inner=nn.Linear(16, 32),
+        lambda m, x: m.out(m.inner(m.embed(x).mean(1))),
+        embed=nn.Embedding(50, 16),
+        inner=nn.Linear(16, 32),
         out=nn.Linear(32, CLASSES),
-    )  # fmt: skip
+    )
     x, y = tokens()
     return Case(model, x, y, cross_entropy)
 
@@ -339,9 +352,11 @@ def _constant(value: float, *at: int, dim: int = -1) -> Callable[[Tensor], Tenso
 
 def _detached() -> Case:
     model = Of(
-        lambda m, x: m.out(m.middle(m.inner(x).relu()).relu().detach()), inner=nn.Linear(20, 32),
-        middle=nn.Linear(32, 32), out=nn.Linear(32, CLASSES),
-    )  # fmt: skip
+        lambda m, x: m.out(m.middle(m.inner(x).relu()).relu().detach()),
+        inner=nn.Linear(20, 32),
+        middle=nn.Linear(32, 32),
+        out=nn.Linear(32, CLASSES),
+    )
     x, y = vectors()
     return Case(model, x, y, cross_entropy)
 
@@ -420,9 +435,11 @@ def _spare(model: Any) -> None:
 
 def _unused_branch() -> Case:
     model = Of(
-        lambda m, x: m.out(m.inner(x).relu()), inner=nn.Linear(20, 32), aside=nn.Linear(20, 32),
+        lambda m, x: m.out(m.inner(x).relu()),
+        inner=nn.Linear(20, 32),
+        aside=nn.Linear(20, 32),
         out=nn.Linear(32, CLASSES),
-    )  # fmt: skip
+    )
     return Case(model, *vectors(), cross_entropy)
 
 
@@ -496,9 +513,10 @@ def _over_batch() -> Case:
 
 def _batch_mean() -> Case:
     model = Of(
-        lambda m, x: m.out((m.inner(x) - m.inner(x).mean(0)).relu()), inner=nn.Linear(20, 32),
+        lambda m, x: m.out((m.inner(x) - m.inner(x).mean(0)).relu()),
+        inner=nn.Linear(20, 32),
         out=nn.Linear(32, CLASSES),
-    )  # fmt: skip
+    )
     return Case(model, *vectors(), cross_entropy)
 
 

@@ -28,9 +28,15 @@ def perceptron() -> tuple[nn.Module, Tensor]:
 def convolution() -> tuple[nn.Module, Tensor]:
     """Three convolutions of 3 × 3 on 28 × 28 pixels, the last two of stride 2, batches of 64."""
     layers = [
-        nn.Conv2d(1, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.SiLU(),
-        nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.SiLU(), nn.Flatten(), nn.Linear(64 * 7 * 7, CLASSES),
-    ]  # fmt: skip
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 7 * 7, CLASSES),
+    ]
     return nn.Sequential(*layers), torch.randn(64, 1, 28, 28)
 
 

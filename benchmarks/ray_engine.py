@@ -86,11 +86,23 @@ def show(found: dict[str, Any]) -> str:
     """Returns the table, and what it says of a large cluster."""
     rates, handled = found["trials a second"], 1e3 / found["driver's own time a trial, ms"]
     text = table(
-        [f"{WORKERS} Ray workers, trials a second", f"one process ({found['engine of one process']})",
-         "Ray / one process", "overhead of a trial, ms", "driver's own time a trial, ms"],
-        [[rates["Ray"], rates["one process"], found["times one process"], found["overhead of a trial, ms"],
-          found["driver's own time a trial, ms"]]],
-    )  # fmt: skip
+        [
+            f"{WORKERS} Ray workers, trials a second",
+            f"one process ({found['engine of one process']})",
+            "Ray / one process",
+            "overhead of a trial, ms",
+            "driver's own time a trial, ms",
+        ],
+        [
+            [
+                rates["Ray"],
+                rates["one process"],
+                found["times one process"],
+                found["overhead of a trial, ms"],
+                found["driver's own time a trial, ms"],
+            ]
+        ],
+    )
     return (
         f"{text}\n\nThe driver can so hand out and take in {handled:,.0f} trials a second at most: {CLUSTER:,} workers "
         f"are kept busy by trials of {CLUSTER / handled:.1f} s or more."

@@ -110,8 +110,11 @@ def show(found: dict[str, Any]) -> str:
         ["one process, ms", "four, ms", "four / one", "messages an iteration", "bytes an iteration"],
         [
             [
-                one[len(one) // 2] * 1e3, four[len(four) // 2] * 1e3, ratio(found["four, s"], found["one, s"]),
-                found["messages"], found["bytes"],
+                one[len(one) // 2] * 1e3,
+                four[len(four) // 2] * 1e3,
+                ratio(found["four, s"], found["one, s"]),
+                found["messages"],
+                found["bytes"],
             ]
         ],
-    )  # fmt: skip
+    )

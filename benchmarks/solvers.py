@@ -136,9 +136,13 @@ def _thalweg(method: str) -> Callable[[Counted, Tensor], str]:
     def run(counted: Counted, start: Tensor) -> str:
         # Without a tolerance, as the others; the callback ends it where the criterion is met.
         found = thalweg.minimize(
-            counted, start.clone(), method, gtol=0, max_evaluations=LIMIT,
+            counted,
+            start.clone(),
+            method,
+            gtol=0,
+            max_evaluations=LIMIT,
             callback=lambda x, f: counted.solved_at is not None,
-        )  # fmt: skip
+        )
         counted.products = int(found.nhev)
         return str(found.message)
 

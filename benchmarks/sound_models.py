@@ -84,20 +84,29 @@ def drawn(model: nn.Module, scheme: str = "he") -> nn.Module:
 def cnn(norm: bool = True) -> nn.Sequential:
     """Returns two convolutions with pooling and a dense layer."""
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1, bias=not norm), nn.BatchNorm2d(16) if norm else nn.Identity(), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Dropout2d(0.2),
-        nn.Conv2d(16, 32, 3, padding=1, bias=not norm), nn.BatchNorm2d(32) if norm else nn.Identity(), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, CLASSES),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3, padding=1, bias=not norm),
+        nn.BatchNorm2d(16) if norm else nn.Identity(),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout2d(0.2),
+        nn.Conv2d(16, 32, 3, padding=1, bias=not norm),
+        nn.BatchNorm2d(32) if norm else nn.Identity(),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(512, CLASSES),
+    )
 
 
 def residual_block(channels: int, zero: bool = False) -> nn.Module:
     """Returns a block of two convolutions with batch normalization and a shortcut."""
     block = Of(
         lambda m, x: functional.relu(x + m.norm2(m.two(functional.relu(m.norm1(m.one(x)))))),
-        one=nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm1=nn.BatchNorm2d(channels),
-        two=nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm2=nn.BatchNorm2d(channels),
-    )  # fmt: skip
+        one=nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        norm1=nn.BatchNorm2d(channels),
+        two=nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        norm2=nn.BatchNorm2d(channels),
+    )
     if zero:
         nn.init.zeros_(block.norm2.weight)  # type: ignore[arg-type, union-attr]
     return block
@@ -106,10 +115,14 @@ def residual_block(channels: int, zero: bool = False) -> nn.Module:
 def resnet(zero: bool = False, blocks: int = 3) -> nn.Sequential:
     """Returns a small residual network."""
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(3, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
         *(residual_block(16, zero) for _ in range(blocks)),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES),
-    )  # fmt: skip
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, CLASSES),
+    )
 
 
 def unet(outs: int = 3) -> nn.Module:
@@ -129,10 +142,16 @@ def unet(outs: int = 3) -> nn.Module:
         return m.out(a)  # type: ignore[no-any-return]
 
     return Of(
-        run, down1=twice(3, 8), down2=twice(8, 16), middle=twice(16, 32),
-        rise2=nn.ConvTranspose2d(32, 16, 2, stride=2), up2=twice(32, 16),
-        rise1=nn.ConvTranspose2d(16, 8, 2, stride=2), up1=twice(16, 8), out=nn.Conv2d(8, outs, 1),
-    )  # fmt: skip
+        run,
+        down1=twice(3, 8),
+        down2=twice(8, 16),
+        middle=twice(16, 32),
+        rise2=nn.ConvTranspose2d(32, 16, 2, stride=2),
+        up2=twice(32, 16),
+        rise1=nn.ConvTranspose2d(16, 8, 2, stride=2),
+        up1=twice(16, 8),
+        out=nn.Conv2d(8, outs, 1),
+    )
 
 
 def recurrent(kind: type[nn.RNNBase] = nn.LSTM, ins: int = 6, units: int = 24, **options: Any) -> nn.Module:
@@ -159,10 +178,12 @@ def transformer(
 
     layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.1, batch_first=first, norm_first=norm_first)
     return Of(
-        run, embed=nn.Embedding(50, width), place=nn.Embedding(64, width),
+        run,
+        embed=nn.Embedding(50, width),
+        place=nn.Embedding(64, width),
         encoder=nn.TransformerEncoder(layer, layers, enable_nested_tensor=False),
         out=nn.Linear(width, 50 if causal else CLASSES),
-    )  # fmt: skip
+    )
 
 
 class Sine(nn.Module):
@@ -219,18 +240,30 @@ def _small_autoencoder() -> Case:
 def _tight_autoencoder() -> Case:
     x = _digits()[0]
     model = nn.Sequential(
-        nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3), nn.ReLU(), nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 64),
+        nn.Linear(64, 16),
+        nn.ReLU(),
+        nn.Linear(16, 3),
+        nn.ReLU(),
+        nn.Linear(3, 16),
+        nn.ReLU(),
+        nn.Linear(16, 64),
         nn.Sigmoid(),
-    )  # fmt: skip
+    )
     return _auto(model, x, functional.binary_cross_entropy)
 
 
 def _conv_autoencoder() -> Case:
     x = images()[0].sigmoid()
     model = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 8, 3, 2, 1), nn.ReLU(),
-        nn.ConvTranspose2d(8, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(16, 3, 4, 2, 1), nn.Sigmoid(),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(16, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 16, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 3, 4, 2, 1),
+        nn.Sigmoid(),
+    )
     return Case(model, x, x, functional.mse_loss)
 
 
@@ -246,9 +279,10 @@ def _vae() -> Case:
         return (fit - 0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum()) / len(x)
 
     model = Of(
-        run, encode=nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 8)),
+        run,
+        encode=nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 8)),
         decode=nn.Sequential(nn.Linear(4, 48), nn.ReLU(), nn.Linear(48, 64)),
-    )  # fmt: skip
+    )
     x = _digits()[0]
     return Case(model, x, x, loss)
 
@@ -256,8 +290,10 @@ def _vae() -> Case:
 def _language_lstm() -> Case:
     model = Of(
         lambda m, x: m.out(m.rnn(m.embed(x))[0]).transpose(1, 2),
-        embed=nn.Embedding(50, 16), rnn=nn.LSTM(16, 32, batch_first=True), out=nn.Linear(32, 50),
-    )  # fmt: skip
+        embed=nn.Embedding(50, 16),
+        rnn=nn.LSTM(16, 32, batch_first=True),
+        out=nn.Linear(32, 50),
+    )
     x = torch.randint(50, (16, 61))
     return Case(model, x[:, :-1], x[:, 1:], functional.cross_entropy)
 
@@ -266,9 +302,14 @@ def _bert() -> Case:
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
-        vocab_size=50, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=32, num_labels=CLASSES,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        num_labels=CLASSES,
+    )
     x, y = tokens()
     return Case(BertForSequenceClassification(config), x, y, lambda o, t: functional.cross_entropy(o.logits, t))
 
@@ -308,9 +349,14 @@ def _siren() -> Case:
 
 def _discriminator() -> Case:
     model = nn.Sequential(
-        nn.Conv2d(3, 16, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(16, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32),
-        nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(512, 1),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(16, 32, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(512, 1),
+    )
     x, _ = images()
     y = (torch.arange(32) % 2).float()[:, None]
     return Case(model, x, y, functional.binary_cross_entropy_with_logits)
@@ -319,10 +365,15 @@ def _discriminator() -> Case:
 def _generator() -> Case:
     judge = nn.Sequential(nn.Conv2d(3, 16, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(1024, 1))
     model = nn.Sequential(
-        nn.ConvTranspose2d(16, 32, 4, 1, 0, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.ConvTranspose2d(32, 16, 4, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.ConvTranspose2d(16, 3, 4, 2, 1), nn.Tanh(),
-    )  # fmt: skip
+        nn.ConvTranspose2d(16, 32, 4, 1, 0, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 16, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 3, 4, 2, 1),
+        nn.Tanh(),
+    )
 
     def drawn_as_published(module: nn.Module) -> None:
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -381,9 +432,12 @@ def _sparse_experts() -> Case:
         return m.out(h + sum(gates[:, i, None] * e(h) for i, e in enumerate(m.experts)))  # type: ignore[no-any-return]
 
     model = Of(
-        run, gate=nn.Linear(20, 4), inner=nn.Linear(20, 32), experts=nn.ModuleList(mlp(1, 32, ins=32, outs=32)
-        for _ in range(4)), out=nn.Linear(32, CLASSES),
-    )  # fmt: skip
+        run,
+        gate=nn.Linear(20, 4),
+        inner=nn.Linear(20, 32),
+        experts=nn.ModuleList(mlp(1, 32, ins=32, outs=32) for _ in range(4)),
+        out=nn.Linear(32, CLASSES),
+    )
     return _classified(model, vectors())
 
 
@@ -394,9 +448,11 @@ def _graph() -> Case:
     root = adjacency.sum(1).rsqrt()
     model = Of(lambda m, x, a: m.out(a @ (a @ m.inner(x)).relu()), inner=nn.Linear(20, 32), out=nn.Linear(32, 5))
     return Case(
-        model, (torch.randn(nodes, 20), root[:, None] * adjacency * root), torch.arange(nodes) % 5,
+        model,
+        (torch.randn(nodes, 20), root[:, None] * adjacency * root),
+        torch.arange(nodes) % 5,
         functional.cross_entropy,
-    )  # fmt: skip
+    )
 
 
 def _message_passing() -> Case:
@@ -454,9 +510,12 @@ def _factors() -> Case:
         return both + m.user_bias(user)[:, 0] + m.item_bias(item)[:, 0]  # type: ignore[no-any-return]
 
     model = Of(
-        run, user=nn.Embedding(40, 8), item=nn.Embedding(30, 8), user_bias=nn.Embedding(40, 1),
+        run,
+        user=nn.Embedding(40, 8),
+        item=nn.Embedding(30, 8),
+        user_bias=nn.Embedding(40, 1),
         item_bias=nn.Embedding(30, 1),
-    )  # fmt: skip
+    )
     for table in model.children():
         nn.init.normal_(table.weight, 0.0, 0.1)  # type: ignore[arg-type]
     pairs = (torch.randint(40, (64,)), torch.randint(30, (64,)))
@@ -467,13 +526,15 @@ def _temporal() -> Case:
     def block(ins: int, step: int) -> nn.Module:
         return Of(
             lambda m, x: functional.relu(m.conv(functional.pad(x, (2 * step, 0))) + m.beside(x)),
-            conv=nn.Conv1d(ins, 16, 3, dilation=step), beside=nn.Conv1d(ins, 16, 1),
-        )  # fmt: skip
+            conv=nn.Conv1d(ins, 16, 3, dilation=step),
+            beside=nn.Conv1d(ins, 16, 1),
+        )
 
     model = Of(
         lambda m, x: m.out(m.body(x.transpose(1, 2))[:, :, -1]),
-        body=nn.Sequential(block(6, 1), block(16, 2), block(16, 4)), out=nn.Linear(16, CLASSES),
-    )  # fmt: skip
+        body=nn.Sequential(block(6, 1), block(16, 2), block(16, 4)),
+        out=nn.Linear(16, CLASSES),
+    )
     return _classified(model, series())
 
 
@@ -489,9 +550,14 @@ def _translator() -> Case:
         return torch.stack(found, 2)
 
     model = Of(
-        run, embed=nn.Embedding(50, 16), encoder=nn.GRU(16, 24, batch_first=True), query=nn.Linear(24, 24),
-        score=nn.Linear(24, 1), cell=nn.GRUCell(40, 24), out=nn.Linear(24, 50),
-    )  # fmt: skip
+        run,
+        embed=nn.Embedding(50, 16),
+        encoder=nn.GRU(16, 24, batch_first=True),
+        query=nn.Linear(24, 24),
+        score=nn.Linear(24, 1),
+        cell=nn.GRUCell(40, 24),
+        out=nn.Linear(24, 50),
+    )
     x, y = torch.randint(50, (16, 10)), torch.randint(50, (16, 9))
     return Case(model, (x, y[:, :-1]), y[:, 1:], functional.cross_entropy)
 
@@ -514,9 +580,11 @@ def _mixer() -> Case:
 
     model = Of(
         lambda m, x: m.out(m.norm(m.body(m.cut(x).flatten(2).transpose(1, 2))).mean(1)),
-        cut=nn.Conv2d(3, 32, 4, stride=4), body=nn.Sequential(block(), block()), norm=nn.LayerNorm(32),
+        cut=nn.Conv2d(3, 32, 4, stride=4),
+        body=nn.Sequential(block(), block()),
+        norm=nn.LayerNorm(32),
         out=nn.Linear(32, CLASSES),
-    )  # fmt: skip
+    )
     return _classified(model, images())
 
 
@@ -617,8 +685,10 @@ def _spread() -> Case:
     y = x[:, :1] + 0.5 * torch.randn(64, 1)
     model = Of(
         lambda m, x: (m.mean(m.body(x)), functional.softplus(m.spread(m.body(x))) + 1e-3),
-        body=nn.Sequential(nn.Linear(20, 32), nn.ReLU()), mean=nn.Linear(32, 1), spread=nn.Linear(32, 1),
-    )  # fmt: skip
+        body=nn.Sequential(nn.Linear(20, 32), nn.ReLU()),
+        mean=nn.Linear(32, 1),
+        spread=nn.Linear(32, 1),
+    )
     return Case(model, x, y, lambda o, t: functional.gaussian_nll_loss(o[0], t, o[1]))
 
 
@@ -629,14 +699,24 @@ def _house_prices() -> Case:
 def _mobile() -> Case:
     def block(channels: int) -> nn.Module:
         return nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False), nn.BatchNorm2d(channels),
-            nn.ReLU6(), nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU6(),
-        )  # fmt: skip
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU6(),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU6(),
+        )
 
     model = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6(), block(16), block(16),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU6(),
+        block(16),
+        block(16),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, CLASSES),
+    )
     return _classified(model, images())
 
 
@@ -648,9 +728,12 @@ def _highway() -> Case:
         return m.out(h)  # type: ignore[no-any-return]
 
     model = Of(
-        run, inner=nn.Linear(20, 64), layers=nn.ModuleList(nn.Linear(64, 64) for _ in range(8)),
-        scales=nn.ParameterList(torch.zeros(()) for _ in range(8)), out=nn.Linear(64, CLASSES),
-    )  # fmt: skip
+        run,
+        inner=nn.Linear(20, 64),
+        layers=nn.ModuleList(nn.Linear(64, 64) for _ in range(8)),
+        scales=nn.ParameterList(torch.zeros(()) for _ in range(8)),
+        out=nn.Linear(64, CLASSES),
+    )
     return _classified(model, vectors())
 
 

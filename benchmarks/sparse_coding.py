@@ -63,11 +63,16 @@ def show(found: dict[str, Any]) -> str:
     parts.append(table(head, rows))
     parts.append("Seconds, the largest gap, and how many times as long as thalweg, median of the rounds' ratios.")
     rows = [
-        [f"{run['size']} × {run['size']}, {what}", *(r[k] for k in ("theirs", "ours")), r["theirs"] / r["ours"],
-         r["cost"], r["final"]]
+        [
+            f"{run['size']} × {run['size']}, {what}",
+            *(r[k] for k in ("theirs", "ours")),
+            r["theirs"] / r["ours"],
+            r["cost"],
+            r["final"],
+        ]
         for run in found["learning"]
         for what, r in run["runs"].items()
-    ]  # fmt: skip
+    ]
     parts.append(table(["learning", "scikit-learn, s", "thalweg, s", "ratio", "its cost a patch", "ours"], rows))
     rows = [[f"{n:,}", s, s / n * 1e6] for n, s in found["samples"]]
     parts.append(table(["patches 8 × 8, 10 %", "s", "µs a patch"], rows))

@@ -7,13 +7,31 @@ from pathlib import Path
 import matplotlib
 
 FIGURES = [
-    "comparison", "adagrad_rates", "rmsprop_forgets", "adam_bias",
-    "coordinate_descent", "photo_dictionary",
-    "newton_quadratic", "newton_saddle", "conjugate_directions", "bfgs_inverse", "orders",
-    "performance_profile", "signals", "symmetry", "chaos", "rescue", "gradient_depth",
-    "polyak_valley", "batch_norm_product", "batch_norm_rates", "greedy_blocks", "hints_depth",
-    "curriculum_order", "smoothed_descent",
-]  # fmt: skip
+    "comparison",
+    "adagrad_rates",
+    "rmsprop_forgets",
+    "adam_bias",
+    "coordinate_descent",
+    "photo_dictionary",
+    "newton_quadratic",
+    "newton_saddle",
+    "conjugate_directions",
+    "bfgs_inverse",
+    "orders",
+    "performance_profile",
+    "signals",
+    "symmetry",
+    "chaos",
+    "rescue",
+    "gradient_depth",
+    "polyak_valley",
+    "batch_norm_product",
+    "batch_norm_rates",
+    "greedy_blocks",
+    "hints_depth",
+    "curriculum_order",
+    "smoothed_descent",
+]
 
 
 def main() -> None:

@@ -23,9 +23,13 @@ def draw() -> Figure:
         curve, colour, test = s["curves"], colours[s["name"]], s["test"]
         left.plot(curve["step"], curve["train_loss"]["median"], color=colour, label=s["name"], lw=1.5)
         right.errorbar(
-            test["mean"], place, xerr=[[test["mean"] - test["low"]], [test["high"] - test["mean"]]],
-            fmt="o", color=colour, capsize=3,
-        )  # fmt: skip
+            test["mean"],
+            place,
+            xerr=[[test["mean"] - test["low"]], [test["high"] - test["mean"]]],
+            fmt="o",
+            color=colour,
+            capsize=3,
+        )
         right.plot(test["per_seed"], [place] * len(test["per_seed"]), "|", color=colour, alpha=0.5)
     left.set(xscale="log", yscale="log", xlabel="gradient evaluations", ylabel="training loss, median of 10 seeds")
     left.xaxis.set_major_formatter("{x:.0f}")

@@ -40,8 +40,14 @@ def draw() -> Figure:
 def _path(axes: Axes, f: Callable[[Tensor], Tensor], visits: int, title: str) -> None:
     across, up = torch.linspace(-2, 2.4, 200), torch.linspace(-1.6, 2.4, 200)
     values = f(torch.stack(torch.meshgrid(across, up, indexing="xy"), -1))
-    axes.contour(across, up, values, levels=[f(torch.tensor(START)).item() * s for s in (0.01, 0.05, 0.2, 0.5, 1)],
-                 colors="0.75", linewidths=0.8)  # fmt: skip
+    axes.contour(
+        across,
+        up,
+        values,
+        levels=[f(torch.tensor(START)).item() * s for s in (0.01, 0.05, 0.2, 0.5, 1)],
+        colors="0.75",
+        linewidths=0.8,
+    )
     points = _visits(f, visits)
     axes.plot(*zip(*points, strict=True), "-o", color=COLOURS[0], lw=1.3, ms=3)
     for name, (x, y) in zip("ABCD", points, strict=False):

@@ -51,10 +51,14 @@ class Student:
         x, y = digits().train_x[: self.images], digits().train_y[: self.images]
         measure = Measures([(digits().test_x, digits().test_y)], "test_", accuracy=accuracy)
         return Stage(
-            objective=supervised(cross_entropy), data=Batches(x, y, batch_size=BATCH, seed=seed),
-            optimizer=partial(torch.optim.Adam, lr=rate, fused=True), steps=steps, name="joint",
-            evaluate_every=every or steps, validate=measure if every else None,
-        )  # fmt: skip
+            objective=supervised(cross_entropy),
+            data=Batches(x, y, batch_size=BATCH, seed=seed),
+            optimizer=partial(torch.optim.Adam, lr=rate, fused=True),
+            steps=steps,
+            name="joint",
+            evaluate_every=every or steps,
+            validate=measure if every else None,
+        )
 
 
 Trained = tuple[nn.Module, History]
@@ -87,9 +91,13 @@ def taught(hints: int, steps: int, weight: tuple[float, float] = (4.0, 1.0)) -> 
     def way(student: Student, rate: float, seed: int) -> Trained:
         model, middle = student.build(seed), 2 * (student.depth // 2) - 1
         hinting = HintTraining(
-            teacher(student.unit, seed), model, hint="3", guided=str(middle), weight=weight,
+            teacher(student.unit, seed),
+            model,
+            hint="3",
+            guided=str(middle),
+            weight=weight,
             generator=generator(seed, "regressor"),
-        )  # fmt: skip
+        )
         return _run(model, hinting.plan(student.stage(steps, rate, seed), hints), seed)
 
     return way

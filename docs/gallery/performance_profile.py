@@ -53,9 +53,15 @@ def _profile(axes: Axes, runs: dict[str, Any], solvers: dict[str, tuple[str, Any
         shares = [(i + 1) / len(runs) for i in range(len(found))]
         ours = dashes == "-"
         axes.step(
-            [1, *found, 1e9], [0, *shares, shares[-1]], where="post", color=colour, linestyle=dashes,
-            lw=2.2 if ours else 1.4, zorder=3 if ours else 2, label=f"{solver}  {len(found)}",
-        )  # fmt: skip
+            [1, *found, 1e9],
+            [0, *shares, shares[-1]],
+            where="post",
+            color=colour,
+            linestyle=dashes,
+            lw=2.2 if ours else 1.4,
+            zorder=3 if ours else 2,
+            label=f"{solver}  {len(found)}",
+        )
         near, far = (sum(r <= factor for r in found) / len(runs) for factor in (1, 2))
         print(f"{solver}: cheapest on {near:.0%}, within twice the cheapest on {far:.0%}, solves {len(found)}")
     axes.set(xscale="log", xlim=(1, FARTHEST), ylim=(0, 1.015))

@@ -23,9 +23,12 @@ def dense(width=5, out=None):
 def convolutional(channels=4, out=None, stride=1):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(channels, 6, 3, stride, padding=1), nn.BatchNorm2d(6), nn.ReLU(),
-        nn.Conv2d(6, out or channels, 3, padding=1), nn.BatchNorm2d(out or channels),
-    )  # fmt: skip
+        nn.Conv2d(channels, 6, 3, stride, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, out or channels, 3, padding=1),
+        nn.BatchNorm2d(out or channels),
+    )
 
 
 def test_values_and_gradients_are_those_of_the_sum():

@@ -350,9 +350,11 @@ def hanging(place: Field, count: int) -> Tally:
         folder = place.folder()
         spec = f"{VICTIM}:sleepy"
         process = start(
-            folder, strategies=f"sgd,{spec}", more=["--trial-seconds", str(LONG)],
+            folder,
+            strategies=f"sgd,{spec}",
+            more=["--trial-seconds", str(LONG)],
             environment={"CHAOS": str(place.draws.randrange(1, 15))},
-        )  # fmt: skip
+        )
         process.wait()
         found = records(folder)
         good = {k: r for k, r in found.items() if r["strategy"] == "sgd"} == mine

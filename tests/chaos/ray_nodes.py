@@ -41,8 +41,10 @@ class RayNodes(contextlib.ExitStack):
         node = subprocess.Popen(
             [Path(sys.executable).with_name("ray"), *map(str, words)],
             env=os.environ | ALONE | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"} | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         self.callback(kill, node)
         said = ""
         while "Ray runtime started" not in said:

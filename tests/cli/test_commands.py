@@ -105,9 +105,17 @@ def test_initializations_are_crossed_with_strategies(folder):
     alone = thalweg("compare", "breast-cancer", "--initializations", "he,sparse", "--out", "i1", *small, cwd=folder)
     assert {s["name"] for s in json.loads(alone.stdout)["strategies"]} == {"adam+he", "adam+sparse"}
     both = thalweg(
-        "compare", "breast-cancer", "--strategies", "sgd@cosine,adam+he", "--initializations", "orthogonal,sparse",
-        "--out", "i2", *small, cwd=folder,
-    )  # fmt: skip
+        "compare",
+        "breast-cancer",
+        "--strategies",
+        "sgd@cosine,adam+he",
+        "--initializations",
+        "orthogonal,sparse",
+        "--out",
+        "i2",
+        *small,
+        cwd=folder,
+    )
     names = {"sgd+orthogonal@cosine", "sgd+sparse@cosine", "adam+he"}
     assert {s["name"] for s in json.loads(both.stdout)["strategies"]} == names
     wrong = thalweg("compare", "breast-cancer", "--initializations", "orthogonl", cwd=folder)
@@ -205,9 +213,13 @@ def test_an_interrupted_study_says_that_nothing_is_lost(tmp_path):
     (tmp_path / "my.py").write_text(USER)
     words = ["compare", "my.py:task", "--strategies", "sgd", "--steps", "20000", "--engine", "serial", "--out", "o"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "thalweg", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these run behind
-    )  # fmt: skip
+        [sys.executable, "-m", "thalweg", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these run behind
+    )
     until(lambda: (tmp_path / "o" / "study.sqlite").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LONG)

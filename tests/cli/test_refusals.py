@@ -46,8 +46,12 @@ def answered(words, **options):
     options = {"stdout": subprocess.PIPE, **options}
     return subprocess.run(
         [sys.executable, "-m", "thalweg", *words],
-        stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=obey_modes, **options,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=obey_modes,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list", "schedules"], ["export", "s"]], ids=" ".join)
@@ -92,14 +96,19 @@ def test_a_finished_study_in_a_folder_that_cannot_be_written_is_told(here, monke
     ("name", "write", "words"),
     [
         ("SQLITE_FULL", True, "cannot write to .*: free some space or choose another --out"),
-        ("SQLITE_READONLY", True, "cannot write to"), ("SQLITE_IOERR_WRITE", True, "cannot write to"),
-        ("SQLITE_CANTOPEN", True, "cannot write to"), ("SQLITE_PERM", False, "cannot read .*: check its permissions"),
-        ("SQLITE_IOERR_READ", False, "cannot read"), ("SQLITE_FULL", False, "cannot read"),
-        ("SQLITE_BUSY", False, "cannot read"), ("SQLITE_CORRUPT", False, "is damaged"),
-        ("SQLITE_NOTADB", True, "is damaged"), ("SQLITE_IOERR_SHORT_READ", False, "is damaged"),
+        ("SQLITE_READONLY", True, "cannot write to"),
+        ("SQLITE_IOERR_WRITE", True, "cannot write to"),
+        ("SQLITE_CANTOPEN", True, "cannot write to"),
+        ("SQLITE_PERM", False, "cannot read .*: check its permissions"),
+        ("SQLITE_IOERR_READ", False, "cannot read"),
+        ("SQLITE_FULL", False, "cannot read"),
+        ("SQLITE_BUSY", False, "cannot read"),
+        ("SQLITE_CORRUPT", False, "is damaged"),
+        ("SQLITE_NOTADB", True, "is damaged"),
+        ("SQLITE_IOERR_SHORT_READ", False, "is damaged"),
         ("SQLITE_ERROR", False, "is damaged"),
     ],
-)  # fmt: skip
+)
 def test_what_the_system_refuses_is_no_damage(name, write, words, tmp_path):
     error = sqlite3.OperationalError("as SQLite says")
     error.sqlite_errorcode = getattr(sqlite3, name)

@@ -22,9 +22,12 @@ def ended(*arguments, **options):
 
 def started(*arguments):
     return subprocess.Popen(
-        [*SERVE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*SERVE, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these tests run in the background
-    )  # fmt: skip
+    )
 
 
 def ask(port, path="/", **headers):

@@ -49,8 +49,11 @@ def started(*arguments, restarts=0, **environment):
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
     return subprocess.run(
         [sys.executable, "-m", *launch, "-m", "thalweg", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, timeout=LONG,
-    )  # fmt: skip
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+    )
 
 
 @pytest.mark.parametrize("shard", [[], ["--shard"]], ids=["copies", "shards"])

@@ -105,9 +105,12 @@ def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
     command = ["train", "my.py:noisy", "--steps", "300", "--evaluate-every", "50"]
     done = subprocess.run(
         [sys.executable, "-m", "thalweg", *command, "--out", "cut"],
-        cwd=here, capture_output=True, text=True, env={**os.environ, "INTERRUPT_AT": "cut/checkpoint.pt"},
+        cwd=here,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "INTERRUPT_AT": "cut/checkpoint.pt"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these tests run in the background
-    )  # fmt: skip
+    )
     assert done.returncode == 130, done.stderr
     assert "interrupted: --resume goes on from cut" in done.stderr
     assert [p.name for p in (here / "cut").iterdir()] == ["checkpoint.pt"]

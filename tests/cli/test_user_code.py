@@ -188,10 +188,12 @@ def task():
 @pytest.mark.parametrize(
     ("how", "method", "imports"),
     [
-        ("pool", "fork", "from beside"), ("pool", "spawn", "from beside"), ("futures", "forkserver", "from beside"),
+        ("pool", "fork", "from beside"),
+        ("pool", "spawn", "from beside"),
+        ("futures", "forkserver", "from beside"),
         ("loader", "spawn", "from .beside"),
     ],
-)  # fmt: skip
+)
 def test_processes_of_the_users_code_find_what_it_defines(how, method, imports, tmp_path, monkeypatch):
     folder = tmp_path / "a+b@c"
     folder.mkdir()

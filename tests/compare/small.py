@@ -35,7 +35,16 @@ def job(name, lr=None, seed=1, stop=30, key=None, **options):
     hyper = {**strategy.defaults, **({} if lr is None else {"lr": lr})}
     settings = {"start": 0, "total": 30, "evaluate_every": 7, **options}
     return Job(
-        key or f"{strategy.name}/{lr}/{seed}", strategy, hyper, seed, settings["start"], stop, settings["total"],
-        settings["evaluate_every"], settings.get("test", True), settings.get("snapshot"), settings.get("first_loss"),
+        key or f"{strategy.name}/{lr}/{seed}",
+        strategy,
+        hyper,
+        seed,
+        settings["start"],
+        stop,
+        settings["total"],
+        settings["evaluate_every"],
+        settings.get("test", True),
+        settings.get("snapshot"),
+        settings.get("first_loss"),
         limit=settings.get("limit"),
-    )  # fmt: skip
+    )

@@ -134,9 +134,13 @@ def test_a_study_of_both_orders(tmp_path):
 
 def test_a_closure_strategy_of_ones_own(shop):
     mine = Strategy(
-        "mine", factory=torch.optim.LBFGS, defaults={"lr": 0.1, "batches": 2.0, "history_size": 7},
-        space={"lr": (0.1, 1.0)}, whole=("batches", "history_size"), closure=True,
-    )  # fmt: skip
+        "mine",
+        factory=torch.optim.LBFGS,
+        defaults={"lr": 0.1, "batches": 2.0, "history_size": 7},
+        space={"lr": (0.1, 1.0)},
+        whole=("batches", "history_size"),
+        closure=True,
+    )
     assert mine.default_configuration()["history_size"] == 7
     assert run(shop, job(mine, **LONG)).status == "finished"
     single = Strategy("single", factory=torch.optim.LBFGS, defaults={"lr": 0.5})

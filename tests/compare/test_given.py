@@ -58,10 +58,11 @@ GIVEN = {
     "no folder": ({"out": ""}, "out is empty: name a folder"),
     "a tracker": ({"log": "tensorbord"}, "unknown tracker 'tensorbord'"),
     "gradients that are dense": (
-        {"strategies": "torch.optim.SparseAdam,sgd"}, "'torch.optim.SparseAdam' cannot step this model: .* dense",
+        {"strategies": "torch.optim.SparseAdam,sgd"},
+        "'torch.optim.SparseAdam' cannot step this model: .* dense",
     ),
     "an argument": ({"strategies": Strategy("own", None, partial(SGD, foo=3))}, "'own' cannot step this model"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("options", "match"), GIVEN.values(), ids=GIVEN)

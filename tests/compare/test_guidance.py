@@ -80,8 +80,14 @@ def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, guidance):
 def test_a_run_is_the_plan_of_the_training_loop(shop, guidance, optimizer):
     one = guided(shop, f"adam+{guidance}@cosine")
     if optimizer == "own":
-        strategy = Strategy("own", factory=torch.optim.Adam, defaults=one.strategy.defaults, schedule_name="cosine",
-                            space={"lr": (1e-3, 1.0)}, guidance=guidance)  # fmt: skip
+        strategy = Strategy(
+            "own",
+            factory=torch.optim.Adam,
+            defaults=one.strategy.defaults,
+            schedule_name="cosine",
+            space={"lr": (1e-3, 1.0)},
+            guidance=guidance,
+        )
         hyper = {"lr": 0.01, **GUIDANCES[guidance].defaults}
         one = replace(one, strategy=replace(strategy, defaults={"lr": 0.01}), hyper=hyper)
     ran = Serial(shop).run([one], quiet)[0]

@@ -71,10 +71,14 @@ JUDGED = {  # task, and what its accuracy is
     "ignored 0": (linear(3), X, SHIFTED, nn.CrossEntropyLoss(ignore_index=0), {}, hits(lambda t: t > 0)),
     "probabilities": (linear(), X, SOFT, cross_entropy, {}, lambda o, t: (o.argmax(1) == t.argmax(1)).double().mean()),
     "as many as a batch": (
-        linear(20), X, torch.randn(100, 20, generator=GENERATOR).softmax(1), cross_entropy, {},
+        linear(20),
+        X,
+        torch.randn(100, 20, generator=GENERATOR).softmax(1),
+        cross_entropy,
+        {},
         lambda o, t: (o.argmax(1) == t.argmax(1)).double().mean(),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("model", "x", "y", "loss", "options", "true"), JUDGED.values(), ids=JUDGED)
@@ -92,7 +96,7 @@ WRITERS = {
     "loss": (linear(1), X, W, lambda o, t: mse_loss(o, t.sub_(0.1)), {}, "the loss writes"),
     "loss, into the output": (linear(1), X, W, lambda o, t: mse_loss(o.sub_(1), t), {}, "the loss writes"),
     "metric": (linear(), X, Y, cross_entropy, {"metric": lambda o, t: t.zero_().sum()}, "the metric writes"),
-}  # fmt: skip
+}
 NUMBERS = {
     "one value": (linear(1), X, torch.ones(100, 1), mse_loss, {"metric": "r2"}, "validation targets are all alike"),
     "NaN": (linear(1), X, W, mse_loss, {"metric": lambda o, t: o.sum() * float("nan")}, "untrained model is nan"),
@@ -104,8 +108,9 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize(("model", "x", "y", "loss", "options", "match"), [*WRITERS.values(), *NUMBERS.values()],
-                         ids=[*WRITERS, *NUMBERS])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "x", "y", "loss", "options", "match"), [*WRITERS.values(), *NUMBERS.values()], ids=[*WRITERS, *NUMBERS]
+)
 def test_what_cannot_be_judged_is_refused_before_anything_changes(model, x, y, loss, options, match):
     given = task(model, x, y, loss, **options)
     before = [(t.clone(), t) for part in (given.train, given.valid, given.test) for t in part.tensors]

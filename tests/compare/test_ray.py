@@ -138,8 +138,10 @@ def made(params, lr):
 def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp_path, monkeypatch):
     local_ray.start()
     (tmp_path / "neighbour.py").write_text(NEIGHBOUR)
-    (tmp_path / "my.py").write_text(f"import neighbour\nfrom neighbour import made\n{USER}\ndef own(params, lr):\n"
-                                    "    return neighbour.made(params, lr)\n")  # fmt: skip
+    (tmp_path / "my.py").write_text(
+        f"import neighbour\nfrom neighbour import made\n{USER}\ndef own(params, lr):\n"
+        "    return neighbour.made(params, lr)\n"
+    )
     file, settings = tmp_path / "my.py", {**SMALL, "seeds": 2}
     strategies = [f"{file}:own", f"{file}:made", "adam"]
     here = thalweg.compare(f"{file}:task", strategies, out=tmp_path / "here", **settings)
@@ -165,9 +167,14 @@ def test_a_signal_ends_the_command_and_its_ray(tmp_path, number, code):
     )
     words = ["compare", "my.py:task", "--engine", "ray", "--strategies", "sgd,adam", "--steps", "200000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "thalweg", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+        [sys.executable, "-m", "thalweg", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     lines = []
     for line in process.stdout:
         lines.append(line)

@@ -36,9 +36,12 @@ def alone(tmp_path_factory):
 def begin(folder, engine, *words, environment=ALONE):
     words = ["compare", f"{VICTIM}:task", "--strategies", f"sgd,{VICTIM}:held", *STUDY, "--engine", engine, *words]
     return subprocess.Popen(
-        [sys.executable, "-m", "thalweg", *words, "--out", folder], env=os.environ | environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, "-m", "thalweg", *words, "--out", folder],
+        env=os.environ | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def test_a_node_that_dies_costs_no_trial(nodes, alone, tmp_path):
@@ -72,9 +75,12 @@ def test_a_cluster_that_asks_for_a_token_is_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         process = begin(
-            tmp_path / "study", "ray", "--ray-address", address,
+            tmp_path / "study",
+            "ray",
+            "--ray-address",
+            address,
             environment=ALONE | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)},
-        )  # fmt: skip
+        )
         said, _ = process.communicate(timeout=LONG)
     assert process.returncode == 2, said
     (line,) = said.splitlines()

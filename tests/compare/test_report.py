@@ -21,9 +21,13 @@ OF_STRATEGIES = ["ranking", "curves", "sensitivity", "expected", "target", "dive
 FIGURES = [*OF_STRATEGIES, "depth"]
 FINDING = ["kind", "layer", "meaning", "fix"]
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 @pytest.fixture(scope="module")

@@ -177,9 +177,10 @@ def test_snapshots_are_in_memory_a_trial_at_a_time(tmp_path, monkeypatch):
     most = []
     run = serial.Serial._limited
     monkeypatch.setattr(
-        serial.Serial, "_limited",
+        serial.Serial,
+        "_limited",
         lambda self, job, told: (most.append(sum(ref() is not None for ref in held)), run(self, job, told))[1],
-    )  # fmt: skip
+    )
     study(tmp_path / "s")
     assert len(held) == len(records(tmp_path / "s"))
     assert max(most) <= 1

@@ -57,7 +57,8 @@ CASES = {
     "label too large": (broken(("valid", TensorDataset(X, Y + 1))), "labels run from 1 to 3, .* 3 outputs.*0 … 2"),
     "label negative": (broken(("train", TensorDataset(X, Y - 1))), "labels run from -1"),
     "loss a vector": (
-        broken(loss=lambda o, t: (o - t[:, None]).square()), "no scalar tensor.*return the mean",
+        broken(loss=lambda o, t: (o - t[:, None]).square()),
+        "no scalar tensor.*return the mean",
     ),
     "loss a number": (broken(loss=lambda o, t: 1.0), "no scalar tensor"),
     "loss detached": (broken(loss=lambda o, t: o.detach().mean()), "does not depend on the parameters"),
@@ -72,7 +73,7 @@ CASES = {
     "batch too large": (broken(batch_size=101), r"batch \(101\) is larger than the training data \(100\): lower"),
     "batch zero": (broken(batch_size=0), "batch_size must be at least 1, not 0"),
     "steps zero": (broken(steps=0), "steps must be at least 1, not 0"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("task", "match"), CASES.values(), ids=CASES)

@@ -78,9 +78,14 @@ def test_the_command_exports_and_the_dashboard_opens_it(tmp_path, monkeypatch, c
 
     def get(path):
         environ = {
-            "REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_NAME": "x", "SERVER_PORT": "80",
-            "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "wsgi.errors": io.StringIO(),
-        }  # fmt: skip
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": path,
+            "SERVER_NAME": "x",
+            "SERVER_PORT": "80",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": io.StringIO(),
+        }
         status = []
         body = b"".join(app(environ, lambda line, *_: status.append(line)))
         assert status == ["200 OK"]

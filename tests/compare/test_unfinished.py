@@ -79,9 +79,15 @@ def test_an_interrupted_study_stands_where_it_was_left(tmp_path, rung):
 
     with pytest.raises(KeyboardInterrupt):
         thalweg.compare(
-            small_task(), ["sgd", "adam@warmup-linear"], trials=4, steps=12, seeds=3, engine="serial",
-            out=tmp_path / "s", reporter=Last(TITLES[rung]),
-        )  # fmt: skip
+            small_task(),
+            ["sgd", "adam@warmup-linear"],
+            trials=4,
+            steps=12,
+            seeds=3,
+            engine="serial",
+            out=tmp_path / "s",
+            reporter=Last(TITLES[rung]),
+        )
     shown = opened(tmp_path / "s", so_far)
     facts, counts = opened(tmp_path / "s", lambda store: (store.facts(), store.counts()))
     assert progress(facts, counts)["stage"] == TITLES[rung]

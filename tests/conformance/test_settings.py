@@ -41,24 +41,38 @@ def stacked(**options):
 
 REFUSED = {
     Schedule: [
-        {"shape": "cosin"}, {"shape": ""}, {"shape": None}, *({"warmup": v} for v in (-0.1, 1, 1.5, NAN, INF, "0.1")),
-        *({"floor": v} for v in (-0.1, 1.1, NAN, -INF)), *({"until": v} for v in (0, -1, NAN, INF, None)),
-        *({"drop": v} for v in (-0.1, 2, NAN)), *({"every": v} for v in (0, -0.5, NAN, INF)),
+        {"shape": "cosin"},
+        {"shape": ""},
+        {"shape": None},
+        *({"warmup": v} for v in (-0.1, 1, 1.5, NAN, INF, "0.1")),
+        *({"floor": v} for v in (-0.1, 1.1, NAN, -INF)),
+        *({"until": v} for v in (0, -1, NAN, INF, None)),
+        *({"drop": v} for v in (-0.1, 2, NAN)),
+        *({"every": v} for v in (0, -0.5, NAN, INF)),
         *({"decay": v} for v in (-1, NAN, INF)),
     ],
     Pacing: [
-        {"shape": "cosin"}, {"by": "batch"}, *({"start": v} for v in (0, -0.1, 1.1, NAN)),
-        *({"over": v} for v in (0, -3, NAN, INF)), *({"power": v} for v in (0, -1, NAN, INF)),
+        {"shape": "cosin"},
+        {"by": "batch"},
+        *({"start": v} for v in (0, -0.1, 1.1, NAN)),
+        *({"over": v} for v in (0, -3, NAN, INF)),
+        *({"power": v} for v in (0, -1, NAN, INF)),
         *({"jumps": v} for v in (0, -1, 2.5, NAN)),
     ],
     SelfPaced: [{"model": None, "data": [], "loss": None, "every": v} for v in (0, -1, 2.5, NAN, INF)],
     sampler: [
-        *({"batch_size": v} for v in (0, -1, 1.5, NAN)), *({"num_samples": v} for v in (0, 2.5, NAN)),
-        *({"mixture": v} for v in (-0.1, 1.1, NAN)), {"rank": 1}, {"rank": -1}, {"num_replicas": NAN},
+        *({"batch_size": v} for v in (0, -1, 1.5, NAN)),
+        *({"num_samples": v} for v in (0, 2.5, NAN)),
+        *({"mixture": v} for v in (-0.1, 1.1, NAN)),
+        {"rank": 1},
+        {"rank": -1},
+        {"num_replicas": NAN},
     ],
     Fixed: [*({"steps": v} for v in (0, -1, NAN, INF, 2.5)), *({"steps": 9, "levels": v} for v in (0, NAN, 1.5))],
     Adaptive: [
-        *({"levels": v} for v in (0, NAN)), *({"window": v} for v in (7, NAN)), *({"most": v} for v in (0, NAN)),
+        *({"levels": v} for v in (0, NAN)),
+        *({"window": v} for v in (7, NAN)),
+        *({"most": v} for v in (0, NAN)),
         *({"alpha": v} for v in (0, 1, NAN)),
     ],
     smoothing: [*({"samples": v} for v in (0, 3, NAN, 2.5)), *({"chunk": v} for v in (0, -1, NAN))],
@@ -67,7 +81,8 @@ REFUSED = {
     EMA.over: [{"horizon": v} for v in (0, 0.5, NAN, INF)],
     Polyak().tail: [{"share": NAN, "steps": 9}, {"share": 0.5, "steps": NAN}, {"share": 0.5, "steps": -1}],
     heads: [
-        *({"decay": v} for v in (0, -1, NAN, 2.5)), *({"weight": v} for v in (-1, NAN, INF, {"0": NAN})),
+        *({"decay": v} for v in (0, -1, NAN, 2.5)),
+        *({"weight": v} for v in (-1, NAN, INF, {"0": NAN})),
         *({"outputs": v} for v in (0, NAN)),
     ],
     Maxout: [{"in_features": 2, "out_features": 2, "pieces": v} for v in (0, NAN)],
@@ -76,7 +91,7 @@ REFUSED = {
     sparse_: [{"weight": torch.zeros(2, 3), "k": v} for v in (0, -1, 1.5, NAN)],
     rectifier_bias_: [{"bias": torch.zeros(2), "value": v} for v in (0, -1, NAN, INF)],
     scaled: [{"target": NAN}, {"target": INF}, {"passes": 0}, {"passes": NAN}, {"bounds": (NAN, 1)}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("make", "options"), [(make, options) for make, table in REFUSED.items() for options in table])
@@ -92,9 +107,13 @@ def test_what_is_out_of_range_is_refused_in_one_line_that_shows_it(make, options
 @settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(["constant", "linear", "step", "cosine", "inverse-time"]),
-    st.floats(0, 0.99), st.floats(0, 1), st.floats(1e-3, 3), st.floats(1e-3, 3), st.floats(0, 1e6),
+    st.floats(0, 0.99),
+    st.floats(0, 1),
+    st.floats(1e-3, 3),
+    st.floats(1e-3, 3),
+    st.floats(0, 1e6),
     st.integers(1, 300),
-)  # fmt: skip
+)
 def test_a_schedule_that_is_taken_gives_a_factor_at_every_step(shape, warmup, floor, until, every, decay, total):
     schedule = Schedule(shape, warmup, floor, until, 0.1, every, decay)
     assert all(0 <= schedule(t, total) <= 1 + 1e-12 for t in range(total + 2))

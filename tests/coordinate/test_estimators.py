@@ -281,9 +281,17 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="choose among lasso_cd"):
         encode(torch.ones(1, 2), torch.ones(1, 2), "lassi")
     for name, value in {
-        "atom_norm": "sphere", "alpha": -1.0, "alpha ": float("nan"), "n_components": 0, "l2": -1.0, "tol": -1.0,
-        "transform_algorithm": "lassi", "transform_alpha": -1.0, "gap_tol": -1e-6, "max_iter": -1,
-    }.items():  # fmt: skip
+        "atom_norm": "sphere",
+        "alpha": -1.0,
+        "alpha ": float("nan"),
+        "n_components": 0,
+        "l2": -1.0,
+        "tol": -1.0,
+        "transform_algorithm": "lassi",
+        "transform_alpha": -1.0,
+        "gap_tol": -1e-6,
+        "max_iter": -1,
+    }.items():
         for learner in LEARNERS:
             with pytest.raises(InvalidParameterError, match=f"The '{name.strip()}' parameter of {learner.__name__}"):
                 learner(**{name.strip(): value}).fit(x)

@@ -68,16 +68,29 @@ def mlp(depth=3, width=64, activation=nn.ReLU, ins=20, outs=CLASSES):
 
 def cnn(inplace=False):
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace), nn.MaxPool2d(2), nn.Dropout2d(0.5),
-        nn.Conv2d(16, 32, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace), nn.Flatten(), nn.LazyLinear(CLASSES),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(inplace),
+        nn.MaxPool2d(2),
+        nn.Dropout2d(0.5),
+        nn.Conv2d(16, 32, 3, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(inplace),
+        nn.Flatten(),
+        nn.LazyLinear(CLASSES),
+    )
 
 
 def resnet():
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), *(Block(16) for _ in range(4)),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        *(Block(16) for _ in range(4)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, CLASSES),
+    )
 
 
 def zero_gamma():

@@ -19,11 +19,14 @@ from thalweg.normalization import BatchNorm
 def sound(kind):
     torch.manual_seed(0)
     build, shape = {
-        "mlp": (mlp, VECTORS), "deep": (lambda: mlp(12), VECTORS),
-        "tanh": (lambda: mlp(20, activation=nn.Tanh), VECTORS), "lstm": (Recurrent, SERIES),
-        "cnn": (cnn, IMAGES), "biased cnn": (biased_cnn, IMAGES),
+        "mlp": (mlp, VECTORS),
+        "deep": (lambda: mlp(12), VECTORS),
+        "tanh": (lambda: mlp(20, activation=nn.Tanh), VECTORS),
+        "lstm": (Recurrent, SERIES),
+        "cnn": (cnn, IMAGES),
+        "biased cnn": (biased_cnn, IMAGES),
         "regression": (lambda: mlp(outs=1), VECTORS),
-    }[kind]  # fmt: skip
+    }[kind]
     net, batch = build(), batch_for(shape)
     net(batch[0])
     initialize(net)
@@ -71,8 +74,12 @@ FAULTS = {
     "a dead layer": ("mlp", fill("2.bias", -100.0), "dead units", "2"),
     "dead channels behind batch norm": ("cnn", fill("1.bias", -100.0), "dead units", "0"),
     "two tied units": ("mlp", tie, "symmetric units", "2"),
-    "a constant layer": ("mlp", lambda net: (fill("2.weight", 0.1)(net), fill("4.weight", 0.1)(net)),
-                         "symmetric units", "2"),
+    "a constant layer": (
+        "mlp",
+        lambda net: (fill("2.weight", 0.1)(net), fill("4.weight", 0.1)(net)),
+        "symmetric units",
+        "2",
+    ),
     "a first layer of zeros": ("mlp", fill("0.weight", 0.0), "vanishing signal", "0"),
     "a layer of zeros within": ("deep", fill("8.weight", 0.0), "vanishing signal", "8"),
     "exploding scale": ("deep", times("8.weight", 1e4), "exploding signal", "8"),
@@ -85,16 +92,29 @@ FAULTS = {
     "a redundant bias": ("biased cnn", lambda net: None, "redundant bias", "0"),
     "a frozen layer": ("mlp", lambda net: net[2].requires_grad_(False), "frozen parameters", "2"),
     "everything frozen": ("mlp", lambda net: net.requires_grad_(False), "frozen parameters", ""),
-    "a part that is not used": ("mlp", lambda net: net[2].add_module("spare", nn.Linear(2, 2)),
-                                "unused parameters", "2.spare"),
+    "a part that is not used": (
+        "mlp",
+        lambda net: net[2].add_module("spare", nn.Linear(2, 2)),
+        "unused parameters",
+        "2.spare",
+    ),
     "a gate that is shut": ("lstm", close(0), "saturated gates", "rnn"),
     "no memory": ("lstm", close(1), "saturated gates", "rnn"),
     "NaN in a parameter": ("mlp", fill("4.bias", float("nan")), "not finite", "4.bias"),
-}  # fmt: skip
+}
 SAFE = {
-    "a dead layer", "a constant layer", "a first layer of zeros", "a layer of zeros within", "exploding scale",
-    "vanishing scale", "a vanishing gradient", "saturated tanh", "chaos", "a wrong output bias", "a redundant bias",
-}  # fmt: skip
+    "a dead layer",
+    "a constant layer",
+    "a first layer of zeros",
+    "a layer of zeros within",
+    "exploding scale",
+    "vanishing scale",
+    "a vanishing gradient",
+    "saturated tanh",
+    "chaos",
+    "a wrong output bias",
+    "a redundant bias",
+}
 
 
 def look(net, batch, loss, **options):

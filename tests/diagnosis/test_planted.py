@@ -15,10 +15,12 @@ from thalweg.diagnosis.observe import observe
 QUICK = {"curvature_steps": 0, "noise_batches": 0, "range_steps": 0}
 SPECIMENS = [(kind, name) for kind, specimens in FAULTS.items() for name in specimens]
 CODE = {  # what only other code in the model's forward mends: nothing is printed that would not
-    ("softmax over the batch", "inner"), ("softmax over the batch", "centred"),
-    ("a view that mixes examples", "images"), ("a view that mixes examples", "vectors"),
+    ("softmax over the batch", "inner"),
+    ("softmax over the batch", "centred"),
+    ("a view that mixes examples", "images"),
+    ("a view that mixes examples", "vectors"),
     ("a view that mixes examples", "sequence"),
-}  # fmt: skip
+}
 
 
 def look(case):

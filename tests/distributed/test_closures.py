@@ -138,9 +138,13 @@ def pairs_may_come_from_another_closure(folder):
 def single_precision_and_a_narrow_history_end_where_one_process_does(folder):
     def trained(model, x):
         optimizer = optim.LBFGS(
-            model.parameters(), max_iter=200, weight_decay=0.1, tolerance_grad=1e-3, tolerance_change=0,
+            model.parameters(),
+            max_iter=200,
+            weight_decay=0.1,
+            tolerance_grad=1e-3,
+            tolerance_change=0,
             history_dtype=torch.bfloat16,
-        )  # fmt: skip
+        )
         optimizer.step(lambda: loss_of(model, x))
         same_everywhere(optimizer.report)
         return optimizer.report.loss

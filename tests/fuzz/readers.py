@@ -105,9 +105,16 @@ def fuzz(name: str, seconds: int, crashes: str) -> None:
     for i, seed in enumerate(seeds):
         (corpus / str(i)).write_bytes(seed)
     atheris.Setup(
-        [name, f"-max_total_time={seconds}", "-rss_limit_mb=8000", "-timeout=20", f"-artifact_prefix={crashes}/{name}-",
-         str(corpus)], read,
-    )  # fmt: skip
+        [
+            name,
+            f"-max_total_time={seconds}",
+            "-rss_limit_mb=8000",
+            "-timeout=20",
+            f"-artifact_prefix={crashes}/{name}-",
+            str(corpus),
+        ],
+        read,
+    )
     atheris.Fuzz()
 
 

@@ -110,10 +110,18 @@ def test_checkpoints_and_weights(place, raw):
 
 
 @fuzz
-@given(st.dictionaries(st.sampled_from(["format", "version", "outline", "model"]), st.one_of(
-    st.none(), st.integers(), st.just(checkpoint.FORMAT), st.just(checkpoint.VERSION),
-    st.dictionaries(st.text(max_size=3), st.integers(), max_size=3),
-)))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(["format", "version", "outline", "model"]),
+        st.one_of(
+            st.none(),
+            st.integers(),
+            st.just(checkpoint.FORMAT),
+            st.just(checkpoint.VERSION),
+            st.dictionaries(st.text(max_size=3), st.integers(), max_size=3),
+        ),
+    )
+)
 def test_checkpoints_of_another_form(place, state):
     path = place / "state.pt"
     torch.save({"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "outline": {}} | state, path)
@@ -235,8 +243,15 @@ def array():
     return file.getvalue()
 
 
-PICTURES = {"png": picture("png"), "jpg": picture("jpeg"), "gif": picture("gif"), "bmp": picture("bmp"),
-            "tif": picture("tiff"), "webp": picture("webp"), "npy": array()}  # fmt: skip
+PICTURES = {
+    "png": picture("png"),
+    "jpg": picture("jpeg"),
+    "gif": picture("gif"),
+    "bmp": picture("bmp"),
+    "tif": picture("tiff"),
+    "webp": picture("webp"),
+    "npy": array(),
+}
 
 
 @fuzz
@@ -282,17 +297,20 @@ class Stop(Exception):
     st.fixed_dictionaries(
         {},
         optional={
-            "trials": st.integers(-2, 5), "steps": st.one_of(st.none(), st.integers(-2, 50)),
+            "trials": st.integers(-2, 5),
+            "steps": st.one_of(st.none(), st.integers(-2, 50)),
             "seeds": st.integers(-2, 4),
-            "seed": st.integers(-(2**70), 2**70), "device": st.one_of(st.none(), WORDS, st.just("meta")),
-            "memory": st.one_of(st.none(), st.integers(-5, 10**12)), "engine": st.sampled_from(["auto", "serial"]),
+            "seed": st.integers(-(2**70), 2**70),
+            "device": st.one_of(st.none(), WORDS, st.just("meta")),
+            "memory": st.one_of(st.none(), st.integers(-5, 10**12)),
+            "engine": st.sampled_from(["auto", "serial"]),
             "trial_seconds": st.one_of(st.none(), st.floats()),
             "strategies": st.lists(
                 st.sampled_from(["sgd", "adam", "adam@cosine", "sgd+ema", "nowhere", "", "adam+"]), max_size=3
             ),
         },
     )
-)  # fmt: skip
+)
 def test_arguments_of_a_study(place, arguments):
     with pytest.MonkeyPatch.context() as patch:
 

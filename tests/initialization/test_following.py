@@ -181,13 +181,17 @@ def replaced(layer):
         *(
             (lambda norm=norm: nn.Sequential(norm(nn.Linear(4, 4)), nn.Tanh()), (6, 4), {"0": "tanh"}, {"0": "tanh"})
             for norm in (
-                parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal,
-                nn.utils.weight_norm, nn.utils.spectral_norm, lambda m: prune.identity(m, "weight"),
+                parametrizations.weight_norm,
+                parametrizations.spectral_norm,
+                parametrizations.orthogonal,
+                nn.utils.weight_norm,
+                nn.utils.spectral_norm,
+                lambda m: prune.identity(m, "weight"),
             )
         ),
         (lambda: nn.Sequential(nn.MultiheadAttention(4, 2)), None, {"0.out_proj": "linear"}, None),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 def test_what_follows_is_looked_for_where_the_weight_is_used(build, shape, traced, watched):
     model = build()
@@ -219,9 +223,19 @@ def test_a_nonlinearity_is_balanced_with_the_numbers_that_it_has(activation, fun
 
 @pytest.mark.parametrize(
     "activation",
-    [nn.GLU(), nn.Hardshrink(), nn.Tanhshrink(), lambda z: torch.where(z > 0, z, 0.0), torch.abs, torch.exp,
-     lambda z: z**2, lambda z: torch.maximum(z, torch.zeros(())), lambda z: z.clamp(min=1), functional.glu],
-)  # fmt: skip
+    [
+        nn.GLU(),
+        nn.Hardshrink(),
+        nn.Tanhshrink(),
+        lambda z: torch.where(z > 0, z, 0.0),
+        torch.abs,
+        torch.exp,
+        lambda z: z**2,
+        lambda z: torch.maximum(z, torch.zeros(())),
+        lambda z: z.clamp(min=1),
+        functional.glu,
+    ],
+)
 def test_a_nonlinearity_without_a_gain_is_unknown_and_not_linear(activation):
     for batch in (None, torch.randn(4, 8)):
         net = Then(activation)

@@ -19,10 +19,15 @@ def stack(activation, depth=30, width=256):
 @pytest.mark.parametrize(
     ("activation", "depth"),
     [
-        (nn.ReLU, 30), (nn.SELU, 30), (nn.ELU, 30), (nn.Tanh, 30), (lambda: nn.LeakyReLU(0.3), 30),
-        (nn.GELU, 5), (nn.SiLU, 5),  # theirs is a balance that does not hold itself
+        (nn.ReLU, 30),
+        (nn.SELU, 30),
+        (nn.ELU, 30),
+        (nn.Tanh, 30),
+        (lambda: nn.LeakyReLU(0.3), 30),
+        (nn.GELU, 5),
+        (nn.SiLU, 5),  # theirs is a balance that does not hold itself
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("scheme", ["he", "orthogonal"])
 def test_signals_keep_their_size_over_many_layers(activation, depth, scheme):
     model = stack(activation, depth)

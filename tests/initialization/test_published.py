@@ -18,9 +18,11 @@ def seeded(seed=0):
 
 
 TORCHS = {
-    "glorot-uniform": nn.init.xavier_uniform_, "glorot-normal": nn.init.xavier_normal_,
-    "he": nn.init.kaiming_normal_, "orthogonal": nn.init.orthogonal_,
-}  # fmt: skip
+    "glorot-uniform": nn.init.xavier_uniform_,
+    "glorot-normal": nn.init.xavier_normal_,
+    "he": nn.init.kaiming_normal_,
+    "orthogonal": nn.init.orthogonal_,
+}
 ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SELU, nn.Identity, lambda: nn.LeakyReLU(0.3))
 
 
@@ -115,9 +117,13 @@ def test_complex_weights_have_the_variance_of_real_ones_half_of_it_imaginary(sch
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 2]), st.sampled_from([1, 2]),
+    st.integers(1, 2),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2]),
     st.sampled_from(["he", "orthogonal", "uniform-fan-in"]),
-)  # fmt: skip
+)
 def test_the_interior_of_a_transposed_convolution_keeps_the_variance(dims, stride, kernel, groups, dilation, scheme):
     kind = (nn.ConvTranspose1d, nn.ConvTranspose2d)[dims - 1]
     layer = kind(64, 64, kernel, stride, groups=groups, dilation=dilation, bias=False)
@@ -141,11 +147,17 @@ def test_the_table_shows_the_fan_in_that_meets_in_an_output():
 
 def normed():
     return nn.Sequential(
-        parametrizations.weight_norm(nn.Linear(40, 30)), nn.BatchNorm1d(30, affine=False), nn.ReLU(),
-        nn.utils.weight_norm(nn.Linear(30, 30)), nn.Tanh(), nn.utils.spectral_norm(nn.Linear(30, 30)),
-        parametrizations.spectral_norm(nn.Linear(30, 30)), parametrizations.orthogonal(nn.Linear(30, 30)),
-        prune.identity(nn.Linear(30, 30), "weight"), nn.Linear(30, 2),
-    )  # fmt: skip
+        parametrizations.weight_norm(nn.Linear(40, 30)),
+        nn.BatchNorm1d(30, affine=False),
+        nn.ReLU(),
+        nn.utils.weight_norm(nn.Linear(30, 30)),
+        nn.Tanh(),
+        nn.utils.spectral_norm(nn.Linear(30, 30)),
+        parametrizations.spectral_norm(nn.Linear(30, 30)),
+        parametrizations.orthogonal(nn.Linear(30, 30)),
+        prune.identity(nn.Linear(30, 30), "weight"),
+        nn.Linear(30, 2),
+    )
 
 
 class Raw(nn.Module):

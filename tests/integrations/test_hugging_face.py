@@ -31,9 +31,15 @@ class Judged(torch.nn.Module):
 
 def trainer_of(model, folder, **options):
     settings = {
-        "num_train_epochs": EPOCHS, "per_device_train_batch_size": BATCH, "max_grad_norm": 0, "use_cpu": True,
-        "report_to": "none", "disable_tqdm": True, "save_strategy": "no", **options.pop("settings", {}),
-    }  # fmt: skip
+        "num_train_epochs": EPOCHS,
+        "per_device_train_batch_size": BATCH,
+        "max_grad_norm": 0,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        **options.pop("settings", {}),
+    }
     rows = [{"x": x, "labels": y} for x, y in data()]
 
     class InOrder(transformers.Trainer):

@@ -12,9 +12,12 @@ from thalweg.averaging import Average, Polyak
 pl = pytest.importorskip("pytorch_lightning", reason="pytorch_lightning is not installed")
 CLOSURES = {name: getattr(optim, name) for name in ("LBFGS", "BFGS", "ConjugateGradient")}
 QUIET = {
-    "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
     "enable_model_summary": False,
-}  # fmt: skip
+}
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, on workers and deprecations
 
 

@@ -17,9 +17,15 @@ CLOSURES = {name: getattr(optim, name) for name in ("LBFGS", "BFGS", "ConjugateG
 
 def fitted(make, epochs=EPOCHS, **options):
     wrapped = skorch.NeuralNetClassifier(
-        net(), criterion=nn.CrossEntropyLoss, optimizer=make, batch_size=BATCH, max_epochs=epochs, train_split=None,
-        verbose=0, **options,
-    )  # fmt: skip
+        net(),
+        criterion=nn.CrossEntropyLoss,
+        optimizer=make,
+        batch_size=BATCH,
+        max_epochs=epochs,
+        train_split=None,
+        verbose=0,
+        **options,
+    )
     return wrapped.fit(*data().tensors)
 
 

@@ -49,9 +49,12 @@ def mixer():
 
 
 MODELS = {
-    "mlp": (mlp, (16, 3)), "residual": (Residual, (8, 1, 6, 6)), "volumes": (volumes, (5, 4, 2, 2, 2)),
-    "sequences": (sequences, (7, 3, 6)), "mixer": (mixer, (6, 5, 3)),
-}  # fmt: skip
+    "mlp": (mlp, (16, 3)),
+    "residual": (Residual, (8, 1, 6, 6)),
+    "volumes": (volumes, (5, 4, 2, 2, 2)),
+    "sequences": (sequences, (7, 3, 6)),
+    "mixer": (mixer, (6, 5, 3)),
+}
 
 
 def case(name, dtype=torch.float64, seed=0):

@@ -18,9 +18,12 @@ from thalweg.normalization import (
 )
 
 INNER = {
-    "mlp": {"0": 8, "2": 8}, "residual": {"stem": 4, "a": 4, "b": 4}, "volumes": {"0": 6},
-    "sequences": {"0": 4, "2": 4}, "mixer": {"0": 5, "2": 5},
-}  # fmt: skip
+    "mlp": {"0": 8, "2": 8},
+    "residual": {"stem": 4, "a": 4, "b": 4},
+    "volumes": {"0": 6},
+    "sequences": {"0": 4, "2": 4},
+    "mixer": {"0": 5, "2": 5},
+}
 
 
 def used(name, seed=0):

@@ -213,18 +213,24 @@ CASES = {
     "pruned": (linear(lambda: pruned(nn.Linear(4, 4))), X, "4"),
     "pruned for good": (linear(lambda: prune.remove(pruned(nn.Linear(4, 4)), "weight")), X, "1 4"),
     "spectral norm of the norm": (
-        linear(lambda: nn.Linear(4, 4), lambda: parametrizations.weight_norm(nn.BatchNorm1d(4))), X, "4"
+        linear(lambda: nn.Linear(4, 4), lambda: parametrizations.weight_norm(nn.BatchNorm1d(4))),
+        X,
+        "4",
     ),
     "frozen": (linear(lambda: frozen(nn.Linear(4, 4))), X, "1 4"),
     "a hook on the layer": (linear(lambda: hooked(nn.Linear(4, 4))), X, "4"),
     "a hook before the layer": (linear(lambda: hooked(nn.Linear(4, 4), "register_forward_pre_hook")), X, "4"),
     "a hook on the norm": (linear(lambda: nn.Linear(4, 4), lambda: hooked(nn.BatchNorm1d(4))), X, "4"),
     "a hook before the norm": (
-        linear(lambda: nn.Linear(4, 4), lambda: hooked(nn.BatchNorm1d(4), "register_forward_pre_hook")), X, "4"
+        linear(lambda: nn.Linear(4, 4), lambda: hooked(nn.BatchNorm1d(4), "register_forward_pre_hook")),
+        X,
+        "4",
     ),
     "a backward hook": (linear(lambda: hooked(nn.Linear(4, 4), "register_full_backward_hook")), X, "4"),
     "a hook before backward": (
-        linear(lambda: nn.Linear(4, 4), lambda: hooked(nn.BatchNorm1d(4), "register_full_backward_pre_hook")), X, "4"
+        linear(lambda: nn.Linear(4, 4), lambda: hooked(nn.BatchNorm1d(4), "register_full_backward_pre_hook")),
+        X,
+        "4",
     ),
     "no affine": (linear(lambda: nn.Linear(4, 4, bias=False), lambda: nn.BatchNorm1d(4, affine=False)), X, "1 4"),
     "no statistics": (linear(lambda: nn.Linear(4, 4), lambda: nn.BatchNorm1d(4, track_running_stats=False)), X, "4"),
@@ -234,14 +240,19 @@ CASES = {
     "over the sequence": (linear(lambda: nn.Linear(4, 4), lambda: BatchNorm(4, dim=-1)), X, "1 4"),
     "over another dimension": (
         lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
-        (6, 4, 4, 4), "3",
+        (6, 4, 4, 4),
+        "3",
     ),
     "strided, dilated, grouped, circular": (
-        conv(lambda: nn.Conv2d(4, 4, 3, 2, 2, 2, 2, padding_mode="circular")), (6, 4, 9, 9), "1 4"
+        conv(lambda: nn.Conv2d(4, 4, 3, 2, 2, 2, 2, padding_mode="circular")),
+        (6, 4, 9, 9),
+        "1 4",
     ),
     "transposed": (conv(lambda: nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, 2)), IMAGE, "1 4"),
     "before a padded convolution": (
-        lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)), IMAGE, "2"
+        lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)),
+        IMAGE,
+        "2",
     ),
     "aliased": (Aliased, X, "norm"),
     "unreadable": (Unreadable, X, "body.1"),
@@ -251,10 +262,14 @@ CASES = {
     "unreadable, in a list": (UnreadableList, X, None),
     "tied": (tied, X, None),
     **{
-        name: (lambda call=call: Calls(call), X, "norm last" if name in ("plain", "by a keyword", "by another value")
-               else "last") for name, call in CALLS.items()
+        name: (
+            lambda call=call: Calls(call),
+            X,
+            "norm last" if name in ("plain", "by a keyword", "by another value") else "last",
+        )
+        for name, call in CALLS.items()
     },
-}  # fmt: skip
+}
 
 
 def trained(build, shape):
@@ -397,9 +412,16 @@ def test_a_layer_that_is_read_elsewhere_gets_no_normalization_and_is_named(read)
 
 @pytest.mark.parametrize(
     "settings",
-    [{"eps": -1.0}, {"eps": float("nan")}, {"momentum": 2.0}, {"momentum": float("nan")}, {"dim": "x"},
-     {"num_features": 2.5}, {"num_features": -1}],
-)  # fmt: skip
+    [
+        {"eps": -1.0},
+        {"eps": float("nan")},
+        {"momentum": 2.0},
+        {"momentum": float("nan")},
+        {"dim": "x"},
+        {"num_features": 2.5},
+        {"num_features": -1},
+    ],
+)
 def test_a_setting_out_of_its_range_is_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))}="):
         BatchNorm(**{"num_features": 4, **settings})

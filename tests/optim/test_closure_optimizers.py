@@ -185,8 +185,11 @@ def test_multiplying_the_loss_changes_nothing(make, factor):
         a.step(lambda: loss_of(one))
         b.step(lambda: factor * loss_of(two))
         assert (a.report.ending, a.report.iterations, a.report.evaluations, a.report.products) == (
-            b.report.ending, b.report.iterations, b.report.evaluations, b.report.products,
-        )  # fmt: skip
+            b.report.ending,
+            b.report.iterations,
+            b.report.evaluations,
+            b.report.products,
+        )
     same(list(one.parameters()), list(two.parameters()), rtol=1e-6, atol=1e-8)
 
 

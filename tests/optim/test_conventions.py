@@ -426,11 +426,13 @@ def test_steps_in_portions_are_the_same_bit_for_bit(make, monkeypatch):
 
     draws = torch.Generator().manual_seed(0)
     starts = [
-        torch.randn(11, 13, generator=draws), torch.randn(3, generator=draws),
+        torch.randn(11, 13, generator=draws),
+        torch.randn(3, generator=draws),
         torch.randn(30, generator=draws).bfloat16(),
-        torch.randn(8, 5, generator=draws, dtype=torch.complex64), torch.randn(60, generator=draws)[::2],
+        torch.randn(8, 5, generator=draws, dtype=torch.complex64),
+        torch.randn(60, generator=draws)[::2],
         torch.randn(2, 3, 4, 5, generator=draws).to(memory_format=torch.channels_last),
-    ]  # fmt: skip
+    ]
     grads = [[torch.randn(p.shape, dtype=p.dtype, generator=draws) for p in starts] for _ in range(4)]
     results, portions, inner = [], [0, 0], module._update_foreach
     for which, block in enumerate(((10**9, 10**9), (7, 40))):

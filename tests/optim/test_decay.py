@@ -92,9 +92,12 @@ def test_the_helper_knows_a_model():
     model = Tied()
     weights, rest = names_in(model, no_decay_groups(model))
     assert weights == [
-        "embedding.weight", "attention.in_proj_weight", "attention.out_proj.weight", "convolution.weight",
+        "embedding.weight",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "convolution.weight",
         "frozen.weight",
-    ]  # fmt: skip
+    ]
     assert sorted(weights + rest) == sorted(name for name, _ in model.named_parameters())
     assert {"norm.weight", "attention.bias_k", "scale", "frozen.bias", "batch_norm.weight"} <= set(rest)
     weights, rest = names_in(model, no_decay_groups(model, also=(nn.Embedding,)))
@@ -111,15 +114,18 @@ def test_the_helper_takes_what_an_optimizer_takes_and_keeps_names_and_settings()
     assert not any("param_names" in group for group in plain)
     named = optim.Adam(no_decay_groups(model.named_parameters(), 0.1))
     assert [group["param_names"] for group in named.state_dict()["param_groups"]] == [
-        ["0.weight", "1.weight"], ["0.bias", "1.bias"],
-    ]  # fmt: skip
+        ["0.weight", "1.weight"],
+        ["0.bias", "1.bias"],
+    ]
     again = no_decay_groups(named.param_groups)  # groups, with names, divided already
     assert [group["param_names"] for group in again] == [["0.weight", "1.weight"], ["0.bias", "1.bias"]]
     assert [group["weight_decay"] for group in again] == [0.1, 0.0]
     layers = [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[1].weight, "weight_decay": 0.5}]
     assert [(len(g["params"]), g.get("lr"), g.get("weight_decay")) for g in no_decay_groups(layers)] == [
-        (1, 0.1, None), (1, 0.1, 0.0), (1, None, 0.5),
-    ]  # fmt: skip
+        (1, 0.1, None),
+        (1, 0.1, 0.0),
+        (1, None, 0.5),
+    ]
     twice = no_decay_groups([model[0].weight, model[0].weight])
     assert [len(group["params"]) for group in twice] == [1]  # no empty group, and each parameter once
     assert [list(group) for group in no_decay_groups(nn.Linear(2, 2, bias=False))] == [["params"]]

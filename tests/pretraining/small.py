@@ -19,11 +19,16 @@ def data(count=60):
 def net(dropout=0.0):
     torch.manual_seed(1)
     return nn.Sequential(
-        nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(dropout),
-        nn.Linear(12, 10), nn.Tanh(),
-        nn.Linear(10, 8), nn.Tanh(),
+        nn.Linear(6, 12),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(12, 10),
+        nn.Tanh(),
+        nn.Linear(10, 8),
+        nn.Tanh(),
         nn.Linear(8, 3),
-    )  # fmt: skip
+    )
 
 
 def joint(**options):

@@ -39,17 +39,23 @@ CASES = {
     "adadelta": (RULES["adadelta"], {"lr": 2.0}, book.adadelta, {"ε": 2.0, "ρ": 0.9, "δ": 1e-6}),
     "rmsprop": (RMSProp(), {}, book.rmsprop, {"ε": 0.01, "ρ": 0.99, "δ": 1e-8, "inside": False}),
     "rmsprop, the book's": (
-        RMSProp(eps_inside_sqrt=True), {"eps": 1e-6}, book.rmsprop, {"ε": 0.01, "ρ": 0.99, "δ": 1e-6, "inside": True},
+        RMSProp(eps_inside_sqrt=True),
+        {"eps": 1e-6},
+        book.rmsprop,
+        {"ε": 0.01, "ρ": 0.99, "δ": 1e-6, "inside": True},
     ),
     "rmsprop-nesterov": (
-        RULES["rmsprop-nesterov"], {"lr": 0.002}, book.rmsprop_nesterov, {"ε": 0.002, "ρ": 0.99, "α": 0.9, "δ": 1e-8},
+        RULES["rmsprop-nesterov"],
+        {"lr": 0.002},
+        book.rmsprop_nesterov,
+        {"ε": 0.002, "ρ": 0.99, "α": 0.9, "δ": 1e-8},
     ),
     "adam": (Adam(), {"lr": 0.01}, book.adam, ADAM),
     "adam-uncorrected": (Adam(bias_correction=False), {"lr": 0.01}, book.adam, {**ADAM, "corrected": False}),
     "amsgrad": (Adam(amsgrad=True), {"lr": 0.01}, book.adam, {**ADAM, "largest": True}),
     "nadam": (RULES["nadam"], {"lr": 0.01}, book.nadam, {**ADAM, "ψ": 4e-3}),
     "adamw": (RULES["adamw"], {"lr": 0.01, "weight_decay": 0.1}, book.adam, {**ADAM, "λ": 0.1}),
-}  # fmt: skip
+}
 
 
 def test_every_rule_has_a_twin():

@@ -40,8 +40,10 @@ def offences(text, name="some.py"):
     tree, allowed = ast.parse(text), ALLOWED.get(name, set())
     names = {
         a.asname or a.name: f"{node.module}.{a.name}"
-        for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names
-    }  # fmt: skip
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for a in node.names
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" in node.value:
             found = [match[0][:-1] for match in IN_TEXT.finditer(node.value)]
@@ -71,14 +73,24 @@ def test_no_test_depends_on_a_clock(path):
 @pytest.mark.parametrize(
     "text",
     [
-        "import time\ntime.sleep(1)", "from time import sleep\nsleep(1)", "await_ = asyncio.sleep(0.1)",
-        "assert time.perf_counter() - began < 5", "from time import monotonic as now\nnow()", "time.process_time()",
-        "settings(deadline=200)", "settings(deadline=timedelta(seconds=1))", "process.communicate(timeout=30)",
-        "run(words, timeout=2 * 60)", "socket.create_connection(place, timeout=5)", "thread.join(timeout=1.0)",
-        "page.set_default_timeout(5000)", "page.wait_for_timeout(50)", "page.goto(address, timeout=1000)",
+        "import time\ntime.sleep(1)",
+        "from time import sleep\nsleep(1)",
+        "await_ = asyncio.sleep(0.1)",
+        "assert time.perf_counter() - began < 5",
+        "from time import monotonic as now\nnow()",
+        "time.process_time()",
+        "settings(deadline=200)",
+        "settings(deadline=timedelta(seconds=1))",
+        "process.communicate(timeout=30)",
+        "run(words, timeout=2 * 60)",
+        "socket.create_connection(place, timeout=5)",
+        "thread.join(timeout=1.0)",
+        "page.set_default_timeout(5000)",
+        "page.wait_for_timeout(50)",
+        "page.goto(address, timeout=1000)",
         "CODE = '''\nimport time\ntime.sleep(2)\n'''",
     ],
-)  # fmt: skip
+)
 def test_the_search_finds_each_of_them(text):
     assert len(list(offences(text))) == 1
 

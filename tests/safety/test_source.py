@@ -10,9 +10,18 @@ FILES = sorted(SOURCE.rglob("*.py"))
 RUNS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "code", "runpy", "yaml"}
 FETCHES = {"urllib.request", "requests", "httpx", "aiohttp", "ftplib", "http.client", "urllib3"}
 CALLS = {
-    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput",
-    "subprocess.getstatusoutput", "torch.jit.load", "pooch.create", "numpy.lib.format.read_array",
-}  # fmt: skip
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "torch.jit.load",
+    "pooch.create",
+    "numpy.lib.format.read_array",
+}
 # What is excepted, and why.
 ALLOWED = {
     "tensors/files.py": {"pickle.UnpicklingError"},  # an error's name, to catch it
@@ -21,9 +30,10 @@ ALLOWED = {
     "cli/processes.py": {"torch.distributed.all_gather_object"},
     # has the user's task sent to Ray's workers by value
     "compare/engines/ray_pool.py": {
-        "ray.cloudpickle.register_pickle_by_value", "ray.cloudpickle.unregister_pickle_by_value",
+        "ray.cloudpickle.register_pickle_by_value",
+        "ray.cloudpickle.unregister_pickle_by_value",
     },
-}  # fmt: skip
+}
 
 
 def meanings(tree):
@@ -101,18 +111,40 @@ def test_no_file_runs_what_it_reads_or_fetches_unchecked(path):
 @pytest.mark.parametrize(
     "text",
     [
-        "import pickle", "from joblib import load", "eval('1')", "torch.load(p)", "torch.load(p, weights_only=False)",
-        "torch.load(p, weights_only=flag)", "import torch as t\nt.load(p)", "from torch import load\nload(p)",
-        "torch.serialization.load(p)", "torch.jit.load(p)", "torch.hub.load('a', 'b')", "np.load(p)",
-        "np.load(p, allow_pickle=True)", "from numpy import load as l\nl(p)", "pooch.retrieve(url, None)",
-        "pooch.retrieve(url, known_hash=None)", "from pooch import retrieve\nretrieve(url, None)",
-        "import urllib.request", "from urllib import request", "from http import client", "from os import system",
-        "import os as o\no.system('x')", "subprocess.run(words, shell=True)", "subprocess.run(words, shell=flag)",
-        "subprocess.getoutput('x')", "import torch\npandas.read_pickle(p)", "__import__('os')", "run = eval",
-        "builtins.exec(text)", "ray.cloudpickle.loads(raw)", "spec.loader.exec_module(m)",
+        "import pickle",
+        "from joblib import load",
+        "eval('1')",
+        "torch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "torch.load(p, weights_only=flag)",
+        "import torch as t\nt.load(p)",
+        "from torch import load\nload(p)",
+        "torch.serialization.load(p)",
+        "torch.jit.load(p)",
+        "torch.hub.load('a', 'b')",
+        "np.load(p)",
+        "np.load(p, allow_pickle=True)",
+        "from numpy import load as l\nl(p)",
+        "pooch.retrieve(url, None)",
+        "pooch.retrieve(url, known_hash=None)",
+        "from pooch import retrieve\nretrieve(url, None)",
+        "import urllib.request",
+        "from urllib import request",
+        "from http import client",
+        "from os import system",
+        "import os as o\no.system('x')",
+        "subprocess.run(words, shell=True)",
+        "subprocess.run(words, shell=flag)",
+        "subprocess.getoutput('x')",
+        "import torch\npandas.read_pickle(p)",
+        "__import__('os')",
+        "run = eval",
+        "builtins.exec(text)",
+        "ray.cloudpickle.loads(raw)",
+        "spec.loader.exec_module(m)",
         "torch.distributed.all_gather_object(a, b)",
     ],
-)  # fmt: skip
+)
 def test_the_search_finds_each_of_them(text):
     assert len(list(offences(text))) == 1
 

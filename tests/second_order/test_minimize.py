@@ -170,9 +170,13 @@ def test_solves_the_standard_set(method):
         counted = Counted(problem)
         with contextlib.suppress(Solved, Exhausted):
             thalweg.minimize(
-                counted, problem.start, method, gtol=0.0, max_evaluations=3000,
+                counted,
+                problem.start,
+                method,
+                gtol=0.0,
+                max_evaluations=3000,
                 callback=lambda x, f, counted=counted: counted.solved_at is not None,
-            )  # fmt: skip
+            )
         if not counted.solved_at:
             unsolved.append(problem.name)
     assert unsolved == []

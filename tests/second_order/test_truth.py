@@ -219,9 +219,11 @@ def test_a_callback_ends_it_as_scipys_does_by_stop_iteration(method):
 
     found = thalweg.minimize(rosenbrock, vector(-1.2, 1.0), method, callback=callback)
     reference = optimize.minimize(
-        lambda x: float(rosenbrock(torch.from_numpy(x))), np.array([-1.2, 1.0]), method="BFGS",
+        lambda x: float(rosenbrock(torch.from_numpy(x))),
+        np.array([-1.2, 1.0]),
+        method="BFGS",
         callback=lambda x: callback(x, 0),
-    )  # fmt: skip
+    )
     assert (found.success, found.status, found.nit) == (reference.success, reference.status, reference.nit)
 
 

@@ -24,16 +24,31 @@ def design(names=NAMES, trials=4, steps=60, seeds=3, task="made"):
     sizes = dict.fromkeys(("train_size", "valid_size", "test_size", "parameters", "batch_size"), 100)
     return {
         "task": {
-            "name": task, "description": "made up", "metric": "accuracy", "direction": "max", "range": [0.0, 1.0],
-            "target": None, "model": "none", "digest": "0" * 64, **sizes,
+            "name": task,
+            "description": "made up",
+            "metric": "accuracy",
+            "direction": "max",
+            "range": [0.0, 1.0],
+            "target": None,
+            "model": "none",
+            "digest": "0" * 64,
+            **sizes,
         },
         "strategies": [Strategy.parse(name).describe() for name in names],
         "budget": {
-            "gradient_evaluations_per_strategy": tuning + final, "trials": trials, "steps": steps, "seeds": seeds,
-            "tuning_gradient_evaluations": tuning, "final_gradient_evaluations": final,
+            "gradient_evaluations_per_strategy": tuning + final,
+            "trials": trials,
+            "steps": steps,
+            "seeds": seeds,
+            "tuning_gradient_evaluations": tuning,
+            "final_gradient_evaluations": final,
         },
-        "seed": 0, "engine": "serial", "device": "cpu", "decay": "all", "torch": "0",
-    }  # fmt: skip
+        "seed": 0,
+        "engine": "serial",
+        "device": "cpu",
+        "decay": "all",
+        "torch": "0",
+    }
 
 
 class Writer:

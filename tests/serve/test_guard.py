@@ -46,13 +46,36 @@ def test_only_get_is_answered(served, locked, method, path):
 @pytest.mark.parametrize(
     "path",
     [
-        "/study/../outside", "/study/..%2foutside", "/study/%2e%2e/outside", "/study/s/../../outside", "/study/s/..",
-        "/study//etc/passwd", "/study/%2fetc%2fpasswd", "/study/s/study.sqlite", "/study/notes.txt", "/study/s%00",
-        "/study/", "/study", "/study/.", "/../secret.txt", "/secret.txt", "/notes.txt", "/events/../outside",
-        "/assets/", "/assets/x/", "/assets/x/..%2f__init__.py", "/assets/x/app.py", "/assets/x/index.html.j2",
-        "/favicon.ico", "/study/S", "/study/s/", "/study/%ff%fe", "//study/s", "/s",
+        "/study/../outside",
+        "/study/..%2foutside",
+        "/study/%2e%2e/outside",
+        "/study/s/../../outside",
+        "/study/s/..",
+        "/study//etc/passwd",
+        "/study/%2fetc%2fpasswd",
+        "/study/s/study.sqlite",
+        "/study/notes.txt",
+        "/study/s%00",
+        "/study/",
+        "/study",
+        "/study/.",
+        "/../secret.txt",
+        "/secret.txt",
+        "/notes.txt",
+        "/events/../outside",
+        "/assets/",
+        "/assets/x/",
+        "/assets/x/..%2f__init__.py",
+        "/assets/x/app.py",
+        "/assets/x/index.html.j2",
+        "/favicon.ico",
+        "/study/S",
+        "/study/s/",
+        "/study/%ff%fe",
+        "//study/s",
+        "/s",
     ],
-)  # fmt: skip
+)
 def test_nothing_else_is_found(served, path):
     status, _, text = served.ask(path)
     assert status == 404
@@ -103,11 +126,16 @@ def test_a_name_that_was_made_to_point_here_learns_nothing(served, host):
 @pytest.mark.parametrize(
     "headers",
     [
-        {}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN[:-1]}, {"Authorization": "Bearer "},
-        {"Cookie": "thalweg-1=" + TOKEN}, {"Cookie": "thalweg-{port}="}, {"Cookie": ";;=,\"="},
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": TOKEN[:-1]},
+        {"Authorization": "Bearer "},
+        {"Cookie": "thalweg-1=" + TOKEN},
+        {"Cookie": "thalweg-{port}="},
+        {"Cookie": ';;=,"='},
         {"Authorization": "Bearer t\u00e4uschung"},
     ],
-)  # fmt: skip
+)
 def test_without_the_token_there_is_only_its_question(locked, path, headers):
     shown = {name: value.format(port=locked.port) for name, value in headers.items()}
     status, _, text = locked.ask(path, **{name: value.encode() for name, value in shown.items()})

@@ -283,8 +283,10 @@ print(kills)
 def test_fifty_kills_at_random_moments_lose_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "run.pt")],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == "50", done.stderr
 
 

@@ -122,9 +122,11 @@ def command(
     if initializations is not None:
         axes["initialization"] = list(INITIALIZATIONS) if initializations == "all" else _list(initializations)
     for axis, words in (
-        ("architecture", architecture), ("normalization", normalization), ("averaging", averaging),
+        ("architecture", architecture),
+        ("normalization", normalization),
+        ("averaging", averaging),
         ("guidance", guidance),
-    ):  # fmt: skip
+    ):
         if words is not None:
             axes[axis] = ["batch-norm" if word == "batch" else word for word in _list(words)]
     here = Path.cwd()  # the user's code may change it
@@ -138,10 +140,25 @@ def command(
     aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
     with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, aside:
         done = compare(
-            task, chosen, trials=trials, steps=steps, seeds=seeds, engine=engine, cluster=cluster, device=device,
-            out=out, memory=_bytes(memory), swap_batch_norm=swap_batch_norm, decay=decay, trial_seconds=trial_seconds,
-            log=log or (), seed=seed, reporter=reporter, command=shlex.join(["thalweg", *sys.argv[1:]]), here=here,
-        )  # fmt: skip
+            task,
+            chosen,
+            trials=trials,
+            steps=steps,
+            seeds=seeds,
+            engine=engine,
+            cluster=cluster,
+            device=device,
+            out=out,
+            memory=_bytes(memory),
+            swap_batch_norm=swap_batch_norm,
+            decay=decay,
+            trial_seconds=trial_seconds,
+            log=log or (),
+            seed=seed,
+            reporter=reporter,
+            command=shlex.join(["thalweg", *sys.argv[1:]]),
+            here=here,
+        )
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]
     title = f"{name}: {cost:,} gradient evaluations a strategy"

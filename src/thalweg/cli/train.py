@@ -118,16 +118,17 @@ def command(
         spent = sum(guidance.charged(shop, chosen, total).values())
         if spent and spent >= total:
             raise ValueError(f"{chosen.name} spends {spent} of {total} steps before its first: give more --steps")
+        stopping = None
+        if patience is not None:
+            stopping = EarlyStopping(patience, f"valid_{the_task.metric_name}", the_task.direction == "max")
         stage = replace(
             stage_of(shop, chosen, hyper, total - spent, seed),
             validate=lambda m: _judged(the_task, m, shop.data.valid_x, shop.data.valid_y, "valid_"),
             accumulate=accumulate,
             evaluate_every=evaluate_every,
             precision=torch.bfloat16 if precision == "bfloat16" else None,
-            early_stopping=None if patience is None else EarlyStopping(
-                patience, f"valid_{the_task.metric_name}", the_task.direction == "max"
-            ),
-        )  # fmt: skip
+            early_stopping=stopping,
+        )
         job = Job(the_task.name, chosen, hyper, seed, spent, total, total, total, prepared=spent)
         shown = out or Path(f"thalweg-train-{as_folder(the_task.name)}")
         folder = _folder(here, shown, resume)
@@ -139,9 +140,14 @@ def command(
     try:
         with LiveTraining(console) as live, theirs("training", "correct it, and --resume goes on"):
             history = train(
-                plan.model, plan.stages, seed=seed, checkpoint=folder / "checkpoint.pt", resume=resume, watch=live,
+                plan.model,
+                plan.stages,
+                seed=seed,
+                checkpoint=folder / "checkpoint.pt",
+                resume=resume,
+                watch=live,
                 process_group=group,
-            )  # fmt: skip
+            )
     except Interrupted:
         said = Terminal(stderr=True, quiet=not processes.speaks())
         said.print(f"\ninterrupted: --resume goes on from {shown}", markup=False, highlight=False)
@@ -162,9 +168,14 @@ def command(
             f"cannot write {shown / 'model.safetensors'} ({error}): make room, and --resume goes on"
         ) from error
     record = {
-        "task": the_task.name, "strategy": chosen.name, "hyperparameters": hyper, "decay": decay, "seed": seed, **test,
+        "task": the_task.name,
+        "strategy": chosen.name,
+        "hyperparameters": hyper,
+        "decay": decay,
+        "seed": seed,
+        **test,
         "rows": history.rows,
-    }  # fmt: skip
+    }
     write_text(in_json(plain(record)), folder / "history.json")
     if console.is_terminal:  # elsewhere its rows were printed as they came
         console.print(str(history), markup=False, highlight=False, soft_wrap=True)

@@ -18,11 +18,18 @@ class LiveTraining(AbstractContextManager["LiveTraining"]):
     def __init__(self, console: Console) -> None:
         self.console, self._waiting, self._drawn = console, 0, 0.0
         self.bar = Progress(
-            TextColumn("{task.description}", style="bold", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("steps"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[row]}", markup=False),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self.task = self.bar.add_task("setting up", total=None, row="")
 
     def __enter__(self) -> "LiveTraining":

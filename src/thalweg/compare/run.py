@@ -158,9 +158,16 @@ def compare(
         fleet: Fleet | RayFleet
         if engine == "ray":
             fleet = RayFleet(
-                given, chosen, budget, cluster or Cluster(),
-                device=trained_on, memory=memory, swap=swap_batch_norm, say=teller.say, decay=decay,
-            )  # fmt: skip
+                given,
+                chosen,
+                budget,
+                cluster or Cluster(),
+                device=trained_on,
+                memory=memory,
+                swap=swap_batch_norm,
+                say=teller.say,
+                decay=decay,
+            )
             ended.callback(fleet.close)
             if not (folder / "study.sqlite").exists():
                 fleet.connect()  # or there is no study

@@ -28,11 +28,8 @@ VERSION = 2
 EMPTY_LOG = 32  # bytes of a write-ahead log that holds nothing yet
 PART = "study.sqlite.part"
 # What SQLite reports where the system refuses, whatever is in the file; CUT is the exception: a file that is too short.
-REFUSED = (
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS,
-    sqlite3.SQLITE_AUTH,
-)  # fmt: skip
+_REFUSALS = "PERM BUSY LOCKED NOMEM READONLY IOERR FULL CANTOPEN PROTOCOL NOLFS AUTH"
+REFUSED = [getattr(sqlite3, f"SQLITE_{name}") for name in _REFUSALS.split()]
 CUT = sqlite3.SQLITE_IOERR_SHORT_READ
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL);
@@ -169,9 +166,18 @@ class Store:
         with self._writing():
             for position, strategy, hyper, seed, outcome in records:
                 row = sealed(
-                    rung, position, outcome.key, strategy, json.dumps(dict(hyper)), seed, outcome.status,
-                    outcome.steps, json.dumps(vars(outcome.curve)), number(outcome.first_loss), number(outcome.test),
-                )  # fmt: skip
+                    rung,
+                    position,
+                    outcome.key,
+                    strategy,
+                    json.dumps(dict(hyper)),
+                    seed,
+                    outcome.status,
+                    outcome.steps,
+                    json.dumps(vars(outcome.curve)),
+                    number(outcome.first_loss),
+                    number(outcome.test),
+                )
                 self._db.execute(
                     f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(outcome.snapshot))
                 )

@@ -163,16 +163,29 @@ class Strategy:
             several = isinstance(found, type) and issubclass(found, (ClosureOptimizer, torch.optim.LBFGS))
             defaults = {**_own_defaults(found), **({"batches": 16.0} if several else {})}
             return cls(
-                label, None, found, defaults, schedule_name=schedule,
-                whole=("batches",) if several else (), closure=several, **axes,
-            )  # fmt: skip
+                label,
+                None,
+                found,
+                defaults,
+                schedule_name=schedule,
+                whole=("batches",) if several else (),
+                closure=several,
+                **axes,
+            )
         _known(optimizer, {**RULES, **SECOND_ORDER}, "strategy")
         if optimizer in SECOND_ORDER:
             method = SECOND_ORDER[optimizer]
             return cls(
-                text, None, method.make, dict(method.defaults), method.space, schedule_name=schedule,
-                whole=tuple(method.whole), closure=True, **axes,
-            )  # fmt: skip
+                text,
+                None,
+                method.make,
+                dict(method.defaults),
+                method.space,
+                schedule_name=schedule,
+                whole=tuple(method.whole),
+                closure=True,
+                **axes,
+            )
         rule = RULES[optimizer]
         return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], schedule_name=schedule, **axes)
 

@@ -170,10 +170,18 @@ class Study:
     def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
         budget, prepared = self.budget, self.prepared.get(trial.strategy.name, 0)
         return Job(
-            trial.key, trial.strategy, trial.hyper, seed, max(start, prepared), stop, budget.steps,
-            budget.evaluation_interval, test, prepared=prepared,
+            trial.key,
+            trial.strategy,
+            trial.hyper,
+            seed,
+            max(start, prepared),
+            stop,
+            budget.steps,
+            budget.evaluation_interval,
+            test,
+            prepared=prepared,
             limit=budget.trial_seconds,
-        )  # fmt: skip
+        )
 
     def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, Outcome]:
         """Returns the rung's outcomes from the store, and trains and writes those that are not there."""

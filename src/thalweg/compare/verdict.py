@@ -49,8 +49,10 @@ def pairs(per_seed: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     return [
         {"a": a, "b": b, "difference": d.mean, "low": d.low, "high": d.high, "p": max(d.p, e), "p_holm": p}
         for (a, b), d, e, p in zip(both, found, exact, corrected, strict=True)
-    ] + [{"a": a, "b": b, **dict.fromkeys(["difference", "low", "high"], math.nan), "p": 1.0, "p_holm": 1.0}
-         for a, b in rest]  # fmt: skip
+    ] + [
+        {"a": a, "b": b, **dict.fromkeys(["difference", "low", "high"], math.nan), "p": 1.0, "p_holm": 1.0}
+        for a, b in rest
+    ]
 
 
 def _exact(a: Sequence[float], b: Sequence[float]) -> float:

@@ -9,6 +9,15 @@ from thalweg.continuation.smoothing import GaussianSmoothing
 from thalweg.continuation.temperature import Temperature
 
 __all__ = [
-    "Adaptive", "Continuation", "Falling", "Fixed", "GaussianSmoothing", "InputNoise", "Morph", "Morphing",
-    "Temperature", "morph", "unmorph",
-]  # fmt: skip
+    "Adaptive",
+    "Continuation",
+    "Falling",
+    "Fixed",
+    "GaussianSmoothing",
+    "InputNoise",
+    "Morph",
+    "Morphing",
+    "Temperature",
+    "morph",
+    "unmorph",
+]

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
-ELEMENTWISE = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus,
-    nn.Softsign, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid,
-)  # fmt: skip
+_RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish)
+_SIGMOIDS = (nn.Tanh, nn.Hardtanh, nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softsign)
+ELEMENTWISE = (*_RECTIFIERS, *_SIGMOIDS, nn.Softplus, nn.Hardswish)
 
 
 class Morph(nn.Module):

@@ -128,9 +128,16 @@ def _largest(samples: Tensor, dictionary: Tensor, positive: bool, batch_size: in
 
 
 def _check(
-    samples: Tensor, dictionary: Tensor, alpha: float, l2: float, start: Tensor | None, batch_size: int, tol: float,
-    max_iter: int, gram: Tensor | None,
-) -> None:  # fmt: skip
+    samples: Tensor,
+    dictionary: Tensor,
+    alpha: float,
+    l2: float,
+    start: Tensor | None,
+    batch_size: int,
+    tol: float,
+    max_iter: int,
+    gram: Tensor | None,
+) -> None:
     if samples.dim() != 2 or dictionary.dim() != 2 or samples.shape[1] != dictionary.shape[1]:
         raise ValueError(
             f"samples {tuple(samples.shape)} and dictionary {tuple(dictionary.shape)}: pass (n, d) and (K, d)"

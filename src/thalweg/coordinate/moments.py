@@ -38,10 +38,9 @@ def moments(codes: Tensor, samples: Tensor, weights: Tensor) -> tuple[Tensor, Te
     ([[4.0, 0.0], [0.0, 0.0]], [[2.0, 6.0], [0.0, 0.0]])
     """
     n, atoms, features = len(samples), codes.shape[-1], samples.shape[-1]
-    for name, tensor, shape in (
-        ("codes", codes, (n, atoms)), ("samples", samples, (n, features)), ("weights", weights, (n,)),
-    ):  # fmt: skip
-        require(name, tensor, shape)
+    require("codes", codes, (n, atoms))
+    require("samples", samples, (n, features))
+    require("weights", weights, (n,))
     codes, samples, weights = (t.detach() for t in (codes, samples, weights.double()))
     add = _compiled() if codes.device.type == "cpu" else None
     if add is not None:

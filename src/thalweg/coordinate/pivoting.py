@@ -126,9 +126,20 @@ def _let_out(inverse: Array, support: NDArray[np.int64], c: Array, extra: Array,
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _solve(
-    gram: Array, transposed: Array, rows: Array, alpha: float, low: float, tol: float, max_iter: int,
-    codes: Array, costs: Array, gaps: Array, pivots: NDArray[np.int64], first: int, stride: int,
-) -> None:  # fmt: skip
+    gram: Array,
+    transposed: Array,
+    rows: Array,
+    alpha: float,
+    low: float,
+    tol: float,
+    max_iter: int,
+    codes: Array,
+    costs: Array,
+    gaps: Array,
+    pivots: NDArray[np.int64],
+    first: int,
+    stride: int,
+) -> None:
     """Solves every ``stride``-th sample; max(q, low·q) is |q|, or q where codes are to be positive."""
     atoms, features = len(gram), len(transposed)
     inverse = np.empty((atoms + 8, atoms + 8))  # rows off the powers of two, which share places in the cache

@@ -98,11 +98,17 @@ class CurriculumSampler(Sampler[int]):
             if share > 0
         }
         self._settings = {
-            "examples": self._length, "batch_size": batch_size, "mixture": float(mixture), "order": order,
-            "replacement": replacement, "num_samples": self.num_samples, "num_replicas": num_replicas, "seed": seed,
+            "examples": self._length,
+            "batch_size": batch_size,
+            "mixture": float(mixture),
+            "order": order,
+            "replacement": replacement,
+            "num_samples": self.num_samples,
+            "num_replicas": num_replicas,
+            "seed": seed,
             "pacing": repr(pacing) if isinstance(pacing, Pacing) else None,
             "admission": 0 if self._source is not None else zlib.crc32(admission.data),
-        }  # fmt: skip
+        }
         self._steps = math.ceil(self.num_samples / batch_size)
         self._now: Moment = (0, 0)
         self._next = 0  # the step that the streams draw next

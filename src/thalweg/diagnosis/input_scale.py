@@ -130,8 +130,8 @@ def _reads(seen: Seen) -> Iterator[Read]:
             dims = f"tuple(i for i in range(args[0].dim()) if i != {dim})"
             hook = f"lambda m, args: ((args[0] - args[0].mean({dims}, keepdim=True)) / {{std}}, *args[1:])"
             hook = hook.replace("{std}", f"args[0].std({dims}, keepdim=True).clamp_min(1e-12)")
-            yield Read(layer, x, _by_feature(x, dim), dim, layer.name,
-                       f"model.get_submodule({layer.name!r}).register_forward_pre_hook({hook})")  # fmt: skip
+            place = f"model.get_submodule({layer.name!r})"
+            yield Read(layer, x, _by_feature(x, dim), dim, layer.name, f"{place}.register_forward_pre_hook({hook})")
             continue
         several = len(seen.inputs) > 1
         name = f"inputs[{at}]" if several else "inputs"

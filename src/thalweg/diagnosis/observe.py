@@ -142,10 +142,22 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     through_time = {name: _by_step(model.get_submodule(name), grads) for name, grads in times.items()}
     operations += sum(A_STEP * len(norms) for norms in through_time.values())
     return Seen(
-        model, watch.layers, watch.norms, list(watch.graph), inputs, detached(output), target, value.item(), gradients,
-        None if at is None else parts[at], loss_at, "" if at is None else watch.ends.get(id(shown[at]), ""),
-        through_time, leaves, operations,
-    )  # fmt: skip
+        model,
+        watch.layers,
+        watch.norms,
+        list(watch.graph),
+        inputs,
+        detached(output),
+        target,
+        value.item(),
+        gradients,
+        None if at is None else parts[at],
+        loss_at,
+        "" if at is None else watch.ends.get(id(shown[at]), ""),
+        through_time,
+        leaves,
+        operations,
+    )
 
 
 def _by_step(module: Any, gradients: list[Tensor | None]) -> Tensor:

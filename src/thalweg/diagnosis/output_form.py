@@ -10,9 +10,15 @@ from thalweg.diagnosis.mixed_examples import give_output_of
 from thalweg.diagnosis.observe import Seen
 
 RANGES = {
-    "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "softplus": (0.0, math.inf), "sigmoid": (0.0, 1.0),
-    "hardsigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardtanh": (-1.0, 1.0), "softmax": (0.0, 1.0),
-}  # fmt: skip
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "softplus": (0.0, math.inf),
+    "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "softmax": (0.0, 1.0),
+}
 SHARE, SUM = 0.05, 1e-4
 
 

@@ -40,17 +40,14 @@ def saturated_attention(seen: Seen) -> list[Finding]:
         )
         name, by = layer.name, max(layer.scores, 1.0)
         place = f"model.get_submodule({name!r})"
-        draw = Choice(
-            f'thalweg.initialization.initialize({place}, "glorot-normal")',
-            partial(_draw, name), False,
-        )  # fmt: skip
+        draw = Choice(f'thalweg.initialization.initialize({place}, "glorot-normal")', partial(_draw, name), False)
         divide = Choice(
             f"[p.data.div_({by:.3g}) for p in {place}.parameters()]", partial(_divide, name, float(f"{by:.3g}")), False
         )
+        choices = (draw, divide)
         found.append(
-            Finding("saturated attention", "warning", name, layer.entropy, meaning, threshold=LEAST,
-                    choices=(draw, divide))
-        )  # fmt: skip
+            Finding("saturated attention", "warning", name, layer.entropy, meaning, threshold=LEAST, choices=choices)
+        )
     return found
 
 

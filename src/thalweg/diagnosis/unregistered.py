@@ -42,10 +42,9 @@ def unregistered(seen: Seen) -> list[Finding]:
     for place, (count, fix) in sorted(by_place.items()):
         what = "tensors of shapes " + ", ".join(str(tuple(t.shape)) for t in seen.leaves[:3])
         meaning = f"{place or what} is used and not registered: no optimizer, state_dict or .to() reaches it"
-        found.append(
-            Finding("unregistered parameters", "error", place, float(count), meaning, "" if fix in mended else fix,
-                    threshold=float(MOST))
-        )  # fmt: skip
+        new = "" if fix in mended else fix
+        name = "unregistered parameters"
+        found.append(Finding(name, "error", place, float(count), meaning, new, threshold=float(MOST)))
         mended.add(fix)
     return found
 

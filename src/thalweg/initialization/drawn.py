@@ -91,9 +91,14 @@ def _by_itself(module: nn.Module, tensors: Mapping[str, Held]) -> dict[str, Row]
 
 
 def _layer(
-    module: Any, tensors: Mapping[str, Held], nonlinearity: str | None, scheme: Scheme, gain: Gain,
-    generator: Generator, rectifier_bias: float,
-) -> dict[str, Row]:  # fmt: skip
+    module: Any,
+    tensors: Mapping[str, Held],
+    nonlinearity: str | None,
+    scheme: Scheme,
+    gain: Gain,
+    generator: Generator,
+    rectifier_bias: float,
+) -> dict[str, Row]:
     """Fills weight and bias of a dense or convolution layer."""
     rows = {}
     if "weight" in tensors:

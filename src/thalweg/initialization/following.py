@@ -38,10 +38,17 @@ NONLINEAR = frozenset(_NAMES.split())  # without a gain here
 CLAMPS = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",)}
 CLAMPED: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, 6): "relu6"}
 LOOKED_THROUGH_MODULES = (
-    nn.modules.dropout._DropoutNd, *NORMS, nn.Flatten, nn.Unflatten, nn.Identity, nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.dropout._DropoutNd,
+    *NORMS,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Identity,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
     nn.Upsample,
-)  # fmt: skip
+)
 
 
 def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None) -> dict[str, str]:
@@ -237,8 +244,9 @@ def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict
 
     handles = [
         module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, module in layers.items() if overridden(module, WEIGHTED) is None
-    ]  # fmt: skip
+        for name, module in layers.items()
+        if overridden(module, WEIGHTED) is None
+    ]
     modes, buffers = [(m, m.training) for m in model.modules()], [b.detach().clone() for b in model.buffers()]
     try:
         with torch.random.fork_rng(), torch.no_grad(), watch:

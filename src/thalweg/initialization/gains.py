@@ -131,11 +131,10 @@ NUMBERS: dict[str, dict[str, float]] = {  # of torch's modules and functions, in
     "hardtanh": {"min_val": -1.0, "max_val": 1.0},
     "softplus": {"beta": 1.0},
 }
+_NAMED_ALIKE = "ReLU ReLU6 ELU SELU CELU GELU SiLU Mish Softplus Softsign Tanh Hardtanh Hardswish Sigmoid Hardsigmoid"
 _MODULES: dict[type[nn.Module], str] = {
+    **{getattr(nn, name): name.lower() for name in _NAMED_ALIKE.split()},
     nn.LeakyReLU: "leaky_relu",
-    nn.ReLU: "relu", nn.ReLU6: "relu6", nn.ELU: "elu", nn.SELU: "selu", nn.CELU: "celu", nn.GELU: "gelu",
-    nn.SiLU: "silu", nn.Mish: "mish", nn.Softplus: "softplus", nn.Softsign: "softsign", nn.Tanh: "tanh",
-    nn.Hardtanh: "hardtanh", nn.Hardswish: "hardswish", nn.Sigmoid: "sigmoid", nn.Hardsigmoid: "hardsigmoid",
-    nn.Identity: "linear", nn.GLU: UNKNOWN, nn.Hardshrink: UNKNOWN, nn.Softshrink: UNKNOWN, nn.Tanhshrink: UNKNOWN,
-    nn.LogSigmoid: UNKNOWN,
-}  # fmt: skip
+    nn.Identity: "linear",
+    **dict.fromkeys((nn.GLU, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, nn.LogSigmoid), UNKNOWN),
+}

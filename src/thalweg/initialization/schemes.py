@@ -59,7 +59,8 @@ def _both_fans(m: float, n: int) -> float:
 SCHEMES: dict[str, Scheme | None] = {
     "default": None,  # each module's own reset
     "uniform-fan-in": Scheme(
-        lambda w, g, gain: uniform_fan_in_(w, g).mul_(gain), lambda m, n, gain: f"U(±{gain * m**-0.5:.3g})",
+        lambda w, g, gain: uniform_fan_in_(w, g).mul_(gain),
+        lambda m, n, gain: f"U(±{gain * m**-0.5:.3g})",
         square=_fan_in,
     ),
     "glorot-uniform": Scheme(
@@ -77,7 +78,7 @@ SCHEMES: dict[str, Scheme | None] = {
     "sparse": Scheme(_sparse, lambda m, n, _: f"N(0, 1) for {min(INPUTS, m)} of {m} inputs"),
     "constant": Scheme(lambda w, g, _: constant_(w, g), lambda m, n, _: "0.1"),
     "too-large": Scheme(lambda w, g, _: too_large_(w, g), lambda m, n, _: f"N(0, {10 * m**-0.5:.3g}²)"),
-}  # fmt: skip
+}
 
 
 def scheme_of(name: str) -> Scheme | None:

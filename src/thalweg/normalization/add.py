@@ -128,9 +128,10 @@ def _inner(graph: fx.Graph, model: nn.Module) -> list[str]:
     return [
         str(node.target)
         for node, module in modules.items()
-        if isinstance(module, WEIGHTED) and node not in last
+        if isinstance(module, WEIGHTED)
+        and node not in last
         and not any(isinstance(modules.get(user), NORMS) for user in node.users)
-    ]  # fmt: skip
+    ]
 
 
 def _pair(layer: nn.Module, options: dict[str, Any]) -> nn.Sequential:

@@ -52,10 +52,13 @@ def _unlike(norm: nn.Module) -> str | None:
 
 def _converted(norm: Any, options: dict[str, Any]) -> BatchNorm:
     settings = {
-        "eps": norm.eps, "momentum": norm.momentum, "affine": norm.affine,
-        "track_running_stats": norm.track_running_stats, "device": "meta",
+        "eps": norm.eps,
+        "momentum": norm.momentum,
+        "affine": norm.affine,
+        "track_running_stats": norm.track_running_stats,
+        "device": "meta",
         "synchronize": (norm.process_group or True) if isinstance(norm, nn.SyncBatchNorm) else False,
-    }  # fmt: skip
+    }
     own = BatchNorm(norm.num_features, **{**settings, **options})
     changed = {key: vars(own)[key] for key in ("eps", "momentum", "ghost", "synchronize", "dim")}
     own.__dict__ = {**vars(norm), **changed}  # hooks and what has been noted on it come along

@@ -104,9 +104,16 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     def _by_function(self, x: Tensor, group: "distributed.ProcessGroup | None") -> Tensor:
         before = self.statistics if self.track_running_stats or not self.training else None
         y, after = batch_norm(
-            x, before, self.weight, self.bias, training=self.training, momentum=self.momentum, eps=self.eps,
-            ghost=self.ghost, group=group,
-        )  # fmt: skip
+            x,
+            before,
+            self.weight,
+            self.bias,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            ghost=self.ghost,
+            group=group,
+        )
         if before is not None and after is not None and self.training:
             for buffer, value in zip(before, after, strict=True):
                 buffer.copy_(value)

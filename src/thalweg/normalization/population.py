@@ -59,8 +59,9 @@ def estimate_population_statistics(
     inside = _Inside({id(norms[name].running_mean): pools[name] for name in own})
     handles = [
         norm.register_forward_pre_hook(pools[name].see, with_kwargs=True)
-        for name, norm in norms.items() if name not in own
-    ]  # fmt: skip
+        for name, norm in norms.items()
+        if name not in own
+    ]
     count = 0
     try:
         with as_trained(model), torch.no_grad(), inside:

@@ -54,10 +54,16 @@ class BFGS(ClosureOptimizer):
         average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
-            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change, "line_search_fn": line_search_fn, "weight_decay": weight_decay,
-            "decay": decay, "maximize": maximize,
-        }  # fmt: skip
+            "lr": lr,
+            "max_iter": max_iter,
+            "max_eval": max_eval,
+            "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change,
+            "line_search_fn": line_search_fn,
+            "weight_decay": weight_decay,
+            "decay": decay,
+            "maximize": maximize,
+        }
         super().__init__(params, defaults, average)
 
     def _method(self, group: Group) -> BFGSDirection:

@@ -360,9 +360,7 @@ def _limits_of(group: Group, state: dict[str, Tensor], spent: int, still: bool, 
     if not math.isnan(first):
         approach = Approach()
         approach.load(state["approach"])
-    return Limits(
-        gradient, 0 if still else most, cap + spent, change, None if approach is None else first, approach
-    )  # fmt: skip
+    return Limits(gradient, 0 if still else most, cap + spent, change, None if approach is None else first, approach)
 
 
 def _scale_of(state: dict[str, Tensor]) -> Scale:

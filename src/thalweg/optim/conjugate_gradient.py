@@ -65,11 +65,19 @@ class ConjugateGradient(ClosureOptimizer):
         process_group: ProcessGroup | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
-            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change, "line_search_fn": line_search_fn, "beta": beta,
-            "restart_orthogonality": restart_orthogonality, "restart_every": restart_every,
-            "weight_decay": weight_decay, "decay": decay, "maximize": maximize,
-        }  # fmt: skip
+            "lr": lr,
+            "max_iter": max_iter,
+            "max_eval": max_eval,
+            "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change,
+            "line_search_fn": line_search_fn,
+            "beta": beta,
+            "restart_orthogonality": restart_orthogonality,
+            "restart_every": restart_every,
+            "weight_decay": weight_decay,
+            "decay": decay,
+            "maximize": maximize,
+        }
         super().__init__(params, defaults, average, process_group)
 
     def _method(self, group: Group) -> ConjugateGradientDirection:

@@ -35,15 +35,30 @@ def step_fused(entries: list[Entry], rule: Rule, hyper: Mapping[str, Any], t: fl
     common = {"lr": hyper["lr"], "weight_decay": hyper["weight_decay"], "maximize": maximize}
     if isinstance(rule, SGD):
         torch._fused_sgd_(
-            params, grads, buffers[0] if buffers else [], momentum=hyper["momentum"] if buffers else 0.0,
-            dampening=hyper["dampening"], nesterov=rule.nesterov, is_first_step=t == 1, **common,
-        )  # fmt: skip
+            params,
+            grads,
+            buffers[0] if buffers else [],
+            momentum=hyper["momentum"] if buffers else 0.0,
+            dampening=hyper["dampening"],
+            nesterov=rule.nesterov,
+            is_first_step=t == 1,
+            **common,
+        )
     elif isinstance(rule, AdaGrad):
         torch._fused_adagrad_(params, grads, buffers[0], steps, lr_decay=hyper["lr_decay"], eps=hyper["eps"], **common)
     else:
         kernel = torch._fused_adam_ if rule.decay == "l2" else torch._fused_adamw_
         kernel(
-            params, grads, buffers[0], buffers[1], buffers[2] if rule.amsgrad else [], steps, beta1=hyper["beta1"],
-            beta2=hyper["beta2"], eps=hyper["eps"], amsgrad=rule.amsgrad, **common,
-        )  # fmt: skip
+            params,
+            grads,
+            buffers[0],
+            buffers[1],
+            buffers[2] if rule.amsgrad else [],
+            steps,
+            beta1=hyper["beta1"],
+            beta2=hyper["beta2"],
+            eps=hyper["eps"],
+            amsgrad=rule.amsgrad,
+            **common,
+        )
     return True

@@ -87,11 +87,19 @@ class LBFGS(ClosureOptimizer):
         process_group: ProcessGroup | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
-            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change, "history_size": history_size, "line_search_fn": line_search_fn,
-            "weight_decay": weight_decay, "decay": decay, "damping": damping,
-            "history_dtype": history_dtype, "maximize": maximize,
-        }  # fmt: skip
+            "lr": lr,
+            "max_iter": max_iter,
+            "max_eval": max_eval,
+            "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change,
+            "history_size": history_size,
+            "line_search_fn": line_search_fn,
+            "weight_decay": weight_decay,
+            "decay": decay,
+            "damping": damping,
+            "history_dtype": history_dtype,
+            "maximize": maximize,
+        }
         super().__init__(params, defaults, average, process_group)
 
     def _method(self, group: Group) -> LBFGSDirection:

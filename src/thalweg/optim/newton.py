@@ -58,10 +58,17 @@ class Newton(ClosureOptimizer):
         average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
-            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change, "damping": damping, "alpha": alpha, "weight_decay": weight_decay,
-            "decay": decay, "maximize": maximize,
-        }  # fmt: skip
+            "lr": lr,
+            "max_iter": max_iter,
+            "max_eval": max_eval,
+            "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change,
+            "damping": damping,
+            "alpha": alpha,
+            "weight_decay": weight_decay,
+            "decay": decay,
+            "maximize": maximize,
+        }
         super().__init__(params, defaults, average)
 
     def _curvature(self, group: Group) -> Curvature:

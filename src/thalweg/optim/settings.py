@@ -23,10 +23,8 @@ _RANGES = {
     "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
     "momentum_decay": ("momentum_decay value", math.inf),
 }
-_FLAGS = (
-    "maximize", "nesterov", "amsgrad", "bias_correction", "decoupled_weight_decay", "centered", "eps_inside_sqrt",
-    "skip_nonfinite", "capturable", "differentiable",
-)  # fmt: skip
+_ONE_RULE = ("nesterov", "amsgrad", "bias_correction", "decoupled_weight_decay", "centered", "eps_inside_sqrt")
+_FLAGS = ("maximize", "skip_nonfinite", "capturable", "differentiable", *_ONE_RULE)
 _WHOLE = ("average", "norm_in_backward")  # of the optimizer, not of a group
 
 

@@ -67,11 +67,20 @@ class TruncatedNewton(ClosureOptimizer):
         average: Average | None = None,
     ) -> None:
         defaults: dict[str, Any] = {
-            "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change, "curvature": curvature, "leash": leash, "damping": damping,
-            "warm_start": warm_start, "max_products": max_products, "weight_decay": weight_decay, "decay": decay,
+            "lr": lr,
+            "max_iter": max_iter,
+            "max_eval": max_eval,
+            "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change,
+            "curvature": curvature,
+            "leash": leash,
+            "damping": damping,
+            "warm_start": warm_start,
+            "max_products": max_products,
+            "weight_decay": weight_decay,
+            "decay": decay,
             "maximize": maximize,
-        }  # fmt: skip
+        }
         super().__init__(params, defaults, average)
 
     def _method(self, group: Group) -> Model:

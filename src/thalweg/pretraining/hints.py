@@ -165,14 +165,21 @@ class HintTraining:
             rates=rates,
             validate=None if validate is None else lambda both: validate(both.student),
         )
-        led = [] if not steps else [
-            replace(
-                stage, name="hints", steps=steps, epochs=None, rates=rates, validate=None, early_stopping=None,
-                objective=self._led, data=self._given(stage.data, hints, self._hints),
-                trainable=None if trainable is None else [*trainable, "regressors"],
-            )
-        ]  # fmt: skip
-        return Plan(Guided(self.student, regressors), [*led, taught])
+        if not steps:
+            return Plan(Guided(self.student, regressors), [taught])
+        led = replace(
+            stage,
+            name="hints",
+            steps=steps,
+            epochs=None,
+            rates=rates,
+            validate=None,
+            early_stopping=None,
+            objective=self._led,
+            data=self._given(stage.data, hints, self._hints),
+            trainable=None if trainable is None else [*trainable, "regressors"],
+        )
+        return Plan(Guided(self.student, regressors), [led, taught])
 
     def _led(self, both: Any, batch: Any, step: int) -> Tensor:
         """Returns Σ ½‖h_T − r(g_S)‖² over the hints, mean over the examples."""

@@ -18,7 +18,7 @@ n steps and 0.2 cost more evaluations than they save on small, badly scaled prob
 Source: Deep Learning, §8.6.2; Nocedal & Wright, Numerical Optimization, §5.2; Hager & Zhang 2005.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,14 +27,16 @@ from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.direction import Direction
 
 Beta = Literal["fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hestenes_stiefel", "dai_yuan", "hager_zhang"]
-BETAS: tuple[Beta, ...] = (
-    "fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hestenes_stiefel", "dai_yuan", "hager_zhang",
-)  # fmt: skip
+BETAS: tuple[Beta, ...] = get_args(Beta)
 # Which inner products each needs, of g, the g before (b), the d before and y, beside gᵀg and gᵀg₋.
 NEEDS: dict[Beta, tuple[str, ...]] = {
-    "fletcher_reeves": ("bb",), "polak_ribiere": ("gy", "bb"), "polak_ribiere_plus": ("gy", "bb"),
-    "hestenes_stiefel": ("gy", "dy"), "dai_yuan": ("dy",), "hager_zhang": ("gy", "dy", "yy", "dg", "dd", "bb"),
-}  # fmt: skip
+    "fletcher_reeves": ("bb",),
+    "polak_ribiere": ("gy", "bb"),
+    "polak_ribiere_plus": ("gy", "bb"),
+    "hestenes_stiefel": ("gy", "dy"),
+    "dai_yuan": ("dy",),
+    "hager_zhang": ("gy", "dy", "yy", "dg", "dd", "bb"),
+}
 
 
 class ConjugateGradient(Direction):

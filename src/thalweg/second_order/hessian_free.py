@@ -63,9 +63,13 @@ class HessianFree(Model):
                 return None
             self._damping = self.start * abs(curvature) / square
         found = linear_cg(
-            Damped(at.curvature, self._damping), -g, x0=self.warm_start * self._last if self.warm_start else None,
-            tolerance=min(0.1, gradient_share**0.5), progress=self.progress, max_products=self.max_products,
-        )  # fmt: skip
+            Damped(at.curvature, self._damping),
+            -g,
+            x0=self.warm_start * self._last if self.warm_start else None,
+            tolerance=min(0.1, gradient_share**0.5),
+            progress=self.progress,
+            max_products=self.max_products,
+        )
         self._last, self._curved = found.x, found.status != "negative curvature"
         return found.x, 0.5 * self._damping * float(found.x @ found.x) - found.value
 

@@ -28,13 +28,15 @@ DIRECTIONS: dict[str, tuple[Callable[..., Direction], dict[str, str]]] = {
     "cg": (ConjugateGradient, {"beta": "beta", "restart_orthogonality": "orthogonality", "restart_every": "every"}),
 }
 FORMERLY = {
-    "memory": "history_size", "dtype": "history_dtype", "orthogonality": "restart_orthogonality",
-    "every": "restart_every", "line_search": "line_search_fn", "max_iterations": "max_iter",
-}  # fmt: skip
-STATUS: dict[Ending, int] = {
-    "gradient": 0, "change": 0, "callback": 99, "iterations": 1, "evaluations": 1, "no progress": 2, "not finite": 3,
-    "unbounded": 4, "singular": 5,
-}  # fmt: skip
+    "memory": "history_size",
+    "dtype": "history_dtype",
+    "orthogonality": "restart_orthogonality",
+    "every": "restart_every",
+    "line_search": "line_search_fn",
+    "max_iterations": "max_iter",
+}
+STATUS: dict[Ending, int] = {"gradient": 0, "change": 0, "iterations": 1, "evaluations": 1, "no progress": 2}
+STATUS |= {"not finite": 3, "unbounded": 4, "singular": 5, "callback": 99}
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,10 @@ def minimize(
     chosen = _named_anew(options or {})
     most = chosen.pop("max_iter", None)
     limits = Limits(
-        check_number("gtol", gtol), None if most is None else check_whole("max_iter", most, 0),
+        check_number("gtol", gtol),
+        None if most is None else check_whole("max_iter", most, 0),
         check_whole("max_evaluations", max_evaluations, 1),
-    )  # fmt: skip
+    )
     objective = FunctionObjective(lambda flat: fun(flat.view(x0.shape)), x0.dtype)
     told = None if callback is None else _telling(callback, x0)
     start = x0.detach().reshape(-1).to(torch.promote_types(x0.dtype, torch.float32), copy=True)
@@ -127,9 +130,17 @@ def minimize(
     place, factor = report.best, objective.factor or 1.0
     status, message = STATUS[report.ending], MESSAGES[report.ending]
     return MinimizeResult(
-        _as(place.x, x0), place.loss, _as(place.gradient / factor, x0), objective.evaluations,
-        objective.evaluations, objective.products, report.iterations, status, status == 0, message,
-    )  # fmt: skip
+        _as(place.x, x0),
+        place.loss,
+        _as(place.gradient / factor, x0),
+        objective.evaluations,
+        objective.evaluations,
+        objective.products,
+        report.iterations,
+        status,
+        status == 0,
+        message,
+    )
 
 
 def _run(

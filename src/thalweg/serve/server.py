@@ -32,10 +32,15 @@ def server(root: Path, listener: socket.socket, token: str | None, limits: Limit
     """Returns a server of the studies below ``root``, to be run; it logs nothing, so that no log can hold a token."""
     hosts = frozenset({"localhost", listener.getsockname()[0]})
     config = uvicorn.Config(
-        application(root, token, hosts), log_level="critical", access_log=False, lifespan="off", ws="none",
-        server_header=False, timeout_graceful_shutdown=1,
+        application(root, token, hosts),
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=1,
         http=partial(Connection, limits or Limits()),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     return uvicorn.Server(config)
 
 

@@ -12,16 +12,14 @@ import torch
 def kept() -> dict[str, Any]:
     """Returns the states of torch's generators, of Python's and NumPy's, as tensors and numbers."""
     version, words, gauss = random.getstate()
-    legacy: Any = np.random.get_state(legacy=False)  # noqa: NPY002, datasets draw from it
+    legacy: Any = np.random.get_state()  # noqa: NPY002, datasets draw from it
+    _, key, *rest = legacy
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "python": [version, torch.tensor(words), gauss],
-        "numpy": [
-            torch.from_numpy(legacy["state"]["key"].astype(np.int64)), legacy["state"]["pos"], legacy["has_gauss"],
-            legacy["gauss"],
-        ],
-    }  # fmt: skip
+        "numpy": [torch.from_numpy(key.astype(np.int64)), *rest],
+    }
 
 
 def put(state: dict[str, Any]) -> None:

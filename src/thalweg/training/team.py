@@ -80,9 +80,11 @@ class Team:
             with warnings.catch_warnings():  # of a new name for broadcast_buffers, which older versions do not know
                 warnings.simplefilter("ignore", FutureWarning)
                 return nn.parallel.DistributedDataParallel(
-                    _Objective(model, objective), process_group=self.group, broadcast_buffers=False,
+                    _Objective(model, objective),
+                    process_group=self.group,
+                    broadcast_buffers=False,
                     find_unused_parameters=True,
-                )  # fmt: skip
+                )
         return lambda batch, step: objective(model, batch, step)
 
     def mean(self, own: Tensor) -> Tensor:
@@ -109,9 +111,9 @@ class Team:
         for name, module in model.named_modules():
             own = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
             if own and not isinstance(module, nn.SyncBatchNorm) and not getattr(module, "synchronize", False):
-                mend = f"set synchronize=True and no ghost on {name!r}" if isinstance(module, BatchNorm) else (
-                    "call convert_batch_norm(model, synchronize=True)"
-                )  # fmt: skip
+                mend = "call convert_batch_norm(model, synchronize=True)"
+                if isinstance(module, BatchNorm):
+                    mend = f"set synchronize=True and no ghost on {name!r}"
                 raise ValueError(f"batch norm {name!r} would normalize by each rank's share of a batch: {mend}")
         if hasattr(objective, "state_dict"):
             raise ValueError(

@@ -121,9 +121,15 @@ def train(
         if path is not None:
             seconds = time.perf_counter() - began
             all_of_it = {
-                "run": None, "optimizer": None, "stage": stage, "model": model.state_dict(), "rows": history.rows,
-                "seconds": seconds, "sharded": sharded, **state,
-            }  # fmt: skip
+                "run": None,
+                "optimizer": None,
+                "stage": stage,
+                "model": model.state_dict(),
+                "rows": history.rows,
+                "seconds": seconds,
+                "sharded": sharded,
+                **state,
+            }
             _written(path, run, whole(all_of_it, team.first) if sharded else all_of_it, team)
 
     for index in range(kept["stage"], len(stages)):

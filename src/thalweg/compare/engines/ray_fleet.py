@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from thalweg.compare.engines.ray_pool import Call, Pool
 
 # On a busy machine Ray's processes wait for each other longer than Ray itself allows.
-PATIENT = {
-    "RAY_worker_register_timeout_seconds": "600", "RAY_agent_register_timeout_ms": "600000",
-    "RAY_gcs_server_port_wait_time_s": "600", "RAY_gcs_server_request_timeout_seconds": "600",
-    "RAY_health_check_timeout_ms": "120000",
-}  # fmt: skip
+_WAITS = ("worker_register_timeout_seconds", "gcs_server_port_wait_time_s", "gcs_server_request_timeout_seconds")
+PATIENT = {f"RAY_{name}": "600" for name in _WAITS}
+PATIENT |= {"RAY_agent_register_timeout_ms": "600000", "RAY_health_check_timeout_ms": "120000"}
 # The second keeps every port that Ray opens on loopback; its name speaks of the systems where that is the rule.
 LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **PATIENT}
 # What a node that dies has to say, some thirty lines of its log, does not belong into the study's output.
@@ -211,10 +209,21 @@ class RayFleet:
         self.say(f"{_workers(self._workers)} of {share}{each}; the cluster has room for {room}, on {where}")
         threads = max(1, int(cluster.cpus))
         share_of_memory = min(1.0, cluster.gpus if cluster.gpus else threads / (os.cpu_count() or 1))
-        pool.supply(Kit(
-            portable(self.task), self.strategies, self.budget, self.swap, self.memory, self.device, threads,
-            share_of_memory, self._workers, self.wanted, self.decay,
-        ))  # fmt: skip
+        pool.supply(
+            Kit(
+                portable(self.task),
+                self.strategies,
+                self.budget,
+                self.swap,
+                self.memory,
+                self.device,
+                threads,
+                share_of_memory,
+                self._workers,
+                self.wanted,
+                self.decay,
+            )
+        )
         return pool
 
 

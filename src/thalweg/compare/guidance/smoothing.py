@@ -42,7 +42,7 @@ class Smoothing(Guidance):
         )
         rest = replace(
             stage, optimizer=None, steps=job.total - half, schedule=lambda t, _: schedule(half + t, job.total)
-        )  # fmt: skip
+        )
         return Plan(model, [first, rest])
 
 

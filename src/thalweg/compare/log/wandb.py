@@ -44,10 +44,19 @@ class WandB:
             shutil.rmtree(folder)
         kind = run.name.partition("/")[0]
         with wandb.init(
-            dir=str(self._folder), mode=_mode(), project=self._project, group=self._study, job_type=kind, name=run.name,
-            id=self._id(run.name), config={**self._about, **run.config}, tags=sorted(run.tags.values()),
-            notes=run.text or None, reinit="create_new", settings=_settings(),
-        ) as written:  # fmt: skip
+            dir=str(self._folder),
+            mode=_mode(),
+            project=self._project,
+            group=self._study,
+            job_type=kind,
+            name=run.name,
+            id=self._id(run.name),
+            config={**self._about, **run.config},
+            tags=sorted(run.tags.values()),
+            notes=run.text or None,
+            reinit="create_new",
+            settings=_settings(),
+        ) as written:
             for step, values in run.points:
                 written.log(dict(values), step=step)
             written.summary.update(dict(run.summary))
@@ -88,9 +97,16 @@ def _mode() -> Any:
 def _settings() -> Any:
     """Returns settings by which a record is numbers: neither the machine nor the code that ran goes with it."""
     return wandb.Settings(
-        console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True, x_disable_stats=True,
-        x_disable_machine_info=True, x_save_requirements=False, x_service_wait=300.0,
-    )  # fmt: skip
+        console="off",
+        silent=True,
+        disable_git=True,
+        save_code=False,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        x_service_wait=300.0,
+    )
 
 
 def make(place: str | None, here: Path) -> WandB:

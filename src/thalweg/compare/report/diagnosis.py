@@ -16,18 +16,18 @@ def diagnosis_figures(diagnosis: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the figures that a diagnosis, as plain values, has something to show in."""
     found = []
     if len(diagnosis["profile"]) > 1:
-        found.append(
-            figure("depth", "Over depth", "Signal: how much a layer's output differs between examples, and how a small "
-                   "difference grows, in times the first layer's. Gradient: of the loss by the layer's output, in "
-                   "times the last layer's. Between the lines, 1e-3 and 1e3, nothing is wrong. Below, the share of "
-                   "units that are dead or saturated.", _depth(diagnosis["profile"]))
-        )  # fmt: skip
+        text = (
+            "Signal: how much a layer's output differs between examples, and how a small difference grows, in times "
+            "the first layer's. Gradient: of the loss by the layer's output, in times the last layer's. Between the "
+            "lines, 1e-3 and 1e3, nothing is wrong. Below, the share of units that are dead or saturated."
+        )
+        found.append(figure("depth", "Over depth", text, _depth(diagnosis["profile"])))
     if diagnosis["range_test"]:
-        found.append(
-            figure("range", "Learning-rate range", "The loss as the learning rate of gradient descent rises from step "
-                   "to step: each step counts with what it did to the next batch, which it had not seen. "
-                   + _sentence(diagnosis["range_test"]["why"]), _range(diagnosis["range_test"]))
-        )  # fmt: skip
+        text = (
+            "The loss as the learning rate of gradient descent rises from step to step: each step counts with what "
+            "it did to the next batch, which it had not seen. " + _sentence(diagnosis["range_test"]["why"])
+        )
+        found.append(figure("range", "Learning-rate range", text, _range(diagnosis["range_test"])))
     return found
 
 
@@ -60,8 +60,9 @@ def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
         line("growth of a difference", "growth", 1.0, COLOURS[2], "dot"),
     ]
     idle = [None if p["idle"] is None else 100 * p["idle"] for p in profile]
-    traces.append({"type": "bar", "name": "idle units", "x": layers, "y": idle, "yaxis": "y2", "showlegend": False,
-                   "marker": {"color": COLOURS[3]}, "hovertemplate": "%{y:.0f} % idle<extra></extra>"})  # fmt: skip
+    bars = {"type": "bar", "name": "idle units", "x": layers, "y": idle, "yaxis": "y2", "showlegend": False}
+    look = {"marker": {"color": COLOURS[3]}, "hovertemplate": "%{y:.0f} % idle<extra></extra>"}
+    traces.append({**bars, **look})
     rule = {
         "type": "line",
         "xref": "paper",
@@ -69,28 +70,28 @@ def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
         "x1": 1,
         "line": {"dash": "dot", "width": 1, "color": COLOURS[-1]},
     }
+    scale = {"type": "log", "exponentformat": "power", "domain": [0.32, 1], "automargin": True}
     layout = {
         "xaxis": {"title": {"text": "layer, in the order in which they run"}, "type": "category", "anchor": "y2"},
-        "yaxis": {"title": {"text": "times the first, or the last"}, "type": "log", "exponentformat": "power",
-                  "domain": [0.32, 1], "automargin": True},
+        "yaxis": {"title": {"text": "times the first, or the last"}, **scale},
         "yaxis2": {"title": {"text": "idle units (%)"}, "range": [0, 100], "domain": [0, 0.22], "automargin": True},
         "shapes": [rule | {"y0": bound, "y1": bound} for bound in BOUNDS],
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         "showlegend": True,
         "height": 460,
-    }  # fmt: skip
+    }
     return {"data": traces, "layout": layout}
 
 
 def _range(test: Mapping[str, Any]) -> dict[str, Any]:
     changes = [c for c in test["changes"] if c is not None]
     paired = list(accumulate(changes, initial=test["losses"][0] or 0.0))[1:]
-    traces = [
-        {"type": "scatter", "mode": "markers", "name": "loss of each step's own batch", "x": test["lrs"],
-         "y": test["losses"], "marker": {"color": COLOURS[-1], "size": 4, "opacity": 0.6}},
-        {"type": "scatter", "mode": "lines", "name": "with the differences between batches taken out",
-         "x": test["lrs"][: len(paired)], "y": paired, "line": {"color": COLOURS[0]}},
-    ]  # fmt: skip
+    own: dict[str, Any] = {"type": "scatter", "name": "loss of each step's own batch"}
+    own |= {"mode": "markers", "marker": {"color": COLOURS[-1], "size": 4, "opacity": 0.6}}
+    smooth: dict[str, Any] = {"type": "scatter", "name": "with the differences between batches taken out"}
+    smooth |= {"mode": "lines", "line": {"color": COLOURS[0]}}
+    lrs = test["lrs"]
+    traces = [{**own, "x": lrs, "y": test["losses"]}, {**smooth, "x": lrs[: len(paired)], "y": paired}]
     marks = [(test["best"], "suggested"), (test["highest"], "rises from here")]
     look = {"dash": "dot", "width": 1.5, "color": COLOURS[1]}
     place = {"textposition": "start", "textangle": 0, "xanchor": "left", "font": {"color": COLOURS[1]}}

@@ -32,23 +32,32 @@ def figures(results: Results) -> list[dict[str, Any]]:
     better = "higher" if results["task"]["direction"] == "max" else "lower"
     tried = max((len(s["sensitivity"]) for s in results["strategies"]), default=0)
     words = f"the validation {metric} {target:.4g}" if target is not None else "a target that none reached"
-    curves = ("Median over the seeds, a diverged one counting as the worst; the band holds the middle half."
-              if results["verdict"] else "Each strategy's best configuration so far.")  # fmt: skip
+    curves = (
+        "Median over the seeds, a diverged one counting as the worst; the band holds the middle half."
+        if results["verdict"]
+        else "Each strategy's best configuration so far."
+    )
+    sensitivity = (
+        f"Validation {metric} of every configuration tried. "
+        "Open: stopped at the first rung; a cross at the margin: diverged." + said(results, "configurations", tried)
+    )
+    expected = f"What tuning with k configurations would have given, on average (validation {metric})." + said(
+        results, "values of k", tried
+    )
+    ranks = (
+        f"Test {metric} ({better} is better) of each strategy's best configuration: "
+        "mean and 95 % interval, one dot a seed." + said(results, "seeds", results["budget"]["seeds"])
+    )
+    times = f"Gradient evaluations until {words}, median over the seeds."
+    failures = "Configurations that turned NaN or passed ten times their first loss."
     tuned = [
         ("curves", "Learning curves", curves, _curves),
-        ("sensitivity", "Learning-rate sensitivity", f"Validation {metric} of every configuration tried. "
-         "Open: stopped at the first rung; a cross at the margin: diverged." + said(results, "configurations", tried),
-         _sensitivity),
-        ("expected", "Expected best of k configurations", "What tuning with k configurations would have given, "
-         f"on average (validation {metric})." + said(results, "values of k", tried), _expected),
-    ]  # fmt: skip
-    ranking = ("ranking", "Ranking", f"Test {metric} ({better} is better) of each strategy's best configuration: "
-               "mean and 95 % interval, one dot a seed." + said(results, "seeds", results["budget"]["seeds"]),
-               _ranking)  # fmt: skip
-    reached = ("target", "Time to target", f"Gradient evaluations until {words}, median over the seeds.",
-               _time_to_target)  # fmt: skip
-    diverged = ("divergences", "Divergences", "Configurations that turned NaN or passed ten times their first loss.",
-                _divergences)  # fmt: skip
+        ("sensitivity", "Learning-rate sensitivity", sensitivity, _sensitivity),
+        ("expected", "Expected best of k configurations", expected, _expected),
+    ]
+    ranking = ("ranking", "Ranking", ranks, _ranking)
+    reached = ("target", "Time to target", times, _time_to_target)
+    diverged = ("divergences", "Divergences", failures, _divergences)
     some = any(s["trials"] for s in results["strategies"])
     shown = [ranking, *tuned, reached, diverged] if results["verdict"] else [*tuned, diverged] if some else []
     return [figure(name, title, text, draw(results)) for name, title, text, draw in shown]
@@ -66,9 +75,10 @@ def _look(results: Results, strategy: Mapping[str, Any]) -> tuple[str, str, str]
     return COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], SYMBOLS[i % len(SYMBOLS)]
 
 
-def _trace(strategy: Mapping[str, Any], **more: Any) -> Trace:
+def _trace(strategy: Mapping[str, Any], x: Sequence[Any], y: Sequence[Any], mode: str = "", **more: Any) -> Trace:
     name = strategy["name"]
-    return {"type": "scatter", "name": escape(name), "meta": {"strategy": name}, "showlegend": False, **more}
+    shared = {"type": "scatter", "name": escape(name), "meta": {"strategy": name}, "showlegend": False}
+    return {**shared, "x": x, "y": y, **({"mode": mode} if mode else {}), **more}
 
 
 def _ranking(results: Results) -> dict[str, Any]:
@@ -77,19 +87,15 @@ def _ranking(results: Results) -> dict[str, Any]:
         colour, _, symbol = _look(results, s)
         label, test = escape(s["name"]), s["test"]
         dots = thinned([v for v in test["per_seed"] if v is not None], share(results))
-        traces.append(
-            _trace(s, x=dots, y=[label] * len(dots), mode="markers", hoverinfo="x",
-                   marker={"color": colour, "opacity": 0.3, "size": 6})
-        )  # fmt: skip
+        marker: Trace = {"color": colour, "opacity": 0.3, "size": 6}
+        traces.append(_trace(s, dots, [label] * len(dots), "markers", marker=marker, hoverinfo="x"))
         bars = {}
         if test["low"] is not None:
             bars = {
                 "error_x": {"type": "data", "array": [test["high"] - test["mean"]], "color": colour, "thickness": 2}
             }
-        traces.append(
-            _trace(s, x=[test["mean"]], y=[label], mode="markers",
-                   marker={"color": colour, "size": 11, "symbol": symbol}, **bars)
-        )  # fmt: skip
+        marker = {"color": colour, "size": 11, "symbol": symbol}
+        traces.append(_trace(s, [test["mean"]], [label], "markers", marker=marker, **bars))
     names = [escape(s["name"]) for s in results["strategies"]]
     near, whole = (_padded(view) for view in _views(results))
     layout = {
@@ -133,14 +139,11 @@ def _curves(results: Results) -> dict[str, Any]:
             both = [i for i in known if None not in (curves[field]["low"][i], curves[field]["high"][i])]
             inside = [curves["step"][i] for i in both]
             low, high = ([curves[field][side][i] for i in both] for side in ("low", "high"))
-            traces.append(
-                _trace(s, x=inside + inside[::-1], y=high + low[::-1], fill="toself", fillcolor=colour, opacity=0.15,
-                       line={"width": 0}, hoverinfo="skip", mode="lines") | place
-            )  # fmt: skip
-            traces.append(
-                _trace(s, x=steps, y=[curves[field]["median"][i] for i in known], mode="lines",
-                       line={"color": colour, "dash": dash, "width": 2}) | place
-            )  # fmt: skip
+            band: Trace = {"fill": "toself", "fillcolor": colour, "opacity": 0.15, "line": {"width": 0}}
+            band |= {"hoverinfo": "skip", **place}
+            traces.append(_trace(s, inside + inside[::-1], high + low[::-1], "lines", **band))
+            middle = [curves[field]["median"][i] for i in known]
+            traces.append(_trace(s, steps, middle, "lines", line={"color": colour, "dash": dash, "width": 2}, **place))
     metric = escape(results["task"]["metric"])
     layout = {
         "grid": {"rows": 2, "columns": 1, "pattern": "independent", "ygap": 0.12},
@@ -168,17 +171,13 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         best = [better(fine, key=lambda p: p["valid"])] if fine else []
         fine = thinned(fine, share(results), *best)
         symbols = [symbol if p["status"] == "finished" else f"{symbol}-open" for p in fine]
-        traces.append(
-            _trace(s, x=[p["lr"] for p in fine], y=[p["valid"] for p in fine], mode="lines+markers",
-                   line={"color": colour, "dash": dash, "width": 1}, marker={"symbol": symbols, "size": 8})
-        )  # fmt: skip
+        look: Trace = {"line": {"color": colour, "dash": dash, "width": 1}, "marker": {"symbol": symbols, "size": 8}}
+        traces.append(_trace(s, [p["lr"] for p in fine], [p["valid"] for p in fine], "lines+markers", **look))
         lost = thinned([p["lr"] for p in points if p["valid"] is None], share(results))
         if lost:
-            traces.append(
-                _trace(s, x=lost, y=[margin] * len(lost), mode="markers",
-                       marker={"color": colour, "symbol": "x", "size": 9},
-                       hovertemplate="lr %{x}: diverged<extra></extra>")
-            )  # fmt: skip
+            look = {"marker": {"color": colour, "symbol": "x", "size": 9}}
+            look["hovertemplate"] = "lr %{x}: diverged<extra></extra>"
+            traces.append(_trace(s, lost, [margin] * len(lost), "markers", **look))
     layout = {
         "xaxis": {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "power", "dtick": 1},
         "yaxis": {"title": {"text": f"validation {escape(results['task']['metric'])}"}, "automargin": True},
@@ -193,10 +192,9 @@ def _expected(results: Results) -> dict[str, Any]:
         colour, dash, symbol = _look(results, s)
         points = list(enumerate(results["expected_best"][s["name"]], start=1))
         drawn = thinned(points, share(results), *points[:FIRST])
-        traces.append(
-            _trace(s, x=[k for k, _ in drawn], y=[best for _, best in drawn], mode="lines+markers",
-                   line={"color": colour, "dash": dash}, marker={"color": colour, "symbol": symbol, "size": 6})
-        )  # fmt: skip
+        marker = {"color": colour, "symbol": symbol, "size": 6}
+        k, best = [k for k, _ in drawn], [best for _, best in drawn]
+        traces.append(_trace(s, k, best, "lines+markers", line={"color": colour, "dash": dash}, marker=marker))
     layout = {
         "xaxis": {"title": {"text": "configurations tried, k"}},
         "yaxis": {"title": {"text": f"expected validation {escape(results['task']['metric'])}"}, "automargin": True},
@@ -209,9 +207,16 @@ def _bars(results: Results, values: Sequence[float | None], words: Sequence[str]
     traces, longest = [], max([v for v in values if v is not None], default=0)
     for s, value, word in zip(results["strategies"], values, words, strict=True):
         colour = _look(results, s)[0]
-        bar = {"type": "bar", "orientation": "h", "text": [escape(word)], "cliponaxis": False,
-               "textposition": "inside" if (value or 0) > 0.6 * longest else "outside"}  # fmt: skip
-        traces.append(_trace(s, x=[value or 0], y=[escape(s["name"])], marker={"color": colour}, hoverinfo="x") | bar)
+        place = "inside" if (value or 0) > 0.6 * longest else "outside"
+        bar: Trace = {
+            "type": "bar",
+            "orientation": "h",
+            "text": [escape(word)],
+            "cliponaxis": False,
+            "textposition": place,
+        }
+        bar |= {"marker": {"color": colour}, "hoverinfo": "x"}
+        traces.append(_trace(s, [value or 0], [escape(s["name"])], **bar))
     names = [escape(s["name"]) for s in results["strategies"]]
     layout = {
         "barmode": "overlay",

@@ -45,10 +45,15 @@ def _deep_heads() -> nn.Module:
 
 def _convolutional() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    )
 
 
 def digits() -> Task:
@@ -66,9 +71,16 @@ def _parity() -> Task:
 
 def digits_deep() -> Task:
     """Handwritten digits 8×8, ten narrow sigmoid layers: where the start decides"""
-    return Task(_deep, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits-deep", steps=1000,
-                architectures={"plain": _deep, "residual": _deep_residual, "heads": _deep_heads},
-                guides=Guides(teacher=_perceptron, hint="1", guided="9", source=_parity, parts=10))  # fmt: skip
+    return Task(
+        _deep,
+        *_parts(),
+        loss=nn.functional.cross_entropy,
+        batch_size=64,
+        name="digits-deep",
+        steps=1000,
+        architectures={"plain": _deep, "residual": _deep_residual, "heads": _deep_heads},
+        guides=Guides(teacher=_perceptron, hint="1", guided="9", source=_parity, parts=10),
+    )
 
 
 def digits_deep_residual() -> Task:

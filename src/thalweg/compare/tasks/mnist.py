@@ -76,10 +76,13 @@ def _perceptron() -> nn.Module:
 
 def _convolutional() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(),
-        nn.Conv2d(8, 16, 5, stride=2, padding=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(16 * 7 * 7, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 8, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16 * 7 * 7, 10),
+    )
 
 
 def mnist() -> Task:

@@ -39,6 +39,13 @@ def shakespeare() -> Task:
         )
 
     return Task(
-        model, _windows(text[:first], 1), _windows(text[first:second], 11), _windows(text[second:], 5),
-        nn.functional.cross_entropy, "loss", batch_size=128, name="shakespeare", steps=2000,
-    )  # fmt: skip
+        model,
+        _windows(text[:first], 1),
+        _windows(text[first:second], 11),
+        _windows(text[second:], 5),
+        nn.functional.cross_entropy,
+        "loss",
+        batch_size=128,
+        name="shakespeare",
+        steps=2000,
+    )
