@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from tests.command import command
 from tests.waiting import LONG, until
 from thalweg import __version__
 
@@ -38,17 +38,11 @@ FAST = ["--trials", "2", "--steps", "20", "--seeds", "3"]
 COMPARE = ["compare", "my.py:task", "--strategies", "sgd,my.py:strategy,my.py:tuned", *FAST, "--out", "o"]
 
 
-def thalweg(*arguments, cwd=None, **environment):
-    command = [sys.executable, "-m", "thalweg", *arguments]
-    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=LONG)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("cli")
     (path / "my.py").write_text(USER)
-    done = thalweg(
+    done = command(
         "compare", "my.py:task", "--strategies", "sgd,my.py:strategy,my.py:tuned", *FAST, "--out", "o", cwd=path
     )
     assert done.returncode == 0, done.stderr
@@ -72,7 +66,7 @@ def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(fol
 
 
 def test_json_alone_goes_to_standard_output(folder):
-    done = thalweg(
+    done = command(
         "compare",
         "my.py:task",
         "--strategies",
@@ -95,41 +89,31 @@ def test_expectations_gate_by_exit_code(folder):
     else:
         holds = "sgd beats tuned" if (pair["difference"] > 0) == (pair["a"] == "sgd") else "tuned beats sgd"
     for text in ("sgd ties tuned", "sgd beats tuned", "tuned beats sgd"):
-        done = thalweg(*COMPARE, "--expect", text, cwd=folder)
+        done = command(*COMPARE, "--expect", text, cwd=folder)
         assert done.returncode == (0 if text == holds else 1), done.stderr
         assert ("does not bear out" in done.stderr) == (text != holds)
 
 
 def test_initializations_are_crossed_with_strategies(folder):
     small = ("--trials", "1", "--seeds", "2", "--steps", "6", "--engine", "serial", "--json")
-    alone = thalweg("compare", "breast-cancer", "--initializations", "he,sparse", "--out", "i1", *small, cwd=folder)
+    alone = command("compare", "breast-cancer", "--initializations", "he,sparse", "--out", "i1", *small, cwd=folder)
     assert {s["name"] for s in json.loads(alone.stdout)["strategies"]} == {"adam+he", "adam+sparse"}
-    both = thalweg(
-        "compare",
-        "breast-cancer",
-        "--strategies",
-        "sgd@cosine,adam+he",
-        "--initializations",
-        "orthogonal,sparse",
-        "--out",
-        "i2",
-        *small,
-        cwd=folder,
-    )
+    axes = ("--strategies", "sgd@cosine,adam+he", "--initializations", "orthogonal,sparse")
+    both = command("compare", "breast-cancer", *axes, "--out", "i2", *small, cwd=folder)
     names = {"sgd+orthogonal@cosine", "sgd+sparse@cosine", "adam+he"}
     assert {s["name"] for s in json.loads(both.stdout)["strategies"]} == names
-    wrong = thalweg("compare", "breast-cancer", "--initializations", "orthogonl", cwd=folder)
+    wrong = command("compare", "breast-cancer", "--initializations", "orthogonl", cwd=folder)
     assert wrong.returncode == 2
     assert "did you mean 'orthogonal'?" in wrong.stderr
 
 
 def test_report_and_export_read_the_store_alone(folder):
     (folder / "o" / "report.html").unlink()
-    done = thalweg("report", "o", cwd=folder)
+    done = command("report", "o", cwd=folder)
     assert done.returncode == 0
     assert (folder / "o" / "report.html").stat().st_size > 1_000_000
-    rows = list(csv.DictReader(io.StringIO(thalweg("export", "o", cwd=folder).stdout)))
-    data = json.loads(thalweg("export", "o", "--format", "json", cwd=folder).stdout)
+    rows = list(csv.DictReader(io.StringIO(command("export", "o", cwd=folder).stdout)))
+    data = json.loads(command("export", "o", "--format", "json", cwd=folder).stdout)
     assert len(rows) == sum(max(1, len(r["curve"]["step"])) for r in data)
     assert {r["strategy"] for r in rows} == {"sgd", "strategy", "tuned"}
     assert set(rows[0]) >= {"rung", "key", "strategy", "seed", "status", "step", "valid_metric", "hyper.lr"}
@@ -139,10 +123,10 @@ def test_report_and_export_read_the_store_alone(folder):
 
 def test_export_to_parquet(folder):
     parquet = pytest.importorskip("pyarrow.parquet")
-    done = thalweg("export", "o", "--format", "parquet", "--to", "o.parquet", cwd=folder)
+    done = command("export", "o", "--format", "parquet", "--to", "o.parquet", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert parquet.read_table(folder / "o.parquet").num_rows > 10
-    refused = thalweg("export", "o", "--format", "parquet", cwd=folder)
+    refused = command("export", "o", "--format", "parquet", cwd=folder)
     assert refused.returncode == 2
     assert "name a file with --to" in refused.stderr
 
@@ -163,7 +147,7 @@ def test_export_to_parquet(folder):
     ],
 )
 def test_help_and_lists(words, needle):
-    done = thalweg(*words)
+    done = command(*words)
     assert done.returncode == 0
     assert needle in done.stdout.replace("`", "")
 
@@ -194,7 +178,7 @@ def test_help_and_lists(words, needle):
 )
 def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in str(p)}
-    done = thalweg(*words, cwd=folder)
+    done = command(*words, cwd=folder)
     assert done.returncode == 2, done.stdout + done.stderr
     assert needle in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

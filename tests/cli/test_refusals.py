@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.cli.test_commands import USER
 from tests.cli.test_train import called
+from tests.command import command
 from tests.compare.small import parts
 from tests.serve.synthetic import design, make
 from thalweg import Strategy, Task
@@ -59,8 +60,7 @@ def answered(words, **options):
 def test_an_output_that_takes_nothing(kind, words, here):
     make(here / "s", names=("sgd", "adam"))
     if kind == "full":
-        with open("/dev/full", "w") as output:
-            done = answered(words, stdout=output)
+        done = command(*words, out="/dev/full")
         assert done.returncode == 2
         line = "thalweg: cannot write to standard output (No space left on device): send it elsewhere, or make room"
         assert done.stderr.strip() == line

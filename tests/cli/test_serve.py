@@ -1,7 +1,6 @@
 """``thalweg serve`` as a user starts and stops it."""
 
 import http.client
-import os
 import re
 import signal
 import socket
@@ -10,14 +9,11 @@ import sys
 
 import pytest
 
+from tests.command import command
 from tests.serve.synthetic import make
 from tests.waiting import LONG
 
 SERVE = [sys.executable, "-m", "thalweg", "serve"]
-
-
-def ended(*arguments, **options):
-    return subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=LONG, **options)
 
 
 def started(*arguments):
@@ -72,7 +68,7 @@ def test_beyond_loopback_it_prints_a_token_once_and_never_again(tmp_path):
     [(["nowhere"], "there is no folder nowhere"), (["--host", "nowhere.invalid"], "choose another --host or --port")],
 )
 def test_bad_input_is_one_line_and_exit_2(tmp_path, arguments, needle):
-    done = ended(*arguments, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"})
+    done = command("serve", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert needle in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -80,8 +76,7 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, arguments, needle):
 
 def test_without_its_extra_it_says_what_to_install(tmp_path):
     hidden = "import sys; sys.modules['uvicorn'] = None; from thalweg.cli.main import run; run()"
-    command = [sys.executable, "-c", hidden, "serve", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", hidden, "serve", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2
     assert "pip install 'thalweg[serve]'" in done.stderr
 
@@ -92,4 +87,4 @@ def test_no_other_command_loads_it():
 
 
 def test_help_has_an_example():
-    assert "Example: thalweg serve" in ended("--help").stdout.replace("`", "")
+    assert "Example: thalweg serve" in command("serve", "--help").stdout.replace("`", "")

@@ -1,12 +1,9 @@
 """What the user's code does to the process: exits, errors of any kind, processes of its own, another current folder."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from tests.cli.test_train import called
+from tests.command import command
 from thalweg.compare.engines.ray_worker import Worker
 from thalweg.compare.loading import load_task
 from thalweg.compare.strategy import Strategy, crossed
@@ -102,7 +99,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("command", "kind", "place"),
+    ("words", "kind", "place"),
     [
         *((COMPARE, "exit", place) for place in PLACES),
         *((TRAIN, "exit", place) for place in ("task", "training", "step")),
@@ -112,10 +109,10 @@ def here(tmp_path, monkeypatch):
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else value,
 )
-def test_an_end_that_the_users_code_makes_is_no_success(command, kind, place, here, monkeypatch, capsys):
+def test_an_end_that_the_users_code_makes_is_no_success(words, kind, place, here, monkeypatch, capsys):
     monkeypatch.setenv("KIND", kind)
     monkeypatch.setenv("PLACE", place)
-    assert called(monkeypatch, *command) == 2
+    assert called(monkeypatch, *words) == 2
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert error.startswith("thalweg: ")
@@ -124,9 +121,10 @@ def test_an_end_that_the_users_code_makes_is_no_success(command, kind, place, he
     assert not (here / "o" / "results.json").exists()
 
 
-def test_an_exit_past_python_is_told_too(here):
-    environment = {**os.environ, "KIND": "hard", "PLACE": "step", "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-m", "thalweg", *COMPARE], env=environment, capture_output=True, text=True)
+def test_an_exit_past_python_is_told_too(here, monkeypatch):
+    monkeypatch.setenv("KIND", "hard")
+    monkeypatch.setenv("PLACE", "step")
+    done = command(*COMPARE)
     assert done.returncode == 2
     assert done.stderr.startswith("thalweg: os._exit(0) ends the process (my.py, line ")
     assert "Tie" not in done.stdout

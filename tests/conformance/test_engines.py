@@ -9,7 +9,8 @@ from torch import nn
 from tests.compare import local_ray
 from tests.compare.small import job, small_task, workshop
 from thalweg import optim
-from thalweg.compare.engines.job import Unstackable
+from thalweg.compare.engines.job import Unstackable, coefficient_names, coefficient_table
+from thalweg.compare.engines.kernels import update_kernel
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.serial import Serial
 from thalweg.rules import RULES
@@ -61,10 +62,35 @@ def test_ray_equals_serial_bit_for_bit_for_every_rule(shop):
     assert local_ray.fleet().run([], quiet) == []
 
 
-def test_compiled_lanes_of_mixed_rules_equal_serial(shop):
-    jobs = [job(name, RULES[name].defaults["lr"], seed) for name in RULES for seed in (1, 2)]
-    for one, two in zip(Serial(shop).run(jobs, quiet), Lanes(shop, 10).run(jobs, quiet), strict=True):
-        same(one, two, **TOLERANCE)
+def test_the_kernel_of_every_rule_compiles_to_itself(shop):
+    """One function holds them all, so that the compiler is called once."""
+    draws, rules = torch.Generator().manual_seed(0), list(RULES)
+    specimens = {name: job(f"{name}+ema@cosine", total=5) for name in rules}
+    columns = {name: coefficient_names(specimens[name]) for name in rules}
+    kernels = {name: update_kernel(RULES[name], columns[name], shop.decayed, compile_=False) for name in rules}
+    start = torch.randn(2, len(shop.decayed), generator=draws, dtype=torch.float64)
+
+    def fresh():
+        return {
+            name: (start.clone(), [*(torch.full_like(start, v) for v in RULES[name].buffers.values()), start.clone()])
+            for name in rules
+        }
+
+    def step(states, grads, coefficients):
+        for name in rules:
+            params, buffers = states[name]
+            kernels[name](params, grads, buffers, coefficients[name])
+
+    plain, stepped, compiled = fresh(), fresh(), torch.compile(step)
+    tables = {name: coefficient_table(specimens[name], 0, 5)[:, None].expand(-1, 2, -1) for name in rules}
+    for t in range(5):
+        grads = torch.randn(start.shape, generator=draws, dtype=torch.float64)
+        coefficients = {name: tables[name][t] for name in rules}
+        step(plain, grads, coefficients)
+        compiled(stepped, grads, coefficients)
+    for name in rules:
+        torch.testing.assert_close(stepped[name], plain[name], rtol=1e-12, atol=1e-14)
+        assert not torch.equal(plain[name][0], start)
 
 
 def test_compiled_lanes_serve_any_number_of_rows_in_any_order(shop):

@@ -31,13 +31,23 @@ def shop(request):
     return workshop(built(small_task(torch.float64, model=deep), variant))
 
 
-@pytest.mark.parametrize("compile_", [False, True])
-def test_lanes_equal_serial(shop, compile_):
+@pytest.fixture(scope="module")
+def normalized():
+    return workshop(built(small_task(torch.float64, model=deep), Variant("", "batch-norm")))
+
+
+def test_lanes_equal_serial(shop):
     jobs = [job(name, 0.01, seed) for name in NAMES for seed in (1, 2)]
     alone = Serial(shop).run(jobs, quiet)
     for width in (4, 10):
-        for one, two in zip(alone, Lanes(shop, width, compile_).run(jobs, quiet), strict=True):
+        for one, two in zip(alone, Lanes(shop, width, compile_=False).run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
+
+
+def test_compiled_lanes_of_averages_equal_serial(normalized):
+    jobs = [job(name, 0.01, seed) for name in ("adam+ema", "momentum+polyak@cosine") for seed in (1, 2, 3)]
+    for one, two in zip(Serial(normalized).run(jobs, quiet), Lanes(normalized, 4).run(jobs, quiet), strict=True):
+        same(one, two, **TOLERANCE)
 
 
 @pytest.mark.parametrize("engine", [Serial, lambda shop: Lanes(shop, 3, compile_=False)], ids=["serial", "lanes"])

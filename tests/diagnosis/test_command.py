@@ -1,13 +1,10 @@
 """``thalweg diagnose`` as a user meets it: the table, the JSON, exit codes."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.waiting import LONG
+from tests.command import command
 
 USER = """
 import torch
@@ -30,10 +27,8 @@ def small():
 """
 
 
-def thalweg(*arguments, cwd=None):
-    command = [sys.executable, "-m", "thalweg", "diagnose", *arguments]
-    env = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=LONG)
+def diagnosed(*words, cwd=None):
+    return command("diagnose", *words, cwd=cwd, columns=100)
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ def folder(tmp_path):
 
 
 def test_a_sound_task_prints_a_table_of_notes():
-    done = thalweg("digits")
+    done = diagnosed("digits")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["severity", "finding", "layer", "figure", "threshold", "meaning"]
     table = done.stdout.split("\n\n")[0]
@@ -52,7 +47,7 @@ def test_a_sound_task_prints_a_table_of_notes():
 
 
 def test_json_names_the_vanishing_signal_of_the_deep_task():
-    done = thalweg("digits-deep", "--json", "--seed", "3")
+    done = diagnosed("digits-deep", "--json", "--seed", "3")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["task"] == "digits-deep"
@@ -60,11 +55,11 @@ def test_json_names_the_vanishing_signal_of_the_deep_task():
     signal = next(f for f in said["findings"] if f["kind"] == "vanishing signal")
     assert signal["severity"] == "error"
     assert 2 <= int(signal["layer"]) <= 12
-    assert thalweg("digits-deep", "--json", "--seed", "3").stdout == done.stdout
+    assert diagnosed("digits-deep", "--json", "--seed", "3").stdout == done.stdout
 
 
 def test_a_task_of_the_users_own(folder):
-    done = thalweg("my.py:task", cwd=folder)
+    done = diagnosed("my.py:task", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert any(line.startswith("error     dead units") for line in done.stdout.splitlines())
 
@@ -78,7 +73,7 @@ def test_a_task_of_the_users_own(folder):
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
-    done = thalweg(*words, cwd=folder)
+    done = diagnosed(*words, cwd=folder)
     assert done.returncode == 2
     assert needle in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -86,7 +81,7 @@ def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
 
 def test_fix_says_what_it_did_and_out_writes_a_page(tmp_path):
     page = tmp_path / "page.html"
-    done = thalweg("digits-deep", "--fix", "--out", str(page))
+    done = diagnosed("digits-deep", "--fix", "--out", str(page))
     assert done.returncode == 0, done.stderr
     first, *_ = done.stdout.splitlines()
     assert first.startswith("fixed: vanishing signal (8): thalweg.initialization.scale_by_data(")
@@ -94,10 +89,10 @@ def test_fix_says_what_it_did_and_out_writes_a_page(tmp_path):
     text = page.read_text()
     assert "Nothing to mend was found." in text
     assert "Learning-rate range" in text
-    assert thalweg("digits", "--out", str(tmp_path / "nowhere" / "page.html")).returncode == 2
+    assert diagnosed("digits", "--out", str(tmp_path / "nowhere" / "page.html")).returncode == 2
 
 
 def test_help_has_an_example():
-    done = thalweg("--help")
+    done = diagnosed("--help")
     assert done.returncode == 0
     assert "Example: thalweg diagnose" in done.stdout.replace("`", "")
