@@ -12,6 +12,7 @@ import pytest
 from tests.command import command
 from tests.waiting import LONG, until
 from thalweg import __version__
+from thalweg.compare.strategy import DEFAULT_STRATEGIES
 
 USER = """
 import torch
@@ -105,6 +106,16 @@ def test_initializations_are_crossed_with_strategies(folder):
     wrong = command("compare", "breast-cancer", "--initializations", "orthogonl", cwd=folder)
     assert wrong.returncode == 2
     assert "did you mean 'orthogonal'?" in wrong.stderr
+
+
+def test_the_default_strategies_when_given_are_all_crossed(tmp_path):
+    words = ["compare", "breast-cancer", "--averaging", "none,ema", "--expect", "nobody beats adam"]
+    given = command(*words, "--strategies", ",".join(DEFAULT_STRATEGIES), cwd=tmp_path)
+    left_out = command(*words, cwd=tmp_path)
+    for done, has_sgd in ((given, True), (left_out, False)):
+        assert done.returncode == 2
+        assert "adam+ema" in done.stderr
+        assert ("sgd+ema" in done.stderr) == has_sgd
 
 
 def test_report_and_export_read_the_store_alone(folder):

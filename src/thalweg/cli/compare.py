@@ -18,17 +18,18 @@ from thalweg.cli.console import Terminal
 if TYPE_CHECKING:
     from thalweg.compare.engines.ray_fleet import Cluster
 
-DEFAULT = "sgd,momentum,nesterov,adagrad,adadelta,rmsprop,rmsprop-nesterov,adam"
-
 
 def command(
     task: Annotated[
         str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
     ] = "digits",
     strategies: Annotated[
-        str,
-        typer.Option(help="Comma-separated OPTIMIZER[+WORD...][@SCHEDULE]; also torch.optim.X or my.py:name."),
-    ] = DEFAULT,
+        str | None,
+        typer.Option(
+            help="Comma-separated OPTIMIZER[+WORD...][@SCHEDULE]; also torch.optim.X or my.py:name.",
+            show_default="sgd to adam, eight optimizers; adam alone with an option that varies the model or its start",
+        ),
+    ] = None,
     initializations: Annotated[
         str | None,
         typer.Option(
@@ -113,7 +114,7 @@ def command(
     from thalweg.cli.ending import Terminated, raised_by
     from thalweg.cli.progress import LiveReporter
     from thalweg.compare.run import compare
-    from thalweg.compare.strategy import Strategy, crossed
+    from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
     from thalweg.compare.variants import INITIALIZATIONS
     from thalweg.compare.verdict import check_expectation, parse_expectation
 
@@ -130,7 +131,8 @@ def command(
         if words is not None:
             axes[axis] = ["batch-norm" if word == "batch" else word for word in _list(words)]
     here = Path.cwd()  # the user's code may change it
-    names = crossed(["adam"] if axes and strategies == DEFAULT else _list(strategies), axes)
+    given = _list(strategies) if strategies is not None else ["adam"] if axes else DEFAULT_STRATEGIES
+    names = crossed(given, axes)
     chosen = [Strategy.parse(name, here) for name in names]
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
