@@ -19,7 +19,7 @@ from thalweg.compare.theirs import LoadError
 from thalweg.compare.user_files import shown
 from thalweg.compare.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS, Variant
 from thalweg.optim import ClosureOptimizer
-from thalweg.rules import RULES, SPACES, Rule
+from thalweg.rules import FIRST_LR, RULES, SPACES, Rule
 from thalweg.rules.schedules import SCHEDULES, Schedule
 
 DEFAULT_STRATEGIES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "rmsprop-nesterov", "adam")
@@ -187,7 +187,8 @@ class Strategy:
                 **axes,
             )
         rule = RULES[optimizer]
-        return cls(text, rule, None, dict(rule.defaults), SPACES[optimizer], schedule_name=schedule, **axes)
+        defaults = {**rule.defaults, "lr": FIRST_LR.get(optimizer, rule.defaults["lr"])}
+        return cls(text, rule, None, defaults, SPACES[optimizer], schedule_name=schedule, **axes)
 
 
 _WORDS: Mapping[str, Iterable[str]] = {

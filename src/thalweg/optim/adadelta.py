@@ -1,6 +1,6 @@
 """Adadelta as a torch.optim.Optimizer."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -10,12 +10,13 @@ from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.adadelta import Adadelta as AdadeltaRule
 from thalweg.rules.rule import Rule
 
+DEFAULTS = AdadeltaRule.defaults
+
 
 class Adadelta(RuleOptimizer):
     """Adadelta: the gradient times the ratio of the running sizes of past steps and gradients.
 
-        r ← ρ r + (1 − ρ) g ⊙ g;   Δ = √(u + eps) / √(r + eps) ⊙ g
-        u ← ρ u + (1 − ρ) Δ ⊙ Δ;   θ ← θ − lr · Δ
+    Equations: :mod:`thalweg.rules.adadelta`.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
@@ -46,10 +47,10 @@ class Adadelta(RuleOptimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | Tensor = 1.0,
-        rho: float = 0.9,
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
+        lr: float | Tensor = DEFAULTS["lr"],
+        rho: float = DEFAULTS["rho"],
+        eps: float = DEFAULTS["eps"],
+        weight_decay: float = DEFAULTS["weight_decay"],
         *,
         maximize: bool = False,
         engine: Engine = "auto",
@@ -61,6 +62,3 @@ class Adadelta(RuleOptimizer):
 
     def rule_of(self, group: Group) -> Rule:
         return AdadeltaRule()
-
-    def hyper_of(self, group: Group) -> dict[str, Any]:
-        return {name: group[name] for name in ("lr", "rho", "eps", "weight_decay")}

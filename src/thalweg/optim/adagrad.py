@@ -1,6 +1,6 @@
 """AdaGrad as a torch.optim.Optimizer."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -10,11 +10,13 @@ from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.adagrad import AdaGrad as AdaGradRule
 from thalweg.rules.rule import Rule
 
+DEFAULTS = AdaGradRule.defaults
+
 
 class AdaGrad(RuleOptimizer):
     """AdaGrad: each coordinate's rate falls with the root of the sum of its squared gradients.
 
-        r ← r + g ⊙ g;   θ ← θ − lr / (1 + (t − 1) lr_decay) / (√r + eps) ⊙ g
+    Equations: :mod:`thalweg.rules.adagrad`.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
@@ -46,11 +48,11 @@ class AdaGrad(RuleOptimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | Tensor = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: float | Tensor = DEFAULTS["lr"],
+        lr_decay: float = DEFAULTS["lr_decay"],
+        weight_decay: float = DEFAULTS["weight_decay"],
         initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
+        eps: float = DEFAULTS["eps"],
         *,
         maximize: bool = False,
         engine: Engine = "auto",
@@ -67,6 +69,3 @@ class AdaGrad(RuleOptimizer):
 
     def rule_of(self, group: Group) -> Rule:
         return AdaGradRule(initial_accumulator_value=group["initial_accumulator_value"])
-
-    def hyper_of(self, group: Group) -> dict[str, Any]:
-        return {name: group[name] for name in ("lr", "lr_decay", "eps", "weight_decay")}

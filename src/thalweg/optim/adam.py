@@ -1,6 +1,6 @@
 """Adam and AdamW as torch.optim.Optimizers."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -11,12 +11,14 @@ from thalweg.rules.adam import Adam as AdamRule
 from thalweg.rules.adam import AdamW as AdamWRule
 from thalweg.rules.rule import Rule
 
+DEFAULTS = AdamRule.defaults
+BETAS = (DEFAULTS["beta1"], DEFAULTS["beta2"])
+
 
 class Adam(RuleOptimizer):
     """Adam: momentum on the gradient, scaled by the root of an average of its square, both corrected.
 
-        s ← β₁ s + (1 − β₁) g;   r ← β₂ r + (1 − β₂) g ⊙ g
-        θ ← θ − lr · ŝ / (√r̂ + eps),   ŝ = s / (1 − β₁ᵗ),  r̂ = r / (1 − β₂ᵗ)
+    Equations: :mod:`thalweg.rules.adam`.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
@@ -50,10 +52,10 @@ class Adam(RuleOptimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | Tensor = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: float | Tensor = DEFAULTS["lr"],
+        betas: tuple[float, float] = BETAS,
+        eps: float = DEFAULTS["eps"],
+        weight_decay: float = DEFAULTS["weight_decay"],
         amsgrad: bool = False,
         *,
         bias_correction: bool = True,
@@ -77,11 +79,6 @@ class Adam(RuleOptimizer):
         form = AdamWRule if group["decoupled_weight_decay"] else AdamRule
         return form(group["amsgrad"], group["bias_correction"])
 
-    def hyper_of(self, group: Group) -> dict[str, Any]:
-        beta1, beta2 = group["betas"]
-        named = {name: group[name] for name in ("lr", "eps", "weight_decay")}
-        return {**named, "beta1": beta1, "beta2": beta2}
-
 
 class AdamW(Adam):
     """Adam with decoupled weight decay: θ ← (1 − lr · weight_decay) θ before each step.
@@ -102,10 +99,10 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Params,
-        lr: float | Tensor = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        lr: float | Tensor = DEFAULTS["lr"],
+        betas: tuple[float, float] = BETAS,
+        eps: float = DEFAULTS["eps"],
+        weight_decay: float = AdamWRule.defaults["weight_decay"],
         amsgrad: bool = False,
         *,
         bias_correction: bool = True,

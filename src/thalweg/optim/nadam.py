@@ -1,6 +1,6 @@
 """NAdam as a torch.optim.Optimizer."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -11,12 +11,14 @@ from thalweg.rules.nadam import NAdam as NAdamRule
 from thalweg.rules.nadam import NAdamW as NAdamWRule
 from thalweg.rules.rule import Rule
 
+DEFAULTS = NAdamRule.defaults
+BETAS = (DEFAULTS["beta1"], DEFAULTS["beta2"])
+
 
 class NAdam(RuleOptimizer):
     """NAdam: Adam with Nesterov's look ahead in the first moment and a momentum that warms up.
 
-        μ_t = β₁ (1 − ½ · 0.96^(t·ψ));   s ← β₁ s + (1 − β₁) g;   r ← β₂ r + (1 − β₂) g ⊙ g
-        θ ← θ − lr ((1 − μ_t) / (1 − Π_{i≤t} μ_i) · g + μ_{t+1} / (1 − Π_{i≤t+1} μ_i) · s) / (√r̂ + eps)
+    Equations: :mod:`thalweg.rules.nadam`.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
@@ -49,11 +51,11 @@ class NAdam(RuleOptimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | Tensor = 2e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum_decay: float = 4e-3,
+        lr: float | Tensor = DEFAULTS["lr"],
+        betas: tuple[float, float] = BETAS,
+        eps: float = DEFAULTS["eps"],
+        weight_decay: float = DEFAULTS["weight_decay"],
+        momentum_decay: float = DEFAULTS["momentum_decay"],
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
@@ -72,8 +74,3 @@ class NAdam(RuleOptimizer):
 
     def rule_of(self, group: Group) -> Rule:
         return NAdamWRule() if group["decoupled_weight_decay"] else NAdamRule()
-
-    def hyper_of(self, group: Group) -> dict[str, Any]:
-        beta1, beta2 = group["betas"]
-        named = {name: group[name] for name in ("lr", "eps", "weight_decay", "momentum_decay")}
-        return {**named, "beta1": beta1, "beta2": beta2}

@@ -45,6 +45,3 @@ class OfRule(RuleOptimizer):
 
     def rule_of(self, group: Group) -> Rule:
         return self.rule
-
-    def hyper_of(self, group: Group) -> dict[str, Any]:
-        return {name: group[name] for name in self.rule.defaults}

@@ -104,9 +104,10 @@ class RuleOptimizer(Optimizer):
     def rule_of(self, group: Group) -> Rule:
         """Returns the form of the rule that the group's settings ask for."""
 
-    @abstractmethod
     def hyper_of(self, group: Group) -> dict[str, Any]:
-        """Returns the rule's hyperparameters, read from the group."""
+        """Returns the hyperparameters of the group's rule; the two of ``betas`` have names of their own there."""
+        values = {**group, **dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))}
+        return {name: values[name] for name in self.rule_of(group).defaults}
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group of parameters. Raises ValueError for a setting out of its range."""

@@ -1,6 +1,6 @@
 """RMSProp as a torch.optim.Optimizer."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -10,12 +10,13 @@ from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.rmsprop import RMSProp as RMSPropRule
 from thalweg.rules.rule import Rule
 
+DEFAULTS = RMSPropRule.defaults
+
 
 class RMSProp(RuleOptimizer):
     """RMSProp: AdaGrad with a memory that fades; also with momentum, Nesterov's momentum, and centered.
 
-        r ← α r + (1 − α) g ⊙ g;   s = g / (√r + eps)   or, eps_inside_sqrt, g / √(r + eps)
-        θ ← θ − lr · s;   with momentum v ← μ v + s: θ − lr · v;   Nesterov: θ − lr (s + μ v)
+    Equations: :mod:`thalweg.rules.rmsprop`.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
@@ -50,10 +51,10 @@ class RMSProp(RuleOptimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | Tensor = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: float | Tensor = DEFAULTS["lr"],
+        alpha: float = DEFAULTS["alpha"],
+        eps: float = DEFAULTS["eps"],
+        weight_decay: float = DEFAULTS["weight_decay"],
         momentum: float = 0.0,
         centered: bool = False,
         nesterov: bool = False,
@@ -77,6 +78,3 @@ class RMSProp(RuleOptimizer):
 
     def rule_of(self, group: Group) -> Rule:
         return RMSPropRule(group["momentum"] != 0, group["nesterov"], group["centered"], group["eps_inside_sqrt"])
-
-    def hyper_of(self, group: Group) -> dict[str, Any]:
-        return {name: group[name] for name in ("lr", "alpha", "eps", "momentum", "weight_decay")}

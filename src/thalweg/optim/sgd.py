@@ -1,6 +1,6 @@
 """SGD as a torch.optim.Optimizer."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -10,12 +10,13 @@ from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.rule import Rule
 from thalweg.rules.sgd import SGD as SGDRule
 
+DEFAULTS = SGDRule.defaults
+
 
 class SGD(RuleOptimizer):
     """Stochastic gradient descent, with Polyak's or Nesterov's momentum.
 
-        v ← momentum · v + (1 − dampening) g
-        θ ← θ − lr · g,   θ − lr · v (momentum)   or   θ − lr (g + momentum · v) (Nesterov)
+    Equations: :mod:`thalweg.rules.sgd`.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
@@ -47,10 +48,10 @@ class SGD(RuleOptimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | Tensor = 1e-3,
+        lr: float | Tensor = DEFAULTS["lr"],
         momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        dampening: float = DEFAULTS["dampening"],
+        weight_decay: float = DEFAULTS["weight_decay"],
         nesterov: bool = False,
         *,
         maximize: bool = False,
@@ -68,6 +69,3 @@ class SGD(RuleOptimizer):
 
     def rule_of(self, group: Group) -> Rule:
         return SGDRule(momentum=group["momentum"] != 0, nesterov=group["nesterov"])
-
-    def hyper_of(self, group: Group) -> dict[str, Any]:
-        return {name: group[name] for name in ("lr", "momentum", "dampening", "weight_decay")}

@@ -9,38 +9,30 @@ from thalweg.rules.rule import Rule, apply, scalars_of_step
 from thalweg.rules.schedules import SCHEDULES, Schedule
 from thalweg.rules.sgd import SGD
 
-RULES: dict[str, Rule] = {
-    "sgd": SGD(),
-    "momentum": SGD(momentum=True),
-    "nesterov": SGD(nesterov=True),
-    "adagrad": AdaGrad(),
-    "adadelta": Adadelta(),
-    "rmsprop": RMSProp(),
-    "rmsprop-nesterov": RMSProp(nesterov=True),
-    "adam": Adam(),
-    "adam-uncorrected": Adam(bias_correction=False),
-    "amsgrad": Adam(amsgrad=True),
-    "nadam": NAdam(),
-    "adamw": AdamW(),
+# What a comparison knows by name: the rule, and the log-uniform range in which its learning rate is searched, four
+# decades or so around what is published for it.
+_NAMED: dict[str, tuple[Rule, tuple[float, float]]] = {
+    "sgd": (SGD(), (1e-3, 1.0)),
+    "momentum": (SGD(momentum=True), (1e-4, 1.0)),
+    "nesterov": (SGD(nesterov=True), (1e-4, 1.0)),
+    "adagrad": (AdaGrad(), (1e-3, 1.0)),
+    "adadelta": (Adadelta(), (1e-2, 10.0)),
+    "rmsprop": (RMSProp(), (1e-5, 1e-1)),
+    "rmsprop-nesterov": (RMSProp(nesterov=True), (1e-6, 1e-2)),
+    "adam": (Adam(), (1e-5, 1e-1)),
+    "adam-uncorrected": (Adam(bias_correction=False), (1e-5, 1e-1)),
+    "amsgrad": (Adam(amsgrad=True), (1e-5, 1e-1)),
+    "nadam": (NAdam(), (1e-5, 1e-1)),
+    "adamw": (AdamW(), (1e-5, 1e-1)),
 }
+RULES: dict[str, Rule] = {name: rule for name, (rule, _) in _NAMED.items()}
+SPACES: dict[str, dict[str, tuple[float, float]]] = {name: {"lr": lrs} for name, (_, lrs) in _NAMED.items()}
 
-# Log-uniform search ranges, the learning rate first: four decades or so around what is published for each.
-SPACES: dict[str, dict[str, tuple[float, float]]] = {
-    "sgd": {"lr": (1e-3, 1.0)},
-    "momentum": {"lr": (1e-4, 1.0)},
-    "nesterov": {"lr": (1e-4, 1.0)},
-    "adagrad": {"lr": (1e-3, 1.0)},
-    "adadelta": {"lr": (1e-2, 10.0)},
-    "rmsprop": {"lr": (1e-5, 1e-1)},
-    "rmsprop-nesterov": {"lr": (1e-6, 1e-2)},
-    "adam": {"lr": (1e-5, 1e-1)},
-    "adam-uncorrected": {"lr": (1e-5, 1e-1)},
-    "amsgrad": {"lr": (1e-5, 1e-1)},
-    "nadam": {"lr": (1e-5, 1e-1)},
-    "adamw": {"lr": (1e-5, 1e-1)},
-}
+# The learning rate that a comparison tries first, where it is not the optimizer's own default.
+FIRST_LR = dict.fromkeys(["sgd", "momentum", "nesterov"], 1e-2)
 
 __all__ = [
+    "FIRST_LR",
     "RULES",
     "SCHEDULES",
     "SGD",

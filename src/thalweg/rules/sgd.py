@@ -37,7 +37,7 @@ class SGD(Rule):
     nesterov: bool = False
 
     name: ClassVar[str] = "sgd"
-    defaults: ClassVar[Mapping[str, float]] = {"lr": 1e-2, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0}
+    defaults: ClassVar[Mapping[str, float]] = {"lr": 1e-3, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0}
 
     @property
     def buffers(self) -> Mapping[str, float]:

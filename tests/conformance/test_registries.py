@@ -1,0 +1,65 @@
+"""Every optimizer can be compared by a name, every name makes an optimizer, and a default stands in one place."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from thalweg import optim
+from thalweg.compare.engines.optimizers import optimizer_for
+from thalweg.compare.second_order import SECOND_ORDER
+from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
+from thalweg.rules import RULES, SPACES
+
+EXPORTED = {cls for name in optim.__all__ if isinstance(cls := getattr(optim, name), type)}
+BY_RULE = sorted((c for c in EXPORTED if issubclass(c, optim.RuleOptimizer)), key=lambda c: c.__name__)
+BY_RULE.remove(optim.RuleOptimizer)
+BY_CLOSURE = {c for c in EXPORTED if issubclass(c, optim.ClosureOptimizer)} - {optim.ClosureOptimizer}
+
+
+def weight():
+    return nn.Parameter(torch.ones(2))
+
+
+@pytest.mark.parametrize("cls", BY_RULE)
+def test_every_optimizer_of_a_rule_is_compared_by_a_name_and_takes_the_rules_defaults(cls):
+    optimizer = cls([weight()])
+    group = optimizer.param_groups[0]
+    rule = optimizer.rule_of(group)
+    assert rule in RULES.values()
+    hyper = optimizer.hyper_of(group)
+    assert hyper.pop("momentum", 0.0) == 0.0  # which asks for the form without momentum
+    assert hyper == {name: rule.defaults[name] for name in hyper}
+
+
+@pytest.mark.parametrize("cls", [c for c in BY_RULE if hasattr(torch.optim, c.__name__)])
+def test_a_default_is_torchs(cls):
+    theirs = inspect.signature(getattr(torch.optim, cls.__name__)).parameters
+    ours = inspect.signature(cls).parameters
+    shared = [name for name in ours if name in theirs and name not in ("self", "params")]
+    assert {name: ours[name].default for name in shared} == {name: theirs[name].default for name in shared}
+
+
+def test_every_optimizer_that_takes_a_closure_is_compared_by_a_name():
+    made = {type(optimizer_for(Strategy.parse(name), [weight()], _own(name))) for name in SECOND_ORDER}
+    assert made == BY_CLOSURE
+
+
+@pytest.mark.parametrize("name", [*RULES, *SECOND_ORDER])
+def test_every_name_makes_an_optimizer_at_its_first_configuration(name):
+    strategy = Strategy.parse(name)
+    first = strategy.default_configuration()
+    assert all(low <= first[key] <= high for key, (low, high) in strategy.space.items())
+    optimizer = optimizer_for(strategy, [weight()], strategy.stepping(first))
+    assert optimizer.param_groups[0]["lr"] == first.get("lr", 1.0)
+
+
+def test_the_tables_have_the_same_names():
+    assert set(SPACES) == set(RULES) >= set(DEFAULT_STRATEGIES)
+    assert not set(RULES) & set(SECOND_ORDER)
+
+
+def _own(name):
+    strategy = Strategy.parse(name)
+    return strategy.stepping(strategy.default_configuration())
