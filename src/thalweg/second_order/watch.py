@@ -37,7 +37,8 @@ MESSAGES: dict[Ending, str] = {
     "callback": "The callback ended it.",
 }
 LONG = 10_000  # numbers from which aminmax is faster than vector_norm, in the end twenty times
-FALLS = 3  # iterations that each halved the value and came near: where the least value is zero, nothing else is level
+FALLS = 3  # iterations in a row that halved the value and came near: where the least value is zero, none is level
+KEPT = 0.1  # of the share by which the gradient fell, that by which a value falls that goes to zero with it, or more
 PATIENCE = 12  # iterations without a lower value or a smaller gradient before it is said that nothing moves any more
 
 
@@ -48,7 +49,7 @@ class Limits:
     Arguments:
         gradient: the minimum is no farther than this share of ‖x‖∞, as the fall of the gradient tells, and neither
             was the last move, see :class:`thalweg.second_order.approach.Approach`; and ‖∇f‖∞ ‖x‖∞ is at most this share
-            of |f|, or f, whose least value is then near zero, still halves at each iteration.
+            of |f|, or f goes to zero there: near, it fell to the rounding's power ⅔ of itself, as fast as its gradient.
         iterations, evaluations: caps.
         change: |f(x₊) − f(x)| at most this share of the larger of both.
         first: the ‖∇f‖∞ that the accuracy of inner solvers goes by; the start's by default.
@@ -137,9 +138,10 @@ class Watch:
         self.iterations, self.first = 0, start.norm if limits.first is None else limits.first
         self.far = FAR * max(start.size or start.length, abs(start.value) / start.norm if start.norm else 0.0)
         self.best, self._low, self._still, self._changed = start, (start.value, start.norm), 0, True
-        self._rounding, self._foretold = ROUNDING * torch.finfo(x.dtype).eps, False
-        self._falls = 0
-        self._least = 1e-6 * torch.finfo(x.dtype).eps
+        eps = torch.finfo(x.dtype).eps
+        self._rounding, self._zero, self._foretold = ROUNDING * eps, eps ** (2 / 3), False
+        self._falls, self._fell = 0, 1.0  # iterations in a row that came near, and the share of f that they left
+        self._least = 1e-6 * eps
         self.approach = limits.approach or Approach()
         if limits.approach is None:
             self.approach.visit(start.norm, start.size)
@@ -171,11 +173,20 @@ class Watch:
         if self.place.norm / (self.objective.factor or 1.0) < torch.finfo(self.place.x.dtype).tiny:
             return True
         approach, distance = self.approach, self.approach.distance()
-        if self._foretold and distance <= self._rounding * approach.scale(self.place.size):
+        left = distance if self.level else max(distance, approach.moved)
+        if self._foretold and left <= self._rounding * approach.scale(self.place.size):
             return self.limits.gradient > 0
-        level = self.place.norm * self.place.size <= self.limits.gradient * abs(self.place.value)
-        near = self.is_near(max(distance, approach.last_distance(), approach.moved))
-        return near and (level or self._falls >= FALLS)
+        return self.is_near(max(distance, approach.last_distance(), approach.moved)) and (self.level or self.at_zero)
+
+    @property
+    def level(self) -> bool:
+        """Whether a move as large as x would change the value by a small share of it, as the gradient tells."""
+        return self.place.norm * self.place.size <= self.limits.gradient * abs(self.place.value)
+
+    @property
+    def at_zero(self) -> bool:
+        """Whether the value went to zero."""
+        return self.place.value == 0 or (self._falls >= FALLS and self._fell <= self._zero)
 
     def rescale(self) -> float:
         """Chooses the objective's factor anew where the gradient has left the range; returns by what it changed."""
@@ -201,9 +212,13 @@ class Watch:
             return "not finite"
         change, size = abs(place.value - self.place.value), max(abs(place.value), abs(self.place.value))
         self._changed = not self.limits.change or change > self.limits.change * size
-        halved, self.iterations, self.place = place.value <= 0.5 * self.place.value, self.iterations + 1, place
+        falls = 0 <= place.value <= 0.5 * self.place.value
+        left = place.value / self.place.value if falls and self.place.value else 0.0
+        falls = falls and KEPT * left * self.place.norm <= place.norm
+        self.iterations, self.place = self.iterations + 1, place
         self.approach.visit(place.norm, place.size, moved)
-        self._falls = self._falls + 1 if halved and self.is_near(max(self.approach.distance(), moved)) else 0
+        falls = falls and self.is_near(max(self.approach.distance(), moved))
+        self._falls, self._fell = (self._falls + 1, self._fell * left) if falls else (0, 1.0)
         self._foretold = foretold
         moves = moved > self._least * max(place.size, self.approach.start)
         better = place.value < self._low[0] or place.norm < self._low[1]
