@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.measure import alternately, ratio, seconds, table
 from thalweg.averaging import EMA, Average
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.strategy import Strategy
@@ -43,8 +43,8 @@ def measure() -> dict[str, Any]:
         found["updates"][name] = {n: sorted(t)[ROUNDS // 2] / UPDATES * 1e6 for n, t in times.items()}
         found["updates"][name]["ratio"] = ratio(times["thalweg"], times["torch"])
     task = digits()
-    shop = Workshop(task, materialize(task), torch.device("cpu"))
-    lanes, serial = Lanes(shop, 24), Serial(shop)
+    context = TaskContext(task, materialize(task), torch.device("cpu"))
+    lanes, serial = Lanes(context, 24), Serial(context)
     engines = {"lanes": (lanes, 24), "serial": (serial, 2)}
     found["engines"] = {}
     for name, (engine, count) in engines.items():

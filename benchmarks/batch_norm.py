@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import alternately, ratio, seconds, table
-from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.job import TaskContext
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.task import materialize
 from thalweg.compare.tasks.digits import digits
@@ -32,8 +32,8 @@ def measure() -> dict[str, Any]:
         found["modules"][text] = {n: sorted(t)[ROUNDS // 2] / 50 * 1e6 for n, t in times.items()}
         found["modules"][text]["ratio"] = ratio(times["thalweg"], times["torch"])
     task = built(digits(), Variant("", "batch-norm"))
-    shop = Workshop(task, materialize(task), torch.device("cpu"))
-    found["lanes"] = alternately({"lanes": _lanes(shop), "plain loop": _plain(shop)}, 5)
+    context = TaskContext(task, materialize(task), torch.device("cpu"))
+    found["lanes"] = alternately({"lanes": _lanes(context), "plain loop": _plain(context)}, 5)
     return found
 
 
@@ -47,10 +47,10 @@ def _pass(norm: nn.Module, x: Tensor, times: int) -> None:
         norm(x).sum().backward()
 
 
-def _lanes(shop: Workshop) -> Any:
-    lanes = Lanes(shop, LANES)
-    flat = shop.start("default", 0).repeat(LANES, 1)
-    rows = shop.batches(0, 0, 1).expand(LANES, -1).contiguous()
+def _lanes(context: TaskContext) -> Any:
+    lanes = Lanes(context, LANES)
+    flat = context.start("default", 0).repeat(LANES, 1)
+    rows = context.batches(0, 0, 1).expand(LANES, -1).contiguous()
 
     def run() -> float:
         with torch.no_grad():
@@ -64,16 +64,16 @@ def _lanes(shop: Workshop) -> Any:
     return run
 
 
-def _plain(shop: Workshop) -> Any:
-    model = shop.fresh_model("default", 0).train()
+def _plain(context: TaskContext) -> Any:
+    model = context.fresh_model("default", 0).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
-    rows = shop.batches(0, 0, STEPS)
+    rows = context.batches(0, 0, STEPS)
 
     def run() -> float:
         began = time.perf_counter()
         for batch in rows:
             optimizer.zero_grad()
-            shop.task.loss(model(shop.data.train_x[batch]), shop.data.train_y[batch]).backward()
+            context.task.loss(model(context.data.train_x[batch]), context.data.train_y[batch]).backward()
             optimizer.step()
         return (time.perf_counter() - began) / STEPS
 

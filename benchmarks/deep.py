@@ -24,7 +24,7 @@ METHODS: dict[str, Callable[..., optim.ClosureOptimizer]] = {
     "L-BFGS": lambda p: optim.LBFGS(p, tolerance_change=0),
     "Hessian-free, Gauss–Newton": lambda p: optim.TruncatedNewton(p, curvature="gauss_newton"),
     "Hessian-free, Hessian": optim.TruncatedNewton,
-    "trust region, Hessian": lambda p: optim.TruncatedNewton(p, leash="trust_region"),
+    "trust region, Hessian": lambda p: optim.TruncatedNewton(p, globalization="trust_region"),
 }
 
 

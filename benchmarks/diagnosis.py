@@ -70,10 +70,10 @@ def _planted(fault: Fault) -> dict[str, bool]:
     torch.manual_seed(0)
     case = fault.build()
     hit = next((f for f in _look(case) if f.kind in fault.findings and f.layer in fault.layers), None)
-    if hit is None or not hit.fix:
+    if hit is None or not hit.fix_code:
         return {"found": hit is not None, "mended": False}
     names = {**case._asdict(), "torch": torch, "thalweg": thalweg}
-    exec(hit.fix, names)
+    exec(hit.fix_code, names)
     left = _look(case._replace(**{key: names[key] for key in case._asdict()}))
     return {"found": True, "mended": (hit.kind, hit.layer) not in [(f.kind, f.layer) for f in left]}
 

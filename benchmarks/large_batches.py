@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.measure import alternately, ratio, seconds, table
 from thalweg import optim
-from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.job import TaskContext
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.loading import load_task
 from thalweg.compare.task import build_model, materialize
@@ -28,12 +28,12 @@ def measure() -> dict[str, Any]:
     found = []
     for batch in (64, 256, 1000):
         task = replace(load_task("digits"), batch_size=batch)
-        shop = Workshop(task, materialize(task), torch.device("cpu"))
-        lanes, model = Lanes(shop, WIDTH), shop.fresh_model("default", 0)
-        flat = shop.start("default", 0).repeat(WIDTH, 1)
-        rows = shop.batches(0, 0, 1)
+        context = TaskContext(task, materialize(task), torch.device("cpu"))
+        lanes, model = Lanes(context, WIDTH), context.fresh_model("default", 0)
+        flat = context.start("default", 0).repeat(WIDTH, 1)
+        rows = context.batches(0, 0, 1)
         stacked = rows.expand(WIDTH, -1).contiguous()
-        x, y = shop.data.train_x[rows[0]], shop.data.train_y[rows[0]]
+        x, y = context.data.train_x[rows[0]], context.data.train_y[rows[0]]
 
         def together(lanes: Lanes = lanes, flat: torch.Tensor = flat, stacked: torch.Tensor = stacked) -> None:
             with torch.no_grad():

@@ -14,9 +14,9 @@ import torch
 from benchmarks.measure import alternately, cores, ratio, table
 from benchmarks.throughput import jobs_of
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.choose import Chooser
-from thalweg.compare.engines.job import Engine, Job, Workshop
-from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
+from thalweg.compare.engines.job import Engine, Job, TaskContext
+from thalweg.compare.engines.ray_engines import Cluster, RayEngines
+from thalweg.compare.engines.selection import EngineSelector
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.loading import load_task
 from thalweg.compare.strategy import Strategy
@@ -33,29 +33,29 @@ def measure(rounds: int = 5) -> dict[str, Any]:
     task = load_task("digits-conv")
     strategies, budget = [Strategy.parse(name) for name in NAMES], Budget(16, task.steps, 10)
     torch.set_num_threads(cores())
-    chooser = Chooser(Workshop(task, materialize(task), torch.device("cpu")), "auto", None, budget.rungs(8))
+    selector = EngineSelector(TaskContext(task, materialize(task), torch.device("cpu")), "auto", None, budget.rungs(8))
     whole = jobs_of(NAMES, STEPS, SEEDS, 10)
-    chooser.choose(strategies, whole[0])
-    local = chooser.engine_of(strategies[0])
-    fleets = [RayFleet(task, strategies, budget, Cluster(workers=n), wanted="serial") for n in (WORKERS, 1)]
+    selector.choose(strategies, whole[0])
+    local = selector.engine_of(strategies[0])
+    pair = [RayEngines(task, strategies, budget, Cluster(workers=n), wanted="serial") for n in (WORKERS, 1)]
     try:
-        two, one = fleets
+        two, one = pair
         two.choose(0)
         trials = alternately({"Ray": lambda: _rate(two, whole), "one process": lambda: _rate(local, whole)}, rounds)
         two.close()
         one.choose(0)
         # Learning curves as long as those of whole trials, so that as much is sent.
         short = jobs_of(NAMES[1:], SHORT_STEPS, SHORT, 1)
-        alone = Serial(chooser.shop, 1)
+        alone = Serial(selector.context, 1)
         _rate(one, short)
         costs = alternately({"Ray": lambda: _cost(one, short), "serial": lambda: _cost(alone, short)}, rounds)
         driver = [_driver(one, short) for _ in range(rounds)]
     finally:
-        for fleet in fleets:
-            fleet.close()
+        for engines in pair:
+            engines.close()
     overhead = [(a - b) * 1e3 for a, b in zip(costs["Ray"], costs["serial"], strict=True)]
     return {
-        "engine of one process": f"{chooser.choices[0].name}, {chooser.serial.threads} threads",
+        "engine of one process": f"{selector.choices[0].name}, {selector.serial.threads} threads",
         "seconds of a trial": 1 / median(trials["one process"]),
         "trials a second": {name: median(values) for name, values in trials.items()},
         "times one process": ratio(trials["Ray"], trials["one process"]),

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.measure import table
 from tests.serve.synthetic import Writer
-from thalweg.compare.engines.job import Curve, Outcome
+from thalweg.compare.engines.job import Curve, TrialResult
 
 NAMES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "nadam", "adam", "adamw", "adam@cosine")
 TRIALS, POINTS, SEEDS = 100_000, 50, 20
@@ -33,12 +33,12 @@ class Load(Writer):
         self._write(rung, records)
         self.seconds_written += time.perf_counter() - began
         self.records += len(records)
-        self.points += sum(len(outcome.curve.step) for *_, outcome in records)
+        self.points += sum(len(result.curve.step) for *_, result in records)
 
-    def outcome(self, name: str, i: int, key: str, start: int, stop: int, test: bool) -> Outcome:
+    def result(self, name: str, i: int, key: str, start: int, stop: int, test: bool) -> TrialResult:
         """Returns one of the prepared curves as a finished run's."""
         curve = self._curves[(i * 7 + len(name) + stop) % len(self._curves)]
-        return Outcome(key, "finished", stop, curve, 2.3, curve.valid_metric[-1] if test else None)
+        return TrialResult(key, "finished", stop, curve, 2.3, curve.valid_metric[-1] if test else None)
 
 
 def _curve(draws: random.Random) -> Curve:

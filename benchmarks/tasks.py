@@ -10,8 +10,8 @@ from benchmarks.measure import alternately, cores, ratio, table
 from benchmarks.plain_loop import best_setting, train
 from benchmarks.throughput import jobs_of
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.choose import Chooser
-from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.job import TaskContext
+from thalweg.compare.engines.selection import EngineSelector
 from thalweg.compare.loading import load_task
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import TaskError, materialize
@@ -40,12 +40,13 @@ def _measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
     torch.set_num_threads(cores())
     # The choice is the one that a user gets in a default study; its slots, as there, are full.
     strategies = [Strategy.parse(name) for name in NAMES]
-    chooser = Chooser(Workshop(task, data, torch.device("cpu")), "auto", None, Budget(16, task.steps, 10).rungs(8))
+    context, rungs = TaskContext(task, data, torch.device("cpu")), Budget(16, task.steps, 10).rungs(8)
+    selector = EngineSelector(context, "auto", None, rungs)
     began = time.perf_counter()
-    chooser.choose(strategies, jobs_of(NAMES, task.steps, 1, interval)[0])
+    selector.choose(strategies, jobs_of(NAMES, task.steps, 1, interval)[0])
     calibration = time.perf_counter() - began
-    engine = chooser.engine_of(strategies[0])
-    count = max(8, chooser.choices[0].width)
+    engine = selector.engine_of(strategies[0])
+    count = max(8, selector.choices[0].width)
     began = time.perf_counter()
     train(task, data, NAMES[0], 0, 20, 20)
     steps = max(20, min(300, int(20 * seconds / count / (time.perf_counter() - began))))
@@ -71,8 +72,8 @@ def _measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
     found = alternately({"thalweg": ours, "plain loop": plain}, rounds)
     torch.set_num_threads(cores())
     return {
-        "engine": chooser.choices[0].name,
-        "reason": chooser.choices[0].reason,
+        "engine": selector.choices[0].name,
+        "reason": selector.choices[0].reason,
         "calibration_seconds": calibration,
         "trial_steps_per_second": {key: median(values) for key, values in found.items()},
         "times_the_plain_loop": ratio(found["thalweg"], found["plain loop"]),

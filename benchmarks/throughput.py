@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.measure import alternately, cores, ratio, seconds, table
 from benchmarks.plain_loop import OPTIMIZERS, best_setting, train
-from thalweg.compare.engines.choose import WIDEST
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.engines.selection import WIDEST
 from thalweg.compare.loading import load_task
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import materialize
@@ -45,9 +45,9 @@ def measure(rounds: int = 5) -> dict[str, Any]:
     one_seed = [replace(job, seed=0) for job in jobs]
 
     torch.set_num_threads(cores())
-    shop = Workshop(task, data, torch.device("cpu"))
+    context = TaskContext(task, data, torch.device("cpu"))
     width = -(-len(jobs) // -(-len(jobs) // WIDEST))
-    lanes = Lanes(shop, width)
+    lanes = Lanes(context, width)
     compiling = seconds(lambda: lanes.run([replace(job, stop=2) for job in jobs], lambda _: None))
 
     def run_lanes(which: list[Job]) -> float:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmarks.measure import table
 from thalweg.compare import statistics
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.loading import load_task
 from thalweg.compare.strategy import Strategy
@@ -59,10 +59,10 @@ def measure() -> dict[str, Any]:
 def _runs(count: int) -> Scores:
     """Returns the test accuracy of ``count`` independent runs."""
     task = load_task("digits")
-    shop = Workshop(task, materialize(task), torch.device("cpu"))
+    context = TaskContext(task, materialize(task), torch.device("cpu"))
     adam = Strategy.parse("adam")
     jobs = [Job(str(seed), adam, dict(adam.defaults), seed, 0, STEPS, STEPS, STEPS, test=True) for seed in range(count)]
-    return np.array([outcome.test for outcome in Lanes(shop, 50).run(jobs, lambda _: None)])
+    return np.array([result.test for result in Lanes(context, 50).run(jobs, lambda _: None)])
 
 
 def _winner(a: Scores, b: Scores) -> str | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.averaging.points import corrected, exponential, polyak, theta, walk
 from thalweg.averaging import EMA, Average, Polyak, averaged
-from thalweg.tensors.many import Many
+from thalweg.tensors.tensor_list import TensorList
 
 steps = st.integers(1, 40)
 starts = st.integers(0, 12)
@@ -118,7 +118,7 @@ def test_lanes_with_step_counts_of_their_own_are_so_many_averages(kind):
 def test_one_text_serves_a_tensor_a_list_and_a_compiled_kernel():
     mean, value = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
     whole = averaged(mean, value, 0.3)
-    parts = averaged(Many(mean.split([2, 3])), Many(value.split([2, 3])), 0.3)
+    parts = averaged(TensorList(mean.split([2, 3])), TensorList(value.split([2, 3])), 0.3)
     assert torch.equal(torch.cat(parts.tensors), whole)
     kind = EMA(0.9)
     captured = torch.compile(lambda m, v, t: averaged(m, v, kind.weight(t)), backend="aot_eager", fullgraph=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.waiting import until
 from thalweg.cli import main
-from thalweg.compare import keeping
+from thalweg.compare import result_writer
 
 VICTIM = Path(__file__).with_name("victim.py")
 STUDY = ["--trials", "4", "--steps", "45", "--seeds", "2"]
@@ -75,7 +75,7 @@ def start(
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.environ.update(environment or {})
-        keeping.PAUSE = 0.0  # each trial is written by itself, as those of a longer study are
+        result_writer.PAUSE = 0.0  # each trial is written by itself, as those of a longer study are
         if before:
             before()
         main.run()

@@ -21,7 +21,7 @@ from thalweg.cli.export import _tabled
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.store import Store, fault
 from thalweg.compare.task import build_model, materialize
-from thalweg.compare.theirs import StudyError, TaskError
+from thalweg.compare.user_errors import StudyError, TaskError
 from thalweg.tensors.files import FileError, check_writable, write_text
 
 HUGE = "9" * 20

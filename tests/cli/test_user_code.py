@@ -7,7 +7,7 @@ from tests.command import command
 from thalweg.compare.engines.ray_worker import Worker
 from thalweg.compare.loading import load_task
 from thalweg.compare.strategy import Strategy, crossed
-from thalweg.compare.theirs import TaskError, theirs
+from thalweg.compare.user_errors import TaskError, user_errors
 
 MY = """
 import asyncio, os, sys, torch, typer, thalweg
@@ -142,9 +142,9 @@ def test_an_exit_in_a_ray_worker_reaches_the_driver_as_a_line(kind):
 
 
 def test_lines_of_thalwegs_own_stay_as_they_are():
-    with pytest.raises(TaskError, match="^the model raises ValueError: no message"), theirs("the model"):
+    with pytest.raises(TaskError, match="^the model raises ValueError: no message"), user_errors("the model"):
         raise ValueError
-    with pytest.raises(ValueError, match="^unknown schedule 'x'"), theirs("the model"):
+    with pytest.raises(ValueError, match="^unknown schedule 'x'"), user_errors("the model"):
         Strategy.parse("adam@x")
 
 

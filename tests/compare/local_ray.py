@@ -12,7 +12,7 @@ import torch
 from tests.compare.small import small_task
 from tests.waiting import hang, until
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.ray_fleet import LOCAL, Cluster, RayFleet
+from thalweg.compare.engines.ray_engines import LOCAL, Cluster, RayEngines
 from thalweg.compare.strategy import Strategy
 from thalweg.rules import RULES
 
@@ -64,11 +64,11 @@ def start():
 
 
 @cache
-def fleet():
+def engines():
     """Returns two workers that train the small task in float64, one trial at a time."""
     start()
     said = []
-    found = RayFleet(
+    found = RayEngines(
         small_task(torch.float64),
         [*NAMED, FACTORY, DEADLY, HANGS, REFUSES, WAITING],
         BUDGET,
@@ -80,12 +80,12 @@ def fleet():
     return found
 
 
-def busy(fleet):
-    """Returns the workers of the fleet that are training."""
-    return [hand for hand in fleet._pool._hands if hand.call and hand.call.method == "run"]
+def busy(engines):
+    """Returns the workers of the engines that are training."""
+    return [hand for hand in engines._pool._hands if hand.call and hand.call.method == "run"]
 
 
-def processes(fleet, does=lambda worker: None):
+def processes(engines, does=lambda worker: None):
     """Has each worker do something, and returns its process."""
     import ray
 
@@ -93,4 +93,4 @@ def processes(fleet, does=lambda worker: None):
         does(worker)
         return os.getpid()
 
-    return {hand: ray.get(hand.actor.__ray_call__.remote(call)) for hand in fleet._pool._hands}
+    return {hand: ray.get(hand.actor.__ray_call__.remote(call)) for hand in engines._pool._hands}

@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from thalweg import Task
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import materialize
 
@@ -25,9 +25,9 @@ def small_task(dtype=torch.float32, model=None, **options):
     return Task(model or build, *parts(dtype), nn.functional.cross_entropy, **settings)
 
 
-def workshop(task=None):
+def task_context(task=None):
     task = task or small_task()
-    return Workshop(task, materialize(task), torch.device("cpu"))
+    return TaskContext(task, materialize(task), torch.device("cpu"))
 
 
 def job(name, lr=None, seed=1, stop=30, key=None, **options):

@@ -9,7 +9,7 @@ from torch import nn
 
 import thalweg
 import thalweg.optim
-from tests.compare.small import job, small_task, workshop
+from tests.compare.small import job, small_task, task_context
 from thalweg.compare.engines.closure_run import PRODUCT, ClosureRun
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.second_order import SECOND_ORDER
@@ -22,27 +22,27 @@ each = pytest.mark.parametrize("name", [*NAMES, "torch.optim.LBFGS"])
 
 
 @pytest.fixture(scope="module")
-def shop():
-    return workshop(small_task(torch.float64))
+def context():
+    return task_context(small_task(torch.float64))
 
 
-def run(shop, one):
-    return Serial(shop, 1).run([one], lambda steps: None)[0]
+def run(context, one):
+    return Serial(context, 1).run([one], lambda steps: None)[0]
 
 
 @each
-def test_it_trains_and_is_judged_on_the_same_grid_as_every_other(shop, name):
-    outcome, adam = run(shop, job(name, **LONG)), run(shop, job("adam", **LONG))
-    assert outcome.status == "finished"
-    assert outcome.curve.step == adam.curve.step
-    assert outcome.curve.train_loss[-1] < 0.7 * outcome.first_loss
-    assert outcome.first_loss == pytest.approx(adam.first_loss, rel=0.5)
-    assert outcome.test is not None
+def test_it_trains_and_is_judged_on_the_same_grid_as_every_other(context, name):
+    result, adam = run(context, job(name, **LONG)), run(context, job("adam", **LONG))
+    assert result.status == "finished"
+    assert result.curve.step == adam.curve.step
+    assert result.curve.train_loss[-1] < 0.7 * result.first_loss
+    assert result.first_loss == pytest.approx(adam.first_loss, rel=0.5)
+    assert result.test is not None
 
 
 @each
 @pytest.mark.parametrize("batches", [2, 5, 64])
-def test_every_evaluation_and_product_is_paid_for_and_the_budget_never_passed(shop, name, batches, monkeypatch):
+def test_every_evaluation_and_product_is_paid_for_and_the_budget_never_passed(context, name, batches, monkeypatch):
     seen = {"examples": 0, "products": 0}
     product = Hessian._product
 
@@ -56,7 +56,7 @@ def test_every_evaluation_and_product_is_paid_for_and_the_budget_never_passed(sh
         return torch.nn.functional.cross_entropy(output, target)
 
     monkeypatch.setattr(Hessian, "_product", counted)
-    counting = workshop(small_task(torch.float64))
+    counting = task_context(small_task(torch.float64))
     object.__setattr__(counting.task, "loss", loss)
     one = job(name, **LONG)
     hyper = {**one.hyper, "batches": batches}
@@ -72,9 +72,9 @@ def test_every_evaluation_and_product_is_paid_for_and_the_budget_never_passed(sh
     assert training.spent > 200
 
 
-def test_a_point_shows_what_was_paid_for_by_then(shop):
+def test_a_point_shows_what_was_paid_for_by_then(context):
     """A step is paid for as a whole: until then the model is the one before."""
-    training = ClosureRun(shop, job("lbfgs", **LONG))
+    training = ClosureRun(context, job("lbfgs", **LONG))
     start = [p.detach().clone() for p in training.model.parameters()]
     training.advance(0, 5)  # one full-batch evaluation: nothing is learned from a single point
     torch.testing.assert_close(list(training.model.parameters()), start, rtol=0, atol=0)
@@ -83,23 +83,23 @@ def test_a_point_shows_what_was_paid_for_by_then(shop):
 
 
 @each
-def test_a_run_repeats_itself_and_goes_on_from_its_snapshot(shop, name):
-    first = run(shop, job(name, stop=150, total=400, evaluate_every=20))
+def test_a_run_repeats_itself_and_goes_on_from_its_snapshot(context, name):
+    first = run(context, job(name, stop=150, total=400, evaluate_every=20))
     rest = {"start": 150, "stop": 400, "total": 400, "evaluate_every": 20, "first_loss": first.first_loss}
-    one, two = (run(shop, job(name, snapshot=first.snapshot, **rest)) for _ in range(2))
+    one, two = (run(context, job(name, snapshot=first.snapshot, **rest)) for _ in range(2))
     assert vars(one.curve) == vars(two.curve)
     assert one.test == two.test
     assert one.curve.train_loss[-1] <= first.curve.train_loss[-1] * 1.01
-    again = run(shop, job(name, stop=150, total=400, evaluate_every=20))
+    again = run(context, job(name, stop=150, total=400, evaluate_every=20))
     for key, value in first.snapshot.items():
         torch.testing.assert_close(again.snapshot[key], value, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_large_batch_is_the_next_minibatches_of_the_seed(shop):
+def test_a_large_batch_is_the_next_minibatches_of_the_seed(context):
     one = job("lbfgs", **LONG)
-    training = ClosureRun(shop, replace(one, hyper={**one.hyper, "batches": 3}))
-    rows = shop.batches(one.seed, 0, 3).reshape(-1)
-    torch.testing.assert_close(training._rows()[0], shop.data.train_x[rows], rtol=0, atol=0)
+    training = ClosureRun(context, replace(one, hyper={**one.hyper, "batches": 3}))
+    rows = context.batches(one.seed, 0, 3).reshape(-1)
+    torch.testing.assert_close(training._rows()[0], context.data.train_x[rows], rtol=0, atol=0)
 
 
 def test_a_step_that_cannot_be_paid_for_is_refused_before_anything_runs(tmp_path):
@@ -107,13 +107,13 @@ def test_a_step_that_cannot_be_paid_for_is_refused_before_anything_runs(tmp_path
         thalweg.compare(small_task(), ["newton"], trials=1, seeds=2, out=tmp_path / "study")
 
 
-def test_newton_trains_where_it_can_be_paid_for(shop):
-    outcome = run(shop, job("newton", stop=6000, total=6000, evaluate_every=1000))
-    assert outcome.curve.train_loss[-1] < 0.5 * outcome.first_loss
+def test_newton_trains_where_it_can_be_paid_for(context):
+    result = run(context, job("newton", stop=6000, total=6000, evaluate_every=1000))
+    assert result.curve.train_loss[-1] < 0.5 * result.first_loss
 
 
-def test_a_loss_that_is_not_finite_is_a_divergence(shop):
-    broken = workshop(small_task(torch.float64))
+def test_a_loss_that_is_not_finite_is_a_divergence(context):
+    broken = task_context(small_task(torch.float64))
     one = job("lbfgs", **LONG)
     training = ClosureRun(broken, one)
     broken.data.train_x[0] = math.nan
@@ -132,7 +132,7 @@ def test_a_study_of_both_orders(tmp_path):
     assert (tmp_path / "study" / "report.html").exists()
 
 
-def test_a_closure_strategy_of_ones_own(shop):
+def test_a_closure_strategy_of_ones_own(context):
     mine = Strategy(
         "mine",
         factory=torch.optim.LBFGS,
@@ -142,10 +142,10 @@ def test_a_closure_strategy_of_ones_own(shop):
         closure=True,
     )
     assert mine.default_configuration()["history_size"] == 7
-    assert run(shop, job(mine, **LONG)).status == "finished"
+    assert run(context, job(mine, **LONG)).status == "finished"
     single = Strategy("single", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
     with pytest.raises(ValueError, match="with closure=True, so that each of them is paid for"):
-        run(shop, job(single, **LONG))
+        run(context, job(single, **LONG))
 
 
 def test_what_a_method_cannot_step_is_refused_in_a_line_and_no_divergence(tmp_path):
@@ -158,10 +158,10 @@ def test_what_a_method_cannot_step_is_refused_in_a_line_and_no_divergence(tmp_pa
         thalweg.compare(task, ["truncated-newton"], trials=1, seeds=2, out=tmp_path / "study")
 
 
-def test_gauss_newton_can_take_part(shop):
+def test_gauss_newton_can_take_part(context):
     def made(params, lr):
         return thalweg.optim.TruncatedNewton(params, lr=lr, curvature="gauss_newton")
 
     mine = Strategy("gn", factory=made, defaults={"lr": 1.0}, closure=True)
-    outcome = run(shop, job(mine, **LONG))
-    assert (outcome.status, outcome.curve.train_loss[-1] < 0.7 * outcome.first_loss) == ("finished", True)
+    result = run(context, job(mine, **LONG))
+    assert (result.status, result.curve.train_loss[-1] < 0.7 * result.first_loss) == ("finished", True)

@@ -11,7 +11,7 @@ from tests.compare.small import job, small_task
 from thalweg import optim
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.description import MIXED
-from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.job import TaskContext
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.optimizers import make_optimizers
 from thalweg.compare.engines.serial import Serial
@@ -35,34 +35,34 @@ def torchs(params, lr):
 
 def by_hand(decay):
     """Returns the parameters after thirty steps of torch's AdamW on the job's own batches."""
-    shop = shop_of(decay)
-    model = shop.fresh_model("default", 1)
+    context = context_of(decay)
+    model = context.fresh_model("default", 1)
     groups = optim.no_decay_groups(model.parameters()) if decay == "weights" else model.parameters()
     optimizer = torch.optim.AdamW(groups, lr=0.01, weight_decay=2.0)
-    for rows in shop.batches(1, 0, 30):
+    for rows in context.batches(1, 0, 30):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(shop.data.train_x[rows]), shop.data.train_y[rows]).backward()
+        nn.functional.cross_entropy(model(context.data.train_x[rows]), context.data.train_y[rows]).backward()
         optimizer.step()
     return [p.detach() for p in model.parameters()]
 
 
-def shop_of(decay):
+def context_of(decay):
     task = small_task(torch.float64)
-    return Workshop(task, materialize(task), torch.device("cpu"), decay)
+    return TaskContext(task, materialize(task), torch.device("cpu"), decay)
 
 
 @pytest.mark.parametrize("decay", DECAYS)
 def test_every_engine_applies_it_as_torch_does(decay):
-    expected, shop = by_hand(decay), shop_of(decay)
+    expected, context = by_hand(decay), context_of(decay)
     rule = job("adamw", 0.01)
     object.__setattr__(rule, "hyper", {**rule.hyper, "weight_decay": 2.0})
     found = [
         engine.run([rule], lambda n: None)[0].snapshot["params"]
-        for engine in (Serial(shop), Lanes(shop, 2, compile_=False))
+        for engine in (Serial(context), Lanes(context, 2, compile_=False))
     ]
-    found = [list(shop.layout.unflatten(params).values()) for params in found]
+    found = [list(context.layout.unflatten(params).values()) for params in found]
     for factory in (ours, torchs):
-        snapshot = Serial(shop).run([job(Strategy("own", factory=factory), 0.01)], lambda n: None)[0].snapshot
+        snapshot = Serial(context).run([job(Strategy("own", factory=factory), 0.01)], lambda n: None)[0].snapshot
         found.append([value for name, value in snapshot.items() if name.startswith("model.")])
     for params in found:
         torch.testing.assert_close(params, expected, rtol=1e-6, atol=1e-9)
@@ -70,11 +70,11 @@ def test_every_engine_applies_it_as_torch_does(decay):
 
 @pytest.mark.parametrize("decay", DECAYS)
 def test_a_stage_of_the_training_loop_applies_it_too(decay):
-    shop = shop_of(decay)
+    context = context_of(decay)
 
     def ends(strategy, hyper):
-        model = shop.fresh_model("default", 1)
-        train(model, [stage_of(shop, strategy, hyper, 20, 1)], seed=1)
+        model = context.fresh_model("default", 1)
+        train(model, [stage_of(context, strategy, hyper, 20, 1)], seed=1)
         return [p.detach() for p in model.parameters()]
 
     rule = ends(Strategy.parse("adamw"), {"lr": 0.01, "weight_decay": 2.0})

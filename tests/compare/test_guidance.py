@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import thalweg
-from tests.compare.small import job, parts, small_task, workshop
+from tests.compare.small import job, parts, small_task, task_context
 from tests.conformance.test_engines import TOLERANCE, quiet, same
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.serial import Serial
@@ -43,32 +43,32 @@ GUIDES = Guides(teacher=wide, hint="1", guided="1", source=related)
 
 
 @pytest.fixture(scope="module")
-def shop():
-    return workshop(small_task(torch.float64, model=deep, guides=GUIDES))
+def context():
+    return task_context(small_task(torch.float64, model=deep, guides=GUIDES))
 
 
-def guided(shop, name, seed=1, **options):
+def guided(context, name, seed=1, **options):
     """Returns the job of a whole run, charged for what comes before its first step."""
     one = job(name, 0.01, seed, stop=TOTAL, total=TOTAL)
-    spent = sum(guidance_of(one.strategy).charged(shop, one.strategy, TOTAL).values())
+    spent = sum(guidance_of(one.strategy).charged(context, one.strategy, TOTAL).values())
     return replace(one, start=spent, prepared=spent, **options)
 
 
 @pytest.mark.parametrize("width", [3, 12])
-def test_lanes_equal_serial(shop, width):
+def test_lanes_equal_serial(context, width):
     names = ["adam", *(f"adam+{name}@cosine" for name in IN_LANES), "momentum+greedy+ema", "sgd+curriculum+polyak"]
-    jobs = [guided(shop, name, seed) for name in names for seed in (1, 2)]
-    alone = Serial(shop).run(jobs, quiet)
-    for one, two in zip(alone, Lanes(shop, width, compile_=False).run(jobs, quiet), strict=True):
+    jobs = [guided(context, name, seed) for name in names for seed in (1, 2)]
+    alone = Serial(context).run(jobs, quiet)
+    for one, two in zip(alone, Lanes(context, width, compile_=False).run(jobs, quiet), strict=True):
         same(one, two, **TOLERANCE)
 
 
 @pytest.mark.parametrize("guidance", GUIDANCES)
-def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, guidance):
-    whole = guided(shop, f"adam+{guidance}@cosine")
-    done = Serial(shop).run([whole], quiet)[0]
-    first = Serial(shop).run([replace(whole, stop=45)], quiet)[0]
-    fresh = workshop(shop.task)  # as in another process: what was worked out for the seed is worked out again
+def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(context, guidance):
+    whole = guided(context, f"adam+{guidance}@cosine")
+    done = Serial(context).run([whole], quiet)[0]
+    first = Serial(context).run([replace(whole, stop=45)], quiet)[0]
+    fresh = task_context(context.task)  # as in another process: what was worked out for the seed is worked out again
     again = replace(whole, start=45, snapshot=first.snapshot, first_loss=first.first_loss)
     rest = Serial(fresh).run([again], quiet)[0]
     assert first.curve.valid_loss[:-1] + rest.curve.valid_loss == done.curve.valid_loss
@@ -77,8 +77,8 @@ def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, guidance):
 
 @pytest.mark.parametrize("guidance", [name for name in GUIDANCES if name != "smoothing"])
 @pytest.mark.parametrize("optimizer", ["adam", "own"])
-def test_a_run_is_the_plan_of_the_training_loop(shop, guidance, optimizer):
-    one = guided(shop, f"adam+{guidance}@cosine")
+def test_a_run_is_the_plan_of_the_training_loop(context, guidance, optimizer):
+    one = guided(context, f"adam+{guidance}@cosine")
     if optimizer == "own":
         strategy = Strategy(
             "own",
@@ -90,87 +90,87 @@ def test_a_run_is_the_plan_of_the_training_loop(shop, guidance, optimizer):
         )
         hyper = {"lr": 0.01, **GUIDANCES[guidance].defaults}
         one = replace(one, strategy=replace(strategy, defaults={"lr": 0.01}), hyper=hyper)
-    ran = Serial(shop).run([one], quiet)[0]
-    model, guide = shop.fresh_model("default", one.seed), guidance_of(one.strategy)
-    plan = guide.plan(shop, one, model, guide.stage(shop, one))
+    ran = Serial(context).run([one], quiet)[0]
+    model, guide = context.fresh_model("default", one.seed), guidance_of(one.strategy)
+    plan = guide.plan(context, one, model, guide.stage(context, one))
     *before, last = plan.stages
     if before:
         train(plan.model, before, seed=derive_seed(one.seed, "pretraining"))
     train(plan.model, [last], seed=one.seed)
-    found = Serial(shop)._evaluate(model, shop.data.valid_x, shop.data.valid_y)
+    found = Serial(context)._evaluate(model, context.data.valid_x, context.data.valid_y)
     assert ran.curve.valid_loss[-1] == pytest.approx(found[0], rel=1e-9)
 
 
-def test_easy_examples_come_first_by_the_loss_of_a_teacher_of_the_seed(shop):
-    one = guided(shop, "adam+curriculum")
-    rows = guidance_of(one.strategy).rows(shop, one, one.start, one.start + 3)
-    harder = guidance_of(Strategy.parse("adam+anti-curriculum")).rows(shop, one, one.start, one.start + 3)
-    teacher = teacher_of(shop, wide).model(one)
-    found = losses(teacher, torch.utils.data.TensorDataset(*shop.data[:2]), nn.functional.cross_entropy)
+def test_easy_examples_come_first_by_the_loss_of_a_teacher_of_the_seed(context):
+    one = guided(context, "adam+curriculum")
+    rows = guidance_of(one.strategy).rows(context, one, one.start, one.start + 3)
+    harder = guidance_of(Strategy.parse("adam+anti-curriculum")).rows(context, one, one.start, one.start + 3)
+    teacher = teacher_of(context, wide).model(one)
+    found = losses(teacher, torch.utils.data.TensorDataset(*context.data[:2]), nn.functional.cross_entropy)
     order = found.argsort()
     assert set(rows[0].tolist()) == set(order[:20].tolist())  # a fifth of 100, drawn without replacement
     assert set(harder[0].tolist()) == set(order[-20:].tolist())
-    another = teacher_of(shop, wide).model(replace(one, seed=2))
+    another = teacher_of(context, wide).model(replace(one, seed=2))
     assert not torch.equal(another[0].weight, teacher[0].weight)
 
 
 def test_given_difficulties_cost_nothing_and_stretches_do_not_matter():
     hard = torch.arange(100.0).flip(0)
-    shop = workshop(small_task(guides=Guides(difficulty=hard)))
-    one = guided(shop, "adam+curriculum")
+    context = task_context(small_task(guides=Guides(difficulty=hard)))
+    one = guided(context, "adam+curriculum")
     assert one.prepared == 0
     guide = guidance_of(one.strategy)
-    whole = guide.rows(shop, one, 0, 25)
-    parts = [guide.rows(workshop(shop.task), one, a, b) for a, b in ((0, 7), (7, 11), (11, 25))]
+    whole = guide.rows(context, one, 0, 25)
+    parts = [guide.rows(task_context(context.task), one, a, b) for a, b in ((0, 7), (7, 11), (11, 25))]
     assert torch.equal(torch.cat(parts), whole)
     assert whole[0].min() >= 80
 
 
-def test_the_teachers_step_is_priced_by_its_operations(shop):
-    teacher = teacher_of(shop, wide)
+def test_the_teachers_step_is_priced_by_its_operations(context):
+    teacher = teacher_of(context, wide)
     own, theirs = 6 * 9 + 9 * 9 + 9 * 3, 6 * 24 + 24 * 3
     assert teacher.price == pytest.approx(theirs / own)
     looks = -(-100 // 20) * theirs / own / 3
     assert teacher.charged(TOTAL, looks=True) == {"teacher": 15, "teacher's outputs": int(-(-looks // 1))}
     fitnet = guidance_of(Strategy.parse("adam+fitnet"))
-    assert fitnet.charged(shop, Strategy.parse("adam+fitnet"), TOTAL)["hints"] == 7
+    assert fitnet.charged(context, Strategy.parse("adam+fitnet"), TOTAL)["hints"] == 7
 
 
 def test_a_trained_teacher_is_taken_as_it_is_and_not_charged():
     given = wide()
-    shop = workshop(small_task(torch.float64, model=deep, guides=replace(GUIDES, teacher=given)))
-    costs = guidance_of(Strategy.parse("adam+fitnet")).charged(shop, Strategy.parse("adam+fitnet"), TOTAL)
+    context = task_context(small_task(torch.float64, model=deep, guides=replace(GUIDES, teacher=given)))
+    costs = guidance_of(Strategy.parse("adam+fitnet")).charged(context, Strategy.parse("adam+fitnet"), TOTAL)
     assert set(costs) == {"teacher's outputs", "hints"}
     before = [p.clone() for p in given.parameters()]
-    used = teacher_of(shop, given).model(guided(shop, "adam+fitnet"))
-    assert torch.equal(used(shop.data.valid_x), given(shop.data.valid_x))
-    assert Serial(shop).run([guided(shop, "adam+fitnet")], quiet)[0].status == "finished"
+    used = teacher_of(context, given).model(guided(context, "adam+fitnet"))
+    assert torch.equal(used(context.data.valid_x), given(context.data.valid_x))
+    assert Serial(context).run([guided(context, "adam+fitnet")], quiet)[0].status == "finished"
     assert all(torch.equal(p, q) for p, q in zip(given.parameters(), before, strict=True))
 
 
-def test_smoothing_steps_every_eighth_evaluation_of_the_first_half_and_ends_on_the_cost_itself(shop):
+def test_smoothing_steps_every_eighth_evaluation_of_the_first_half_and_ends_on_the_cost_itself(context):
     """Without any width it is plain training that leaves seven of eight minibatches out at first."""
-    one = guided(shop, "sgd+smoothing")
+    one = guided(context, "sgd+smoothing")
     one = replace(one, hyper={**one.hyper, "sigma": 1e-9})
-    ran = Serial(shop).run([one], quiet)[0]
-    model = shop.fresh_model("default", 1)
+    ran = Serial(context).run([one], quiet)[0]
+    model = context.fresh_model("default", 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
-    for t, rows in enumerate(shop.batches(1, 0, TOTAL)):
+    for t, rows in enumerate(context.batches(1, 0, TOTAL)):
         if t < 24 and t % 8 != 7:
             continue
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(shop.data.train_x[rows]), shop.data.train_y[rows]).backward()
+        nn.functional.cross_entropy(model(context.data.train_x[rows]), context.data.train_y[rows]).backward()
         optimizer.step()
-    found = Serial(shop)._evaluate(model, shop.data.valid_x, shop.data.valid_y)
+    found = Serial(context)._evaluate(model, context.data.valid_x, context.data.valid_y)
     assert ran.curve.valid_loss[-1] == pytest.approx(found[0], rel=1e-6)
-    wider = Serial(shop).run([replace(one, hyper={**one.hyper, "sigma": 0.3})], quiet)[0]
+    wider = Serial(context).run([replace(one, hyper={**one.hyper, "sigma": 0.3})], quiet)[0]
     assert wider.curve.valid_loss[-1] != pytest.approx(found[0], rel=1e-6)
 
 
-def test_pretraining_that_diverges_is_an_outcome(shop):
-    one = replace(guided(shop, "sgd+greedy"), hyper={**guided(shop, "sgd+greedy").hyper, "lr": 1e308})
-    other = guided(shop, "sgd")
-    for engine in (Serial(shop), Lanes(shop, 2, compile_=False)):
+def test_pretraining_that_diverges_is_an_outcome(context):
+    one = replace(guided(context, "sgd+greedy"), hyper={**guided(context, "sgd+greedy").hyper, "lr": 1e308})
+    other = guided(context, "sgd")
+    for engine in (Serial(context), Lanes(context, 2, compile_=False)):
         lost, sound = engine.run([one, other], quiet)
         assert (lost.status, lost.steps, sound.status) == ("diverged", one.prepared, "finished")
 

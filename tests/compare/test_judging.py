@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 import thalweg
 from thalweg import Task
 from thalweg.compare.task import materialize
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 
 CUTS = ((0, 60), (60, 80), (80, 100))
 GENERATOR = torch.Generator().manual_seed(0)

@@ -16,12 +16,12 @@ import thalweg
 from tests.chaos.ray_nodes import trains
 from tests.compare import local_ray
 from tests.compare.local_ray import BUDGET, DEADLY, HANGS, REFUSES, TOLD, WAITING
-from tests.compare.small import job, small_task, workshop
+from tests.compare.small import job, small_task, task_context
 from tests.compare.test_study import SMALL, USER, Interrupt, records
 from tests.conformance.test_engines import same
 from tests.waiting import LONG, until
 from thalweg.compare.engines.lanes import Lanes
-from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
+from thalweg.compare.engines.ray_engines import Cluster, RayEngines
 from thalweg.compare.engines.ray_worker import Worker, portable, versions
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.run import Silent
@@ -35,64 +35,64 @@ def quiet(steps):
 
 
 @pytest.fixture
-def fleet():
-    return local_ray.fleet()
+def engines():
+    return local_ray.engines()
 
 
 @pytest.fixture(scope="module")
 def alone():
-    return Serial(workshop(small_task(torch.float64)))
+    return Serial(task_context(small_task(torch.float64)))
 
 
-def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(fleet, alone):
+def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(engines, alone):
     jobs = [job("adam", seed=seed, stop=1500, total=1500, evaluate_every=100) for seed in range(6)]
-    until(lambda: fleet.ask("plan") and len(fleet._pool._idle) == 2)
-    processes, killed, told = local_ray.processes(fleet), [], []
+    until(lambda: engines.ask("plan") and len(engines._pool._idle) == 2)
+    processes, killed, told = local_ray.processes(engines), [], []
 
     def kill(steps):
         told.append(steps)
         if not killed:
-            killed.extend(processes[hand] for hand in local_ray.busy(fleet))
+            killed.extend(processes[hand] for hand in local_ray.busy(engines))
             for process in killed:
                 os.kill(process, signal.SIGKILL)
 
-    found = fleet.run(jobs, kill)
+    found = engines.run(jobs, kill)
     assert killed
     for one, two in zip(alone.run(jobs, quiet), found, strict=True):
         same(one, two, rtol=0, atol=0)
     assert sum(told) == 6 * 1500  # what was done twice is told once
-    assert any("runs again on another" in line for line in fleet.said)
+    assert any("runs again on another" in line for line in engines.said)
 
 
-def test_a_long_trial_tells_how_far_it_is(fleet, monkeypatch):
+def test_a_long_trial_tells_how_far_it_is(engines, monkeypatch):
     monkeypatch.setattr("thalweg.compare.engines.ray_pool.pause", lambda workers: 0.0)
-    local_ray.processes(fleet, lambda worker: setattr(worker, "_pause", 0.0))
+    local_ray.processes(engines, lambda worker: setattr(worker, "_pause", 0.0))
     told = []
 
     def progress(steps):
         told.append(steps)
         TOLD.touch()
 
-    fleet.run([job(WAITING, 0.01, evaluate_every=1)], progress)
+    engines.run([job(WAITING, 0.01, evaluate_every=1)], progress)
     assert len(told) > 1
     assert sum(told) == 30
 
 
-def test_a_trial_that_kills_its_workers_is_given_up_and_named(fleet, monkeypatch):
+def test_a_trial_that_kills_its_workers_is_given_up_and_named(engines, monkeypatch):
     monkeypatch.setattr("thalweg.compare.engines.ray_pool.TRIES", 2)
     with pytest.raises(
         ValueError, match="^deadly/0.01/1 has cost 2 Ray workers their lives .*the same command goes on"
     ):
-        fleet.run([job(DEADLY, 0.01)], quiet)
+        engines.run([job(DEADLY, 0.01)], quiet)
 
 
-def test_a_trial_that_hangs_is_cut_off_at_its_limit(fleet):
-    found = fleet.run([replace(job(HANGS, 0.01), limit=LONG), job("adam")], quiet)
-    assert [outcome.status for outcome in found] == ["timed out", "finished"]
+def test_a_trial_that_hangs_is_cut_off_at_its_limit(engines):
+    found = engines.run([replace(job(HANGS, 0.01), limit=LONG), job("adam")], quiet)
+    assert [result.status for result in found] == ["timed out", "finished"]
 
 
-def test_what_a_worker_raises_is_raised_here(fleet, alone):
-    for engine in (alone, fleet):
+def test_what_a_worker_raises_is_raised_here(engines, alone):
+    for engine in (alone, engines):
         with pytest.raises(ValueError, match="'refuses' cannot step this model with lr=0.01 .RuntimeError: not these"):
             engine.run([job(REFUSES, 0.01)], quiet)
 
@@ -100,21 +100,21 @@ def test_what_a_worker_raises_is_raised_here(fleet, alone):
 def test_lanes_within_a_worker_equal_lanes_here():
     local_ray.start()
     task, adam = small_task(torch.float64), Strategy.parse("adam")
-    fleet = RayFleet(task, [adam], BUDGET, Cluster(workers=1), wanted="lanes")
+    engines = RayEngines(task, [adam], BUDGET, Cluster(workers=1), wanted="lanes")
     try:
-        _compile_nothing(fleet)
-        fleet.choose(0)
-        assert [choice.name for choice in fleet.choices] == ["lanes"]
+        _compile_nothing(engines)
+        engines.choose(0)
+        assert [choice.name for choice in engines.choices] == ["lanes"]
         jobs = [job("adam", 0.003 * k, seed=k) for k in range(1, 6)]
-        expected = Lanes(workshop(task), 4, compile_=False).run(jobs, quiet)
-        for one, two in zip(expected, fleet.run(jobs, quiet), strict=True):
+        expected = Lanes(task_context(task), 4, compile_=False).run(jobs, quiet)
+        for one, two in zip(expected, engines.run(jobs, quiet), strict=True):
             assert (one.key, one.status, one.steps) == (two.key, two.status, two.steps)
             assert one.curve.valid_loss == pytest.approx(two.curve.valid_loss, rel=1e-8)
     finally:
-        fleet.close()
+        engines.close()
 
 
-def _compile_nothing(fleet):
+def _compile_nothing(engines):
     """Hires a worker that finds no compiler, which would take it long."""
 
     def forget(worker):
@@ -122,8 +122,8 @@ def _compile_nothing(fleet):
 
         compiling.compiler_missing = lambda: "kept short"
 
-    fleet._started().hire(1, None)
-    (hand,) = fleet._pool._hands
+    engines._started().hire(1, None)
+    (hand,) = engines._pool._hands
     hand.actor.__ray_call__.remote(forget)
 
 
@@ -154,7 +154,7 @@ def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp
     assert done.results["strategies"][0]["test"] == here.results["strategies"][0]["test"]
     assert "in each of 2 Ray workers" in done.results["engine"][0]["reason"]
 
-    monkeypatch.setattr(RayFleet, "_started", lambda self: pytest.fail("a whole study needs no Ray"))
+    monkeypatch.setattr(RayEngines, "_started", lambda self: pytest.fail("a whole study needs no Ray"))
     assert thalweg.compare(f"{file}:task", strategies, **there).results == done.results
 
 
@@ -208,7 +208,7 @@ def test_a_dataset_is_sent_as_tensors_and_what_cannot_be_sent_is_said():
     with pytest.raises(
         ValueError, match="cannot be sent to Ray's workers .*lock.*: make files, locks and the like inside"
     ):
-        RayFleet(held, [Strategy.parse("sgd")], BUDGET, Cluster(workers=1)).run([job("sgd")], quiet)
+        RayEngines(held, [Strategy.parse("sgd")], BUDGET, Cluster(workers=1)).run([job("sgd")], quiet)
 
 
 def test_a_node_with_other_versions_is_refused():

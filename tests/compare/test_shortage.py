@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import thalweg
-from tests.compare.small import job, small_task, workshop
+from tests.compare.small import job, small_task, task_context
 from tests.waiting import LONG, hang
 from thalweg.compare.engines.lanes import Lanes
 from thalweg.compare.engines.serial import Serial
@@ -39,18 +39,18 @@ def jobs(count, **options):
 
 
 def test_lanes_that_run_out_of_memory_go_on_in_fewer():
-    lanes = Narrow(workshop(), 8, compile_=False)
+    lanes = Narrow(task_context(), 8, compile_=False)
     with pytest.warns(UserWarning, match="memory ran out with 4 lanes: going on with 2"):
         found = lanes.run(jobs(11), quiet)
     assert lanes.width == 2
-    whole = Lanes(workshop(), 2, compile_=False).run(jobs(11), quiet)
+    whole = Lanes(task_context(), 2, compile_=False).run(jobs(11), quiet)
     for mine, theirs in zip(found, whole, strict=True):
         assert (mine.key, mine.status, mine.curve.step) == (theirs.key, theirs.status, theirs.curve.step)
         assert mine.curve.valid_loss == pytest.approx(theirs.curve.valid_loss, rel=1e-5)
 
 
 def test_a_single_lane_without_memory_is_an_error_that_says_so():
-    lanes = Narrow(workshop(), 2, compile_=False)
+    lanes = Narrow(task_context(), 2, compile_=False)
     lanes.fits = 0
     message = "single lane: lower the task's batch_size"
     with pytest.warns(UserWarning, match="with 2 lanes"), pytest.raises(MemoryError, match=message):
@@ -75,14 +75,14 @@ def task_of(loss):
 
 
 def test_a_trial_that_hangs_is_cut_off_and_the_next_is_as_ever():
-    expected = Serial(workshop(task_of(Counting(0)))).run(jobs(3), quiet)
-    found = Serial(workshop(task_of(Counting(12)))).run(jobs(3, limit=LONG), quiet)
+    expected = Serial(task_context(task_of(Counting(0)))).run(jobs(3), quiet)
+    found = Serial(task_context(task_of(Counting(12)))).run(jobs(3, limit=LONG), quiet)
     assert [o.status for o in found] == ["timed out", "finished", "finished"]
     assert [o.curve for o in found[1:]] == [o.curve for o in expected[1:]]
 
 
 def test_lanes_that_hang_run_one_by_one():
-    found = Lanes(workshop(task_of(Counting(9))), 3, compile_=False).run(jobs(3, limit=LONG), quiet)
+    found = Lanes(task_context(task_of(Counting(9))), 3, compile_=False).run(jobs(3, limit=LONG), quiet)
     assert [o.status for o in found] == ["finished"] * 3
 
 
@@ -115,7 +115,7 @@ def test_a_limit_that_is_none_is_refused(tmp_path):
         thalweg.compare(small_task(), ("sgd",), out=tmp_path / "out", trial_seconds=0)
 
 
-def test_an_error_in_training_is_a_line_with_its_place_and_the_study_goes_on_once_it_is_mended(tmp_path):
+def test_an_error_in_training_is_a_line_with_its_place_and_the_study_goes_on_once_it_is_corrected(tmp_path):
     def broken():
         raise RuntimeError("the 300th batch\nis broken")
 
@@ -124,6 +124,6 @@ def test_an_error_in_training_is_a_line_with_its_place_and_the_study_goes_on_onc
     expected = r"training raises RuntimeError: the 300th batch \(test_shortage.py, line \d+\): correct it, and the same"
     with pytest.raises(TaskError, match=expected):
         thalweg.compare(task_of(loss), ("sgd",), out=tmp_path / "out", **options)
-    mended = thalweg.compare(task_of(loss), ("sgd",), out=tmp_path / "out", **options).results
+    corrected = thalweg.compare(task_of(loss), ("sgd",), out=tmp_path / "out", **options).results
     whole = thalweg.compare(task_of(loss), ("sgd",), out=tmp_path / "whole", **options).results
-    assert [s["test"] for s in mended["strategies"]] == [s["test"] for s in whole["strategies"]]
+    assert [s["test"] for s in corrected["strategies"]] == [s["test"] for s in whole["strategies"]]

@@ -17,7 +17,7 @@ from torch import nn
 
 import thalweg
 from tests.compare.small import small_task
-from thalweg.compare import keeping
+from thalweg.compare import result_writer
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.engines import serial
 from thalweg.compare.run import Silent
@@ -173,7 +173,7 @@ def test_snapshots_are_in_memory_a_trial_at_a_time(tmp_path, monkeypatch):
 
     snapshot = serial._RuleRun.snapshot
     monkeypatch.setattr(serial._RuleRun, "snapshot", lambda run: Counted(snapshot(run)))
-    monkeypatch.setattr(keeping, "PAUSE", 0.0)
+    monkeypatch.setattr(result_writer, "PAUSE", 0.0)
     most = []
     run = serial.Serial._limited
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Bad input: one line that names the cause and the mend, before anything is trained."""
+"""Bad input: one line that names the cause and the remedy, before anything is trained."""
 
 import re
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.compare import local_ray
-from tests.compare.small import job, small_task, workshop
+from tests.compare.small import job, small_task, task_context
 from thalweg import optim
 from thalweg.compare.engines.job import Unstackable, coefficient_names, coefficient_table
 from thalweg.compare.engines.kernels import update_kernel
@@ -39,36 +39,36 @@ def same(one, two, **tolerance):
 
 
 @pytest.fixture(scope="module")
-def shop():
-    return workshop(small_task(torch.float64))
+def context():
+    return task_context(small_task(torch.float64))
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_lanes_equal_serial_for_every_rule(shop, name):
+def test_lanes_equal_serial_for_every_rule(context, name):
     lr = RULES[name].defaults["lr"]
     jobs = [job(name, lr * factor, seed) for seed in (1, 2) for factor in (0.3, 1.0, 3.0)]
     jobs.append(job(f"{name}+he@warmup-cosine", lr, key="scheduled"))
-    alone = Serial(shop).run(jobs, quiet)
+    alone = Serial(context).run(jobs, quiet)
     for width in (1, 4, 7):
-        for one, two in zip(alone, Lanes(shop, width, compile_=False).run(jobs, quiet), strict=True):
+        for one, two in zip(alone, Lanes(context, width, compile_=False).run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
 
 
-def test_ray_equals_serial_bit_for_bit_for_every_rule(shop):
+def test_ray_equals_serial_bit_for_bit_for_every_rule(context):
     jobs = [job(s, seed=seed) for seed in (1, 2) for s in (*local_ray.NAMED, local_ray.FACTORY)]
     jobs.append(job("momentum", 0.01, test=False, key="untested"))
-    for one, two in zip(Serial(shop).run(jobs, quiet), local_ray.fleet().run(jobs, quiet), strict=True):
+    for one, two in zip(Serial(context).run(jobs, quiet), local_ray.engines().run(jobs, quiet), strict=True):
         same(one, two, rtol=0, atol=0)
-    assert local_ray.fleet().run([], quiet) == []
+    assert local_ray.engines().run([], quiet) == []
 
 
-def test_the_kernel_of_every_rule_compiles_to_itself(shop):
+def test_the_kernel_of_every_rule_compiles_to_itself(context):
     """One function holds them all, so that the compiler is called once."""
     draws, rules = torch.Generator().manual_seed(0), list(RULES)
     specimens = {name: job(f"{name}+ema@cosine", total=5) for name in rules}
     columns = {name: coefficient_names(specimens[name]) for name in rules}
-    kernels = {name: update_kernel(RULES[name], columns[name], shop.decayed, compile_=False) for name in rules}
-    start = torch.randn(2, len(shop.decayed), generator=draws, dtype=torch.float64)
+    kernels = {name: update_kernel(RULES[name], columns[name], context.decayed, compile_=False) for name in rules}
+    start = torch.randn(2, len(context.decayed), generator=draws, dtype=torch.float64)
 
     def fresh():
         return {
@@ -93,18 +93,20 @@ def test_the_kernel_of_every_rule_compiles_to_itself(shop):
         assert not torch.equal(plain[name][0], start)
 
 
-def test_compiled_lanes_serve_any_number_of_rows_in_any_order(shop):
-    lanes = Lanes(shop, 4)
+def test_compiled_lanes_serve_any_number_of_rows_in_any_order(context):
+    lanes = Lanes(context, 4)
     for count in (1, 3, 2, 4, 1):  # nothing is checked before a compiled call, so each form must be its own
         jobs = [job(name, seed=seed) for seed in range(count) for name in ("adam", "sgd")]
-        for one, two in zip(Serial(shop).run(jobs, quiet), lanes.run(jobs, quiet), strict=True):
+        for one, two in zip(Serial(context).run(jobs, quiet), lanes.run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
 
 
 def test_float32_lanes_stay_near_serial():
-    shop = workshop()
+    context = task_context()
     jobs = [job(name, seed=seed) for name in ("sgd", "adam", "rmsprop") for seed in (1, 2)]
-    for one, two in zip(Serial(shop).run(jobs, quiet), Lanes(shop, 4, compile_=False).run(jobs, quiet), strict=True):
+    for one, two in zip(
+        Serial(context).run(jobs, quiet), Lanes(context, 4, compile_=False).run(jobs, quiet), strict=True
+    ):
         assert one.curve.valid_loss == pytest.approx(two.curve.valid_loss, rel=1e-3)
 
 
@@ -118,38 +120,38 @@ def test_float32_lanes_stay_near_serial():
         ("adamw", lambda p: optim.AdamW(p, 0.01)),
     ],
 )
-def test_serial_is_the_plain_loop(shop, name, make):
-    outcome = Serial(shop).run([job(name, 0.01, seed=5)], quiet)[0]
-    model = shop.fresh_model("default", 5)
+def test_serial_is_the_plain_loop(context, name, make):
+    result = Serial(context).run([job(name, 0.01, seed=5)], quiet)[0]
+    model = context.fresh_model("default", 5)
     optimizer = make(model.parameters())
-    for rows in shop.batches(5, 0, 30):
+    for rows in context.batches(5, 0, 30):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(shop.data.train_x[rows]), shop.data.train_y[rows]).backward()
+        nn.functional.cross_entropy(model(context.data.train_x[rows]), context.data.train_y[rows]).backward()
         optimizer.step()
     with torch.no_grad():
-        loss = nn.functional.cross_entropy(model(shop.data.valid_x), shop.data.valid_y).item()
-    assert outcome.curve.valid_loss[-1] == pytest.approx(loss, rel=1e-10)
+        loss = nn.functional.cross_entropy(model(context.data.valid_x), context.data.valid_y).item()
+    assert result.curve.valid_loss[-1] == pytest.approx(loss, rel=1e-10)
 
 
 @pytest.mark.parametrize("make", [optim.Adam, torch.optim.Adam, "rule"])
-def test_any_optimizer_can_be_a_strategy_and_gives_what_the_rule_gives(shop, make):
+def test_any_optimizer_can_be_a_strategy_and_gives_what_the_rule_gives(context, make):
     from thalweg.compare.strategy import Strategy
 
     strategy = Strategy.parse("adam") if make == "rule" else Strategy("mine", factory=make, defaults={"lr": 1e-3})
-    outcome = Serial(shop).run([job(strategy, 1e-3, key="adam")], quiet)[0]
-    expected = Serial(shop).run([job("adam", 1e-3, key="adam")], quiet)[0]
-    assert outcome.curve.valid_loss == pytest.approx(expected.curve.valid_loss, rel=1e-9)
+    result = Serial(context).run([job(strategy, 1e-3, key="adam")], quiet)[0]
+    expected = Serial(context).run([job("adam", 1e-3, key="adam")], quiet)[0]
+    assert result.curve.valid_loss == pytest.approx(expected.curve.valid_loss, rel=1e-9)
 
 
-ENGINES = [Serial, lambda shop: Lanes(shop, 3, compile_=False), lambda shop: local_ray.fleet()]
+ENGINES = [Serial, lambda context: Lanes(context, 3, compile_=False), lambda context: local_ray.engines()]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["serial", "lanes", "ray"])
 @pytest.mark.parametrize("name", ["adam@cosine", "nadam", "momentum", "adadelta"])
-def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, name, engine):
-    whole = engine(shop).run([job(name)], quiet)[0]
-    first = engine(shop).run([job(name, stop=14)], quiet)[0]
-    rest = engine(shop).run([job(name, start=14, snapshot=first.snapshot, first_loss=first.first_loss)], quiet)[0]
+def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(context, name, engine):
+    whole = engine(context).run([job(name)], quiet)[0]
+    first = engine(context).run([job(name, stop=14)], quiet)[0]
+    rest = engine(context).run([job(name, start=14, snapshot=first.snapshot, first_loss=first.first_loss)], quiet)[0]
     assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
     assert all(torch.equal(rest.snapshot[k], v) for k, v in whole.snapshot.items())
 
@@ -157,69 +159,69 @@ def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, name, engine
 @pytest.mark.parametrize("engine", ENGINES[:2], ids=["serial", "lanes"])
 @pytest.mark.parametrize("slot", ["params", "exp_avg"])
 @pytest.mark.parametrize("change", [lambda t: t[:1], lambda t: t[:-1], lambda t: torch.cat([t, t]), lambda t: t[None]])
-def test_a_snapshot_of_another_model_is_refused(shop, engine, slot, change):
-    held = engine(shop).run([job("adam", stop=14)], quiet)[0].snapshot
+def test_a_snapshot_of_another_model_is_refused(context, engine, slot, change):
+    held = engine(context).run([job("adam", stop=14)], quiet)[0].snapshot
     with pytest.raises(ValueError, match=f"'{slot}' of what is taken up again is float64"):
-        engine(shop).run([job("adam", start=14, snapshot={**held, slot: change(held[slot])}, first_loss=1.0)], quiet)
+        engine(context).run([job("adam", start=14, snapshot={**held, slot: change(held[slot])}, first_loss=1.0)], quiet)
 
 
-def test_a_snapshot_of_another_type_is_converted(shop):
-    held = Serial(shop).run([job("adam", stop=14)], quiet)[0].snapshot
+def test_a_snapshot_of_another_type_is_converted(context):
+    held = Serial(context).run([job("adam", stop=14)], quiet)[0].snapshot
     single = {name: value.float() for name, value in held.items()}
-    ends = [Serial(shop).run([job("adam", start=14, snapshot=s, first_loss=1.0)], quiet)[0] for s in (held, single)]
+    ends = [Serial(context).run([job("adam", start=14, snapshot=s, first_loss=1.0)], quiet)[0] for s in (held, single)]
     torch.testing.assert_close(ends[0].snapshot["params"], ends[1].snapshot["params"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_factory_optimizer_cut_in_two_is_the_run_in_one_piece(shop):
+def test_a_factory_optimizer_cut_in_two_is_the_run_in_one_piece(context):
     from thalweg.compare.strategy import Strategy
 
     strategy = Strategy("t", factory=torch.optim.AdamW, defaults={"lr": 0.01})
-    whole = Serial(shop).run([job(strategy)], quiet)[0]
-    first = Serial(shop).run([job(strategy, stop=14)], quiet)[0]
+    whole = Serial(context).run([job(strategy)], quiet)[0]
+    first = Serial(context).run([job(strategy, stop=14)], quiet)[0]
     again = job(strategy, start=14, snapshot=first.snapshot, first_loss=first.first_loss)
-    assert first.curve.valid_loss + Serial(shop).run([again], quiet)[0].curve.valid_loss == whole.curve.valid_loss
+    assert first.curve.valid_loss + Serial(context).run([again], quiet)[0].curve.valid_loss == whole.curve.valid_loss
 
 
-def test_engines_repeat_themselves_bit_for_bit(shop):
+def test_engines_repeat_themselves_bit_for_bit(context):
     jobs = [job("adam", seed=seed) for seed in range(4)]
-    for engine in (Serial(shop), Lanes(shop, 3, compile_=False)):
+    for engine in (Serial(context), Lanes(context, 3, compile_=False)):
         one, two = engine.run(jobs, quiet), engine.run(jobs, quiet)
         assert [o.curve for o in one] == [o.curve for o in two]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["serial", "lanes", "ray"])
-def test_what_is_left_after_any_keeping_ends_as_it_would_have(shop, engine):
+def test_what_is_left_after_any_write_ends_as_it_would_have(context, engine):
     jobs = [job(name, lr, seed=seed) for seed in (1, 2, 3) for name, lr in (("adam", 0.01), ("sgd", 1e6), ("sgd", 0.1))]
     kept = []
-    whole = {o.key: o for o in engine(shop).run(jobs, quiet, lambda outcomes: kept.append([o.key for o in outcomes]))}
+    whole = {o.key: o for o in engine(context).run(jobs, quiet, lambda results: kept.append([o.key for o in results]))}
     assert sorted(key for keys in kept for key in keys) == sorted(whole)
     assert len(kept) > 1
     for count in range(1, len(kept)):
         done = {key for keys in kept[:count] for key in keys}
-        for outcome in engine(shop).run([j for j in jobs if j.key not in done], quiet):
-            same(outcome, whole[outcome.key], rtol=0, atol=0)
+        for result in engine(context).run([j for j in jobs if j.key not in done], quiet):
+            same(result, whole[result.key], rtol=0, atol=0)
 
 
-def test_a_lane_does_not_see_its_neighbours(shop):
-    lanes = Lanes(shop, 4, compile_=False)
+def test_a_lane_does_not_see_its_neighbours(context):
+    lanes = Lanes(context, 4, compile_=False)
     alone = lanes.run([job("adam", 0.01)], quiet)[0]
     crowd = lanes.run([job("adam", 0.01), *(job("adam", 1e6, seed=s) for s in (3, 4, 5))], quiet)
     assert crowd[0].curve == alone.curve
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["serial", "lanes", "ray"])
-def test_divergence_is_a_result_and_frees_the_slot(shop, engine):
+def test_divergence_is_a_result_and_frees_the_slot(context, engine):
     jobs = [job("sgd", 1e6), job("sgd", 0.1, seed=2), job("sgd", 1e9, seed=3), job("sgd", 0.1, seed=4)]
-    outcomes = engine(shop).run(jobs, quiet)
-    assert [o.status for o in outcomes] == ["diverged", "finished", "diverged", "finished"]
-    for outcome in (outcomes[0], outcomes[2]):
-        assert outcome.test is None
-        assert 1 < outcome.steps < 30
-        assert all(math.isfinite(v) for v in outcome.curve.valid_loss)
+    results = engine(context).run(jobs, quiet)
+    assert [o.status for o in results] == ["diverged", "finished", "diverged", "finished"]
+    for result in (results[0], results[2]):
+        assert result.test is None
+        assert 1 < result.steps < 30
+        assert all(math.isfinite(v) for v in result.curve.valid_loss)
 
 
 def test_all_strategies_of_a_seed_share_start_and_batches():
-    one, two = workshop(), workshop()
+    one, two = task_context(), task_context()
     assert torch.equal(one.start("default", 3), two.start("default", 3))
     assert torch.equal(one.batches(3, 0, 40), two.batches(3, 0, 40))
     assert not torch.equal(one.batches(3, 0, 5), one.batches(4, 0, 5))
@@ -246,19 +248,19 @@ class Branching(nn.Module):
 
 def test_what_cannot_be_stacked_says_why_and_runs_serially():
     with pytest.raises(Unstackable, match="BatchNorm1d, which updates its running statistics"):
-        Lanes(workshop(small_task(model=Normed)), 2)
+        Lanes(task_context(small_task(model=Normed)), 2)
     with pytest.raises(Unstackable, match="torch cannot stack it"):
-        Lanes(workshop(small_task(model=Branching)), 2).probe()
+        Lanes(task_context(small_task(model=Branching)), 2).probe()
     for model in (Normed, Branching):
-        outcome = Serial(workshop(small_task(model=model))).run([job("adam", 0.01)], quiet)[0]
-        assert outcome.status == "finished"
+        result = Serial(task_context(small_task(model=model))).run([job("adam", 0.01)], quiet)[0]
+        assert result.status == "finished"
 
 
 def test_running_statistics_are_part_of_a_cut_run():
-    shop = workshop(small_task(model=Normed))
-    whole = Serial(shop).run([job("adam", 0.01)], quiet)[0]
-    first = Serial(shop).run([job("adam", 0.01, stop=14)], quiet)[0]
-    rest = Serial(shop).run([job("adam", 0.01, start=14, snapshot=first.snapshot, first_loss=1.0)], quiet)[0]
+    context = task_context(small_task(model=Normed))
+    whole = Serial(context).run([job("adam", 0.01)], quiet)[0]
+    first = Serial(context).run([job("adam", 0.01, stop=14)], quiet)[0]
+    rest = Serial(context).run([job("adam", 0.01, start=14, snapshot=first.snapshot, first_loss=1.0)], quiet)[0]
     assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
 
 
@@ -266,11 +268,11 @@ def test_dropout_runs_in_lanes_with_other_draws_in_each():
     def build():
         return nn.Sequential(nn.Linear(6, 32), nn.Dropout(0.5), nn.Linear(32, 3))
 
-    shop = workshop(small_task(model=build))
-    lanes = Lanes(shop, 3, compile_=False)
+    context = task_context(small_task(model=build))
+    lanes = Lanes(context, 3, compile_=False)
     lanes.probe()
     jobs = [job("sgd", 0.05, key=str(k)) for k in range(3)]
-    outcomes = lanes.run(jobs, quiet)
-    assert len({tuple(o.curve.train_loss) for o in outcomes}) == 3  # the same trial, three draws
-    assert [o.curve for o in lanes.run(jobs, quiet)] == [o.curve for o in outcomes]
+    results = lanes.run(jobs, quiet)
+    assert len({tuple(o.curve.train_loss) for o in results}) == 3  # the same trial, three draws
+    assert [o.curve for o in lanes.run(jobs, quiet)] == [o.curve for o in results]
     assert derive_seed(1, "noise", 0) != derive_seed(1, "noise", 7)

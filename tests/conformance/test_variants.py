@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import thalweg
-from tests.compare.small import job, small_task, workshop
+from tests.compare.small import job, small_task, task_context
 from tests.conformance.test_engines import TOLERANCE, quiet, same
 from thalweg.averaging import EMA, Average, Polyak
 from thalweg.compare.engines.lanes import Lanes
@@ -26,21 +26,21 @@ def deep():
 
 
 @pytest.fixture(scope="module", params=["plain", "batch-norm"])
-def shop(request):
+def context(request):
     variant = Variant("", "none" if request.param == "plain" else "batch-norm")
-    return workshop(built(small_task(torch.float64, model=deep), variant))
+    return task_context(built(small_task(torch.float64, model=deep), variant))
 
 
 @pytest.fixture(scope="module")
 def normalized():
-    return workshop(built(small_task(torch.float64, model=deep), Variant("", "batch-norm")))
+    return task_context(built(small_task(torch.float64, model=deep), Variant("", "batch-norm")))
 
 
-def test_lanes_equal_serial(shop):
+def test_lanes_equal_serial(context):
     jobs = [job(name, 0.01, seed) for name in NAMES for seed in (1, 2)]
-    alone = Serial(shop).run(jobs, quiet)
+    alone = Serial(context).run(jobs, quiet)
     for width in (4, 10):
-        for one, two in zip(alone, Lanes(shop, width, compile_=False).run(jobs, quiet), strict=True):
+        for one, two in zip(alone, Lanes(context, width, compile_=False).run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
 
 
@@ -50,47 +50,47 @@ def test_compiled_lanes_of_averages_equal_serial(normalized):
         same(one, two, **TOLERANCE)
 
 
-@pytest.mark.parametrize("engine", [Serial, lambda shop: Lanes(shop, 3, compile_=False)], ids=["serial", "lanes"])
+@pytest.mark.parametrize("engine", [Serial, lambda context: Lanes(context, 3, compile_=False)], ids=["serial", "lanes"])
 @pytest.mark.parametrize("name", ["adam+ema", "momentum+polyak@cosine"])
 @pytest.mark.parametrize("cut", [7, 21])
-def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(shop, name, engine, cut):
-    whole = engine(shop).run([job(name, 0.01)], quiet)[0]
-    first = engine(shop).run([job(name, 0.01, stop=cut)], quiet)[0]
+def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(context, name, engine, cut):
+    whole = engine(context).run([job(name, 0.01)], quiet)[0]
+    first = engine(context).run([job(name, 0.01, stop=cut)], quiet)[0]
     again = job(name, 0.01, start=cut, snapshot=first.snapshot, first_loss=first.first_loss)
-    rest = engine(shop).run([again], quiet)[0]
+    rest = engine(context).run([again], quiet)[0]
     assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
     assert all(torch.equal(rest.snapshot[k], v) for k, v in whole.snapshot.items())
 
 
 @pytest.mark.parametrize(("name", "averaging"), [("adam+ema", EMA.over(3.0)), ("adam+polyak", Polyak(start=15))])
-def test_what_is_judged_is_the_average_of_the_plain_loop(shop, name, averaging):
-    outcome = Serial(shop).run([job(name, 0.01, seed=5)], quiet)[0]
-    model = shop.fresh_model("default", 5)
+def test_what_is_judged_is_the_average_of_the_plain_loop(context, name, averaging):
+    result = Serial(context).run([job(name, 0.01, seed=5)], quiet)[0]
+    model = context.fresh_model("default", 5)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     average = Average(model, averaging, buffers="average")
-    for rows in shop.batches(5, 0, 30):
+    for rows in context.batches(5, 0, 30):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(shop.data.train_x[rows]), shop.data.train_y[rows]).backward()
+        nn.functional.cross_entropy(model(context.data.train_x[rows]), context.data.train_y[rows]).backward()
         optimizer.step()
         average.update()
     model.eval()
     with average.applied(), torch.no_grad():
-        loss = nn.functional.cross_entropy(model(shop.data.valid_x), shop.data.valid_y).item()
-    assert outcome.curve.valid_loss[-1] == pytest.approx(loss, rel=1e-9)
+        loss = nn.functional.cross_entropy(model(context.data.valid_x), context.data.valid_y).item()
+    assert result.curve.valid_loss[-1] == pytest.approx(loss, rel=1e-9)
 
 
-def test_an_optimizer_made_by_a_factory_is_averaged_alike_and_resumes(shop):
+def test_an_optimizer_made_by_a_factory_is_averaged_alike_and_resumes(context):
     strategy = Strategy("t", factory=torch.optim.Adam, defaults={"lr": 0.01}, averaging="ema")
-    whole = Serial(shop).run([job(strategy)], quiet)[0]
-    expected = Serial(shop).run([job("adam+ema", 0.01)], quiet)[0]
+    whole = Serial(context).run([job(strategy)], quiet)[0]
+    expected = Serial(context).run([job("adam+ema", 0.01)], quiet)[0]
     assert whole.curve.valid_loss == pytest.approx(expected.curve.valid_loss, rel=1e-9)
-    first = Serial(shop).run([job(strategy, stop=14)], quiet)[0]
+    first = Serial(context).run([job(strategy, stop=14)], quiet)[0]
     again = job(strategy, start=14, snapshot=first.snapshot, first_loss=first.first_loss)
-    assert first.curve.valid_loss + Serial(shop).run([again], quiet)[0].curve.valid_loss == whole.curve.valid_loss
+    assert first.curve.valid_loss + Serial(context).run([again], quiet)[0].curve.valid_loss == whole.curve.valid_loss
 
 
-def test_evaluating_an_average_leaves_the_training_as_it_is(shop):
-    plain, averaged = (Serial(shop).run([job(name, 0.01)], quiet)[0] for name in ("adam", "adam+ema"))
+def test_evaluating_an_average_leaves_the_training_as_it_is(context):
+    plain, averaged = (Serial(context).run([job(name, 0.01)], quiet)[0] for name in ("adam", "adam+ema"))
     assert plain.curve.train_loss == averaged.curve.train_loss
     assert plain.curve.valid_loss != averaged.curve.valid_loss
 

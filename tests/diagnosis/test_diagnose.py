@@ -228,11 +228,11 @@ def test_scale_over_depth_is_named_where_it_begins(factor, word, at):
 
 
 @pytest.mark.parametrize("kind", ["signal", "gradient"])
-def test_the_mend_of_a_vanishing_scale_mends_it(kind):
+def test_the_fix_of_a_vanishing_scale_corrects_it(kind):
     torch.manual_seed(0)
     net, (x, y) = mlp(8, activation=nn.Sigmoid), batch_for(VECTORS)
     (finding,) = found(planted(net, batch=(x, y)), f"vanishing {kind}")
-    exec(finding.fix, {"model": net, "inputs": x, "target": y, "loss": cross_entropy, "thalweg": thalweg})
+    exec(finding.fix_code, {"model": net, "inputs": x, "target": y, "loss": cross_entropy, "thalweg": thalweg})
     assert not found(planted(net, batch=(x, y)), f"vanishing {kind}")
 
 
@@ -301,7 +301,7 @@ def test_a_bias_before_batch_norm():
     net = nn.Sequential(nn.Linear(20, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES))
     (finding,) = found(planted(net), "redundant bias")
     assert (finding.severity, finding.layer, finding.figure) == ("note", "0", 8)
-    exec(finding.fix, {"model": net})
+    exec(finding.fix_code, {"model": net})
     assert not found(planted(net), "redundant bias")
     net[0] = nn.Linear(20, 8)
 
@@ -325,14 +325,14 @@ def test_start_loss_against_the_best_constant():
     net = mlp(outs=1)
     (finding,) = found(planted(net, batch=(x, y), loss=mse), "high start loss")
     assert (finding.severity, finding.layer) == ("warning", "6")
-    assert "output_bias_from" in finding.fix
-    exec(finding.fix, {"model": net, "target": y, "thalweg": thalweg})
+    assert "output_bias_from" in finding.fix_code
+    exec(finding.fix_code, {"model": net, "target": y, "thalweg": thalweg})
     assert not found(planted(net, batch=(x, y), loss=mse), "high start loss")
     net = mlp()
     with torch.no_grad():
         net[-1].weight.mul_(500)
     (finding,) = found(planted(net), "high start loss")
-    assert "weight" in finding.fix
+    assert "weight" in finding.fix_code
     assert finding.figure > finding.threshold == 4
 
 

@@ -1,4 +1,4 @@
-"""Twenty faults, each planted in a sound model, are found and named by layer; those that can be mended are."""
+"""Twenty faults, each planted in a sound model, are found and named by layer; those that can be fixed are."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ from torch.nn import functional
 import thalweg
 from tests.diagnosis.test_diagnose import CLASSES, IMAGES, QUICK, SERIES, VECTORS, Recurrent, batch_for, cnn, mlp
 from thalweg.diagnosis import Diagnosis, Finding
-from thalweg.diagnosis.fixing import fixing
+from thalweg.diagnosis.apply_fixes import apply_fixes
 from thalweg.initialization import initialize, too_large_
 from thalweg.normalization import BatchNorm
 
@@ -122,7 +122,7 @@ def look(net, batch, loss, **options):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_found_and_named_and_mended_where_that_loses_nothing(fault):
+def test_each_fault_is_found_and_named_and_fixed_where_that_loses_nothing(fault):
     kind, plant, name, layer = FAULTS[fault]
     net, batch, loss = sound(kind)
     before = look(net, batch, loss)
@@ -131,13 +131,13 @@ def test_each_fault_is_found_and_named_and_mended_where_that_loses_nothing(fault
     planted = [f for f in look(net, batch, loss) if f.kind == name]
     assert planted
     assert layer is None or planted[0].layer == layer
-    mended = look(net, batch, loss, fix=True)
+    fixed = look(net, batch, loss, fix=True)
     if fault in SAFE:
-        assert (name, layer) in [(f.kind, f.layer) for f in mended.fixed] or not [f for f in mended if f.kind == name]
-        assert mended.worst in (None, "note"), str(mended)
-        assert mended.fixed
+        assert (name, layer) in [(f.kind, f.layer) for f in fixed.fixed] or not [f for f in fixed if f.kind == name]
+        assert fixed.worst in (None, "note"), str(fixed)
+        assert fixed.fixed
     else:
-        assert [f for f in mended if f.kind == name]
+        assert [f for f in fixed if f.kind == name]
 
 
 def test_a_bias_left_out_changes_no_output_neither_in_training_nor_after():
@@ -166,7 +166,7 @@ def test_what_does_not_help_is_taken_back_and_what_raises_too():
         raise ValueError("no")
 
     findings = [Finding("a", "error", "", 1.0, "m", "f", worse), Finding("b", "error", "", 1.0, "m", "f", raising)]
-    assert fixing(net, lambda: findings) == ()
+    assert apply_fixes(net, lambda: findings) == ()
     assert net.weight is weight
     assert all(torch.equal(v, start[k]) for k, v in net.state_dict().items())
 

@@ -1,4 +1,4 @@
-"""Every planted fault is found at its place, its line mends it as printed, and sound models are not warned of."""
+"""Every planted fault is found at its place, its line fixes it as printed, and sound models are not warned of."""
 
 from importlib import import_module
 
@@ -14,7 +14,7 @@ from thalweg.diagnosis.observe import observe
 
 QUICK = {"curvature_steps": 0, "noise_batches": 0, "range_steps": 0}
 SPECIMENS = [(kind, name) for kind, specimens in FAULTS.items() for name in specimens]
-CODE = {  # what only other code in the model's forward mends: nothing is printed that would not
+CODE = {  # what only other code in the model's forward corrects: nothing is printed that would not
     ("softmax over the batch", "inner"),
     ("softmax over the batch", "centred"),
     ("a view that mixes examples", "images"),
@@ -33,7 +33,7 @@ def graver(diagnosis):
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
 @pytest.mark.parametrize(("kind", "name"), SPECIMENS)
-def test_a_planted_fault_is_found_at_its_place_and_its_line_mends_it(kind, name):
+def test_a_planted_fault_is_found_at_its_place_and_its_line_fixes_it(kind, name):
     torch.manual_seed(0)
     fault = FAULTS[kind][name]
     case = fault.build()
@@ -41,12 +41,12 @@ def test_a_planted_fault_is_found_at_its_place_and_its_line_mends_it(kind, name)
     hit = next((f for f in found if f.kind in fault.findings and f.layer in fault.layers), None)
     assert hit is not None, [(f.kind, f.layer) for f in found]
     assert hit.threshold is not None or hit.kind == "not finite"
-    assert bool(hit.fix) == ((kind, name) not in CODE)
-    if hit.fix:
+    assert bool(hit.fix_code) == ((kind, name) not in CODE)
+    if hit.fix_code:
         names = {**case._asdict(), "torch": torch, "thalweg": thalweg}
-        exec(hit.fix, names)
+        exec(hit.fix_code, names)
         left = look(case._replace(**{key: names[key] for key in case._asdict()}))
-        assert (hit.kind, hit.layer) not in [(f.kind, f.layer) for f in graver(left)], hit.fix
+        assert (hit.kind, hit.layer) not in [(f.kind, f.layer) for f in graver(left)], hit.fix_code
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -61,7 +61,7 @@ def test_every_line_of_a_note_runs_too():
     batches = [(torch.randn(64, 20), torch.randn(64, 1)) for _ in range(16)]
     found = thalweg.diagnose(case.model, (case.inputs, case.inputs[:, :1]), case.loss, more=batches, curvature_steps=2)
     names = {**case._asdict(), "torch": torch, "thalweg": thalweg}
-    lines = {f.kind: f.fix for f in found if f.fix}
+    lines = {f.kind: f.fix_code for f in found if f.fix_code}
     for line in lines.values():
         exec(line, names)
     assert "learning rate" in lines
@@ -118,7 +118,7 @@ def test_inputs_too_small_are_named():
     names = {"model": model, "inputs": 1e-6 * torch.randn(64, 16), "target": torch.randint(4, (64,)), "torch": torch}
     (hit,) = (f for f in looked(names) if f.kind == "input scale")
     assert hit.figure == pytest.approx(1e-6, rel=0.2)
-    exec(hit.fix, names)
+    exec(hit.fix_code, names)
     assert not graver(looked(names))
 
 

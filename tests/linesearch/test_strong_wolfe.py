@@ -26,7 +26,7 @@ def test_evaluations_are_those_published(number):
     assert tuple(counts) == case.evaluations
 
 
-def theirs(smooth, c1, c2, first, longest):
+def user_errors(smooth, c1, c2, first, longest):
     """The steps that scipy's DCSRCH tries, and whether it converged."""
     line = Counted(smooth)
     search = DCSRCH(lambda a: line(float(a)).value, smooth.slope, c1, c2, 1e-15, 0.0, longest)
@@ -39,7 +39,7 @@ def theirs(smooth, c1, c2, first, longest):
 def test_steps_are_dcsrchs(number, first):
     case, line = MORE_THUENTE[number], Counted(MORE_THUENTE[number].smooth)
     MoreThuente(c1=case.c1, c2=case.c2)(line, line.start, first)
-    steps, converged = theirs(case.smooth, case.c1, case.c2, first, 1e10)
+    steps, converged = user_errors(case.smooth, case.c1, case.c2, first, 1e10)
     assert converged
     assert line.steps == pytest.approx(steps, rel=1e-9)
 
@@ -57,7 +57,7 @@ def test_steps_are_dcsrchs_on_any_quartic(coefficients, first, c2):
     smooth = polynomial(*coefficients)
     line = Counted(smooth)
     found = MoreThuente(c2=c2, rounding=0.0, max_evaluations=60, longest=1e4)(line, line.start, first)
-    steps, converged = theirs(smooth, 1e-4, c2, first, 1e4)
+    steps, converged = user_errors(smooth, 1e-4, c2, first, 1e4)
     assert converged == (found.status == "wolfe")
     if converged:
         assert line.steps == pytest.approx(steps, rel=1e-6)

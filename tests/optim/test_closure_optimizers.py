@@ -28,7 +28,7 @@ MAKE = {
     "Newton saddle-free": lambda p, **o: optim.Newton(p, **{"max_iter": 20, "damping": "saddle-free", **o}),
     "TruncatedNewton": lambda p, **o: optim.TruncatedNewton(p, **{"max_iter": 20, **o}),
     "TruncatedNewton trust region": lambda p, **o: optim.TruncatedNewton(
-        p, **{"max_iter": 20, "leash": "trust_region", **o}
+        p, **{"max_iter": 20, "globalization": "trust_region", **o}
     ),
 }
 each = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
@@ -598,7 +598,7 @@ def test_lbfgs_takes_torchs_arguments():
         (lambda p: optim.Newton(p, damping="none"), "unknown damping 'none': choose fixed"),
         (lambda p: optim.Newton(p, alpha=-1.0), "alpha must be a finite number of at least 0"),
         (lambda p: optim.TruncatedNewton(p, curvature="fisher"), "unknown curvature 'fisher'"),
-        (lambda p: optim.TruncatedNewton(p, leash="none"), "unknown leash 'none'"),
+        (lambda p: optim.TruncatedNewton(p, globalization="none"), "unknown globalization 'none'"),
         (lambda p: optim.TruncatedNewton(p, warm_start=2.0), "warm_start 2.0"),
         (lambda p: optim.BFGS([]), "empty parameter list"),
     ],
@@ -752,3 +752,18 @@ def test_each_steps_end_is_averaged(make):
     torch.testing.assert_close(mean, ends.mean(0))
     with average.applied(), pytest.raises(RuntimeError, match=r"step\(\) within applied"):
         optimizer.step(lambda: loss_of(model))
+
+
+def test_the_former_name_of_globalization_works_with_a_warning():
+    p = [torch.nn.Parameter(torch.ones(2))]
+    with pytest.warns(DeprecationWarning, match="the option 'leash' is now called 'globalization'"):
+        old = optim.TruncatedNewton(p, leash="trust_region")
+    assert old.param_groups[0]["globalization"] == "trust_region"
+    saved = old.state_dict()
+    for group in saved["param_groups"]:
+        group["leash"] = group.pop("globalization")  # as a former release saved it
+    new = optim.TruncatedNewton(p)
+    new.load_state_dict(saved)
+    assert new.param_groups[0]["globalization"] == "trust_region"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'leach'"):
+        optim.TruncatedNewton(p, leach="trust_region")

@@ -422,7 +422,7 @@ def test_compiled_steps_equal_foreach_for_many_tensors_of_equal_and_other_sizes(
 @each
 def test_steps_in_portions_are_the_same_bit_for_bit(make, monkeypatch):
     from thalweg.averaging import EMA, Average
-    from thalweg.optim import engines as module
+    from thalweg.optim import implementations as module
 
     draws = torch.Generator().manual_seed(0)
     starts = [
@@ -533,7 +533,7 @@ def test_the_whole_step_can_be_captured_by_torch_compile(make):
 
 
 def test_without_a_compiler_it_falls_back_and_says_so_once(monkeypatch):
-    from thalweg.optim import engines as module
+    from thalweg.optim import implementations as module
     from thalweg.tensors import compiling
 
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)

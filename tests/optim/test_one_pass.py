@@ -12,7 +12,7 @@ from torch import nn
 from tests.optim.test_conventions import OPTIMIZERS, each, loss_of, net
 from thalweg import optim
 from thalweg.averaging import EMA, Average, Polyak
-from thalweg.optim import engines, one_pass
+from thalweg.optim import implementations, one_pass
 
 both = pytest.mark.parametrize("engine", ["foreach", "compiled"])
 
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("engine", ["foreach", "compiled"])
 @pytest.fixture
 def small(monkeypatch):
     """Compiles tensors of any size."""
-    monkeypatch.setattr(engines, "SMALL", 1)
+    monkeypatch.setattr(implementations, "SMALL", 1)
 
 
 def train(make, steps=6, model=None, spoil=(), **options):

@@ -39,7 +39,7 @@ MORE = [
     *[(optim.BFGS, {"line_search_fn": "wolfe"}), (optim.BFGS, {"max_eval": 1})],
     *[(optim.ConjugateGradient, {"beta": "none"}), (optim.ConjugateGradient, {"restart_every": 0})],
     *[(optim.Newton, {"damping": "none"}), (optim.Newton, {"alpha": -1.0}), (optim.Newton, {"alpha": None})],
-    *[(optim.TruncatedNewton, {"curvature": "fisher"}), (optim.TruncatedNewton, {"leash": "none"})],
+    *[(optim.TruncatedNewton, {"curvature": "fisher"}), (optim.TruncatedNewton, {"globalization": "none"})],
     *[(optim.TruncatedNewton, {"warm_start": 2.0}), (optim.TruncatedNewton, {"max_products": 0})],
 ]
 

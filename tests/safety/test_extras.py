@@ -45,7 +45,7 @@ json.dump({
     "a figure": line_of(lambda: thalweg.coordinate.plot_atoms([[1.0]])),
     "a report": line_of(lambda: thalweg.compare()),
     "this task": line_of(import_module("thalweg.compare.tasks.digits").digits),
-    "--engine ray": line_of(import_module("thalweg.compare.engines.ray_fleet").Cluster),
+    "--engine ray": line_of(import_module("thalweg.compare.engines.ray_engines").Cluster),
     "command": command(),
 }, sys.stdout)
 """

@@ -100,7 +100,7 @@ def test_an_exponential_fitted_from_far_is_solved(method, start):
         optim.BFGS,
         optim.ConjugateGradient,
         optim.Newton,
-        lambda p, **o: optim.TruncatedNewton(p, leash="trust_region", **o),
+        lambda p, **o: optim.TruncatedNewton(p, globalization="trust_region", **o),
     ],
 )
 def test_an_optimizer_does_not_stop_at_the_start_of_it(make):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.job import Curve, Outcome
+from thalweg.compare.engines.job import Curve, TrialResult
 from thalweg.compare.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import TITLES
@@ -80,20 +80,20 @@ class Writer:
         for name in self.names:
             for i in numbers.get(rung, range(budget.seeds)):
                 key = f"{name}/0/final/{i}" if rung == "final" else f"{name}/{i}"
-                outcome = self.outcome(name, i, key, start, stop, rung == "final")
-                records.append((name, {"lr": 10 ** (-3 + i / budget.trials)}, i if rung == "final" else 7, outcome))
+                result = self.result(name, i, key, start, stop, rung == "final")
+                records.append((name, {"lr": 10 ** (-3 + i / budget.trials)}, i if rung == "final" else 7, result))
         self.store.add(rung, [(i, *record) for i, record in enumerate(records)])
 
-    def outcome(self, name, i, key, start, stop, test):
+    def result(self, name, i, key, start, stop, test):
         draws = random.Random(f"{name} {i}")
         level, every = 0.5 + 0.4 * draws.random(), self.budget.evaluation_interval
         if i and draws.random() < 0.1:
-            return Outcome(key, "diverged", start + 1, Curve(), 2.3)
+            return TrialResult(key, "diverged", start + 1, Curve(), 2.3)
         curve = Curve()
         for step in (*range(start + every, stop, every), stop):
             height = level * (1 - math.exp(-6 * step / self.budget.steps)) + 0.01 * draws.random()
             curve.add(step, 2.3 * (1 - height), 2.3 * (1 - height), height)
-        return Outcome(key, "finished", stop, curve, 2.3, level if test else None)
+        return TrialResult(key, "finished", stop, curve, 2.3, level if test else None)
 
     def finish(self):
         for name in self.names:

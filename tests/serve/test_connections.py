@@ -11,7 +11,7 @@ from tests.serve.running import running
 from tests.serve.synthetic import Writer, make
 from tests.waiting import LONG
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.theirs import StudyError
+from thalweg.compare.user_errors import StudyError
 from thalweg.serve.connections import Limits
 
 HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\n"

@@ -121,14 +121,14 @@ def _end(chain: list[nn.Module]) -> nn.Module:
     Raises:
         ValueError: there is none to be seen, or what follows it gives no zero or passes no gradient on.
     """
-    mend = "start that at zero yourself and pass start=None, or pass start='gate'"
+    remedy = "start that at zero yourself and pass start=None, or pass start='gate'"
     for module in reversed(chain):
         name = type(module).__name__
         if isinstance(module, (*NORMS, *WEIGHTED)):
             if module._parameters.get("weight") is None:
-                raise ValueError(f"the branch ends in a {name} without a weight of its own to start at zero: {mend}")
+                raise ValueError(f"the branch ends in a {name} without a weight of its own to start at zero: {remedy}")
             if why := overridden(module, (*NORMS, *WEIGHTED)):
-                raise ValueError(f"the branch ends in a {name} whose start is not known: {why}; {mend}")
+                raise ValueError(f"the branch ends in a {name} whose start is not known: {why}; {remedy}")
             return module
         if name in nn.modules.activation.__all__ and not isinstance(module, nn.MultiheadAttention):
             like = next(module.parameters(), torch.empty(2))  # of a PReLU, the slopes of its channels
@@ -142,5 +142,5 @@ def _end(chain: list[nn.Module]) -> nn.Module:
                     f"the branch ends in a {name}, which {what}: put it before the last layer, or pass start='gate'"
                 )
         elif next(module.children(), None) is not None or next(module.parameters(), None) is not None:
-            raise ValueError(f"it cannot be seen which layer of a {name} ends the branch: {mend}")
-    raise ValueError(f"the branch has no normalization or layer to start at zero: {mend}")
+            raise ValueError(f"it cannot be seen which layer of a {name} ends the branch: {remedy}")
+    raise ValueError(f"the branch has no normalization or layer to start at zero: {remedy}")

@@ -1,4 +1,4 @@
-"""The way past a residual branch: the identity where shapes agree, else the smallest linear map that mends them."""
+"""The way past a residual branch: the identity where shapes agree, else the smallest linear map between them."""
 
 import torch
 from torch import Tensor, nn

@@ -16,7 +16,7 @@ from rich.table import Table
 from thalweg.cli.console import Terminal
 
 if TYPE_CHECKING:
-    from thalweg.compare.engines.ray_fleet import Cluster
+    from thalweg.compare.engines.ray_engines import Cluster
 
 
 def command(
@@ -198,7 +198,7 @@ def _columns(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
 def _cluster(engine: str, shares: Mapping[str, Any]) -> "Cluster | None":
     """Returns what Ray's options ask for; None for another engine."""
     if engine == "ray":
-        from thalweg.compare.engines.ray_fleet import Cluster
+        from thalweg.compare.engines.ray_engines import Cluster
 
         return Cluster(**shares)
     if shares:

@@ -17,7 +17,7 @@ def command(
         str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
     ] = "digits",
     fix: Annotated[
-        bool, typer.Option("--fix", help="Apply the mends that lose nothing, and say what is then left.")
+        bool, typer.Option("--fix", help="Apply the fixes that lose nothing, and report what is left.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Write a page with plots over depth to this file, .html.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
@@ -28,7 +28,7 @@ def command(
 
     Example: `thalweg diagnose digits-deep --out diagnosis.html`
 
-    `--fix` mends the model in memory only: put the lines that it prints into the function that builds your model.
+    `--fix` changes the model in memory only: put the lines that it prints into the function that builds your model.
 
     Exit codes: 0 done, whatever was found, 2 bad input.
     """
@@ -39,7 +39,7 @@ def command(
     from thalweg.compare.report.diagnosis import write_diagnosis
     from thalweg.compare.run import usable_device
     from thalweg.compare.task import build_model, examples
-    from thalweg.compare.theirs import theirs
+    from thalweg.compare.user_errors import user_errors
     from thalweg.diagnosis import diagnose
     from thalweg.tensors.files import check_writable
 
@@ -49,7 +49,7 @@ def command(
         check_writable(page)
     console = Terminal(stderr=True)
     status = console.status("layers") if console.is_terminal else None
-    with status or nullcontext(), theirs("the task"):
+    with status or nullcontext(), user_errors("the task"):
         chosen = load_task(task)
         data = examples(chosen)
         torch.manual_seed(seed)

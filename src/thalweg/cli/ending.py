@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from thalweg.compare.theirs import Stopped
+from thalweg.compare.user_errors import Stopped
 
 PIPE = 141  # exit code of a process that SIGPIPE ends, as shells show it
 

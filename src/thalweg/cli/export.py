@@ -40,7 +40,7 @@ def command(
     Example: `thalweg export thalweg-digits --format tensorboard --to runs`
     """
     from thalweg.compare.store import Store, fault
-    from thalweg.compare.theirs import StudyError
+    from thalweg.compare.user_errors import StudyError
 
     path = Path(to) if to else None
     store = Store.open(folder)

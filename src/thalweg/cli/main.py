@@ -1,4 +1,4 @@
-"""``thalweg``: entry point; one line and exit code 2 for whatever the user can mend."""
+"""``thalweg``: entry point; one line and exit code 2 for whatever the user can correct."""
 
 import signal
 import sys
@@ -14,7 +14,7 @@ from thalweg.cli import compare, diagnose, export, listing, report, serve, spars
 from thalweg.cli.console import Terminal
 from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_told, output, raised_by
 from thalweg.cli.processes import speaks, was_lost
-from thalweg.compare.theirs import Stopped, StudyError, TaskError, brief, where
+from thalweg.compare.user_errors import Stopped, StudyError, TaskError, brief, where
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer has
 GOES_ON = ": nothing finished is lost; the same command goes on"

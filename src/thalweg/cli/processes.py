@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from thalweg.cli.meeting import meeting_place
-from thalweg.compare.theirs import brief
+from thalweg.compare.user_errors import brief
 
 if TYPE_CHECKING:
     import torch

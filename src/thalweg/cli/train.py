@@ -79,7 +79,7 @@ def command(
     from thalweg.cli import processes
     from thalweg.cli.ending import Interrupted
     from thalweg.cli.training_progress import LiveTraining
-    from thalweg.compare.engines.job import Job, Workshop
+    from thalweg.compare.engines.job import Job, TaskContext
     from thalweg.compare.guidance import guidance_of
     from thalweg.compare.guidance.staging import stage_of
     from thalweg.compare.loading import load_task
@@ -90,7 +90,7 @@ def command(
     from thalweg.compare.run import usable_device
     from thalweg.compare.strategy import Strategy
     from thalweg.compare.task import materialize
-    from thalweg.compare.theirs import theirs
+    from thalweg.compare.user_errors import user_errors
     from thalweg.compare.variants import built
     from thalweg.stages import EarlyStopping
     from thalweg.tensors.files import FileError, write_text
@@ -104,26 +104,26 @@ def command(
         check_whole("steps", steps)
     check_whole("seed", seed, *SEED)
     group, here = context.with_resource(processes.joined(resume)), Path.cwd()  # the user's code may change it
-    with processes.agreeing(group), theirs("the task"):
+    with processes.agreeing(group), user_errors("the task"):
         trackers = [tracker_of(spec, here) for spec in log or ()] if processes.speaks() else []
         chosen, given = Strategy.parse(strategy, here), load_task(task, here)
         where = processes.own_device(usable_device(device), group)
         hyper = _configured(chosen, set_ or [])
         the_task = built(given, chosen.variant)
-        shop = Workshop(the_task, materialize(the_task), where, decay)
-        make = partial(shop.fresh_model, chosen.initialization, seed)
+        task_context = TaskContext(the_task, materialize(the_task), where, decay)
+        make = partial(task_context.fresh_model, chosen.initialization, seed)
         model, total = make(), the_task.steps if steps is None else steps
         processes.synchronize(model, group)
         guidance = guidance_of(chosen)
-        spent = sum(guidance.charged(shop, chosen, total).values())
+        spent = sum(guidance.charged(task_context, chosen, total).values())
         if spent and spent >= total:
             raise ValueError(f"{chosen.name} spends {spent} of {total} steps before its first: give more --steps")
         stopping = None
         if patience is not None:
             stopping = EarlyStopping(patience, f"valid_{the_task.metric_name}", the_task.direction == "max")
         stage = replace(
-            stage_of(shop, chosen, hyper, total - spent, seed),
-            validate=lambda m: _judged(the_task, m, shop.data.valid_x, shop.data.valid_y, "valid_"),
+            stage_of(task_context, chosen, hyper, total - spent, seed),
+            validate=lambda m: _judged(the_task, m, task_context.data.valid_x, task_context.data.valid_y, "valid_"),
             accumulate=accumulate,
             evaluate_every=evaluate_every,
             precision=torch.bfloat16 if precision == "bfloat16" else None,
@@ -132,13 +132,13 @@ def command(
         job = Job(the_task.name, chosen, hyper, seed, spent, total, total, total, prepared=spent)
         shown = out or Path(f"thalweg-train-{as_folder(the_task.name)}")
         folder = _folder(here, shown, resume)
-        plan = guidance.plan(shop, job, model, stage)
+        plan = guidance.plan(task_context, job, model, stage)
         processes.check(plan, group, shard)
         if shard and group is not None:
             divide(model, group, where)
     console = Terminal(quiet=not processes.speaks())
     try:
-        with LiveTraining(console) as live, theirs("training", "correct it, and --resume goes on"):
+        with LiveTraining(console) as live, user_errors("training", "correct it, and --resume goes on"):
             history = train(
                 plan.model,
                 plan.stages,
@@ -152,8 +152,8 @@ def command(
         said = Terminal(stderr=True, quiet=not processes.speaks())
         said.print(f"\ninterrupted: --resume goes on from {shown}", markup=False, highlight=False)
         raise typer.Exit(130) from None
-    with theirs("the trained model"):
-        test = _judged(the_task, model, shop.data.test_x, shop.data.test_y, "test_")
+    with user_errors("the trained model"):
+        test = _judged(the_task, model, task_context.data.test_x, task_context.data.test_y, "test_")
     bare = undivided(model, make)
     if not processes.speaks():
         return

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.job import TaskContext
 from thalweg.compare.guides import Guides
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.variants import INITIALIZATIONS, Variant
@@ -22,7 +22,7 @@ MIXED = "parameters of two dimensions or more under thalweg's rules, and on all 
 
 
 def design_of(
-    shops: Mapping[Variant, Workshop],
+    contexts: Mapping[Variant, TaskContext],
     strategies: Sequence[Strategy],
     budget: Budget,
     seed: int,
@@ -31,10 +31,10 @@ def design_of(
     decay: Decay = "all",
 ) -> dict[str, Any]:
     """Returns what makes the study what it is; a folder with another one is refused."""
-    shop = shops[Variant()]
-    task, data = shop.task, shop.data
+    context = contexts[Variant()]
+    task, data = context.task, context.data
     digest = hashlib.sha256()
-    starts = [own.start("default", 0) for own in shops.values()]
+    starts = [own.start("default", 0) for own in contexts.values()]
     for tensor in (*data, *starts, *_tensors(task.guides)):
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -49,9 +49,9 @@ def design_of(
             "train_size": len(data.train_x),
             "valid_size": len(data.valid_x),
             "test_size": len(data.test_x),
-            "parameters": shop.layout.size,
+            "parameters": context.layout.size,
             "batch_size": task.batch_size,
-            "model": str(shop.model),
+            "model": str(context.model),
             "guides": _names(task.guides),
             "digest": digest.hexdigest(),
         },

@@ -2,7 +2,7 @@
 
 import torch
 
-from thalweg.compare.theirs import brief
+from thalweg.compare.user_errors import brief
 
 
 def usable_device(asked: str | None) -> torch.device:

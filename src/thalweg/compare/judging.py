@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 
 CROSS_ENTROPY = (nn.functional.cross_entropy, nn.CrossEntropyLoss, nn.functional.nll_loss, nn.NLLLoss)
 IGNORED = -100  # torch's default label of what is not trained

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.task import Task
-from thalweg.compare.theirs import LoadError, TaskError, theirs
+from thalweg.compare.user_errors import LoadError, TaskError, user_errors
 from thalweg.compare.user_files import beside, module_at
 
 
@@ -32,7 +32,7 @@ def load_object(spec: str, here: Path | None = None) -> Any:
         raise LoadError(f"{spec!r} names no object: write my.py:name or package.module.name")
     here = here or Path.cwd()
     found = (_from_file if module_name.endswith(".py") else _from_module)(module_name, here)
-    with theirs(module_name, kind=LoadError):
+    with user_errors(module_name, kind=LoadError):
         for part in attribute.split("."):
             if not hasattr(found, part):
                 near = difflib.get_close_matches(part, dir(found), n=1)
@@ -63,7 +63,7 @@ def load_task(spec: "str | Task", here: Path | None = None) -> Task:
         raise LoadError(f"{spec} names no task in the file: write {spec}:NAME, of what gives a thalweg.Task")
     found = load_object(spec, here)
     if callable(found) and not isinstance(found, Task):
-        with theirs(spec):
+        with user_errors(spec):
             found = found()
     if not isinstance(found, Task):
         raise TaskError(f"{spec} gives a {type(found).__name__}: return a thalweg.Task")
@@ -73,7 +73,7 @@ def load_task(spec: "str | Task", here: Path | None = None) -> Task:
 def _from_file(name: str, here: Path) -> Any:
     if not os.path.isfile(here / name):  # False too where the name is too long
         raise LoadError(f"there is no file {name}")
-    with theirs(name, kind=LoadError):
+    with user_errors(name, kind=LoadError):
         return module_at((here / name).resolve())
 
 
@@ -82,7 +82,7 @@ def _from_module(name: str, here: Path) -> Any:
     if top not in sys.modules and importlib.util.find_spec(top) is None:
         beside(here)
     try:
-        with theirs(name, kind=LoadError):
+        with user_errors(name, kind=LoadError):
             return importlib.import_module(name)
     except LoadError as error:
         if not isinstance(error.__cause__, ImportError):

@@ -9,7 +9,7 @@ from thalweg.compare import statistics, verdict
 from thalweg.compare.design import edge, widened_from_fact
 from thalweg.compare.store import Store, finished
 from thalweg.compare.study import TITLES
-from thalweg.compare.theirs import StudyError
+from thalweg.compare.user_errors import StudyError
 
 Record = dict[str, Any]
 

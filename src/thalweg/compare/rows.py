@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.compare.engines.job import Curve, Outcome
+from thalweg.compare.engines.job import Curve, TrialResult
 
 FIELDS = ("rung", "position", "key", "strategy", "hyper", "seed", "status", "steps", "curve", "first_loss", "test")
 DIGEST = 16  # bytes
@@ -55,7 +55,9 @@ def decoded(raw: bytes) -> dict[str, Tensor]:
     return load(raw[DIGEST:])
 
 
-def outcome_of(record: Mapping[str, Any]) -> Outcome:
+def result_of(record: Mapping[str, Any]) -> TrialResult:
     """Returns a record as what an engine gave, without its snapshot."""
     first = math.nan if record["first_loss"] is None else record["first_loss"]
-    return Outcome(record["key"], record["status"], record["steps"], Curve(**record["curve"]), first, record["test"])
+    return TrialResult(
+        record["key"], record["status"], record["steps"], Curve(**record["curve"]), first, record["test"]
+    )

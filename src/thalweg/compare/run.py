@@ -14,10 +14,11 @@ from thalweg.compare.description import circumstances, design_of
 from thalweg.compare.design import Budget
 from thalweg.compare.device import usable_device
 from thalweg.compare.engine_of_rung import choose_again
-from thalweg.compare.engines.choose import Name
-from thalweg.compare.engines.fleet import Fleet
-from thalweg.compare.engines.job import Workshop
-from thalweg.compare.engines.ray_fleet import Cluster, RayFleet
+from thalweg.compare.engines.engine_set import EngineSet
+from thalweg.compare.engines.job import TaskContext
+from thalweg.compare.engines.local_engines import LocalEngines
+from thalweg.compare.engines.ray_engines import Cluster, RayEngines
+from thalweg.compare.engines.selection import Name
 from thalweg.compare.guidance import guidance_of
 from thalweg.compare.loading import load_task
 from thalweg.compare.log import Log, Logging, tracker_of
@@ -28,7 +29,7 @@ from thalweg.compare.store import Store, finished
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study, training
 from thalweg.compare.task import Task, materialize, try_model
-from thalweg.compare.theirs import StudyError, theirs
+from thalweg.compare.user_errors import StudyError, user_errors
 from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import diagnose
 from thalweg.optim.decay import Decay, check_decay
@@ -111,7 +112,7 @@ def compare(
         The finished :class:`Comparison`.
 
     Raises:
-        ValueError: bad input; one line with the cause and the mend.
+        ValueError: bad input; one line with the cause and the remedy.
         StudyError: the folder cannot be used.
 
     Source: Deep Learning, §8.5.4 ("Choosing the right optimization algorithm"), §11.4.
@@ -144,20 +145,20 @@ def compare(
         where = usable_device(device)
         trained_on = str(where)
     trackers = [tracker_of(spec, here) for spec in _several(log, "log")]
-    with theirs("the task"):
+    with user_errors("the task"):
         given = load_task(task, here)
-        shops = _shops(given, chosen, swap_batch_norm, where, decay)
-        the_task = shops[Variant()].task
+        contexts = _contexts(given, chosen, swap_batch_norm, where, decay)
+        the_task = contexts[Variant()].task
         length = steps if steps is not None else the_task.steps
-        charged = {s.name: _charged(shops[s.variant], s, length) for s in chosen}
+        charged = {s.name: _charged(contexts[s.variant], s, length) for s in chosen}
     prepared = {name: sum(costs.values()) for name, costs in charged.items()}
     warmup = max(_settled(s, prepared[s.name], length) for s in chosen)
     budget = Budget(trials, length, seeds, warmup, trial_seconds)
     folder = here / (out if out is not None else f"thalweg-{as_folder(the_task.name)}")
     with ExitStack() as ended:
-        fleet: Fleet | RayFleet
+        engines: EngineSet
         if engine == "ray":
-            fleet = RayFleet(
+            engines = RayEngines(
                 given,
                 chosen,
                 budget,
@@ -168,12 +169,12 @@ def compare(
                 say=teller.say,
                 decay=decay,
             )
-            ended.callback(fleet.close)
+            ended.callback(engines.close)
             if not (folder / "study.sqlite").exists():
-                fleet.connect()  # or there is no study
+                engines.connect()  # or there is no study
         else:
-            fleet = Fleet(shops, chosen, engine, memory, budget)
-        store = Store.resume_or_create(folder, design_of(shops, chosen, budget, seed, engine, trained_on, decay))
+            engines = LocalEngines(contexts, chosen, engine, memory, budget)
+        store = Store.resume_or_create(folder, design_of(contexts, chosen, budget, seed, engine, trained_on, decay))
         ended.callback(store.close)
         facts, held = store.facts(), sum(store.counts().values())
         if finished(facts):
@@ -182,17 +183,17 @@ def compare(
             teller.say(f"going on: {held:,} runs are in the store")
         if "engine" in facts:
             with store.reading():
-                fleet.reuse(facts["engine"])
+                engines.reuse(facts["engine"])
         else:
             with training():
-                fleet.choose(seed)
+                engines.choose(seed)
             store.add_fact("run", {**circumstances(where, command), "device": trained_on})
             with training():
-                diagnosis = _diagnosed(shops[Variant()], seed)
+                diagnosis = _diagnosed(contexts[Variant()], seed)
             store.add_fact("diagnosis", diagnosis)
             store.add_fact("charged", charged)
-            store.add_fact("engine", [choice.as_dict() for choice in fleet.choices])  # last: it stands for all of them
-        for choice in fleet.choices:
+            store.add_fact("engine", [c.as_dict() for c in engines.choices])  # last: it stands for all of them
+        for choice in engines.choices:
             teller.say(f"engine for {choice.title}: {choice.name} ({choice.reason})")
         for name, costs in charged.items():
             if costs:
@@ -201,10 +202,12 @@ def compare(
             teller.say(line)
         records = Log(store, trackers, teller.say)
         teller = Logging(teller, records)
-        sign = shops[Variant()].sign
+        sign = contexts[Variant()].sign
         if not finished(facts):
-            begin = partial(choose_again, fleet, store, seed, teller.say)
-            Study(chosen, budget, seed, store, fleet.engine_of, fleet.serial_of, sign, teller, prepared, begin).run()
+            begin = partial(choose_again, engines, store, seed, teller.say)
+            Study(
+                chosen, budget, seed, store, engines.engine_of, engines.serial_of, sign, teller, prepared, begin
+            ).run()
             store.add_fact("seconds", time.perf_counter() - began)
         comparison = Comparison.from_store(store, folder)
         try:
@@ -217,32 +220,32 @@ def compare(
         return comparison
 
 
-def _shops(
+def _contexts(
     given: Task, strategies: Sequence[Strategy], swap: bool, device: torch.device, decay: Decay
-) -> dict[Variant, Workshop]:
-    """Returns a workshop for the task as it is, and for each variant of it that a strategy asks for.
+) -> dict[Variant, TaskContext]:
+    """Returns a task context for the task as it is, and for each variant of it that a strategy asks for.
 
     Raises:
         TaskError: one of them cannot be trained.
     """
     plain = built(given, Variant(), swap)
     data = materialize(plain)
-    shops = {Variant(): Workshop(plain, data, device, decay)}
+    contexts = {Variant(): TaskContext(plain, data, device, decay)}
     for variant in dict.fromkeys(s.variant for s in strategies):
-        if variant not in shops:
+        if variant not in contexts:
             other = built(given, variant, swap)
             try_model(other, data)
-            shops[variant] = Workshop(other, data, device, decay)
-    return shops
+            contexts[variant] = TaskContext(other, data, device, decay)
+    return contexts
 
 
-def _charged(shop: Workshop, strategy: Strategy, steps: int) -> dict[str, int]:
+def _charged(context: TaskContext, strategy: Strategy, steps: int) -> dict[str, int]:
     """Returns what a run spends before its first step, by what it is for.
 
     Raises:
         ValueError: it is more than half of the run, or the task lacks what it takes.
     """
-    costs = guidance_of(strategy).charged(shop, strategy, steps)
+    costs = guidance_of(strategy).charged(context, strategy, steps)
     spent = sum(costs.values())
     if spent > steps / 2:
         raise ValueError(
@@ -257,13 +260,13 @@ def _settled(strategy: Strategy, prepared: int, steps: int) -> int:
     return prepared + max(own, steps // 8 if prepared else 0)
 
 
-def _diagnosed(shop: Workshop, seed: int) -> dict[str, Any] | None:
+def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any] | None:
     """Returns what one batch shows of the untrained model, without what takes many gradients; None where it cannot."""
-    rows = shop.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
-    batch = (shop.data.train_x[rows], shop.data.train_y[rows])
-    model = shop.fresh_model("default", derive_seed(seed, "diagnosis"))
+    rows = context.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
+    batch = (context.data.train_x[rows], context.data.train_y[rows])
+    model = context.fresh_model("default", derive_seed(seed, "diagnosis"))
     try:
-        found = diagnose(model, batch, shop.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
+        found = diagnose(model, batch, context.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
     except Exception:
         return None
     return found.as_dict()
@@ -272,7 +275,7 @@ def _diagnosed(shop: Workshop, seed: int) -> dict[str, Any] | None:
 def _graver(diagnosis: Mapping[str, Any] | None) -> list[str]:
     """Returns a line for each finding above a note."""
     found = [f for f in (diagnosis or {}).get("findings", []) if f["severity"] != "note"]
-    return [f"the untrained model: {f['kind']}{_of(f)}: {f['meaning']}{_mend(f)}" for f in found]
+    return [f"the untrained model: {f['kind']}{_of(f)}: {f['meaning']}{_fix(f)}" for f in found]
 
 
 def _of(finding: Mapping[str, Any]) -> str:
@@ -283,8 +286,8 @@ def _of(finding: Mapping[str, Any]) -> str:
     return f" ({', '.join(part for part in shown if part)})"
 
 
-def _mend(finding: Mapping[str, Any]) -> str:
-    return f"; mend: {finding['fix']}" if finding["fix"] else ""
+def _fix(finding: Mapping[str, Any]) -> str:
+    return f"; fix: {finding['fix']}" if finding["fix"] else ""
 
 
 def _several(given: Any, name: str) -> Sequence[Any]:

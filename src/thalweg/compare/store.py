@@ -17,11 +17,11 @@ from typing import Any
 from torch import Tensor
 
 from thalweg.compare.description import as_meant
-from thalweg.compare.engines.job import Outcome
+from thalweg.compare.engines.job import TrialResult
 from thalweg.compare.folder_lock import FolderLock
 from thalweg.compare.names import check_name
-from thalweg.compare.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, outcome_of, sealed
-from thalweg.compare.theirs import StudyError
+from thalweg.compare.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, result_of, sealed
+from thalweg.compare.user_errors import StudyError
 from thalweg.tensors.files import sync_folder
 
 VERSION = 2
@@ -158,38 +158,38 @@ class Store:
         with self._writing():
             self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", sealed(name, json.dumps(value)))
 
-    def add(self, rung: str, records: Iterable[tuple[int, str, Mapping[str, float], int, Outcome]]) -> None:
-        """Writes (position in the rung, strategy, hyperparameters, seed, outcome) in one transaction.
+    def add(self, rung: str, records: Iterable[tuple[int, str, Mapping[str, float], int, TrialResult]]) -> None:
+        """Writes (position in the rung, strategy, hyperparameters, seed, result) in one transaction.
 
         What is there already stays.
         """
         with self._writing():
-            for position, strategy, hyper, seed, outcome in records:
+            for position, strategy, hyper, seed, result in records:
                 row = sealed(
                     rung,
                     position,
-                    outcome.key,
+                    result.key,
                     strategy,
                     json.dumps(dict(hyper)),
                     seed,
-                    outcome.status,
-                    outcome.steps,
-                    json.dumps(vars(outcome.curve)),
-                    number(outcome.first_loss),
-                    number(outcome.test),
+                    result.status,
+                    result.steps,
+                    json.dumps(vars(result.curve)),
+                    number(result.first_loss),
+                    number(result.test),
                 )
                 self._db.execute(
-                    f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(outcome.snapshot))
+                    f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(result.snapshot))
                 )
 
-    def rung(self, rung: str) -> dict[str, Outcome]:
-        """Returns the outcomes of a rung that were written, by their keys, snapshots left out.
+    def rung(self, rung: str) -> dict[str, TrialResult]:
+        """Returns the results of a rung that were written, by their keys, snapshots left out.
 
         Raises:
             StudyError: a record is damaged.
         """
         with self.reading():
-            return {record["key"]: outcome_of(record) for record in self._rows("WHERE rung = ?", (rung,))}
+            return {record["key"]: result_of(record) for record in self._rows("WHERE rung = ?", (rung,))}
 
     def snapshot(self, rung: str, position: int) -> dict[str, Tensor]:
         """Returns the snapshot at the end of a run; the last one asked for is not read again.

@@ -15,7 +15,7 @@ from thalweg.compare.loading import load_object
 from thalweg.compare.names import check_name
 from thalweg.compare.second_order import SECOND_ORDER
 from thalweg.compare.settings import checked_defaults, checked_space
-from thalweg.compare.theirs import LoadError
+from thalweg.compare.user_errors import LoadError
 from thalweg.compare.user_files import shown
 from thalweg.compare.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS, Variant
 from thalweg.optim import ClosureOptimizer

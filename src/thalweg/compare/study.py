@@ -13,12 +13,13 @@ from functools import partial
 from typing import Protocol
 
 from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
-from thalweg.compare.engines.job import Engine, Job, Keep, Outcome, Progress, keep_none
+from thalweg.compare.engines.engine_set import SerialRunner
+from thalweg.compare.engines.job import Engine, Job, Progress, ResultCallback, TrialResult, ignore_results
 from thalweg.compare.engines.timing import in_turns
-from thalweg.compare.keeping import Keeping, Stored
+from thalweg.compare.result_writer import ResultWriter, StoredSnapshot
 from thalweg.compare.store import Store
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.theirs import theirs
+from thalweg.compare.user_errors import user_errors
 from thalweg.tensors import derive_seed
 
 
@@ -36,18 +37,6 @@ class Reporter(Protocol):
 
     def say(self, line: str) -> None:
         """Something that the user should know."""
-
-
-class Alone(Protocol):
-    """Runs a strategy alone, while nothing else runs."""
-
-    def seconds_per_step(self, job: Job) -> float:
-        """Returns the seconds of a step of the job."""
-        ...
-
-    def untrained_test(self, scheme: str, seed: int) -> float:
-        """Returns the test metric of the model before any step."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +68,7 @@ class Study:
         seed: int,
         store: Store,
         engine_of: Callable[[Strategy], Engine],
-        serial_of: Callable[[Strategy], Alone],
+        serial_of: Callable[[Strategy], SerialRunner],
         sign: float,
         reporter: Reporter,
         prepared: Mapping[str, int] | None = None,
@@ -110,7 +99,7 @@ class Study:
             jobs = [
                 replace(
                     self._job(t, self.tuning_seed, budget.rung, budget.steps),
-                    snapshot=Stored(self.store, *places[t.key]),
+                    snapshot=StoredSnapshot(self.store, *places[t.key]),
                     first_loss=done[t.key].first_loss,
                 )
                 for t in promoted
@@ -129,7 +118,9 @@ class Study:
         drawn = [self._drawn(strategy, strategy.space, p) for p in self.points[:count]]
         return [Trial(strategy, i, hyper) for i, hyper in enumerate([strategy.default_configuration(), *drawn])]
 
-    def _second_trials(self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, Outcome]) -> list[Trial]:
+    def _second_trials(
+        self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, TrialResult]
+    ) -> list[Trial]:
         """Returns the held-back configurations, in the widened strip when the incumbent lies on the edge."""
         space = strategy.space
         scores = [self._score(done[t.key]) for t in tried]
@@ -145,7 +136,7 @@ class Study:
     def _drawn(self, strategy: Strategy, space: Space, point: Sequence[float]) -> dict[str, float]:
         return strategy.rounded({**strategy.defaults, **configuration(space, point)})
 
-    def _promoted(self, trials: Sequence[Trial], done: Mapping[str, Outcome]) -> list[Trial]:
+    def _promoted(self, trials: Sequence[Trial], done: Mapping[str, TrialResult]) -> list[Trial]:
         kept = []
         for strategy in self.strategies:
             mine = [t for t in trials if t.strategy is strategy]
@@ -153,7 +144,7 @@ class Study:
         return kept
 
     def _winner(
-        self, strategy: Strategy, trials: Sequence[Trial], promoted: Sequence[Trial], done: Mapping[str, Outcome]
+        self, strategy: Strategy, trials: Sequence[Trial], promoted: Sequence[Trial], done: Mapping[str, TrialResult]
     ) -> Trial:
         """Returns the strategy's best promoted trial; its default where every trial diverged."""
         mine = [t for t in promoted if t.strategy is strategy] or [t for t in trials if t.strategy is strategy][:1]
@@ -161,11 +152,11 @@ class Study:
         self.store.add_fact(f"winner {strategy.name}", {"index": winner.index, "hyper": dict(winner.hyper)})
         return winner
 
-    def _score(self, outcome: Outcome) -> tuple[float, float]:
-        """Returns (signed metric, loss) on validation at the outcome's end; infinite where it failed."""
-        if outcome.status != "finished" or not math.isfinite(outcome.curve.valid_metric[-1]):
+    def _score(self, result: TrialResult) -> tuple[float, float]:
+        """Returns (signed metric, loss) on validation at the result's end; infinite where it failed."""
+        if result.status != "finished" or not math.isfinite(result.curve.valid_metric[-1]):
             return math.inf, math.inf
-        return self.sign * outcome.curve.valid_metric[-1], outcome.curve.valid_loss[-1]
+        return self.sign * result.curve.valid_metric[-1], result.curve.valid_loss[-1]
 
     def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
         budget, prepared = self.budget, self.prepared.get(trial.strategy.name, 0)
@@ -183,8 +174,8 @@ class Study:
             limit=budget.trial_seconds,
         )
 
-    def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, Outcome]:
-        """Returns the rung's outcomes from the store, and trains and writes those that are not there."""
+    def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, TrialResult]:
+        """Returns the rung's results from the store, and trains and writes those that are not there."""
         held = self.store.rung(name)
         steps = {job.key: job.stop - (job.start if job.snapshot is not None else 0) for job in jobs}
         self.reporter.stage(TITLES[name], sum(steps.values()), self._left(name))
@@ -193,27 +184,27 @@ class Study:
         owners = {job.key: trial.strategy.name for job, trial in zip(jobs, trials, strict=True)}
         best: dict[str, float] = {}
         goes_on = name in ("tune-1", "tune-2") and self.budget.rung < self.budget.steps
-        keeping = Keeping(self.store, name, jobs, owners, goes_on)
+        write = ResultWriter(self.store, name, jobs, owners, goes_on)
 
-        def keep(outcomes: Sequence[Outcome]) -> None:
-            keeping(outcomes)
-            self._stand(best, owners, outcomes)
+        def on_results(results: Sequence[TrialResult]) -> None:
+            write(results)
+            self._stand(best, owners, results)
 
         self._stand(best, owners, list(held.values()))
         left = [job for job in jobs if job.key not in held]
         if left:
             self.begin(name)
-        with keeping:
+        with write:
             for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in left)}.values():
                 mine = [job for job in left if self.engine_of(job.strategy) is engine]
-                held |= {outcome.key: outcome for outcome in trained(engine, mine, self.reporter.advance, keep)}
+                held |= {result.key: result for result in trained(engine, mine, self.reporter.advance, on_results)}
         return held
 
-    def _stand(self, best: dict[str, float], owners: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
-        """Tells where the strategies stand with these outcomes."""
-        for outcome in outcomes:
-            if math.isfinite(score := self._score(outcome)[0]):
-                name = owners[outcome.key]
+    def _stand(self, best: dict[str, float], owners: Mapping[str, str], results: Sequence[TrialResult]) -> None:
+        """Tells where the strategies stand with these results."""
+        for result in results:
+            if math.isfinite(score := self._score(result)[0]):
+                name = owners[result.key]
                 best[name] = self.sign * min(score, self.sign * best.get(name, self.sign * math.inf))
         if best:
             self.reporter.standing(best)
@@ -249,15 +240,17 @@ class Study:
             self.store.add_fact("untrained_test", scores)
 
 
-def trained(engine: Engine, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
+def trained(
+    engine: Engine, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
+) -> list[TrialResult]:
     """Returns what the engine makes of the jobs. Raises TaskError, a line, where the user's code or data do."""
     with training():
-        return engine.run(jobs, progress, keep)
+        return engine.run(jobs, progress, on_results)
 
 
 def training() -> AbstractContextManager[None]:
     """Returns what runs its body, which runs the user's code. Raises TaskError, a line, where that raises anything."""
-    return theirs("training", "correct it, and the same command goes on")
+    return user_errors("training", "correct it, and the same command goes on")
 
 
 TITLES = {

@@ -17,7 +17,7 @@ from thalweg.compare.guides import Guides
 from thalweg.compare.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.names import check_name
 from thalweg.compare.ranges import SEED, check_whole
-from thalweg.compare.theirs import TaskError, brief, theirs
+from thalweg.compare.user_errors import TaskError, brief, user_errors
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 KINDS: Mapping[str, tuple[Any, str]] = {
@@ -140,10 +140,10 @@ def build_model(task: Task) -> nn.Module:
         TaskError: the factory raises or gives no module.
     """
     if isinstance(task.model, nn.Module):
-        with theirs("copying the task's model", "give a function that builds it"):
+        with user_errors("copying the task's model", "give a function that builds it"):
             model = copy.deepcopy(task.model)
         return _shaped(model, task)
-    with theirs("the task's model()", "correct the function that builds the model"):
+    with user_errors("the task's model()", "correct the function that builds the model"):
         model = task.model()
     if not isinstance(model, nn.Module):
         raise TaskError(f"the task's model() gives a {type(model).__name__}: return a torch.nn.Module")
@@ -155,12 +155,12 @@ def _shaped(model: nn.Module, task: Task) -> nn.Module:
     if not _lazy(model):
         return model
     draws = torch.get_rng_state()  # so that parameters do not depend on what reading draws
-    with theirs("reading the train data"):
+    with user_errors("reading the train data"):
         rows = [task.train[i][0] for i in range(min(task.batch_size, len(task.train)))]  # type: ignore[arg-type]
         x = torch.stack([torch.as_tensor(row) for row in rows])
     torch.set_rng_state(draws)
     training = model.training
-    with theirs(f"the model, on a batch of shape {tuple(x.shape)},"), torch.no_grad():
+    with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), torch.no_grad():
         model.eval()(x)
     if left := _lazy(model):
         raise TaskError(f"{left[0]} has no shape after a batch has gone through the model: give its module its sizes")
@@ -191,7 +191,7 @@ def materialize(task: Task) -> Data:
     """Returns the task's examples as tensors, after every check.
 
     Raises:
-        TaskError: data, loss or model that cannot be trained, with the cause and the mend.
+        TaskError: data, loss or model that cannot be trained, with the cause and the remedy.
     """
     check_whole("steps", task.steps, kind=TaskError)
     data = examples(task)
@@ -208,14 +208,14 @@ def materialize(task: Task) -> Data:
 def _stack(dataset: Dataset[Any], part: str) -> tuple[Tensor, Tensor]:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise TaskError(f"the {part} data has no length: give a map-style dataset (list(iterable) makes one)")
-    with theirs(f"the length of the {part} data"):
+    with user_errors(f"the length of the {part} data"):
         count = len(dataset)
     if count == 0:
         raise TaskError(f"the {part} data is empty: give at least one example")
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         x, y = dataset.tensors
     else:
-        with theirs(f"reading the {part} data"):
+        with user_errors(f"reading the {part} data"):
             pairs = [dataset[i] for i in range(count)]
         try:
             x = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
@@ -244,12 +244,12 @@ def try_model(task: Task, data: Data) -> None:
             raise TaskError("the model has no trainable parameter: set requires_grad on what is to be trained")
         # Copies, so that what is given stays as it is.
         x, y = (part[: task.batch_size].detach().clone() for part in (data.train_x, data.train_y))
-        with theirs(f"the model, on a batch of shape {tuple(x.shape)},"), _unwritten("the model", x):
+        with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), _unwritten("the model", x):
             output = model(x)
         if task._is_classification:
             _check_labels(task, output, data)
         shapes = f"output {tuple(output.shape)} and target {tuple(y.shape)}"
-        with theirs(f"the loss, on {shapes},"), _unwritten("the loss", output, y):
+        with user_errors(f"the loss, on {shapes},"), _unwritten("the loss", output, y):
             loss = task.training_loss(model, output, y)
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
@@ -260,7 +260,7 @@ def try_model(task: Task, data: Data) -> None:
             raise TaskError(
                 f"the loss of the untrained model is {loss.item()}: check the loss and the scale of the inputs"
             )
-        with theirs("the metric, on a batch,"), _unwritten("the metric", y):
+        with user_errors("the metric, on a batch,"), _unwritten("the metric", y):
             metric = task.score(output.detach(), y)
         if metric.numel() != 1:
             raise TaskError(f"the metric is no scalar ({tuple(metric.shape)}): return one number for a batch")
@@ -273,7 +273,11 @@ def _try_validation(task: Task, model: nn.Module, data: Data) -> None:
     for rows in (CHUNK, len(data.valid_x)):  # of all of them only where it is no number on some
         if not math.isfinite(value):
             x, y = (part[:rows].detach().clone() for part in (data.valid_x, data.valid_y))
-            with torch.no_grad(), theirs("judging the untrained model"), _unwritten("the model or the metric", x, y):
+            with (
+                torch.no_grad(),
+                user_errors("judging the untrained model"),
+                _unwritten("the model or the metric", x, y),
+            ):
                 value = float(task.score(torch.cat([model(part) for part in x.split(CHUNK)]), y))
     if not math.isfinite(value):
         raise TaskError(

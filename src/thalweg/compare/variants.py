@@ -9,7 +9,7 @@ from torch import nn
 
 from thalweg.averaging import EMA, Averaging, Polyak
 from thalweg.compare.task import Task, build_model
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 from thalweg.initialization import SCHEMES
 from thalweg.normalization import add_batch_norm, convert_batch_norm
 

@@ -75,7 +75,7 @@ class Adaptive:
             )
         self.levels, self.window, self.alpha, self.most = levels, window, alpha, most
         self._level, self._taken, self._step = 0, 0, -1
-        self._losses: list[Tensor | float] = []  # on their device: looking at each would wait for it
+        self._losses: list[Tensor | float] = []  # on their device: reading each would wait for it
 
     def t(self, step: int) -> float:
         """Returns t at a step, the same for all evaluations in it."""

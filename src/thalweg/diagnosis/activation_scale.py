@@ -1,7 +1,7 @@
 """Activations over depth: whether the signal, what differs between examples, vanishes or explodes."""
 
 from thalweg.diagnosis.findings import Finding
-from thalweg.diagnosis.mends import redraw, rescale
+from thalweg.diagnosis.fixes import redraw, rescale
 from thalweg.diagnosis.observe import Seen, deviation
 from thalweg.diagnosis.scale import LARGE, SMALL, levels, runs_off, severity
 

@@ -18,7 +18,7 @@ def broadcast_target(seen: Seen) -> list[Finding]:
     >>> def loss(y, t):
     ...     return (y - t).square().mean()
     >>> found = broadcast_target(observe(nn.Linear(3, 1), (torch.randn(9, 3), torch.randn(9)), loss))
-    >>> [(f.kind, f.figure, f.fix) for f in found]
+    >>> [(f.kind, f.figure, f.fix_code) for f in found]
     [('broadcast target', 81.0, 'target = target.reshape(-1, 1)')]
     """
     y, target = seen.scores, seen.target

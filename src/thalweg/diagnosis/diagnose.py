@@ -7,6 +7,7 @@ from torch import nn
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.diagnosis.activation_scale import activation_scale
+from thalweg.diagnosis.apply_fixes import apply_fixes
 from thalweg.diagnosis.batches import as_batch
 from thalweg.diagnosis.broadcast_target import broadcast_target
 from thalweg.diagnosis.chaos import chaos, growth
@@ -14,7 +15,7 @@ from thalweg.diagnosis.dead_units import dead_units
 from thalweg.diagnosis.depth import depth
 from thalweg.diagnosis.few_examples import few_examples
 from thalweg.diagnosis.findings import Diagnosis, Finding
-from thalweg.diagnosis.fixing import fixing
+from thalweg.diagnosis.fixes import chosen
 from thalweg.diagnosis.gates import saturated_gates
 from thalweg.diagnosis.gradient_noise import batch_size, gradient_noise
 from thalweg.diagnosis.gradient_scale import gradient_scale
@@ -23,7 +24,6 @@ from thalweg.diagnosis.input_scale import constant_features, input_scale
 from thalweg.diagnosis.large_weights import large_weights
 from thalweg.diagnosis.learning_rate import learning_rate
 from thalweg.diagnosis.learning_rate_range import WINDOW
-from thalweg.diagnosis.mends import chosen
 from thalweg.diagnosis.mixed_examples import mixed_examples
 from thalweg.diagnosis.no_nonlinearity import no_nonlinearity
 from thalweg.diagnosis.nonfinite import KIND, nonfinite
@@ -82,7 +82,7 @@ def diagnose(
     range_steps: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
-    """Says what is wrong with a model before it trains, layer by layer, and how to mend it.
+    """Says what is wrong with a model before it trains, layer by layer, and how to fix it.
 
     One forward and one backward pass are watched, as in training but with dropout off. Then the curvature is
     measured, at the start and after ten steps of gradient descent; the noise of the gradients; and the loss while the
@@ -96,7 +96,7 @@ def diagnose(
             judged, from 2 on scales.
         loss: ``(output, target) -> scalar``.
         more: further batches, for the gradients' noise (7 or more, else the batch is cut up) and the range test.
-        fix: whether to apply to the model those mends that lose nothing, and to say what is then left. A mend that
+        fix: whether to apply to the model those fixes that lose nothing, and to report what is then left. A fix that
             does not help is taken back.
         curvature_steps: products with the Hessian, each of two to three gradients; 20 by default, 0 leaves curvature
             out.
@@ -134,7 +134,7 @@ def diagnose(
         model = model.model  # its heads rest where it runs on its own
     tell = progress or (lambda _: None)
     tell("layers")
-    fixed = fixing(model, lambda: _watched(observe(model, batch, loss), loss)[0]) if fix else ()
+    fixed = apply_fixes(model, lambda: _watched(observe(model, batch, loss), loss)[0]) if fix else ()
     seen = observe(model, batch, loss)
     found, growths = _watched(seen, loss)
     curvature_steps = _many(seen, 20, 8) if curvature_steps is None else curvature_steps

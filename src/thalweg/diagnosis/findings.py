@@ -1,6 +1,7 @@
-"""What a diagnosis says: findings, each with its layer, its figure, its meaning and its mend."""
+"""What a diagnosis says: findings, each with its layer, its figure, its meaning and its fix."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -9,7 +10,7 @@ from torch import nn
 
 from thalweg.diagnosis.learning_rate_range import RangeTest
 
-Mend = Callable[[nn.Module], Any]
+Fix = Callable[[nn.Module], Any]
 Severity = Literal["note", "warning", "error"]
 GRAVITY: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
 
@@ -17,8 +18,8 @@ GRAVITY: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
 class Choice(NamedTuple):
     """A line of code, what does the same to a model, and whether that loses nothing that was learned."""
 
-    fix: str
-    mend: Mend
+    fix_code: str
+    apply_fix: Fix
     safe: bool
 
 
@@ -33,12 +34,12 @@ class Finding:
         layer: qualified name of the layer or parameter in the model; empty where it is the whole model.
         figure: the number that the finding rests on.
         meaning: one sentence.
-        fix: a line of code that mends it when it is run, in terms of ``model``, ``inputs``, ``target`` and ``loss``,
-            which it changes or binds anew, of ``torch`` and ``thalweg``; empty where there is nothing to mend, or where
-            only other code of the model's own does.
-        mend: does what ``fix`` says, where that loses nothing that was learned; None elsewhere.
+        fix_code: a line of code that fixes it when it is run, in terms of ``model``, ``inputs``, ``target`` and
+            ``loss``, which it changes or binds anew, of ``torch`` and ``thalweg``; empty where there is nothing to
+            fix, or where only other code of the model's own does.
+        apply_fix: does what ``fix_code`` says, where that loses nothing that was learned; None elsewhere.
         threshold: what the figure is warned of beyond; None where there is no more to it than that it is so.
-        choices: mends to be tried in this order, until the first that helps is ``fix`` and ``mend``.
+        choices: fixes to be tried in this order, until the first that helps is ``fix_code`` and ``apply_fix``.
     """
 
     kind: str
@@ -46,15 +47,28 @@ class Finding:
     layer: str
     figure: float
     meaning: str
-    fix: str = ""
-    mend: Mend | None = field(default=None, compare=False, repr=False)
+    fix_code: str = ""
+    apply_fix: Fix | None = field(default=None, compare=False, repr=False)
     threshold: float | None = None
     choices: tuple[Choice, ...] = field(default=(), compare=False, repr=False)
 
+    @property
+    def fix(self) -> str:
+        """Former name of ``fix_code``, deprecated."""
+        warnings.warn("Finding.fix is now called fix_code: rename it", DeprecationWarning, stacklevel=2)
+        return self.fix_code
+
+    @property
+    def mend(self) -> Fix | None:
+        """Former name of ``apply_fix``, deprecated."""
+        warnings.warn("Finding.mend is now called apply_fix: rename it", DeprecationWarning, stacklevel=2)
+        return self.apply_fix
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the fields as plain values, with ``safe`` for whether ``--fix`` applies it; NaN and ∞ are None."""
-        plain = asdict(replace(self, mend=None, choices=())) | {"safe": self.mend is not None}
-        del plain["mend"], plain["choices"]
+        plain = asdict(replace(self, apply_fix=None, choices=())) | {"safe": self.apply_fix is not None}
+        del plain["apply_fix"], plain["choices"]
+        plain["fix"] = plain.pop("fix_code")  # the name in studies and pages
         return plain | {"figure": self.figure if math.isfinite(self.figure) else None}
 
 
@@ -83,7 +97,7 @@ class Diagnosis:
 
     Attributes:
         findings: what there is to say of the model as it is now.
-        fixed: findings that were there before, and were mended.
+        fixed: findings that were there before, and were fixed.
         profile: one :class:`Profile` a layer, in the order in which they run.
         range_test: the learning-rate range test, None where it was left out.
 
@@ -126,7 +140,7 @@ class Diagnosis:
         }
 
     def __str__(self) -> str:
-        done = [f"fixed: {_where(f)}: {f.fix}" for f in self.fixed]
+        done = [f"fixed: {_where(f)}: {f.fix_code}" for f in self.fixed]
         if not self.findings:
             return "\n".join([*done, "nothing was found"])
         head = ("severity", "finding", "layer", "figure", "threshold", "meaning")
@@ -135,7 +149,7 @@ class Diagnosis:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
         ]
-        fixes = [f"{_where(f)}: {f.fix}" for f in self.findings if f.fix]
+        fixes = [f"{_where(f)}: {f.fix_code}" for f in self.findings if f.fix_code]
         return "\n".join([*done, *([""] if done else []), *lines, *(["", *fixes] if fixes else [])])
 
 

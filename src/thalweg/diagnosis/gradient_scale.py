@@ -1,7 +1,7 @@
 """Gradients over depth: whether they vanish or explode on their way back to the first layers."""
 
 from thalweg.diagnosis.findings import Finding
-from thalweg.diagnosis.mends import rescale
+from thalweg.diagnosis.fixes import rescale
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.scale import LARGE, SMALL, levels, runs_off, severity
 from thalweg.diagnosis.watch import Layer

@@ -23,7 +23,7 @@ class Read(NamedTuple):
     features: Tensor
     dim: int
     name: str
-    fix: str
+    fix_code: str
 
 
 def input_scale(seen: Seen) -> list[Finding]:
@@ -56,23 +56,23 @@ def input_scale(seen: Seen) -> list[Finding]:
                 f"others', which is {middle:.2g}"
             )
             worst = float(ratio.max())
-            found.append(Finding("input scale", "warning", read.name, worst, meaning, read.fix, threshold=APART))
+            found.append(Finding("input scale", "warning", read.name, worst, meaning, read.fix_code, threshold=APART))
             continue
         whole = float(read.features.square().mean().sqrt())
         spread = float(read.features.var(1, correction=0).mean().sqrt())
         if whole > SCALE:
             low, high = float(read.features.min()), float(read.features.max())
             meaning = f"what layer {where} reads is {low:.3g} to {high:.3g}, of scale {whole:.3g} where 1 is asked"
-            found.append(Finding("input scale", "warning", read.name, whole, meaning, read.fix, threshold=SCALE))
+            found.append(Finding("input scale", "warning", read.name, whole, meaning, read.fix_code, threshold=SCALE))
         elif 0 < middle < SMALL:
             meaning = f"what layer {where} reads is of scale {middle:.3g} where 1 is asked: biases alone are seen"
-            found.append(Finding("input scale", "warning", read.name, middle, meaning, read.fix, threshold=SMALL))
+            found.append(Finding("input scale", "warning", read.name, middle, meaning, read.fix_code, threshold=SMALL))
         elif spread > 0 and whole / spread > OFFSET and len(scales) > 1:
             meaning = (
                 f"what layer {where} reads has a mean of {whole / spread:.3g} times its deviation between examples"
             )
             figure = whole / spread
-            found.append(Finding("input scale", "warning", read.name, figure, meaning, read.fix, threshold=OFFSET))
+            found.append(Finding("input scale", "warning", read.name, figure, meaning, read.fix_code, threshold=OFFSET))
     return found
 
 

@@ -28,7 +28,7 @@ def mixed_examples(seen: Seen) -> list[Finding]:
     >>> from thalweg.diagnosis.observe import observe
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Softmax(0))
     >>> found = mixed_examples(observe(net, (torch.randn(9, 3), torch.randn(9, 4)), nn.functional.mse_loss))
-    >>> [(f.layer, f.fix) for f in found]
+    >>> [(f.layer, f.fix_code) for f in found]
     [('1', "model.get_submodule('1').dim = 1")]
 
     Source: Deep Learning, §8.1.3 (the gradient of a minibatch is a mean over examples).

@@ -31,8 +31,8 @@ def redundant_bias(seen: Seen) -> list[Finding]:
         if layer.norm and bias is not None and bias is not True and bias.requires_grad:
             meaning = f"{layer.norm}, which follows, takes the bias away: its {bias.numel()} numbers do nothing"
             fix = f'model.get_submodule({layer.name!r}).register_parameter("bias", None)  # bias=False'
-            mend = partial(_leave_out, layer.name, layer.norm)
-            found.append(Finding("redundant bias", "note", layer.name, float(bias.numel()), meaning, fix, mend))
+            apply_fix = partial(_leave_out, layer.name, layer.norm)
+            found.append(Finding("redundant bias", "note", layer.name, float(bias.numel()), meaning, fix, apply_fix))
     return found
 
 

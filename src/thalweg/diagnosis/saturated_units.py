@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from thalweg.diagnosis.findings import Finding, Severity
-from thalweg.diagnosis.mends import rescale
+from thalweg.diagnosis.fixes import rescale
 from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
 from thalweg.diagnosis.watch import Layer
 

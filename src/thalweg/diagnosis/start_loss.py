@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from thalweg.diagnosis.findings import Finding, Mend
+from thalweg.diagnosis.findings import Finding, Fix
 from thalweg.diagnosis.loss_form import Form, Trial, form_of, trial
 from thalweg.diagnosis.observe import Seen
 from thalweg.initialization.output_bias import output_bias_from
@@ -90,13 +90,14 @@ def start_loss(seen: Seen, constant: Constant | None) -> list[Finding]:
     if not times > constant.threshold:
         return []
     last = next(reversed(seen.layers), "")
-    fix, mend = _mend(seen, constant, last)
-    why = "outputs differ more between examples than the targets do" if mend is None else "the outputs' mean is off"
+    fix_code, apply_fix = _fix(seen, constant, last)
+    why = "the outputs' mean is off" if apply_fix else "outputs differ more between examples than the targets do"
     meaning = f"the loss starts at {seen.loss:.3g}, that of the best constant output is {constant.best:.3g}: {why}"
-    return [Finding("high start loss", "warning", last, times, meaning, fix, mend, threshold=constant.threshold)]
+    found = Finding("high start loss", "warning", last, times, meaning, fix_code, apply_fix, constant.threshold)
+    return [found]
 
 
-def _mend(seen: Seen, constant: Constant, last: str) -> tuple[str, Mend | None]:
+def _fix(seen: Seen, constant: Constant, last: str) -> tuple[str, Fix | None]:
     """Returns the line that has the last layer begin at the constant, and what does so where only its bias is off."""
     layer = seen.layers.get(last)
     y, value = seen.scores, constant.value

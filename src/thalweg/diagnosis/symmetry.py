@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.diagnosis.findings import Finding, Severity
-from thalweg.diagnosis.mends import redraw
+from thalweg.diagnosis.fixes import redraw
 from thalweg.diagnosis.observe import Seen, by_unit
 from thalweg.diagnosis.watch import Layer
 from thalweg.tensors.layers import WEIGHTED, unit_blocks

@@ -26,14 +26,14 @@ def unregistered(seen: Seen) -> list[Finding]:
     ...     def forward(self, x):
     ...         return self.out(self.layers[1](self.layers[0](x).relu()).relu())
     >>> found = unregistered(observe(Net(), (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss))
-    >>> [(f.layer, f.figure, f.fix) for f in found]
+    >>> [(f.layer, f.figure, f.fix_code) for f in found]
     [('layers.0', 2.0, 'model.layers = torch.nn.ModuleList(model.layers)'), ('layers.1', 2.0, '')]
     """
     if not seen.leaves:
         return []
     places = {id(p): (owner, place, fix) for owner, place, fix, p in _hidden(seen.model)}
     by_place: dict[str, tuple[int, str]] = {}
-    mended: set[str] = set()
+    printed: set[str] = set()
     for leaf in seen.leaves:
         _, place, fix = places.get(id(leaf), ("", "", ""))
         count, _ = by_place.get(place, (0, ""))
@@ -42,15 +42,15 @@ def unregistered(seen: Seen) -> list[Finding]:
     for place, (count, fix) in sorted(by_place.items()):
         what = "tensors of shapes " + ", ".join(str(tuple(t.shape)) for t in seen.leaves[:3])
         meaning = f"{place or what} is used and not registered: no optimizer, state_dict or .to() reaches it"
-        new = "" if fix in mended else fix
+        new = "" if fix in printed else fix
         name = "unregistered parameters"
         found.append(Finding(name, "error", place, float(count), meaning, new, threshold=float(MOST)))
-        mended.add(fix)
+        printed.add(fix)
     return found
 
 
 def _hidden(model: nn.Module) -> Iterator[tuple[str, str, str, Tensor]]:
-    """Yields owner, place, mend and parameter of what modules hold beside their own parts."""
+    """Yields owner, place, fix and parameter of what modules hold beside their own parts."""
     for owner, module in model.named_modules():
         me = f"model.get_submodule({owner!r})" if owner else "model"
         for name, value in vars(module).items():

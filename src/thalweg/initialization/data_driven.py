@@ -261,7 +261,7 @@ class _Probe:
         found = {name: _seen(self.layers[name], _wide(output.detach())) for name, output in outputs.items()}
         bad = next((name for name, seen in found.items() if not math.isfinite(seen.deviation)), None)
         if bad is not None:
-            raise ValueError(f"layer {bad!r} gives NaN or infinity on the batch: mend the inputs or the weights first")
+            raise ValueError(f"layer {bad!r} gives NaN or infinity on the batch: correct inputs or weights first")
         return found
 
 

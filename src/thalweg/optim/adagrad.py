@@ -4,8 +4,8 @@ from typing import Unpack
 
 from torch import Tensor
 
-from thalweg.optim.engines import Engine
 from thalweg.optim.entries import Group
+from thalweg.optim.implementations import Engine
 from thalweg.optim.optimizer import Options, Params, RuleOptimizer
 from thalweg.rules.adagrad import AdaGrad as AdaGradRule
 from thalweg.rules.rule import Rule

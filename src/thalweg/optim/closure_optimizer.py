@@ -222,7 +222,7 @@ class ClosureOptimizer(Optimizer):
         place = report.place
         if not place.finite:
             raise NotFinite(
-                "the gradient is not finite where the step begins: the parameters are left as they are; mend the "
+                "the gradient is not finite where the step begins: the parameters are left as they are; correct the "
                 "inputs or the parameters first"
             )
         state["n_iter"] = state["n_iter"] + report.iterations

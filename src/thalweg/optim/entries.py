@@ -139,8 +139,8 @@ def _fault(entry: Entry, rule: Rule) -> str | None:
         value = state.get(name)
         if value is not None and not fits(value, p, state_dtype(p)):
             alike = isinstance(value, Tensor) and value.shape == p.shape and not hasattr(p, "to_local")
-            mend = "optimizer.load_state_dict(optimizer.state_dict()) converts it" if alike else "load this model's own"
-            return f"its state {name!r} is {form(value)}; {mend}"
+            then = "optimizer.load_state_dict(optimizer.state_dict()) converts it" if alike else "load this model's own"
+            return f"its state {name!r} is {form(value)}; {then}"
     for name in ("step", *rule.scalar_state):
         value = state.get(name)
         if value is not None and not _is_number(value):

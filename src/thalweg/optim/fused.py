@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.optim.engines import here
 from thalweg.optim.entries import Entry
+from thalweg.optim.implementations import here
 from thalweg.rules.adagrad import AdaGrad
 from thalweg.rules.adam import Adam
 from thalweg.rules.rule import Rule

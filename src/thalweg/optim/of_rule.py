@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from thalweg.optim.decay import Decay
-from thalweg.optim.engines import Engine
 from thalweg.optim.entries import Group
+from thalweg.optim.implementations import Engine
 from thalweg.optim.optimizer import Params, RuleOptimizer
 from thalweg.rules.rule import Rule
 

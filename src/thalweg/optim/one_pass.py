@@ -1,4 +1,4 @@
-"""What goes along with a step in the same pass over memory: clipping, skipping what is not finite, averaging.
+"""Clipping, skipping of non-finite gradients and averaging, in the same pass over memory as the step.
 
     clip   g ← g · min(1, clip_norm / (‖g‖ + 1e-6)),   ‖g‖ over the gradients of all groups
     skip   where ‖g‖ is NaN or infinite, nothing changes, and a counter goes up; ‖g‖ is worked out in float32 at least,
@@ -20,15 +20,15 @@ from torch.nn.utils import get_total_norm
 
 from thalweg.averaging import Average
 from thalweg.optim.decay import Decay
-from thalweg.optim.engines import working_dtype
 from thalweg.optim.entries import HALF, Group
+from thalweg.optim.implementations import working_dtype
 from thalweg.tensors.vector import real
 
 LARGE = 65_536  # elements from which BLAS's dot is worth it
 
 
-class Along(TypedDict, total=False):
-    """What every optimizer of a rule takes beside the method's own arguments.
+class StepOptions(TypedDict, total=False):
+    """Options of every optimizer of a rule, beside the method's own arguments.
 
     Attributes:
         clip_norm: largest norm of the gradient, over all groups; None leaves it as it is.
@@ -48,28 +48,28 @@ class Along(TypedDict, total=False):
     decay: Decay
 
 
-class Taken(NamedTuple):
+class GradientNorm(NamedTuple):
     """The norm of a step's gradient, and what follows from it.
 
     Attributes:
-        norm: a tensor without dimensions where the gradients are; None where nobody asked for it.
+        value: a tensor without dimensions where the gradients are; None where nobody asked for it.
         finite: whether it is finite, as far as the host can know without waiting: None where it would have to.
     """
 
-    norm: Tensor | None = None
+    value: Tensor | None = None
     finite: bool | None = True
 
 
-def take(groups: Sequence[Group], grads: Sequence[Tensor]) -> Taken:
+def global_gradient_norm(groups: Sequence[Group], grads: Sequence[Tensor]) -> GradientNorm:
     """Returns the norm over all gradients, where a group clips by it or skips."""
     if not grads or not any(group["clip_norm"] is not None or group["skip_nonfinite"] for group in groups):
-        return Taken()
+        return GradientNorm()
     norm = _total(grads)
     if waits(norm):
-        return Taken(norm, None)
+        return GradientNorm(norm, None)
     if not math.isfinite(norm.item()):
         norm = _total(grads, torch.float64)  # what is finite may have squares that are not
-    return Taken(norm, math.isfinite(norm.item()))
+    return GradientNorm(norm, math.isfinite(norm.item()))
 
 
 def _total(grads: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
@@ -122,18 +122,18 @@ def waits(norm: Tensor) -> bool:
     return torch.compiler.is_compiling() or norm.device.type != "cpu"
 
 
-def coefficients(group: Group, taken: Taken) -> dict[str, Any]:
+def clip_coefficients(group: Group, norm: GradientNorm) -> dict[str, Any]:
     """Returns the scalars that the pass needs: ``clip`` and, where the host does not know, ``ok`` as 1 or 0."""
     found: dict[str, Any] = {}
-    if taken.norm is None:
+    if norm.value is None:
         return found
     if group["clip_norm"] is not None:
-        share = group["clip_norm"] / (taken.norm + 1e-6)
-        found["clip"] = share.clamp(max=1.0) if taken.finite is None else min(share.item(), 1.0)
-        if taken.finite is not None and math.isnan(share.item()):
+        share = group["clip_norm"] / (norm.value + 1e-6)
+        found["clip"] = share.clamp(max=1.0) if norm.finite is None else min(share.item(), 1.0)
+        if norm.finite is not None and math.isnan(share.item()):
             found["clip"] = math.nan
-    if group["skip_nonfinite"] and taken.finite is None:
-        found["ok"] = taken.norm.isfinite().to(torch.float32)
+    if group["skip_nonfinite"] and norm.finite is None:
+        found["ok"] = norm.value.isfinite().to(torch.float32)
     return found
 
 

@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 from thalweg.averaging import Average
 from thalweg.optim.decay import decayed
-from thalweg.optim.engines import Engine, update, update_differentiable, update_traced
 from thalweg.optim.entries import HALF, Entry, Forms, Group, state_dtype, worked_out
 from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
-from thalweg.optim.one_pass import Along, check_average, coefficients, mean_of, take
+from thalweg.optim.implementations import Engine, update, update_differentiable, update_traced
+from thalweg.optim.one_pass import StepOptions, check_average, clip_coefficients, global_gradient_norm, mean_of
 from thalweg.optim.settings import check_added, check_options, check_settings
 from thalweg.optim.sparse import Rows, check_sparse
 from thalweg.rules.rule import Rule, scalars_of_step
@@ -25,12 +25,12 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tenso
 NORM_IN_BACKWARD = (
     "norm_in_backward has no effect and will be taken away: the norm is that of the gradient as it is at the step"
 )
-_ALONG: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "all", "skipped": 0}
+_STEP_OPTIONS: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "all", "skipped": 0}
 _SWITCHES: Group = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}  # torch's
 
 
-class Options(Along, total=False):
-    """What every optimizer takes beside its own arguments: see :class:`Along`, and torch's switches.
+class Options(StepOptions, total=False):
+    """What every optimizer takes beside its own arguments: see :class:`StepOptions`, and torch's switches.
 
     ``fused`` and ``foreach`` are wishes for an engine here.
     """
@@ -57,7 +57,7 @@ class RuleOptimizer(Optimizer):
     can hold it.
 
     In the same pass over memory a step clips the gradient's norm (``clip_norm``), leaves everything as it is where
-    the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`Along`.
+    the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`StepOptions`.
     Weight decay is for all parameters, as torch has it; ``decay="weights"`` spares biases and the scales of
     normalizations, and all other parameters of at most one dimension.
 
@@ -88,8 +88,8 @@ class RuleOptimizer(Optimizer):
         engine = _engine_of(engine, options)
         if options.get("norm_in_backward"):
             warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
-        along = {name: options.get(name, value) for name, value in {**_ALONG, **_SWITCHES}.items()}
-        defaults = {**defaults, "maximize": maximize, "engine": engine, **along}
+        own = {name: options.get(name, value) for name, value in {**_STEP_OPTIONS, **_SWITCHES}.items()}
+        defaults = {**defaults, "maximize": maximize, "engine": engine, **own}
         check_settings(defaults)
         super().__init__(params, defaults)
         self.average = options.get("average")
@@ -142,23 +142,23 @@ class RuleOptimizer(Optimizer):
             average.check("step")
         stepped: list[Tensor] = []
         work, sparse = self._work()
-        taken = take(self.param_groups, [e.grad for _, _, entries in work for e in entries])
-        self.gradient_norm = taken.norm
+        norm = global_gradient_norm(self.param_groups, [e.grad for _, _, entries in work for e in entries])
+        self.gradient_norm = norm.value
         for group, rule, entries in work:
-            if taken.finite is False and group["skip_nonfinite"]:
+            if norm.finite is False and group["skip_nonfinite"]:
                 group["skipped"] += 1
                 continue
-            along = coefficients(group, taken)
-            if "ok" in along:
-                group["skipped"] = group["skipped"] + (1 - along["ok"])
+            extra = clip_coefficients(group, norm)
+            if "ok" in extra:
+                group["skipped"] = group["skipped"] + (1 - extra["ok"])
             if average is not None:
-                along["average"] = average.weight
+                extra["average"] = average.weight
             if entries:
-                self._step_group(group, rule, entries, along)
+                self._step_group(group, rule, entries, extra)
             stepped += [e.p for e in entries if e.mean is not None]
         for rows in sparse:
             rows.put()
-        if average is not None and not (taken.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
+        if average is not None and not (norm.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
             average.update(stepped)
         return loss
 
@@ -200,7 +200,7 @@ class RuleOptimizer(Optimizer):
                     entries[i] = sparse[-1].entry
         return work, sparse
 
-    def _step_group(self, group: Group, rule: Rule, entries: list[Entry], along: dict[str, Any]) -> None:
+    def _step_group(self, group: Group, rule: Rule, entries: list[Entry], extra: dict[str, Any]) -> None:
         hyper = self.hyper_of(group)
         if isinstance(hyper["lr"], Tensor):
             with torch.set_grad_enabled(group["differentiable"]):
@@ -212,7 +212,7 @@ class RuleOptimizer(Optimizer):
             return
         if torch.compiler.is_compiling() or group["capturable"]:
             for entry in entries:
-                update_traced(entry, rule, hyper if decayed(group, entry.p) else spared, along, group["maximize"])
+                update_traced(entry, rule, hyper if decayed(group, entry.p) else spared, extra, group["maximize"])
             return
         buckets: dict[tuple[Any, ...], list[Entry]] = {}
         for entry in entries:
@@ -222,18 +222,18 @@ class RuleOptimizer(Optimizer):
             buckets.setdefault(key, []).append(entry)
         for (device, _, has_decay, t, *carried), members in buckets.items():
             steps: Any = t + 1
-            if "ok" in along:
-                steps = t + 1 - _skipped(members, along["ok"], rule).to(device, torch.float64)
+            if "ok" in extra:
+                steps = t + 1 - _skipped(members, extra["ok"], rule).to(device, torch.float64)
             given = hyper if has_decay else spared
             torch._foreach_add_([e.state["step"] for e in members], 1)
-            alone = group["engine"] == "auto" and not along
+            alone = group["engine"] == "auto" and not extra
             if alone and step_fused(members, rule, given, steps, group["maximize"]):
                 continue
             c, new = scalars_of_step(rule, given, steps, dict(zip(rule.scalar_state, carried, strict=True)))
             for name, value in new.items():
                 for entry in members:
                     entry.state[name].fill_(value)
-            update(members, rule, {**c, **along}, group)
+            update(members, rule, {**c, **extra}, group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
@@ -273,7 +273,7 @@ class RuleOptimizer(Optimizer):
             check_settings(group)
         super().__setstate__(state)
         for group in self.param_groups:
-            for key, value in {**_ALONG, **_SWITCHES, **self.defaults}.items():
+            for key, value in {**_STEP_OPTIONS, **_SWITCHES, **self.defaults}.items():
                 group.setdefault(key, value)
         for entries in self.state.values():
             if "step" in entries and not isinstance(entries["step"], Tensor):
@@ -299,9 +299,9 @@ def _engine_of(engine: Engine, switches: Mapping[str, Any]) -> Engine:
         raise RuntimeError("`fused` does not support `differentiable`")
     if switches.get("fused") and switches.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-    along = [name for name in ("clip_norm", "skip_nonfinite", "average") if switches.get(name)]
-    if switches.get("differentiable") and along:
-        raise ValueError(f"differentiable=True steps without {along[0]}: clip or average in the graph yourself")
+    given = [name for name in ("clip_norm", "skip_nonfinite", "average") if switches.get(name)]
+    if switches.get("differentiable") and given:
+        raise ValueError(f"differentiable=True steps without {given[0]}: clip or average in the graph yourself")
     if engine != "auto":
         return engine
     return "compiled" if switches.get("fused") else "foreach" if switches.get("foreach") else "auto"

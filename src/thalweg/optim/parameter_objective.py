@@ -101,8 +101,8 @@ class ParameterObjective(Objective):
         self.start = Place.of(x, self._first, self.ranks)
         if not math.isfinite(self.start.loss):
             raise NotFinite(
-                f"the loss is {self.start.loss} where the step begins: the parameters are left as they are; mend the "
-                "inputs or the parameters first"
+                f"the loss is {self.start.loss} where the step begins: the parameters are left as they are; correct "
+                "the inputs or the parameters first"
             )
         return x
 

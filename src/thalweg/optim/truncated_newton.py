@@ -9,8 +9,10 @@ from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.decay import Decay
 from thalweg.optim.parameter_objective import Curvature
 from thalweg.second_order import HessianFree, Model, TrustRegion
+from thalweg.tensors.renamed import by_present_names, renamed
 
-Leash = Literal["levenberg_marquardt", "trust_region"]
+Globalization = Literal["levenberg_marquardt", "trust_region"]
+FORMERLY = {"leash": "globalization"}
 
 
 class TruncatedNewton(ClosureOptimizer):
@@ -28,7 +30,7 @@ class TruncatedNewton(ClosureOptimizer):
             average: as :class:`thalweg.optim.LBFGS`; one iteration a step by default.
         lr: factor on the step.
         curvature: B, ``"hessian"`` or ``"gauss_newton"``.
-        leash: ``"levenberg_marquardt"`` or ``"trust_region"``.
+        globalization: what bounds the step, ``"levenberg_marquardt"`` or ``"trust_region"``.
         damping: λ to begin with, as a share of the curvature along the gradient.
         warm_start: share of the last step's solution that linear CG starts from, with Levenberg–Marquardt.
         max_products: products an iteration at most.
@@ -57,7 +59,7 @@ class TruncatedNewton(ClosureOptimizer):
         tolerance_change: float = 0.0,
         *,
         curvature: Curvature = "hessian",
-        leash: Leash = "levenberg_marquardt",
+        globalization: Globalization = "levenberg_marquardt",
         damping: float = 1.0,
         warm_start: float = 0.95,
         max_products: int = 250,
@@ -65,7 +67,9 @@ class TruncatedNewton(ClosureOptimizer):
         decay: Decay = "all",
         maximize: bool = False,
         average: Average | None = None,
+        **former: Any,
     ) -> None:
+        globalization = by_present_names(former, FORMERLY).get("globalization", globalization)
         defaults: dict[str, Any] = {
             "lr": lr,
             "max_iter": max_iter,
@@ -73,7 +77,7 @@ class TruncatedNewton(ClosureOptimizer):
             "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change,
             "curvature": curvature,
-            "leash": leash,
+            "globalization": globalization,
             "damping": damping,
             "warm_start": warm_start,
             "max_products": max_products,
@@ -83,13 +87,24 @@ class TruncatedNewton(ClosureOptimizer):
         }
         super().__init__(params, defaults, average)
 
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds a group of parameters. Raises ValueError for a setting out of its range."""
+        super().add_param_group(renamed(param_group, FORMERLY))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for group in state["param_groups"]:  # of a checkpoint of a former release
+            group.update({name: group.pop(former) for former, name in FORMERLY.items() if former in group})
+        super().__setstate__(state)
+
     def _method(self, group: Group) -> Model:
         if group["curvature"] not in ("hessian", "gauss_newton"):
             raise ValueError(f"unknown curvature {group['curvature']!r}: choose hessian or gauss_newton")
-        if group["leash"] == "trust_region":
+        if group["globalization"] == "trust_region":
             return TrustRegion(max_products=group["max_products"])
-        if group["leash"] != "levenberg_marquardt":
-            raise ValueError(f"unknown leash {group['leash']!r}: choose levenberg_marquardt or trust_region")
+        if group["globalization"] != "levenberg_marquardt":
+            raise ValueError(
+                f"unknown globalization {group['globalization']!r}: choose levenberg_marquardt or trust_region"
+            )
         return HessianFree(group["damping"], group["warm_start"], group["max_products"])
 
     def _curvature(self, group: Group) -> Curvature:

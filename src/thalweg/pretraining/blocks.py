@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.pretraining.looking import check_layer, looking
+from thalweg.pretraining.features import check_layer, eval_mode
 from thalweg.tensors.layers import NORMS
 
 Blocks = Sequence[str | Sequence[str]]
@@ -68,7 +68,7 @@ def checked_blocks(model: nn.Module, blocks: Blocks, inputs: Any) -> list[list[s
 
     handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in chain]
     try:
-        with looking(model):
+        with eval_mode(model):
             model(inputs)
     finally:
         for handle in handles:

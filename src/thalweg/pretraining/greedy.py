@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from thalweg.architecture.linear_start import draw_seed
 from thalweg.architecture.pooled_linear import SeededLinear, pooled_linear
 from thalweg.pretraining.blocks import Blocks, blocks_of, checked_blocks
-from thalweg.pretraining.looking import few_examples, looking, tensors_of, with_tensors
+from thalweg.pretraining.features import eval_mode, few_examples, tensors_of, with_tensors
 from thalweg.stages import Around, Plan, Stage
 from thalweg.tensors.ranges import is_whole
 
@@ -91,7 +91,7 @@ def greedy(
     inputs = few_examples(joint.data, model)
     named = checked_blocks(model, blocks_of(model)[:-1] if blocks is None else blocks, inputs)
     chain = [nn.Sequential(*(model.get_submodule(name) for name in block)) for block in named]
-    with looking(model):
+    with eval_mode(model):
         output, features = model(inputs), [inputs]
         for part in chain:
             features.append(part(features[-1]))
@@ -146,7 +146,7 @@ def _objective(joint: Stage, still: nn.Module | None, part: nn.Module) -> Callab
     def objective(_: Any, batch: Any, step: int) -> Any:
         inputs, *rest = batch
         if still is not None:
-            with looking(still):
+            with eval_mode(still):
                 inputs = still(inputs)
         return joint.objective(part, (inputs, *rest), step)
 
@@ -164,7 +164,7 @@ def _given(data: Any, still: nn.Module) -> Callable[[nn.Module], Any]:
     def made(_: nn.Module) -> Any:
         inputs, *rest = tensors_of(data) or ()
         device = next(still.parameters()).device
-        with looking(still):
+        with eval_mode(still):
             outputs = torch.cat([still(part.to(device)).to(inputs.device) for part in inputs.split(CHUNK)])
         return with_tensors(data, (outputs, *rest))
 

@@ -26,10 +26,10 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thalweg.architecture.linear_start import draw_seed
-from thalweg.pretraining.looking import (
+from thalweg.pretraining.features import (
     check_layer,
+    eval_mode,
     few_examples,
-    looking,
     outputs_at,
     tensors_of,
     with_tensors,
@@ -140,7 +140,7 @@ class HintTraining:
             ValueError: layers that do not run, or that no regressor joins; answers of different shapes.
         """
         inputs = few_examples(stage.data, self.student)
-        with looking(self.teacher), looking(self.student):
+        with eval_mode(self.teacher), eval_mode(self.student):
             hints, answer = outputs_at(self.teacher, self.hint, inputs, whole=True)
             guided, mine = outputs_at(self.student, self.guided, inputs, whole=True)
             if not isinstance(answer, Tensor) or not isinstance(mine, Tensor) or answer.shape != mine.shape:
@@ -210,11 +210,11 @@ class HintTraining:
         return Around(stage.objective, objective)
 
     def _hints(self, inputs: Any) -> list[Tensor]:
-        with looking(self.teacher):
+        with eval_mode(self.teacher):
             return outputs_at(self.teacher, self.hint, inputs)[0]
 
     def _answer(self, inputs: Any) -> list[Tensor]:
-        with looking(self.teacher):
+        with eval_mode(self.teacher):
             return [self.teacher(inputs)]
 
     def _given(self, data: Any, few: Sequence[Tensor], run: Any) -> Any:

@@ -25,7 +25,7 @@ RAISE_MORE = 4.0  # where the value rose: each trial costs an evaluation and a s
 
 
 class HessianFree(Model):
-    """Linear CG on B + λI; the leash is λ.
+    """Linear CG on B + λI; λ is what holds the step.
 
     Arguments:
         damping: λ to begin with, as a share of gᵀBg / gᵀg.

@@ -1,6 +1,5 @@
 """``thalweg.minimize``: any differentiable torch function of a tensor, with SciPy's result fields."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from thalweg.second_order.newton import newton
 from thalweg.second_order.objective import FunctionObjective, NotAnObjective
 from thalweg.second_order.truncated_newton import truncated_newton
 from thalweg.second_order.watch import MESSAGES, Callback, Ending, Limits, Report
+from thalweg.tensors.renamed import renamed
 
 Method = Literal["lbfgs", "bfgs", "cg", "newton", "truncated-newton"]
 METHODS: tuple[Method, ...] = ("lbfgs", "bfgs", "cg", "newton", "truncated-newton")
@@ -166,14 +166,7 @@ def _named_anew(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options by the names that :mod:`thalweg.optim` has for them, which are torch's."""
     if not isinstance(options, Mapping):
         raise ValueError(f"options must be a dictionary of names and values, not {options!r}")
-    chosen = dict(options)
-    for old, name in FORMERLY.items():
-        if old in chosen:
-            if name in chosen:
-                raise ValueError(f"options has {old!r} and {name!r}, two names for one thing: keep {name!r}")
-            warnings.warn(f"the option {old!r} is now called {name!r}: rename it", DeprecationWarning, stacklevel=3)
-            chosen[name] = chosen.pop(old)
-    return chosen
+    return renamed(options, FORMERLY, stacklevel=4)
 
 
 def _none_left(method: str, options: Mapping[str, Any]) -> None:

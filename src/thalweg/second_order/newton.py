@@ -30,7 +30,7 @@ Damping = Literal["fixed", "adaptive", "saddle-free"]
 
 
 class DampedNewton(Model):
-    """The whole Hessian, damped adaptively; the leash is α.
+    """The whole Hessian, damped adaptively; α is what holds the step.
 
     Arguments:
         saddle_free: take |H| for H.

@@ -14,7 +14,7 @@ from thalweg.second_order.ranks import ALONE, Ranks
 
 
 class NotAnObjective(ValueError):
-    """A function that cannot be minimized as it is; the message is one line with the cause and the mend."""
+    """A function that cannot be minimized as it is; the message is one line with the cause and the remedy."""
 
 
 class NotFinite(NotAnObjective):

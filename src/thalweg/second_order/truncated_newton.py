@@ -1,4 +1,4 @@
-"""Truncated Newton: Newton's step by linear conjugate gradients, cut off when it is good enough or at the leash.
+"""Truncated Newton: Newton's step by linear conjugate gradients, cut off when it is good enough or at the radius.
 
     minimize m(d) = gᵀd + ½ dᵀB d,  ‖d‖ ≤ Δ,   by products B v alone
 

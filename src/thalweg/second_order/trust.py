@@ -2,7 +2,7 @@
 
     m(d) = gᵀd + ½ dᵀB d,   ratio = (f(x) − f(x + d)) / −m(d)
 
-A step is taken when the ratio is above 10⁻⁴, and the model's leash (a radius or a damping) grows or shrinks with it.
+A step is taken when the ratio is above 10⁻⁴, and the model's radius or damping grows or shrinks with it.
 Where rounding hides the decrease, the gradient's norm decides.
 
 Source: Nocedal & Wright, Numerical Optimization, §4.1 and §10.3.
@@ -24,7 +24,7 @@ REJECTIONS = 60  # in a row, after which no progress can be made
 
 
 class Model(Carried):
-    """A quadratic model on a leash; knows how to be minimized and how to tighten or loosen the leash.
+    """A quadratic model with a bound on its step, a radius or a damping; knows how to minimize and how to adapt.
 
     ``certain`` models have their steps taken whatever comes of it.
     """
@@ -40,7 +40,7 @@ class Model(Carried):
 
     @abstractmethod
     def judge(self, ratio: float, d: Tensor) -> None:
-        """Adapts the leash to how well the model foretold."""
+        """Adapts the radius or damping to how well the model predicted."""
 
 
 def follow_model(
@@ -84,7 +84,7 @@ def follow_model(
             rejected += 1
             if rejected >= REJECTIONS or not bool(torch.any(new.x != place.x)):
                 ending = watch.ended() or ("gradient" if _solved(watch, at, first) else "no progress")
-                model.prepare(x)  # a leash that became so short would hold the next descent too
+                model.prepare(x)  # a radius that became so short would hold the next descent too
                 return watch.report(ending)
     return watch.report(ending)
 

@@ -59,7 +59,7 @@ def application(root: Path, token: str | None = None, hosts: frozenset[str] = fr
         token: what every page asks for; None for none.
         hosts: names under which the application answers when there is no token.
 
-    It belongs in a process of its own: looking whether a study is running ends the locks that this process itself may
+    It belongs in a process of its own: the check whether a study is running ends the locks that this process itself may
     have on the study.
 
     Source: Server-sent events, HTML Living Standard §9.2.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from jinja2 import Environment
 
 from thalweg.compare.report.page import asset, contents, environment, inert
-from thalweg.compare.theirs import StudyError
+from thalweg.compare.user_errors import StudyError
 from thalweg.serve.studies import Signature, Study, find
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from typing import Any
 
 from thalweg.compare.results import collect
 from thalweg.compare.store import Store, finished
-from thalweg.compare.theirs import StudyError
 from thalweg.compare.unfinished import pace, progress, so_far
+from thalweg.compare.user_errors import StudyError
 
 FILE = "study.sqlite"
 INDEX = 48  # bytes of the header of SQLite's wal-index, https://sqlite.org/walformat.html
@@ -96,7 +96,7 @@ class Study:
         if self.folder.resolve() != self._place or not _stamp(main):
             raise StudyError(f"{self.name} holds no study any more")
         if (log.exists() or log.is_symlink()) and not (_stamp(log) and _stamp(index)):
-            raise StudyError(f"{self.name} lacks a file of its log: the same thalweg compare command mends it")
+            raise StudyError(f"{self.name} lacks a file of its log: the same thalweg compare command restores it")
         return Store.open(self.folder, check=False)
 
     def _stamps(self) -> Signature:

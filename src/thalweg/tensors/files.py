@@ -12,7 +12,7 @@ import torch
 
 
 class FileError(ValueError):
-    """A file that cannot be used as asked; the message is one line with the cause and the mend."""
+    """A file that cannot be used as asked; the message is one line with the cause and the remedy."""
 
 
 def write_whole(state: Any, path: Path) -> None:

@@ -14,7 +14,7 @@ FORMAT, VERSION = "thalweg training", 1
 
 
 class CheckpointError(FileError):
-    """A checkpoint that cannot be gone on from; the message is one line with the cause and the mend."""
+    """A checkpoint that cannot be gone on from; the message is one line with the cause and the remedy."""
 
 
 def outline(stages: Sequence[Stage], seed: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ OWN = {"stage", "step", "epoch", "lr", "train_loss", "seconds"}  # columns of ev
 
 
 class Diverged(ValueError):
-    """The training loss is no longer finite; the message is one line with the cause and the mend."""
+    """The training loss is no longer finite; the message is one line with the cause and the remedy."""
 
 
 class Run:
@@ -159,7 +159,7 @@ class Run:
             self._diverged(f"{named[bad][0]} is not finite after step {self.step}")
 
     def _diverged(self, what: str) -> NoReturn:
-        raise Diverged(f"stage {self.stage.name!r}: {what}: lower the learning rate, warm it up, or mend the inputs")
+        raise Diverged(f"stage {self.stage.name!r}: {what}: lower the learning rate, warm it up, or correct the inputs")
 
     def look(self, seconds: float) -> Row:
         """Returns the history's next row, and judges by it whether the stage ends; may raise :class:`Diverged`."""

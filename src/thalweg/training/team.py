@@ -111,10 +111,10 @@ class Team:
         for name, module in model.named_modules():
             own = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
             if own and not isinstance(module, nn.SyncBatchNorm) and not getattr(module, "synchronize", False):
-                mend = "call convert_batch_norm(model, synchronize=True)"
+                remedy = "call convert_batch_norm(model, synchronize=True)"
                 if isinstance(module, BatchNorm):
-                    mend = f"set synchronize=True and no ghost on {name!r}"
-                raise ValueError(f"batch norm {name!r} would normalize by each rank's share of a batch: {mend}")
+                    remedy = f"set synchronize=True and no ghost on {name!r}"
+                raise ValueError(f"batch norm {name!r} would normalize by each rank's share of a batch: {remedy}")
         if hasattr(objective, "state_dict"):
             raise ValueError(
                 "the objective keeps state, which would differ from rank to rank: train by one process, or without"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.engines.optimizers import make_optimizers, restored, state_of
 from thalweg.compare.engines.timing import now
 from thalweg.optim import ClosureOptimizer, Newton
@@ -35,18 +35,18 @@ class ClosureRun:
     paid for as a whole.
     """
 
-    def __init__(self, shop: Workshop, job: Job) -> None:
-        self.shop, self.job = shop, job
-        self.training = shop.fresh_model(job.strategy.initialization, job.seed)
-        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, shop.decay)
+    def __init__(self, context: TaskContext, job: Job) -> None:
+        self.context, self.job = context, job
+        self.training = context.fresh_model(job.strategy.initialization, job.seed)
+        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
-        data, batch = shop.data.train_x, shop.task.batch_size
+        data, batch = context.data.train_x, context.task.batch_size
         self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(len(data) / batch))
         self.full = self.count * batch >= len(data)
         self.unit = len(data) / batch if self.full else float(self.count)
         self.spent, self.round, self.lost = float(job.start), 0, False
         if job.snapshot is not None and "params" in job.snapshot:
-            shop.begin(self.training, job.snapshot)
+            context.begin(self.training, job.snapshot)
         elif job.snapshot is not None:
             snapshot = dict(job.snapshot)
             self.spent, self.round = float(snapshot.pop("spent")), int(snapshot.pop("round"))
@@ -62,12 +62,12 @@ class ClosureRun:
         while self.spent < end and self._step():
             pass
         if self.lost:
-            return torch.tensor([math.nan], device=self.shop.device)
+            return torch.tensor([math.nan], device=self.context.device)
         while len(self._points) > 1 and self._points[1][0] <= end:
             self._points.popleft()
             losses.append(self._points[0][1])
         _put(self.model, self._points[0][2])
-        return torch.tensor(losses or [self._points[0][1]], device=self.shop.device)
+        return torch.tensor(losses or [self._points[0][1]], device=self.context.device)
 
     @contextmanager
     def shown(self) -> Iterator[nn.Module]:
@@ -88,7 +88,7 @@ class ClosureRun:
             nonlocal evaluations
             evaluations += 1
             output = self.training(x)
-            loss: Tensor = self.shop.task.training_loss(self.training, output, y)
+            loss: Tensor = self.context.task.training_loss(self.training, output, y)
             self.spent = before + evaluations * self.unit
             if isinstance(self.optimizer, ClosureOptimizer):
                 return loss, output
@@ -138,11 +138,11 @@ class ClosureRun:
                 group["max_products"] = max(1, min(int(self.job.hyper.get("max_products", 250)), most))
 
     def _rows(self) -> tuple[Tensor, Tensor]:
-        data = self.shop.data
+        data = self.context.data
         if self.full:
             return data.train_x, data.train_y
         first = self.round * self.count
-        rows = self.shop.batches(self.job.seed, first, first + self.count).reshape(-1)
+        rows = self.context.batches(self.job.seed, first, first + self.count).reshape(-1)
         return data.train_x[rows], data.train_y[rows]
 
     def _note(self, loss: float) -> None:
@@ -154,7 +154,7 @@ class ClosureRun:
         x, y = self._rows()
         self.training.eval()
         with torch.no_grad():
-            return float(self.shop.task.loss(self.training(x), y))
+            return float(self.context.task.loss(self.training(x), y))
 
     def seconds_per_unit(self, threads: int, budget: float = 0.1) -> float:
         """Returns the seconds that one unit takes, with so many threads."""
@@ -171,15 +171,15 @@ class ClosureRun:
         return {**model, **state, "spent": spent, "round": torch.tensor(self.round)}
 
 
-def unaffordable(shop: Workshop, job: Job) -> str | None:
+def unaffordable(context: TaskContext, job: Job) -> str | None:
     """Returns why a run cannot take a single step within its budget, or None."""
-    run = ClosureRun(shop, job)
-    products = shop.layout.size if isinstance(run.optimizer, Newton) else 1
+    run = ClosureRun(context, job)
+    products = context.layout.size if isinstance(run.optimizer, Newton) else 1
     cost = run.unit * (3 + PRODUCT * products * isinstance(run.optimizer, ClosureOptimizer))
     if cost <= job.stop - job.start:
         return None
     return (
-        f"a step of {job.strategy.name!r} on {shop.layout.size:,} parameters costs {cost:,.0f} gradient evaluations "
+        f"a step of {job.strategy.name!r} on {context.layout.size:,} parameters costs {cost:,.0f} gradient evaluations "
         f"and the first rung has {job.stop - job.start:,}: give --steps {3 * math.ceil(cost)} or more, or leave it out"
     )
 

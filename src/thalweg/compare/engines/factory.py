@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.averaging import Average
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.engines.optimizers import make_optimizers, restored, state_of
 from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.guidance import Guidance
@@ -17,22 +17,22 @@ from thalweg.compare.variants import averaging_of
 class FactoryRun(StepRun):
     """A model and an optimizer, driven through the ordinary interface, with whatever objective the guidance has."""
 
-    def __init__(self, shop: Workshop, job: Job, guidance: Guidance) -> None:
-        self.shop, self.job, self.guidance = shop, job, guidance
-        self.model = shop.fresh_model(job.strategy.initialization, job.seed)
-        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, shop.decay)
+    def __init__(self, context: TaskContext, job: Job, guidance: Guidance) -> None:
+        self.context, self.job, self.guidance = context, job, guidance
+        self.model = context.fresh_model(job.strategy.initialization, job.seed)
+        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)
         if job.snapshot is not None and "params" in job.snapshot:
-            shop.begin(self.model, job.snapshot)
+            context.begin(self.model, job.snapshot)
         self.average = None if averaging is None else Average(self.model, averaging, buffers="average")
         if job.snapshot is not None and "params" not in job.snapshot:
             self._restore(job.snapshot)
-        self.objective = guidance.objective(shop, job, self.model)
+        self.objective = guidance.objective(context, job, self.model)
 
     def advance(self, t: int, end: int) -> Tensor:
         """Trains from ``t`` to ``end``, a step where enough is spent for one; returns the losses of the steps."""
-        rows = self.guidance.rows(self.shop, self.job, t, end)
+        rows = self.guidance.rows(self.context, self.job, t, end)
         self.model.train()
         at = [i for i in range(end - t) if self.guidance.steps_at(self.job, t + i)]
         if not at:

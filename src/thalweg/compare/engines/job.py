@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thalweg.compare.engines.kernels import AVERAGE
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Data, Task, build_model
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 from thalweg.compare.variants import INITIALIZATIONS, averaging_of
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
@@ -75,7 +75,7 @@ class Curve:
 
 
 @dataclass
-class Outcome:
+class TrialResult:
     """What became of a job: ``finished``, ``diverged`` or ``timed out``, its curve, and the state at its end."""
 
     key: str
@@ -87,34 +87,36 @@ class Outcome:
     snapshot: Mapping[str, Tensor] | None = None
 
 
-def lost(job: Job) -> Outcome:
-    """Returns the outcome of a job that diverged in what comes before its first step."""
-    return Outcome(job.key, "diverged", job.prepared, Curve(), math.nan)
+def diverged_before_start(job: Job) -> TrialResult:
+    """Returns the result of a job that diverged in what comes before its first step."""
+    return TrialResult(job.key, "diverged", job.prepared, Curve(), math.nan)
 
 
 Progress = Callable[[int], None]  # told how many trial-steps were done
-Keep = Callable[[Sequence[Outcome]], None]  # given outcomes as they come; may drop their snapshots
+ResultCallback = Callable[[Sequence[TrialResult]], None]  # given results as they come; may drop their snapshots
 
 
-def keep_none(outcomes: Sequence[Outcome]) -> None:
-    """Leaves the outcomes to the end."""
+def ignore_results(results: Sequence[TrialResult]) -> None:
+    """Leaves the results to the end."""
 
 
 class Engine(Protocol):
-    """Runs jobs; the order of the outcomes is the order of the jobs.
+    """Runs jobs; the order of the results is the order of the jobs.
 
-    What is kept together was trained together: the jobs that are left, given again in their order, have the outcomes
-    that they would have had, bit for bit.
+    Results that come together were trained together: the jobs that are left, given again in their order, have the
+    results that they would have had, bit for bit.
     """
 
     name: str
 
-    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
+    def run(
+        self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
+    ) -> list[TrialResult]:
         """Trains every job to its end."""
         ...
 
 
-class Workshop:
+class TaskContext:
     """What all engines share about a task on a device: data, layout, starts, batches, evaluation.
 
     ``decay`` says to what all strategies apply weight decay; ``decayed`` ``(n,)`` is 1 for those parameters.
@@ -133,7 +135,7 @@ class Workshop:
         self.decayed = self.layout.flatten({name: has_decay[name].detach() for name in self.layout.names})
         self._starts: dict[tuple[str, int], Tensor] = {}
         self._orders: dict[int, _Order] = {}
-        self._kept: dict[tuple[Any, ...], Any] = {}
+        self._cache: dict[tuple[Any, ...], Any] = {}
 
     def fresh_model(self, scheme: str, seed: int) -> nn.Module:
         """Returns the model as initialized by the scheme under the seed, drawn on the CPU, on the device."""
@@ -170,19 +172,19 @@ class Workshop:
             for name, buffer in model.named_buffers():
                 buffer.copy_(taken(snapshot, f"buffer.{name}", buffer))
 
-    def kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """Returns what is kept under a key, made where it is not there yet."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+    def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Returns the value cached under a key, which is made where there is none yet."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
-    def keep(self, key: tuple[Any, ...], value: Any, most: int) -> None:
-        """Keeps a value in place of what is there; of keys of that kind the last ones used."""
-        self._kept.pop(key, None)
-        self._kept[key] = value
-        alike = [other for other in self._kept if other[0] == key[0]]
+    def cache(self, key: tuple[Any, ...], value: Any, most: int) -> None:
+        """Caches a value under a key; of keys of that kind only the ``most`` last used stay."""
+        self._cache.pop(key, None)
+        self._cache[key] = value
+        alike = [other for other in self._cache if other[0] == key[0]]
         for other in alike[: max(0, len(alike) - most)]:
-            del self._kept[other]
+            del self._cache[other]
 
     def batches(self, seed: int, start: int, stop: int) -> Tensor:
         """Returns row numbers ``(stop - start, batch)`` of the minibatches: the same for every strategy."""

@@ -15,15 +15,24 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
-from thalweg.compare.engines.job import Job, Keep, Outcome, Progress, Unstackable, Workshop, keep_none, lost
+from thalweg.compare.engines.divergence import first_divergence
+from thalweg.compare.engines.job import (
+    Job,
+    Progress,
+    ResultCallback,
+    TaskContext,
+    TrialResult,
+    Unstackable,
+    diverged_before_start,
+    ignore_results,
+)
 from thalweg.compare.engines.kernels import Kernel, update_kernel
 from thalweg.compare.engines.lane_buffers import LaneBuffers, rows
 from thalweg.compare.engines.lane_scores import Scores, in_common
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.engines.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.engines.slots import Block, Group, Lane, block_of, group_of
-from thalweg.compare.engines.watch import first_divergence
-from thalweg.compare.guidance import begun, guidance_of
+from thalweg.compare.guidance import after_pretraining, guidance_of
 from thalweg.normalization import BatchNorm, stateless_call
 from thalweg.normalization.convert import TORCHS
 from thalweg.tensors import derive_seed
@@ -52,12 +61,12 @@ class Lanes:
 
     name = "lanes"
 
-    def __init__(self, workshop: Workshop, width: int, compile_: bool = True) -> None:
-        reason = unstackable_reason(workshop.model)
+    def __init__(self, context: TaskContext, width: int, compile_: bool = True) -> None:
+        reason = unstackable_reason(context.model)
         if reason:
             raise Unstackable(reason)
-        self.shop, self.compile = workshop, compile_
-        self.training = deepcopy(workshop.model).train()
+        self.context, self.compile = context, compile_
+        self.training = deepcopy(context.model).train()
         self._widen(width)
 
     def _widen(self, width: int) -> None:
@@ -66,14 +75,14 @@ class Lanes:
         self.buffers = LaneBuffers(self.training, width)
         self.gradient = self._gradient_kernel()
         self._kernels: dict[tuple[Group, bool], Kernel] = {}
-        self.scores = Scores(self.shop, self.buffers.fresh, self.compile)
+        self.scores = Scores(self.context, self.buffers.fresh, self.compile)
 
     def _enter(self, block: Block, job: Job, slot: int) -> Lane:
         self.buffers.enter(slot, job.snapshot)
-        return block.enter(job, slot, self.shop)
+        return block.enter(job, slot, self.context)
 
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
-        layout, data, task, model = self.shop.layout, self.shop.data, self.shop.task, self.training
+        layout, data, task, model = self.context.layout, self.context.data, self.context.task, self.training
         frozen = in_common(model, self.buffers.fresh)
         stacked_buffers = list(self.buffers.fresh)
         randomness = "different" if has_randomness(model) else "error"
@@ -92,7 +101,7 @@ class Lanes:
             grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, x, y)
             return losses, layout.flatten(grads), buffers
 
-        return compiled(gradient, self.shop.device, unguarded=True) if self.compile else gradient
+        return compiled(gradient, self.context.device, unguarded=True) if self.compile else gradient
 
     def probe(self) -> None:
         """Tries two lanes uncompiled for one step.
@@ -100,18 +109,20 @@ class Lanes:
         Raises:
             Unstackable: the model has an operation that cannot be stacked; the message names it.
         """
-        shop = self.shop
-        eager = Lanes(shop, 2, compile_=False) if self.compile else self
+        context = self.context
+        eager = Lanes(context, 2, compile_=False) if self.compile else self
         try:
-            flat = shop.start("default", 0).expand(2, -1).contiguous()
+            flat = context.start("default", 0).expand(2, -1).contiguous()
             with torch.no_grad():
-                eager.gradient(flat, rows(eager.buffers.now, [0, 1]), shop.batches(0, 0, 2))
-            eager.scores.of(flat[:1], shop.data.valid_x[:2], shop.data.valid_y[:2], rows(eager.buffers.now, [0]))
+                eager.gradient(flat, rows(eager.buffers.now, [0, 1]), context.batches(0, 0, 2))
+            eager.scores.of(flat[:1], context.data.valid_x[:2], context.data.valid_y[:2], rows(eager.buffers.now, [0]))
         except Exception as error:
             line = (str(error).splitlines() or [""])[0][:160]
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
 
-    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
+    def run(
+        self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
+    ) -> list[TrialResult]:
         """Trains every job to its end; those that share the slots, one after another too, are kept together.
 
         Where memory runs out, the jobs in flight begin again in half as many slots. Where they take longer together
@@ -120,28 +131,28 @@ class Lanes:
         Raises:
             MemoryError: there is too little for a single lane.
         """
-        outcomes: dict[str, Outcome] = {}
+        results: dict[str, TrialResult] = {}
         ready = []
         for job in jobs:
-            begins = begun(self.shop, guidance_of(job.strategy), job)
+            begins = after_pretraining(self.context, guidance_of(job.strategy), job)
             if job.snapshot is None:
                 progress(job.prepared)
             if begins is None:
-                outcomes[job.key] = lost(job)
+                results[job.key] = diverged_before_start(job)
             else:
                 ready.append(begins)
-        keep(list(outcomes.values()))
-        told = len(outcomes)
+        on_results(list(results.values()))
+        told = len(results)
         waiting = deque(sorted(ready, key=lambda job: repr(group_of(job))))
         while waiting:
             kept, limits = list(waiting), [job.limit for job in waiting]
             try:
                 with within(None if None in limits else sum(limit or 0.0 for limit in limits)):
-                    self._fill(waiting, outcomes, progress)
+                    self._fill(waiting, results, progress)
             except TookTooLong:
-                keep(list(outcomes.values())[told:])
-                left = [job for job in kept if job.key not in outcomes]
-                outcomes |= {outcome.key: outcome for outcome in Serial(self.shop).run(left, progress, keep)}
+                on_results(list(results.values())[told:])
+                left = [job for job in kept if job.key not in results]
+                results |= {result.key: result for result in Serial(self.context).run(left, progress, on_results)}
                 break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -149,20 +160,20 @@ class Lanes:
                 if self.width == 1:
                     raise MemoryError("memory ran out with a single lane: lower the task's batch_size") from error
             else:
-                keep(list(outcomes.values())[told:])
-                told = len(outcomes)
+                on_results(list(results.values())[told:])
+                told = len(results)
                 continue
             narrower = self.width // 2  # out of the except clause, whose error holds what memory there is
             warnings.warn(f"memory ran out with {self.width} lanes: going on with {narrower}", stacklevel=2)
             self._widen(narrower)
-            waiting = deque(job for job in kept if job.key not in outcomes)
-        return [outcomes[job.key] for job in jobs]
+            waiting = deque(job for job in kept if job.key not in results)
+        return [results[job.key] for job in jobs]
 
-    def _fill(self, waiting: deque[Job], outcomes: dict[str, Outcome], progress: Progress) -> None:
+    def _fill(self, waiting: deque[Job], results: dict[str, TrialResult], progress: Progress) -> None:
         """Fills the slots from the queue and trains until all of them have ended."""
-        shop = self.shop
+        context = self.context
         first = [waiting.popleft() for _ in range(min(self.width, len(waiting)))]
-        flat = shop.start(first[0].strategy.initialization, first[0].seed).repeat(self.width, 1)
+        flat = context.start(first[0].strategy.initialization, first[0].seed).repeat(self.width, 1)
         blocks = []
         for group, members in groupby(enumerate(first), key=lambda pair: group_of(pair[1])):
             slots = list(members)
@@ -177,8 +188,8 @@ class Lanes:
             stretch = min(lane.job.next_event(lane.t) - lane.t for lane in live)
             losses = self._advance(flat, blocks, lanes, stretch)
             progress(stretch * len(live))
-            self._close(flat, blocks, lanes, losses, stretch, outcomes)
-            shop.check_data()
+            self._close(flat, blocks, lanes, losses, stretch, results)
+            context.check_data()
             elapsed += stretch
             if any(lanes):  # once all slots are empty they are filled anew, for any rules
                 self._refill(waiting, blocks, lanes, len(first), elapsed)
@@ -200,11 +211,11 @@ class Lanes:
 
     def _advance(self, flat: Tensor, blocks: list[Block], lanes: list[Lane | None], stretch: int) -> Tensor:
         """Takes ``stretch`` steps with every slot and returns the losses ``(stretch, width)``."""
-        shop = self.shop
+        context = self.context
         some = next(lane for lane in lanes if lane)
         chosen = torch.stack(
             [
-                guidance_of(lane.job.strategy).rows(shop, lane.job, lane.t, lane.t + stretch)
+                guidance_of(lane.job.strategy).rows(context, lane.job, lane.t, lane.t + stretch)
                 for lane in (one or some for one in lanes)
             ],
             dim=1,
@@ -229,7 +240,7 @@ class Lanes:
         lanes: list[Lane | None],
         losses: Tensor,
         stretch: int,
-        outcomes: dict[str, Outcome],
+        results: dict[str, TrialResult],
     ) -> None:
         """Looks at every lane after a stretch: adds points, ends what has ended and empties its slot."""
         due: list[int] = []
@@ -244,7 +255,7 @@ class Lanes:
                 continue
             assert lane.first is not None
             if bad is not None:
-                outcomes[lane.job.key] = Outcome(lane.job.key, "diverged", lane.t + bad + 1, lane.curve, lane.first)
+                results[lane.job.key] = TrialResult(lane.job.key, "diverged", lane.t + bad + 1, lane.curve, lane.first)
                 lanes[slot] = None
                 continue
             lane.sum += means[slot] * stretch
@@ -264,7 +275,7 @@ class Lanes:
         tested = [slot for slot in ended if (lane := lanes[slot]) and lane.job.test]
         scores = {}
         if tested:
-            _, metrics = self.scores.of(flat[tested], *self.shop.data[4:6], rows(buffers, tested))
+            _, metrics = self.scores.of(flat[tested], *self.context.data[4:6], rows(buffers, tested))
             scores = dict(zip(tested, metrics.tolist(), strict=True))
         for slot in ended:
             lane = lanes[slot]
@@ -273,7 +284,9 @@ class Lanes:
             block = block_of(blocks, slot)
             snapshot = block.snapshot(slot) | self.buffers.snapshot(slot, block.averages)
             job = lane.job
-            outcomes[job.key] = Outcome(job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot)
+            results[job.key] = TrialResult(
+                job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot
+            )
             lanes[slot] = None
 
     def _shown(self, flat: Tensor, blocks: list[Block]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -288,5 +301,5 @@ class Lanes:
     def _kernel(self, group: Group, single: bool) -> Kernel:
         key = group, single
         if key not in self._kernels:
-            self._kernels[key] = update_kernel(*group, self.shop.decayed, self.compile)
+            self._kernels[key] = update_kernel(*group, self.context.decayed, self.compile)
         return self._kernels[key]

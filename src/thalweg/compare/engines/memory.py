@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.job import TaskContext
 
 
 def free_memory(device: torch.device) -> int:
@@ -18,7 +18,7 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def lane_bytes(shop: Workshop) -> int:
+def lane_bytes(context: TaskContext) -> int:
     """Returns the bytes that one lane takes: parameters, gradient, state, activations kept for the backward pass."""
     kept = 0
 
@@ -27,8 +27,8 @@ def lane_bytes(shop: Workshop) -> int:
         kept += tensor.numel() * tensor.element_size()
         return tensor
 
-    rows = shop.batches(0, 0, 1)[0]
+    rows = context.batches(0, 0, 1)[0]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        shop.task.training_loss(shop.model, shop.model(shop.data.train_x[rows]), shop.data.train_y[rows])
-    evaluated = shop.data.valid_x[:1024].numel() * 4
-    return 4 * shop.layout.size * 8 + 2 * kept + evaluated
+        context.task.training_loss(context.model, context.model(context.data.train_x[rows]), context.data.train_y[rows])
+    evaluated = context.data.valid_x[:1024].numel() * 4
+    return 4 * context.layout.size * 8 + 2 * kept + evaluated

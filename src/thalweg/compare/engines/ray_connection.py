@@ -59,13 +59,13 @@ def connect(address: str | None) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         _start(partial(quietly, "local", num_cpus=cores, include_dashboard=False))
         return
-    mend = "give the address that ray start --head printed, or leave out --ray-address"
+    remedy = "give the address that ray start --head printed, or leave out --ray-address"
     try:
         reach(address)
-        mend = (
+        remedy = (
             "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what ray get-auth-token says there"
         )
         with warnings.catch_warnings(action="ignore"):
             quietly(address)
     except (OSError, RuntimeError, ValueError, RayError) as error:
-        raise ValueError(f"no Ray cluster can be used at {address} ({_first(error)}): {mend}") from error
+        raise ValueError(f"no Ray cluster can be used at {address} ({_first(error)}): {remedy}") from error

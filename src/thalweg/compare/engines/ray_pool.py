@@ -23,7 +23,7 @@ from thalweg.compare.engines.job import Progress
 from thalweg.compare.engines.ray_connection import connect
 from thalweg.compare.engines.ray_ledger import Ledger
 from thalweg.compare.engines.ray_worker import Worker, pause, versions
-from thalweg.compare.theirs import is_users
+from thalweg.compare.user_errors import is_users
 from thalweg.compare.user_files import FOLDERS
 
 TRIES = 3  # workers that a call may cost before it is given up
@@ -107,9 +107,12 @@ class Pool:
             self._start()
 
     def map(
-        self, calls: Sequence[Call], progress: Progress = lambda _: None, keep: Callable[[Any], None] = lambda _: None
+        self,
+        calls: Sequence[Call],
+        progress: Progress = lambda _: None,
+        on_results: Callable[[Any], None] = lambda _: None,
     ) -> list[Any]:
-        """Returns what the calls return, in their order; each is given to ``keep`` as it comes.
+        """Returns what the calls return, in their order; each is given to ``on_results`` as it comes.
 
         Raises:
             ValueError: a call has cost several workers their lives, or no worker starts.
@@ -140,7 +143,7 @@ class Pool:
                 else:
                     results[call.number], steps = answer.result()
                     _tell(progress, call, steps)
-                    keep(results[call.number])
+                    on_results(results[call.number])
         return [results[call.number] for call in calls]
 
     def close(self) -> None:

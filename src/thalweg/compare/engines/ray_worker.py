@@ -1,4 +1,4 @@
-"""What a Ray worker does: it has a fleet of its own, and trains what it is sent. Ray is not needed to read this."""
+"""What a Ray worker does: it has engines of its own, and trains what it is sent. Ray is not needed to read this."""
 
 import platform
 import time
@@ -11,15 +11,15 @@ import torch
 from thalweg import __version__
 from thalweg.compare.design import Budget
 from thalweg.compare.device import usable_device
-from thalweg.compare.engines.choose import Name
-from thalweg.compare.engines.fleet import Fleet
-from thalweg.compare.engines.job import Job, Outcome, Workshop
+from thalweg.compare.engines.job import Job, TaskContext, TrialResult
 from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.engines.local_engines import LocalEngines
 from thalweg.compare.engines.memory import free_memory
+from thalweg.compare.engines.selection import Name
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import trained, training
 from thalweg.compare.task import Task, examples
-from thalweg.compare.theirs import TaskError, where
+from thalweg.compare.user_errors import TaskError, where
 from thalweg.compare.variants import Variant, built
 from thalweg.optim.decay import Decay
 
@@ -33,7 +33,7 @@ class Kit:
 
     Arguments:
         task: the user's, its examples as tensors, so that no worker reads or draws them again.
-        strategies, budget, swap, memory, wanted, decay: as :class:`Fleet` and :func:`thalweg.compare` take them.
+        strategies, budget, swap, memory, wanted, decay: as :class:`LocalEngines` and :func:`thalweg.compare` take them.
         device: where the worker trains.
         threads: how many it computes with.
         share: its part of its machine's memory, or of its device's.
@@ -102,32 +102,32 @@ class Worker:
             self._take(choices)
 
     def open(self, kit: Kit) -> None:
-        """Sets up workshops and fleet."""
+        """Sets up task contexts and engines."""
         torch.set_num_threads(kit.threads)
         device, data = usable_device(kit.device), examples(kit.task)
-        shops = {
-            variant: Workshop(built(kit.task, variant, kit.swap), data, device, kit.decay)
+        contexts = {
+            variant: TaskContext(built(kit.task, variant, kit.swap), data, device, kit.decay)
             for variant in dict.fromkeys([Variant(), *(s.variant for s in kit.strategies)])
         }
         memory = kit.memory if kit.memory is not None else int(kit.share * free_memory(device)) // 2
         self.strategies = {s.name: s for s in kit.strategies}
-        self.fleet = Fleet(shops, kit.strategies, kit.wanted, memory, kit.budget, kit.workers)
+        self.engines = LocalEngines(contexts, kit.strategies, kit.wanted, memory, kit.budget, kit.workers)
 
     def choose(self, seed: int) -> Choices:
         """Measures the engines here and returns the choices."""
-        self.fleet.choose(seed)
-        return [choice.as_dict() for choice in self.fleet.choices]
+        self.engines.choose(seed)
+        return [choice.as_dict() for choice in self.engines.choices]
 
     def choose_again(self, choices: Choices, seed: int, rung: int) -> Choices:
         """Measures the engines anew for a rung, and returns what is chosen now."""
         self._take(choices)
-        self.fleet.choose_again(seed, rung)
+        self.engines.choose_again(seed, rung)
         self._taken = None  # only with what the driver makes of them
-        return [choice.as_dict() for choice in self.fleet.choices]
+        return [choice.as_dict() for choice in self.engines.choices]
 
     def _take(self, choices: Choices) -> None:
         if choices != self._taken:
-            self.fleet.reuse(choices)
+            self.engines.reuse(choices)
             self._taken = choices
 
     def plan(self) -> dict[str, tuple[int, int]]:
@@ -135,25 +135,25 @@ class Worker:
         found: dict[int, int] = {}
         plan = {}
         for name, strategy in self.strategies.items():
-            engine = self.fleet.engine_of(strategy)
+            engine = self.engines.engine_of(strategy)
             number = found.setdefault(id(engine), len(found))
             plan[name] = number, engine.width if isinstance(engine, Lanes) else 1
         return plan
 
-    def run(self, choices: Choices, wires: Sequence[Wire]) -> list[Outcome]:
+    def run(self, choices: Choices, wires: Sequence[Wire]) -> list[TrialResult]:
         """Trains jobs on the one engine chosen for them. Raises TaskError, a line, where the user's code does."""
         self._take(choices)
         jobs = [self._job(wire) for wire in wires]
-        return trained(self.fleet.engine_of(jobs[0].strategy), jobs, self._count)
+        return trained(self.engines.engine_of(jobs[0].strategy), jobs, self._count)
 
     def seconds_per_step(self, wire: Wire) -> float:
         """Returns the seconds of a step of the job, run alone."""
         job = self._job(wire)
-        return self.fleet.serial_of(job.strategy).seconds_per_step(job)
+        return self.engines.serial_of(job.strategy).seconds_per_step(job)
 
     def untrained_test(self, name: str, scheme: str, seed: int) -> float:
         """Returns the test metric of the strategy's model before any step."""
-        return self.fleet.serial_of(self.strategies[name]).untrained_test(scheme, seed)
+        return self.engines.serial_of(self.strategies[name]).untrained_test(scheme, seed)
 
     def _job(self, wire: Wire) -> Job:
         return Job(**{**wire, "strategy": self.strategies[wire["strategy"]]})

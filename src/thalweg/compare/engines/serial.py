@@ -9,25 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.engines.closure_run import ClosureRun
+from thalweg.compare.engines.divergence import first_divergence
 from thalweg.compare.engines.factory import FactoryRun
 from thalweg.compare.engines.job import (
     Curve,
     Job,
-    Keep,
-    Outcome,
     Progress,
-    Workshop,
+    ResultCallback,
+    TaskContext,
+    TrialResult,
     coefficient_names,
     coefficient_table,
-    keep_none,
-    lost,
+    diverged_before_start,
+    ignore_results,
 )
 from thalweg.compare.engines.kernels import AVERAGE, Kernel, update_kernel
 from thalweg.compare.engines.shortage import TookTooLong, within
 from thalweg.compare.engines.step_run import StepRun
 from thalweg.compare.engines.timing import in_turns, mean_seconds, with_threads
-from thalweg.compare.engines.watch import first_divergence
-from thalweg.compare.guidance import Guidance, begun, guidance_of
+from thalweg.compare.guidance import Guidance, after_pretraining, guidance_of
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 from thalweg.tensors.form import taken
@@ -45,18 +45,20 @@ class Serial:
 
     name = "serial"
 
-    def __init__(self, workshop: Workshop, threads: int | None = None) -> None:
-        self.shop, self.threads = workshop, threads or torch.get_num_threads()
+    def __init__(self, context: TaskContext, threads: int | None = None) -> None:
+        self.context, self.threads = context, threads or torch.get_num_threads()
         self._kernels: dict[tuple[Rule, tuple[str, ...]], Kernel] = {}
 
-    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
+    def run(
+        self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
+    ) -> list[TrialResult]:
         """Trains every job to its end."""
-        outcomes = []
+        results = []
         with with_threads(self.threads):
             for job in jobs:
-                outcomes.append(self._limited(job, progress))
-                keep(outcomes[-1:])
-        return outcomes
+                results.append(self._limited(job, progress))
+                on_results(results[-1:])
+        return results
 
     def settle_threads(self, job: Job, margin: float = 1.0) -> None:
         """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two.
@@ -69,7 +71,7 @@ class Serial:
             return self.seconds_per_step(job, most)
 
         most, now = torch.get_num_threads(), self.threads
-        if most > 1 and self.shop.device.type == "cpu":
+        if most > 1 and self.context.device.type == "cpu":
             other = most if now == 1 else 1
             this, that = in_turns([partial(seconds, now), partial(seconds, other)])
             self.threads = other if margin * that < this else now
@@ -90,18 +92,18 @@ class Serial:
         if isinstance(run, ClosureRun):
             return run.seconds_per_unit(threads)
         start, most = job.prepared, min(300, job.total - job.prepared)
-        rows = guidance_of(job.strategy).rows(self.shop, job, start, start + most)
+        rows = guidance_of(job.strategy).rows(self.context, job, start, start + most)
         for i in range(min(WARM_UP, most)):
             run.step(rows[i], start + i)
-        return mean_seconds(lambda i: run.step(rows[i], start + i), self.shop.device, threads, most=most)
+        return mean_seconds(lambda i: run.step(rows[i], start + i), self.context.device, threads, most=most)
 
     def _open(self, job: Job) -> "_RuleRun | FactoryRun | ClosureRun":
         if job.strategy.closure:
-            return ClosureRun(self.shop, job)
+            return ClosureRun(self.context, job)
         guidance = guidance_of(job.strategy)
         if job.strategy.rule is None or guidance.reason:
-            return FactoryRun(self.shop, job, guidance)
-        return _RuleRun(self.shop, job, guidance, self._kernel(job))
+            return FactoryRun(self.context, job, guidance)
+        return _RuleRun(self.context, job, guidance, self._kernel(job))
 
     def _kernel(self, job: Job) -> Kernel:
         assert job.strategy.rule is not None
@@ -109,25 +111,25 @@ class Serial:
         key = (job.strategy.rule, names)
         if key not in self._kernels:
             self._kernels[key] = update_kernel(
-                job.strategy.rule, names, self.shop.decayed, self.shop.layout.size > COMPILE_ABOVE
+                job.strategy.rule, names, self.context.decayed, self.context.layout.size > COMPILE_ABOVE
             )
         return self._kernels[key]
 
-    def _limited(self, job: Job, progress: Progress) -> Outcome:
+    def _limited(self, job: Job, progress: Progress) -> TrialResult:
         try:
             with within(job.limit):
                 return self._begin(job, progress)
         except TookTooLong:
-            return Outcome(job.key, "timed out", job.start, Curve(), math.nan)
+            return TrialResult(job.key, "timed out", job.start, Curve(), math.nan)
 
-    def _begin(self, job: Job, progress: Progress) -> Outcome:
-        ready = begun(self.shop, guidance_of(job.strategy), job)
+    def _begin(self, job: Job, progress: Progress) -> TrialResult:
+        ready = after_pretraining(self.context, guidance_of(job.strategy), job)
         if job.snapshot is None:
             progress(job.prepared)
-        return lost(job) if ready is None else self._train(ready, progress)
+        return diverged_before_start(job) if ready is None else self._train(ready, progress)
 
-    def _train(self, job: Job, progress: Progress) -> Outcome:
-        shop, run, curve = self.shop, self._open(job), Curve()
+    def _train(self, job: Job, progress: Progress) -> TrialResult:
+        context, run, curve = self.context, self._open(job), Curve()
         first, t = job.first_loss, job.start
         while t < job.stop:
             end = job.next_event(t)
@@ -138,41 +140,43 @@ class Serial:
             first = float(losses[0]) if first is None else first
             bad = first_divergence(losses[:, None], torch.tensor([first], device=losses.device))[0]
             if bad is not None:
-                return Outcome(job.key, "diverged", t + bad + 1, curve, first)
+                return TrialResult(job.key, "diverged", t + bad + 1, curve, first)
             t = end
             with run.shown() as model:
-                loss, metric = self._evaluate(model, shop.data.valid_x, shop.data.valid_y)
+                loss, metric = self._evaluate(model, context.data.valid_x, context.data.valid_y)
             curve.add(t, float(losses.mean()), loss, metric)
         assert first is not None
         with run.shown() as model:
-            test = self._evaluate(model, shop.data.test_x, shop.data.test_y)[1] if job.test else None
-        return Outcome(job.key, "finished", t, curve, first, test, run.snapshot())
+            test = self._evaluate(model, context.data.test_x, context.data.test_y)[1] if job.test else None
+        return TrialResult(job.key, "finished", t, curve, first, test, run.snapshot())
 
     def untrained_test(self, scheme: str, seed: int) -> float:
         """Returns the test metric of the model before any step."""
-        return self._evaluate(self.shop.fresh_model(scheme, seed), self.shop.data.test_x, self.shop.data.test_y)[1]
+        return self._evaluate(
+            self.context.fresh_model(scheme, seed), self.context.data.test_x, self.context.data.test_y
+        )[1]
 
     def _evaluate(self, model: nn.Module, x: Tensor, y: Tensor, chunk: int = 4096) -> tuple[float, float]:
         model.eval()
         with torch.no_grad():
             output = torch.cat([model(x[i : i + chunk]) for i in range(0, len(x), chunk)])
-            loss, metric = self.shop.score(output, y)
-        self.shop.check_data()
+            loss, metric = self.context.score(output, y)
+        self.context.check_data()
         return float(loss), float(metric)
 
 
 class _RuleRun(StepRun):
     """A model whose parameters and gradients are views of flat vectors ``(1, n)``, stepped by a rule."""
 
-    def __init__(self, shop: Workshop, job: Job, guidance: Guidance, kernel: Kernel) -> None:
+    def __init__(self, context: TaskContext, job: Job, guidance: Guidance, kernel: Kernel) -> None:
         assert job.strategy.rule is not None
-        self.shop, self.job, self.kernel, self.rule = shop, job, kernel, job.strategy.rule
+        self.context, self.job, self.kernel, self.rule = context, job, kernel, job.strategy.rule
         self.guidance = guidance
-        self.model = shop.fresh_model(job.strategy.initialization, job.seed)
+        self.model = context.fresh_model(job.strategy.initialization, job.seed)
         snapshot = job.snapshot or {}
-        start = shop.start(job.strategy.initialization, job.seed)
+        start = context.start(job.strategy.initialization, job.seed)
         start = start if job.snapshot is None else taken(snapshot, "params", start)
-        self.flat = start.to(shop.device, copy=True)[None]
+        self.flat = start.to(context.device, copy=True)[None]
         self.grads = torch.zeros_like(self.flat)
         fresh = {slot: torch.full_like(self.flat, initial) for slot, initial in self.rule.buffers.items()}
         if job.strategy.averaging != "none":
@@ -181,7 +185,7 @@ class _RuleRun(StepRun):
             slot: taken(snapshot, slot, initial[0]).clone()[None] if slot in snapshot else initial
             for slot, initial in fresh.items()
         }
-        values, grads = shop.layout.unflatten(self.flat[0]), shop.layout.unflatten(self.grads[0])
+        values, grads = context.layout.unflatten(self.flat[0]), context.layout.unflatten(self.grads[0])
         for name, parameter in self.model.named_parameters():
             if name in values:
                 parameter.data, parameter.grad = values[name], grads[name]
@@ -200,8 +204,8 @@ class _RuleRun(StepRun):
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss."""
         self.grads.zero_()
-        data = self.shop.data
-        loss = self.shop.task.training_loss(self.model, self.model(data.train_x[rows]), data.train_y[rows])
+        data = self.context.data
+        loss = self.context.task.training_loss(self.model, self.model(data.train_x[rows]), data.train_y[rows])
         loss.backward()
         i = t - self.offset
         with torch.no_grad():

@@ -8,7 +8,7 @@ from types import FrameType
 
 import torch
 
-from thalweg.compare.theirs import Stopped
+from thalweg.compare.user_errors import Stopped
 
 
 class TookTooLong(Stopped):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from thalweg.compare.engines.job import Curve, Job, Workshop, coefficient_names, coefficient_table
+from thalweg.compare.engines.job import Curve, Job, TaskContext, coefficient_names, coefficient_table
 from thalweg.compare.engines.kernels import AVERAGE, Kernel
 from thalweg.rules.rule import Rule
 from thalweg.tensors.form import taken
@@ -51,11 +51,11 @@ class Block:
         """The parameters that are judged ``(rows, n)``: their averages, where there are such."""
         return self.buffers[-1] if self.averages else self.params
 
-    def enter(self, job: Job, slot: int, shop: Workshop) -> Lane:
+    def enter(self, job: Job, slot: int, context: TaskContext) -> Lane:
         """Puts the job's parameters and state, fresh ones or its snapshot's, into the slot."""
         row, snapshot = slot - self.start, job.snapshot
         start = (
-            shop.start(job.strategy.initialization, job.seed)
+            context.start(job.strategy.initialization, job.seed)
             if snapshot is None
             else taken(snapshot, "params", self.params[row])
         )

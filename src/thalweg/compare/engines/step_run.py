@@ -7,21 +7,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance import Guidance
 
 
 class StepRun(ABC):
     """One model in training; ``model`` is where it is now."""
 
-    shop: Workshop
+    context: TaskContext
     job: Job
     guidance: Guidance
     model: nn.Module
 
     def advance(self, t: int, end: int) -> Tensor:
         """Trains from step ``t`` to ``end``; returns the minibatch losses ``(end - t,)``."""
-        rows = self.guidance.rows(self.shop, self.job, t, end)
+        rows = self.guidance.rows(self.context, self.job, t, end)
         self.prepare(t, end)
         self.model.train()
         return torch.stack([self.step(rows[i], t + i) for i in range(end - t)])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from thalweg.compare.guidance.curriculum import Curriculum
 from thalweg.compare.guidance.fitnet import FitNet
 from thalweg.compare.guidance.greedy import Greedy
-from thalweg.compare.guidance.guidance import Guidance, begun
+from thalweg.compare.guidance.guidance import Guidance, after_pretraining
 from thalweg.compare.guidance.smoothing import Smoothing
 from thalweg.compare.guidance.transfer import Transfer
 from thalweg.compare.strategy import Strategy
@@ -36,4 +36,4 @@ def guidance_of(strategy: Strategy) -> Guidance:
     return _GUIDANCES[strategy.guidance]
 
 
-__all__ = ["Guidance", "begun", "guidance_of"]
+__all__ = ["Guidance", "after_pretraining", "guidance_of"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.guidance import Guidance
 from thalweg.compare.guidance.teacher import teacher_of
 from thalweg.compare.strategy import Strategy
@@ -31,57 +31,57 @@ class Curriculum(Guidance):
     def __init__(self, order: Order, mixture: float = 0.0) -> None:
         self.order, self.mixture = order, mixture
 
-    def charged(self, shop: Workshop, strategy: Strategy, total: int) -> dict[str, int]:
-        guides = shop.task.guides
+    def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
+        guides = context.task.guides
         if guides.difficulty is not None:
-            check(guides.difficulty, shop.data.train_x)
+            check(guides.difficulty, context.data.train_x)
         if guides.difficulty is not None or self.order == "random":
             return {}
-        return teacher_of(shop, guides.teacher).charged(total, looks=True)
+        return teacher_of(context, guides.teacher).charged(total, looks=True)
 
-    def rows(self, shop: Workshop, job: Job, start: int, stop: int) -> Tensor:
+    def rows(self, context: TaskContext, job: Job, start: int, stop: int) -> Tensor:
         key = ("curriculum", job.strategy.name, tuple(job.hyper.items()), job.seed, job.total)
-        at, stream = shop.kept(key, lambda: (-1, iter(())))
+        at, stream = context.cached(key, lambda: (-1, iter(())))
         if at != start:
-            stream = self._stream(shop, job, start - job.prepared)
-        batch = shop.task.batch_size
+            stream = self._stream(context, job, start - job.prepared)
+        batch = context.task.batch_size
         rows = list(islice(stream, (stop - start) * batch))
-        shop.keep(key, (stop, stream), STREAMS)
-        return torch.tensor(rows, device=shop.device).view(-1, batch)
+        context.cache(key, (stop, stream), STREAMS)
+        return torch.tensor(rows, device=context.device).view(-1, batch)
 
-    def plan(self, shop: Workshop, job: Job, model: nn.Module, stage: Stage) -> Plan:
-        examples = TensorDataset(shop.data.train_x, shop.data.train_y)
-        loader = DataLoader(examples, batch_size=shop.task.batch_size, sampler=self._sampler(shop, job))
+    def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
+        examples = TensorDataset(context.data.train_x, context.data.train_y)
+        loader = DataLoader(examples, batch_size=context.task.batch_size, sampler=self._sampler(context, job))
         return Plan(model, [replace(stage, data=loader)])
 
-    def _stream(self, shop: Workshop, job: Job, step: int) -> Iterator[int]:
+    def _stream(self, context: TaskContext, job: Job, step: int) -> Iterator[int]:
         """Returns the endless stream of rows from a step on."""
-        sampler = self._sampler(shop, job)
+        sampler = self._sampler(context, job)
         if step:
             sampler.load_state_dict(sampler.state_dict(step))
         return chain.from_iterable(repeat(sampler))
 
-    def _sampler(self, shop: Workshop, job: Job) -> CurriculumSampler:
-        batch = shop.task.batch_size
+    def _sampler(self, context: TaskContext, job: Job) -> CurriculumSampler:
+        batch = context.task.batch_size
         return CurriculumSampler(
-            self._difficulty(shop, job),
+            self._difficulty(context, job),
             Pacing("linear", START, max(1, round(job.hyper["over"] * (job.total - job.prepared)))),
             batch_size=batch,
             mixture=self.mixture,
             order=self.order,
-            num_samples=len(shop.data.train_x) // batch * batch,
+            num_samples=len(context.data.train_x) // batch * batch,
             seed=derive_seed(job.seed, "curriculum"),
         )
 
-    def _difficulty(self, shop: Workshop, job: Job) -> Any:
-        guides = shop.task.guides
+    def _difficulty(self, context: TaskContext, job: Job) -> Any:
+        guides = context.task.guides
         if guides.difficulty is not None:
             return guides.difficulty
         if self.order == "random":
-            return torch.zeros(len(shop.data.train_x))
+            return torch.zeros(len(context.data.train_x))
         key = ("difficulty", job.strategy.initialization, job.total, job.seed)
-        return shop.kept(key, lambda: self._judged(shop, job))
+        return context.cached(key, lambda: self._judged(context, job))
 
-    def _judged(self, shop: Workshop, job: Job) -> Tensor:
-        teacher = teacher_of(shop, shop.task.guides.teacher).model(job)
-        return losses(teacher, TensorDataset(shop.data.train_x, shop.data.train_y), shop.task.loss)
+    def _judged(self, context: TaskContext, job: Job) -> Tensor:
+        teacher = teacher_of(context, context.task.guides.teacher).model(job)
+        return losses(teacher, TensorDataset(context.data.train_x, context.data.train_y), context.task.loss)

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.guidance import Guidance, Objective
 from thalweg.compare.guidance.staging import stage_of
 from thalweg.compare.guidance.teacher import SHARE, Teacher, teacher_of
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 from thalweg.pretraining import HintTraining
 from thalweg.stages import Plan, Stage
 from thalweg.tensors import generator
@@ -22,36 +22,36 @@ class FitNet(Guidance):
     pretrains = True
     reason = "a teacher's answers are part of its objective"
 
-    def charged(self, shop: Workshop, strategy: Strategy, total: int) -> dict[str, int]:
-        teacher, model = self._teacher(shop), shop.fresh_model("default", 0)
-        stage = stage_of(shop, strategy, strategy.default_configuration(), 1, 0)
-        _hints(shop, teacher.own.fresh_model("default", 0), model, 0).plan(stage, 1)  # refuses what cannot be joined
+    def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
+        teacher, model = self._teacher(context), context.fresh_model("default", 0)
+        stage = stage_of(context, strategy, strategy.default_configuration(), 1, 0)
+        _hints(context, teacher.own.fresh_model("default", 0), model, 0).plan(stage, 1)  # refuses what cannot be joined
         return {**teacher.charged(total, looks=True), "hints": _steps(total)}
 
-    def objective(self, shop: Workshop, job: Job, model: nn.Module) -> Objective:
-        plan = self.plan(shop, job, model, self.stage(shop, job))
-        x, y = shop.data.train_x, shop.data.train_y
-        teacher = self._teacher(shop).model(job)
-        answers = shop.kept(("answers", id(teacher)), lambda: _answers(teacher, x))
+    def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
+        plan = self.plan(context, job, model, self.stage(context, job))
+        x, y = context.data.train_x, context.data.train_y
+        teacher = self._teacher(context).model(job)
+        answers = context.cached(("answers", id(teacher)), lambda: _answers(teacher, x))
         whole, learned = plan.model.train(), plan.stages[-1].objective
         return lambda rows, t: learned(whole, (x[rows], y[rows], answers[rows]), t - job.prepared)
 
-    def plan(self, shop: Workshop, job: Job, model: nn.Module, stage: Stage) -> Plan:
-        teacher = self._teacher(shop).model(job)
-        return _hints(shop, teacher, model, job.seed).plan(stage, _steps(job.total))
+    def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
+        teacher = self._teacher(context).model(job)
+        return _hints(context, teacher, model, job.seed).plan(stage, _steps(job.total))
 
-    def _teacher(self, shop: Workshop) -> Teacher:
-        guides = shop.task.guides
+    def _teacher(self, context: TaskContext) -> Teacher:
+        guides = context.task.guides
         if guides.teacher is None or not guides.hint or not guides.guided:
             raise TaskError(
                 "fitnet takes a teacher, a layer of it and one of the model: "
                 "give Task(guides=Guides(teacher=..., hint=..., guided=...))"
             )
-        return teacher_of(shop, guides.teacher)
+        return teacher_of(context, guides.teacher)
 
 
-def _hints(shop: Workshop, teacher: nn.Module, model: nn.Module, seed: int) -> HintTraining:
-    guides = shop.task.guides
+def _hints(context: TaskContext, teacher: nn.Module, model: nn.Module, seed: int) -> HintTraining:
+    guides = context.task.guides
     return HintTraining(teacher, model, guides.hint, guides.guided, generator=generator(seed, "regressors"))
 
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.guidance import Guidance
 from thalweg.compare.guidance.staging import stage_of
 from thalweg.compare.strategy import Strategy
@@ -18,15 +18,17 @@ class Greedy(Guidance):
 
     pretrains = True
 
-    def charged(self, shop: Workshop, strategy: Strategy, total: int) -> dict[str, int]:
-        plan = self._plan(shop, shop.model, stage_of(shop, strategy, strategy.default_configuration(), 1, 0), 1, 0)
+    def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
+        plan = self._plan(
+            context, context.model, stage_of(context, strategy, strategy.default_configuration(), 1, 0), 1, 0
+        )
         blocks = len(plan.stages) - 1
         return {"pretraining": max(1, total // SHARE // blocks) * blocks}
 
-    def plan(self, shop: Workshop, job: Job, model: nn.Module, stage: Stage) -> Plan:
-        blocks = len(self._plan(shop, model, stage, 1, job.seed).stages) - 1
-        return self._plan(shop, model, stage, job.prepared // blocks, job.seed)
+    def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
+        blocks = len(self._plan(context, model, stage, 1, job.seed).stages) - 1
+        return self._plan(context, model, stage, job.prepared // blocks, job.seed)
 
-    def _plan(self, shop: Workshop, model: nn.Module, stage: Stage, steps: int, seed: int) -> Plan:
+    def _plan(self, context: TaskContext, model: nn.Module, stage: Stage, steps: int, seed: int) -> Plan:
         heads = generator(seed, "heads")
-        return greedy(model, stage, steps, blocks=shop.task.guides.blocks, generator=heads)
+        return greedy(model, stage, steps, blocks=context.task.guides.blocks, generator=heads)

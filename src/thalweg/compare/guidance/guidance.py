@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.staging import stage_of
 from thalweg.compare.strategy import Strategy
 from thalweg.stages import Plan, Stage
@@ -26,7 +26,7 @@ class Guidance:
     pretrains = False
     reason = ""
 
-    def charged(self, shop: Workshop, strategy: Strategy, total: int) -> dict[str, int]:
+    def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
         """Returns what a run of ``total`` gradient evaluations spends before its first step, by what it is for.
 
         Raises:
@@ -34,7 +34,7 @@ class Guidance:
         """
         return {}
 
-    def plan(self, shop: Workshop, job: Job, model: nn.Module, stage: Stage) -> Plan:
+    def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
         """Returns the run as a plan for the training loop, whose last stage is the job's own steps.
 
         Arguments:
@@ -42,39 +42,39 @@ class Guidance:
         """
         return Plan(model, [stage])
 
-    def pretrained(self, shop: Workshop, job: Job) -> nn.Module:
+    def pretrained(self, context: TaskContext, job: Job) -> nn.Module:
         """Returns the model as the run's own steps find it; may raise :class:`Diverged`."""
-        model = shop.fresh_model(job.strategy.initialization, job.seed)
-        plan = self.plan(shop, job, model, self.stage(shop, job))
+        model = context.fresh_model(job.strategy.initialization, job.seed)
+        plan = self.plan(context, job, model, self.stage(context, job))
         if plan.stages[:-1]:
             train(plan.model, plan.stages[:-1], seed=derive_seed(job.seed, "pretraining"))
         return model
 
-    def stage(self, shop: Workshop, job: Job) -> Stage:
+    def stage(self, context: TaskContext, job: Job) -> Stage:
         """Returns the job's own steps as a stage, without an average: what is judged is the engine's business."""
-        stage = stage_of(shop, job.strategy, dict(job.hyper), job.total - job.prepared, job.seed)
+        stage = stage_of(context, job.strategy, dict(job.hyper), job.total - job.prepared, job.seed)
         return replace(stage, average=None)
 
-    def rows(self, shop: Workshop, job: Job, start: int, stop: int) -> Tensor:
+    def rows(self, context: TaskContext, job: Job, start: int, stop: int) -> Tensor:
         """Returns row numbers ``(stop - start, batch)`` of the minibatches of a stretch of the run."""
-        return shop.batches(job.seed, start - job.prepared, stop - job.prepared)
+        return context.batches(job.seed, start - job.prepared, stop - job.prepared)
 
-    def objective(self, shop: Workshop, job: Job, model: nn.Module) -> Objective:
+    def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
         """Returns the loss of a minibatch."""
-        x, y = shop.data.train_x, shop.data.train_y
-        return lambda rows, t: shop.task.training_loss(model, model(x[rows]), y[rows])
+        x, y = context.data.train_x, context.data.train_y
+        return lambda rows, t: context.task.training_loss(model, model(x[rows]), y[rows])
 
     def steps_at(self, job: Job, t: int) -> bool:
         """Returns whether the optimizer steps with the evaluation after the first ``t``."""
         return True
 
 
-def begun(shop: Workshop, guidance: Guidance, job: Job) -> Job | None:
+def after_pretraining(context: TaskContext, guidance: Guidance, job: Job) -> Job | None:
     """Returns the job as its own steps find it, pretrained where it has not begun; None where that diverged."""
     if job.snapshot is not None or not guidance.pretrains:
         return job
     try:
-        model = guidance.pretrained(shop, job)
+        model = guidance.pretrained(context, job)
     except Diverged:
         return None
-    return replace(job, snapshot=shop.beginning(model))
+    return replace(job, snapshot=context.beginning(model))

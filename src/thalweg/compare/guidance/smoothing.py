@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.guidance import Guidance, Objective
 from thalweg.continuation import Falling, GaussianSmoothing
 from thalweg.stages import Plan, Stage
@@ -21,16 +21,16 @@ class Smoothing(Guidance):
 
     reason = "each sample of the blurred cost is an evaluation of its own"
 
-    def objective(self, shop: Workshop, job: Job, model: nn.Module) -> Objective:
-        plain, blurred = super().objective(shop, job, model), _blurred(shop, job)
-        x, y = shop.data.train_x, shop.data.train_y
+    def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
+        plain, blurred = super().objective(context, job, model), _blurred(context, job)
+        x, y = context.data.train_x, context.data.train_y
         return lambda rows, t: plain(rows, t) if t >= _half(job) else blurred(model, (x[rows], y[rows]), t)
 
     def steps_at(self, job: Job, t: int) -> bool:
         return t >= _half(job) or t % SAMPLES == SAMPLES - 1
 
-    def plan(self, shop: Workshop, job: Job, model: nn.Module, stage: Stage) -> Plan:
-        half, schedule, blurred = _half(job), stage.schedule or (lambda t, total: 1.0), _blurred(shop, job)
+    def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
+        half, schedule, blurred = _half(job), stage.schedule or (lambda t, total: 1.0), _blurred(context, job)
         if not half:
             return Plan(model, [stage])
         first = replace(
@@ -50,9 +50,9 @@ def _half(job: Job) -> int:
     return job.total // 2 // SAMPLES * SAMPLES
 
 
-def _blurred(shop: Workshop, job: Job) -> Callable[[nn.Module, Any, int], Tensor]:
+def _blurred(context: TaskContext, job: Job) -> Callable[[nn.Module, Any, int], Tensor]:
     """Returns the blurred cost of a batch; what is drawn depends on the run's seed and ``t`` alone."""
-    task, source, sigma = shop.task, Generator(shop.device), job.hyper["sigma"]
+    task, source, sigma = context.task, Generator(context.device), job.hyper["sigma"]
 
     def cost(model: nn.Module, batch: Any) -> Tensor:
         return task.training_loss(model, model(batch[0]), batch[1])

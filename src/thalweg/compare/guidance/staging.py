@@ -6,16 +6,16 @@ import torch
 from torch import nn
 
 from thalweg.averaging import Average
-from thalweg.compare.engines.job import Workshop
+from thalweg.compare.engines.job import TaskContext
 from thalweg.compare.engines.optimizers import optimizer_for, refused
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.variants import averaging_of
 from thalweg.stages import Batches, Stage
 
 
-def stage_of(shop: Workshop, strategy: Strategy, hyper: dict[str, float], steps: int, seed: int) -> Stage:
-    """Returns the strategy on the shop's task as one stage, with the large batches that compare gives a closure."""
-    task, data = shop.task, shop.data
+def stage_of(context: TaskContext, strategy: Strategy, hyper: dict[str, float], steps: int, seed: int) -> Stage:
+    """Returns the strategy on the task as one stage, with the large batches that compare gives a closure."""
+    task, data = context.task, context.data
     size = task.batch_size * (int(hyper["batches"]) if strategy.closure else 1)
     averaging = averaging_of(strategy.averaging, steps)
 
@@ -26,7 +26,7 @@ def stage_of(shop: Workshop, strategy: Strategy, hyper: dict[str, float], steps:
 
     def optimizer(params: Any) -> torch.optim.Optimizer:
         try:
-            return optimizer_for(strategy, params, hyper, shop.decay)
+            return optimizer_for(strategy, params, hyper, context.decay)
         except (TypeError, ValueError) as error:
             raise refused(strategy, hyper, error) from error
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.staging import stage_of
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Task, build_model, materialize, try_model
@@ -23,36 +23,36 @@ RATE = {"lr": 3e-3}
 
 
 class Teacher:
-    """Builds and trains a teacher for the runs of a shop's model.
+    """Builds and trains a teacher for the runs of a task's model.
 
     Arguments:
-        shop: of the model that is taught.
+        context: of the model that is taught.
         task: what the teacher learns.
         trained: whether its model is trained already: it is then neither trained nor charged.
         alike: whether it is a model like the one that is taught, and starts as the strategy says.
     """
 
-    def __init__(self, shop: Workshop, task: Task, trained: bool = False, alike: bool = False) -> None:
-        self.shop, self.trained, self.alike = shop, trained, alike
-        self.own = shop if task is shop.task else _shop(shop, task)
-        self.price = 1.0 if task is shop.task else _operations(self.own) / _operations(shop)
+    def __init__(self, context: TaskContext, task: Task, trained: bool = False, alike: bool = False) -> None:
+        self.context, self.trained, self.alike = context, trained, alike
+        self.own = context if task is context.task else _context(context, task)
+        self.price = 1.0 if task is context.task else _operations(self.own) / _operations(context)
 
     def charged(self, total: int, looks: bool) -> dict[str, int]:
         """Returns what it costs a run, in gradients of the model: its training, and a look at each training example."""
         costs = {} if self.trained else {"teacher": total // SHARE}
-        batches = math.ceil(len(self.shop.data.train_x) / self.shop.task.batch_size)
+        batches = math.ceil(len(self.context.data.train_x) / self.context.task.batch_size)
         return costs | ({"teacher's outputs": math.ceil(batches * self.price / FORWARD)} if looks else {})
 
     def model(self, job: Job) -> nn.Module:
         """Returns the teacher of a run, trained once for its seed; a given one is copied."""
         if self.trained:
-            return self.shop.kept(("teacher", id(self.own)), self._given)
+            return self.context.cached(("teacher", id(self.own)), self._given)
         scheme = job.strategy.initialization if self.alike else "default"
         key = ("teacher", id(self.own), scheme, job.total, job.seed)
-        return self.shop.kept(key, partial(self._taught, scheme, job.total, job.seed))
+        return self.context.cached(key, partial(self._taught, scheme, job.total, job.seed))
 
     def _given(self) -> nn.Module:
-        return build_model(self.own.task).to(self.shop.device).eval()  # a copy, as it is
+        return build_model(self.own.task).to(self.context.device).eval()  # a copy, as it is
 
     def _taught(self, scheme: str, total: int, seed: int) -> nn.Module:
         strategy, own = Strategy.parse(TEACHING), derive_seed(seed, "teacher")
@@ -63,27 +63,27 @@ class Teacher:
         return model.eval()
 
 
-def teacher_of(shop: Workshop, source: Callable[[], nn.Module] | nn.Module | None) -> Teacher:
+def teacher_of(context: TaskContext, source: Callable[[], nn.Module] | nn.Module | None) -> Teacher:
     """Returns the teacher that a function builds, a trained module, or by default the task's own model trained."""
 
     def made() -> Teacher:
         if source is None:
-            return Teacher(shop, shop.task, alike=True)
-        return Teacher(shop, replace(shop.task, model=source), trained=isinstance(source, nn.Module))
+            return Teacher(context, context.task, alike=True)
+        return Teacher(context, replace(context.task, model=source), trained=isinstance(source, nn.Module))
 
-    return shop.kept(("teacher of", id(source)), made)
-
-
-def _shop(shop: Workshop, task: Task) -> Workshop:
-    if task.train is shop.task.train:
-        try_model(task, shop.data)
-        return Workshop(task, shop.data, shop.device, shop.decay)
-    return Workshop(task, materialize(task), shop.device, shop.decay)
+    return context.cached(("teacher of", id(source)), made)
 
 
-def _operations(shop: Workshop) -> int:
+def _context(context: TaskContext, task: Task) -> TaskContext:
+    if task.train is context.task.train:
+        try_model(task, context.data)
+        return TaskContext(task, context.data, context.device, context.decay)
+    return TaskContext(task, materialize(task), context.device, context.decay)
+
+
+def _operations(context: TaskContext) -> int:
     """Returns the floating-point operations of a batch's output, at least 1."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        shop.model(shop.data.train_x[: shop.task.batch_size])
+        context.model(context.data.train_x[: context.task.batch_size])
     return max(1, counter.get_total_flops())

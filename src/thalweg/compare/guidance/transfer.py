@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from thalweg.compare.engines.job import Job, Workshop
+from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.guidance import Guidance
 from thalweg.compare.guidance.staging import stage_of
 from thalweg.compare.guidance.teacher import Teacher
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 from thalweg.pretraining import transfer
 from thalweg.pretraining.blocks import blocks_of
 from thalweg.stages import Plan, Stage
@@ -20,22 +20,24 @@ class Transfer(Guidance):
 
     pretrains = True
 
-    def charged(self, shop: Workshop, strategy: Strategy, total: int) -> dict[str, int]:
-        source, model = self._source(shop), shop.fresh_model("default", 0)
-        stage = stage_of(shop, strategy, strategy.default_configuration(), 1, 0)
+    def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
+        source, model = self._source(context), context.fresh_model("default", 0)
+        stage = stage_of(context, strategy, strategy.default_configuration(), 1, 0)
         other = source.own.fresh_model("default", 0)
-        transfer(model, other, stage, self._parts(shop, model), scheme=None)  # refuses what does not fit
+        transfer(model, other, stage, self._parts(context, model), scheme=None)  # refuses what does not fit
         return {"related task": source.charged(total, looks=False)["teacher"]}
 
-    def plan(self, shop: Workshop, job: Job, model: nn.Module, stage: Stage) -> Plan:
-        return transfer(model, self._source(shop).model(job), stage, self._parts(shop, model), rate=1.0, scheme=None)
+    def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
+        return transfer(
+            model, self._source(context).model(job), stage, self._parts(context, model), rate=1.0, scheme=None
+        )
 
-    def _source(self, shop: Workshop) -> Teacher:
-        source = shop.task.guides.source
+    def _source(self, context: TaskContext) -> Teacher:
+        source = context.task.guides.source
         if source is None:
             raise TaskError("transfer takes parts of a related task's model: give Task(guides=Guides(source=...))")
-        return shop.kept(("source", id(source)), lambda: Teacher(shop, source(), alike=True))
+        return context.cached(("source", id(source)), lambda: Teacher(context, source(), alike=True))
 
-    def _parts(self, shop: Workshop, model: nn.Module) -> int | Sequence[str]:
-        parts = shop.task.guides.parts
+    def _parts(self, context: TaskContext, model: nn.Module) -> int | Sequence[str]:
+        parts = context.task.guides.parts
         return parts if parts is not None else len(blocks_of(model)) // 2

@@ -9,7 +9,7 @@ from thalweg.compare.comparison import Comparison
 from thalweg.compare.log.tracker import Run, Tracker
 from thalweg.compare.store import Store, finished
 from thalweg.compare.study import Reporter
-from thalweg.compare.theirs import brief
+from thalweg.compare.user_errors import brief
 
 
 class Log:

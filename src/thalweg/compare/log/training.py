@@ -8,7 +8,7 @@ from typing import Any
 
 from thalweg.compare.log.log import finite
 from thalweg.compare.log.tracker import Run, Tracker
-from thalweg.compare.theirs import brief
+from thalweg.compare.user_errors import brief
 
 NO_VALUES = ("stage", "step", "epoch", "seconds")
 

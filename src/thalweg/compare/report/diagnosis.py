@@ -36,7 +36,7 @@ def write_diagnosis(task: str, diagnosis: Mapping[str, Any], path: Path) -> None
     from thalweg.compare.report.page import page
 
     worst = [f for f in diagnosis["findings"] if f["severity"] != "note"]
-    verdict = f"{len(worst)} to mend: {', '.join(f['kind'] for f in worst)}." if worst else "Nothing to mend was found."
+    verdict = f"{len(worst)} to fix: {', '.join(f['kind'] for f in worst)}." if worst else "Nothing to fix was found."
     text = page("diagnosis_page.html.j2", [], diagnosis_figures(diagnosis), task=task, d=diagnosis, verdict=verdict)
     write_text(text, path)
 

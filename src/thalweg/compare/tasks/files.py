@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 from thalweg.extras import needs
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.files import data_file
 from thalweg.compare.tasks.splits import Parts
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SHA256 = {

@@ -6,7 +6,7 @@ from torch.utils.data import TensorDataset
 
 from thalweg.compare.task import Task
 from thalweg.compare.tasks.files import data_file
-from thalweg.compare.theirs import TaskError
+from thalweg.compare.user_errors import TaskError
 
 URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/"

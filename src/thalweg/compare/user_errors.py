@@ -27,7 +27,7 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def theirs(
+def user_errors(
     what: str, remedy: str = "correct it", kind: "type[TaskError] | type[LoadError]" = TaskError
 ) -> Iterator[None]:
     """Runs its body, which runs the user's code.
@@ -40,10 +40,10 @@ def theirs(
     Raises:
         TaskError: the body raises anything but a line of thalweg's own, or tries to end the process.
 
-    >>> with theirs("the model"):
+    >>> with user_errors("the model"):
     ...     raise SystemExit(0)
     Traceback (most recent call last):
-    thalweg.compare.theirs.TaskError: the model calls sys.exit(0) (...): correct it
+    thalweg.compare.user_errors.TaskError: the model calls sys.exit(0) (...): correct it
     """
     try:
         yield

@@ -1,28 +1,28 @@
-"""The engines of a study: for each variant of the model a workshop, and what trains which strategy there."""
+"""The engines of a study: for each variant of the model its context, and the engine that trains each strategy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.choose import Choice, Chooser, Name
-from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
+from thalweg.compare.engines.job import Engine, Job, TaskContext, Unstackable
+from thalweg.compare.engines.selection import Choice, EngineSelector, Name
 from thalweg.compare.engines.serial import Serial
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.variants import Variant
 from thalweg.tensors import derive_seed
 
 
-class Fleet:
+class LocalEngines:
     """Chooses engines for all strategies, each among those of its variant.
 
-    ``shops`` are the variants' workshops, ``memory`` bounds the bytes that lanes may take, ``workers`` fleets like this
-    one share the study.
+    ``contexts`` are those of the variants; ``memory`` bounds the bytes that lanes may take; so many ``workers`` with
+    engines of their own share the study.
     """
 
     def __init__(
         self,
-        shops: Mapping[Variant, Workshop],
+        contexts: Mapping[Variant, TaskContext],
         strategies: Sequence[Strategy],
         wanted: Name,
         memory: int | None,
@@ -30,9 +30,11 @@ class Fleet:
         workers: int = 1,
     ) -> None:
         self.budget, self.workers = budget, workers
-        self._mine = {v: [s for s in strategies if s.variant == v] for v in shops}
-        self._choosers = {
-            variant: Chooser(shops[variant], wanted, memory, _shared(budget.rungs(len(mine)), workers), str(variant))
+        self._mine = {v: [s for s in strategies if s.variant == v] for v in contexts}
+        self._selectors = {
+            variant: EngineSelector(
+                contexts[variant], wanted, memory, _shared(budget.rungs(len(mine)), workers), str(variant)
+            )
             for variant, mine in self._mine.items()
             if mine
         }
@@ -43,9 +45,9 @@ class Fleet:
         Raises:
             ValueError: lanes were asked for, and a model cannot be stacked.
         """
-        for variant, chooser in self._choosers.items():
+        for variant, selector in self._selectors.items():
             try:
-                chooser.choose(self._mine[variant], self._specimen(variant, seed))
+                selector.choose(self._mine[variant], self._specimen(variant, seed))
             except Unstackable as error:
                 raise ValueError(
                     f"--engine lanes is not possible for this model: {error}; use --engine auto"
@@ -53,10 +55,10 @@ class Fleet:
 
     def choose_again(self, seed: int, rung: int) -> None:
         """Measures the engines anew for a rung, by its number, and for those after it."""
-        for variant, chooser in self._choosers.items():
+        for variant, selector in self._selectors.items():
             mine = self._mine[variant]
             left = _shared(self.budget.rungs(len(mine)), self.workers)[rung:]
-            chooser.choose_again(mine, self._specimen(variant, seed), left)
+            selector.choose_again(mine, self._specimen(variant, seed), left)
 
     def _specimen(self, variant: Variant, seed: int) -> Job:
         """Returns a run of the variant's first rule, else of its first strategy."""
@@ -68,21 +70,21 @@ class Fleet:
 
     def reuse(self, stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choices that the store recorded."""
-        for variant, chooser in self._choosers.items():
-            chooser.reuse(self._mine[variant], stored)
+        for variant, selector in self._selectors.items():
+            selector.reuse(self._mine[variant], stored)
 
     @property
     def choices(self) -> list[Choice]:
         """What was chosen for each group of strategies, and why."""
-        return [choice for chooser in self._choosers.values() for choice in chooser.choices]
+        return [choice for selector in self._selectors.values() for choice in selector.choices]
 
     def engine_of(self, strategy: Strategy) -> Engine:
         """Returns the engine that trains the strategy."""
-        return self._choosers[strategy.variant].engine_of(strategy)
+        return self._selectors[strategy.variant].engine_of(strategy)
 
     def serial_of(self, strategy: Strategy) -> Serial:
         """Returns the engine that runs the strategy alone."""
-        return self._choosers[strategy.variant].serial
+        return self._selectors[strategy.variant].serial
 
 
 def _shared(rungs: Sequence[tuple[int, int]], workers: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Between a rung and the store: outcomes go there as they come, and snapshots stay there until they are wanted."""
+"""Between a rung and the store: results go there as they come, and snapshots stay there until they are wanted."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.compare.engines.job import Job, Outcome
+from thalweg.compare.engines.job import Job, TrialResult
 from thalweg.compare.store import Store
 
 PAUSE = 0.5  # seconds between two writes: each waits for the disk
 
 
-class Keeping:
-    """Writes outcomes of a rung, those of half a second together, and the rest when it is left.
+class ResultWriter:
+    """Writes results of a rung, those of half a second together, and the rest when it is left.
 
     ``owners`` names the strategy of each job, by its key; ``snapshots`` says whether they go on in another rung. What
     is written is freed of its snapshot.
@@ -26,19 +26,19 @@ class Keeping:
     ) -> None:
         self.store, self.rung, self.snapshots = store, rung, snapshots
         self._about = {job.key: (i, owners[job.key], job.hyper, job.seed) for i, job in enumerate(jobs)}
-        self._waiting: list[Outcome] = []
+        self._waiting: list[TrialResult] = []
         self._written = time.monotonic()
 
-    def __call__(self, outcomes: Sequence[Outcome]) -> None:
-        """Takes outcomes that belong together."""
+    def __call__(self, results: Sequence[TrialResult]) -> None:
+        """Takes results that belong together."""
         if not self.snapshots:
-            for outcome in outcomes:
-                outcome.snapshot = None
-        self._waiting += outcomes
+            for result in results:
+                result.snapshot = None
+        self._waiting += results
         if time.monotonic() - self._written > PAUSE:
             self._write()
 
-    def __enter__(self) -> "Keeping":
+    def __enter__(self) -> "ResultWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -46,13 +46,13 @@ class Keeping:
 
     def _write(self) -> None:
         if self._waiting:
-            self.store.add(self.rung, [(*self._about[outcome.key], outcome) for outcome in self._waiting])
-            for outcome in self._waiting:
-                outcome.snapshot = None
+            self.store.add(self.rung, [(*self._about[result.key], result) for result in self._waiting])
+            for result in self._waiting:
+                result.snapshot = None
         self._waiting, self._written = [], time.monotonic()
 
 
-class Stored(Mapping[str, Tensor]):
+class StoredSnapshot(Mapping[str, Tensor]):
     """A snapshot in the store, read when it is wanted; a dictionary where it is sent."""
 
     def __init__(self, store: Store, rung: str, position: int) -> None:

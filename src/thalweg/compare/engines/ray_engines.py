@@ -1,7 +1,7 @@
 """``--engine ray``: the trials of a study on the workers of a Ray cluster.
 
-Each worker has a fleet of its own and trains with the serial engine or in lanes, as one machine would, and so with the
-same records. What is sent together depends on the study alone, not on how many workers there are: one job, or as many
+Each worker has engines of its own and trains with the serial engine or in lanes, as one machine would, so that records
+are the same. What is sent together depends on the study alone, not on how many workers there are: one job, or as many
 as there are lanes. Only this process, the driver, writes the store.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.choose import Choice, Name
-from thalweg.compare.engines.job import Job, Keep, Outcome, Progress, keep_none
+from thalweg.compare.engines.job import Job, Progress, ResultCallback, TrialResult, ignore_results
 from thalweg.compare.engines.ray_worker import Kit, packed, portable
+from thalweg.compare.engines.selection import Choice, Name
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Task
 from thalweg.extras import needs
@@ -77,8 +77,8 @@ class Cluster:
         return device
 
 
-class RayFleet:
-    """Has the face of :class:`thalweg.compare.engines.fleet.Fleet`; all strategies are trained by one engine.
+class RayEngines:
+    """The engines of Ray's workers as one engine, which trains all strategies.
 
     Ray is started when it is first needed: a study that is whole is read without it. ``say`` is told what the user
     should know; ``wanted`` narrows what a worker may choose among; ``decay`` is as in :func:`thalweg.compare`.
@@ -131,15 +131,17 @@ class RayFleet:
         """Takes up the choices that the store recorded."""
         self.choices, self._plan = [Choice(**choice) for choice in stored], None
 
-    def engine_of(self, strategy: Strategy) -> "RayFleet":
+    def engine_of(self, strategy: Strategy) -> "RayEngines":
         """Returns the engine that trains the strategy."""
         return self
 
-    def serial_of(self, strategy: Strategy) -> "Alone":
-        """Returns what runs the strategy alone."""
-        return Alone(self, strategy)
+    def serial_of(self, strategy: Strategy) -> "RaySerialRunner":
+        """Returns what runs the strategy by itself."""
+        return RaySerialRunner(self, strategy)
 
-    def run(self, jobs: Sequence[Job], progress: Progress, keep: Keep = keep_none) -> list[Outcome]:
+    def run(
+        self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
+    ) -> list[TrialResult]:
         """Trains every job to its end; those that were sent together are kept together.
 
         Raises:
@@ -156,10 +158,10 @@ class RayFleet:
         titles = [_title([jobs[i].key for i in part]) for part in parts]
         stored = [choice.as_dict() for choice in self.choices]
         calls = [_call("run", stored, [packed(jobs[i]) for i in p], name=t) for p, t in zip(parts, titles, strict=True)]
-        outcomes: dict[int, Outcome] = {}
-        for part, found in zip(parts, self._hired().map(calls, progress, keep), strict=True):
-            outcomes |= dict(zip(part, found, strict=True))
-        return [outcomes[i] for i in range(len(jobs))]
+        results: dict[int, TrialResult] = {}
+        for part, found in zip(parts, self._hired().map(calls, progress, on_results), strict=True):
+            results |= dict(zip(part, found, strict=True))
+        return [results[i] for i in range(len(jobs))]
 
     def ask(self, method: str, *args: Any) -> Any:
         """Returns what a worker's method returns."""
@@ -228,19 +230,19 @@ class RayFleet:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """Runs a strategy alone, on a worker."""
+class RaySerialRunner:
+    """Runs a strategy by itself, on a worker."""
 
-    fleet: RayFleet
+    engines: RayEngines
     strategy: Strategy
 
     def seconds_per_step(self, job: Job) -> float:
         """Returns the seconds of a step of the job."""
-        return float(self.fleet.ask("seconds_per_step", packed(job)))
+        return float(self.engines.ask("seconds_per_step", packed(job)))
 
     def untrained_test(self, scheme: str, seed: int) -> float:
         """Returns the test metric of the model before any step."""
-        return float(self.fleet.ask("untrained_test", self.strategy.name, scheme, seed))
+        return float(self.engines.ask("untrained_test", self.strategy.name, scheme, seed))
 
 
 def _call(method: str, *args: Any, name: str = "") -> "Call":

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from thalweg.compare.engines.closure_run import ClosureRun, unaffordable
-from thalweg.compare.engines.job import Engine, Job, Unstackable, Workshop
+from thalweg.compare.engines.job import Engine, Job, TaskContext, Unstackable
 from thalweg.compare.engines.lanes import Lanes, has_randomness
 from thalweg.compare.engines.memory import free_memory, lane_bytes
 from thalweg.compare.engines.optimizers import make_optimizers
@@ -56,19 +56,24 @@ class Choice:
         return f"{self.group} of {self.variant}" if self.variant else self.group
 
 
-class Chooser:
+class EngineSelector:
     """Chooses among the engines for one study and keeps those it made.
 
     ``memory`` bounds the bytes that lanes may take; ``rungs`` are the study's (number of runs, steps of each);
-    ``variant`` is that of the shop's model.
+    ``variant`` is that of the context's model.
     """
 
     def __init__(
-        self, shop: Workshop, wanted: Name, memory: int | None, rungs: Sequence[tuple[int, int]], variant: str = ""
+        self,
+        context: TaskContext,
+        wanted: Name,
+        memory: int | None,
+        rungs: Sequence[tuple[int, int]],
+        variant: str = "",
     ) -> None:
-        self.shop, self.wanted, self.rungs, self.left, self.variant = shop, wanted, rungs, rungs, variant
-        self.memory = memory if memory is not None else free_memory(shop.device) // 2
-        self.serial = Serial(shop)
+        self.context, self.wanted, self.rungs, self.left, self.variant = context, wanted, rungs, rungs, variant
+        self.memory = memory if memory is not None else free_memory(context.device) // 2
+        self.serial = Serial(context)
         self.lanes: Lanes | None = None
         self.choices: list[Choice] = []
         self._of: dict[str, Engine] = {}
@@ -121,7 +126,7 @@ class Chooser:
         for strategy in strategies:
             choice = by_group.get(strategy.name, choices[0])  # that of the rules comes first
             if choice.name == "lanes" and self.lanes is None:
-                self.lanes = Lanes(self.shop, choice.width)
+                self.lanes = Lanes(self.context, choice.width)
             self._of[strategy.name] = self.lanes if choice.name == "lanes" and self.lanes else self.serial
 
     def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
@@ -138,7 +143,7 @@ class Chooser:
             return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job))
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
-        optimizers = make_optimizers(strategy, self.shop.model, specimen.hyper, self.shop.decay)
+        optimizers = make_optimizers(strategy, self.context.model, specimen.hyper, self.context.decay)
         reason = "an optimizer made by a factory steps one model at a time"
         if len(optimizers) > 1:
             reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"
@@ -155,12 +160,12 @@ class Chooser:
             raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
 
     def _choose_for_closure(self, specimen: Job) -> Choice:
-        too_much = unaffordable(self.shop, replace(specimen, stop=self.rungs[0][1]))
+        too_much = unaffordable(self.context, replace(specimen, stop=self.rungs[0][1]))
         if too_much:
             raise ValueError(too_much)
-        unit = ClosureRun(self.shop, specimen).unit
+        unit = ClosureRun(self.context, specimen).unit
         reason = f"it evaluates the loss several times a step, at {unit:.3g} minibatches each by default"
-        if has_randomness(self.shop.model):
+        if has_randomness(self.context.model):
             reason += "; the model draws noise, as dropout does, so that no two evaluations are alike"
         return Choice(specimen.strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
 
@@ -178,7 +183,7 @@ class Chooser:
         if self.wanted == "auto" and stacked > handicap * alone:
             return Choice(group, "serial", f"measured in turns {both[1]}, {both[0]}", 1 / alone, 1, setup)
         reason = f"measured in turns {both[0]}, {both[1]}"
-        if has_randomness(self.shop.model):
+        if has_randomness(self.context.model):
             reason += "; dropout draws differ from a serial run's, equal in distribution only"
         return Choice(group, "lanes", reason, 1 / stacked, width, setup)
 
@@ -191,7 +196,7 @@ class Chooser:
         if self.lanes:
             return ""
         try:
-            trial = Lanes(self.shop, self._width(), compile_=False)
+            trial = Lanes(self.context, self._width(), compile_=False)
             trial.probe()
         except Unstackable as error:
             if self.wanted == "lanes":
@@ -205,7 +210,7 @@ class Chooser:
             if slower > TOO_SLOW:
                 usual = " (typical of convolutions on a CPU)" if self._convolves() else ""
                 return f"measured in turns, stacked steps take {slower:.1f} × as long as steps alone{usual}"
-        lanes = Lanes(self.shop, trial.width)
+        lanes = Lanes(self.context, trial.width)
         try:
             with warnings.catch_warnings(action="ignore"):
                 self._stacked(lanes, job)
@@ -226,17 +231,19 @@ class Chooser:
         stacked, alone = self._in_turns(lanes, self.serial, job)
         if stacked > TOO_SLOW * alone and torch.get_num_threads() > 1:
             with with_threads(1):
-                again = self._in_turns(lanes, Serial(self.shop, 1), job)
+                again = self._in_turns(lanes, Serial(self.context, 1), job)
             return min(stacked / alone, again[0] / again[1])
         return stacked / alone
 
     def _convolves(self) -> bool:
         convolution = nn.modules.conv._ConvNd
-        return self.shop.device.type == "cpu" and any(isinstance(m, convolution) for m in self.shop.model.modules())
+        return self.context.device.type == "cpu" and any(
+            isinstance(m, convolution) for m in self.context.model.modules()
+        )
 
     def _width(self) -> int:
         """Returns the number of slots, within memory, with which the rungs leave the least of them empty."""
-        fits = max(1, min(WIDEST, self.memory // lane_bytes(self.shop)))
+        fits = max(1, min(WIDEST, self.memory // lane_bytes(self.context)))
 
         def cost(width: int) -> float:
             return sum(math.ceil(runs / width) * steps * (width + OVERHEAD) for runs, steps in self.rungs)
@@ -251,8 +258,8 @@ class Chooser:
 
     def _stacked(self, lanes: Lanes, job: Job) -> Callable[[], float]:
         """Returns what measures the seconds of a step of one lane; compiles the steps and the scores before."""
-        flat = self.shop.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
-        rows = self.shop.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
+        flat = self.context.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
+        rows = self.context.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
 
         def step(_: int) -> None:
             with torch.no_grad():
@@ -261,7 +268,7 @@ class Chooser:
         step(0)
         step(0)
         lanes.scores.of_slots(flat, lanes.buffers.now, [0])
-        return lambda: mean_seconds(step, self.shop.device, torch.get_num_threads()) / lanes.width
+        return lambda: mean_seconds(step, self.context.device, torch.get_num_threads()) / lanes.width
 
 
 def _rules(strategies: Sequence[Strategy]) -> list[Strategy]:

@@ -1,4 +1,4 @@
-"""Looking at a model without a trace: in eval mode, without gradients, and at layers within it."""
+"""Features of a model at its layers, in eval mode and without gradients, and the data that they are computed from."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ FEW = 4  # examples by which shapes are found
 
 
 @contextmanager
-def looking(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Runs its body with the model in eval mode and without gradients, and puts the modes back."""
     modes = [(m, m.training) for m in model.modules() if m.training]
     try:

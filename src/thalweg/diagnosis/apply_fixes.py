@@ -1,4 +1,4 @@
-"""Mends applied, gravest finding first, and taken back where they do not help."""
+"""Applies fixes, gravest finding first, and undoes those that do not help."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from thalweg.diagnosis.findings import GRAVITY, Diagnosis, Finding
 Weight = tuple[int, ...]
 
 
-def fixing(model: nn.Module, look: Callable[[], Sequence[Finding]]) -> tuple[Finding, ...]:
-    """Applies the mends that findings carry until none is left to try, and returns the findings that were mended.
+def apply_fixes(model: nn.Module, look: Callable[[], Sequence[Finding]]) -> tuple[Finding, ...]:
+    """Applies the fixes that findings carry until none is left to try, and returns the findings that were fixed.
 
-    A mend stays where afterwards there are fewer errors, or as many and fewer warnings, or as many of both and fewer
+    A fix stays where afterwards there are fewer errors, or as many and fewer warnings, or as many of both and fewer
     notes; else the model is put back.
 
     Arguments:
@@ -26,21 +26,21 @@ def fixing(model: nn.Module, look: Callable[[], Sequence[Finding]]) -> tuple[Fin
     >>> def look():
     ...     ones = [Finding("large", "warning", "", 1.0, "", "zeros_", lambda m: nn.init.zeros_(m.weight))]
     ...     return ones if net.weight.item() else []
-    >>> [f.kind for f in fixing(net, look)], net.weight.item()
+    >>> [f.kind for f in apply_fixes(net, look)], net.weight.item()
     (['large'], 0.0)
     """
     fixed: list[Finding] = []
     tried: set[tuple[str, str]] = set()
     found = look()
     while True:
-        todo = (f for f in Diagnosis(tuple(found)) if f.mend and (f.kind, f.layer) not in tried)
+        todo = (f for f in Diagnosis(tuple(found)) if f.apply_fix and (f.kind, f.layer) not in tried)
         finding = next(todo, None)
-        if finding is None or finding.mend is None:
+        if finding is None or finding.apply_fix is None:
             return tuple(fixed)
         tried.add((finding.kind, finding.layer))
         with _taken_back_if(model) as undo:
             try:
-                finding.mend(model)
+                finding.apply_fix(model)
                 after = look()
             except ValueError:
                 undo.append(True)

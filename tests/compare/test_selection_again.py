@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import thalweg
-from tests.compare.small import job, small_task, workshop
+from tests.compare.small import job, small_task, task_context
 from tests.compare.test_study import Interrupt, records
 from thalweg.compare.engine_of_rung import choose_again
-from thalweg.compare.engines import choose, serial, timing
-from thalweg.compare.engines.choose import Chooser
+from thalweg.compare.engines import selection, serial, timing
 from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.engines.selection import EngineSelector
 from thalweg.compare.run import Silent
 from thalweg.compare.store import Store
 from thalweg.compare.strategy import Strategy
@@ -67,12 +67,12 @@ LOADS = {
 )
 def test_whatever_else_the_machine_does_the_choice_is_that_of_an_idle_one(monkeypatch, load, per_lane, expected):
     Machine(monkeypatch, per_lane, load)
-    chooser = Chooser(workshop(), "auto", None, RUNGS)
-    (choice,) = chooser.choose(ADAM, job("adam"))
+    selector = EngineSelector(task_context(), "auto", None, RUNGS)
+    (choice,) = selector.choose(ADAM, job("adam"))
     assert choice.name == expected
     assert choice.reason.startswith("measured in turns")
     assert "convolution" not in choice.reason  # a perceptron has none
-    assert (chooser.engine_of(ADAM[0]) is chooser.lanes) == (expected == "lanes")
+    assert (selector.engine_of(ADAM[0]) is selector.lanes) == (expected == "lanes")
 
 
 def test_convolutions_are_named_where_there_are_some(monkeypatch):
@@ -80,7 +80,7 @@ def test_convolutions_are_named_where_there_are_some(monkeypatch):
         return nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 3, 6), nn.Flatten())
 
     Machine(monkeypatch, 13 * ALONE)
-    (choice,) = Chooser(workshop(small_task(model=model)), "auto", None, RUNGS).choose(ADAM, job("adam"))
+    (choice,) = EngineSelector(task_context(small_task(model=model)), "auto", None, RUNGS).choose(ADAM, job("adam"))
     assert choice.name == "serial"
     assert choice.reason == (
         "measured in turns, stacked steps take 13.0 × as long as steps alone (typical of convolutions on a CPU)"
@@ -92,40 +92,40 @@ def test_threads_that_are_held_up_do_not_hide_that_lanes_are_fast(monkeypatch):
     torch.set_num_threads(2)
     try:
         machine = Machine(monkeypatch, barriers=132.0)
-        chooser = Chooser(workshop(), "auto", None, RUNGS)
-        (choice,) = chooser.choose(ADAM, job("adam"))
+        selector = EngineSelector(task_context(), "auto", None, RUNGS)
+        (choice,) = selector.choose(ADAM, job("adam"))
         assert choice.name == "serial"  # so it is, at the moment
-        assert choice.reason == f"measured in turns 300 µs alone, 3960 µs a trial-step in {chooser.lanes.width} lanes"
+        assert choice.reason == f"measured in turns 300 µs alone, 3960 µs a trial-step in {selector.lanes.width} lanes"
         machine.barriers = 1.0
-        chooser.choose_again(ADAM, job("adam"), RUNGS[1:])
+        selector.choose_again(ADAM, job("adam"), RUNGS[1:])
     finally:
         torch.set_num_threads(before)
-    (choice,) = chooser.choices
+    (choice,) = selector.choices
     assert choice.name == "lanes"
     assert choice.reason == (
         f"measured in turns 30 µs a trial-step in {choice.width} lanes, 300 µs alone; "
         "chosen again, with the same results to rounding"
     )
-    assert chooser.engine_of(ADAM[0]) is chooser.lanes
+    assert selector.engine_of(ADAM[0]) is selector.lanes
 
 
 @pytest.mark.parametrize(("first", "then"), [(0.5, 0.95), (0.5, 1.2), (2.0, 1.05), (2.0, 0.85)])
 def test_what_trains_goes_on_unless_the_other_is_much_faster(monkeypatch, first, then):
     machine = Machine(monkeypatch, first * ALONE)
-    chooser = Chooser(workshop(), "auto", None, RUNGS)
-    before = chooser.choose(ADAM, job("adam"))
+    selector = EngineSelector(task_context(), "auto", None, RUNGS)
+    before = selector.choose(ADAM, job("adam"))
     machine.per_lane = then * ALONE
-    chooser.choose_again(ADAM, job("adam"), RUNGS[1:])
-    assert chooser.choices == before
+    selector.choose_again(ADAM, job("adam"), RUNGS[1:])
+    assert selector.choices == before
 
 
 def test_little_that_is_left_is_not_worth_measuring(monkeypatch):
     Machine(monkeypatch, 2 * ALONE)
-    chooser = Chooser(workshop(), "auto", None, RUNGS)
-    before = chooser.choose(ADAM, job("adam"))
-    monkeypatch.setattr(chooser, "_in_turns", lambda *_: pytest.fail("measured"))
-    chooser.choose_again(ADAM, job("adam"), [(10, 100)])
-    assert chooser.choices == before
+    selector = EngineSelector(task_context(), "auto", None, RUNGS)
+    before = selector.choose(ADAM, job("adam"))
+    monkeypatch.setattr(selector, "_in_turns", lambda *_: pytest.fail("measured"))
+    selector.choose_again(ADAM, job("adam"), [(10, 100)])
+    assert selector.choices == before
 
 
 def test_another_number_of_threads_is_chosen_and_said(monkeypatch):
@@ -133,19 +133,19 @@ def test_another_number_of_threads_is_chosen_and_said(monkeypatch):
     torch.set_num_threads(2)
     try:
         machine = Machine(monkeypatch, load=lambda time: slow[torch.get_num_threads()])
-        chooser = Chooser(workshop(), "serial", None, RUNGS)
-        (choice,) = chooser.choose(ADAM, job("adam"))
+        selector = EngineSelector(task_context(), "serial", None, RUNGS)
+        (choice,) = selector.choose(ADAM, job("adam"))
         assert (choice.serial_threads, choice.reason) == (1, "asked for")
         slow[2] = 0.5  # nothing else runs any more
-        chooser.choose_again(ADAM, job("adam"), RUNGS[1:])
-        (choice,) = chooser.choices
+        selector.choose_again(ADAM, job("adam"), RUNGS[1:])
+        (choice,) = selector.choices
         assert (choice.name, choice.serial_threads) == ("serial", 2)
         assert choice.reason == "asked for; chosen again, with the same results to rounding, on 2 threads"
         slow[2] = 5.0
-        chooser.choose_again(ADAM, job("adam"), RUNGS[1:])
+        selector.choose_again(ADAM, job("adam"), RUNGS[1:])
     finally:
         torch.set_num_threads(before)
-    assert chooser.choices[0].reason == "asked for; chosen again, with the same results to rounding, on 1 thread"
+    assert selector.choices[0].reason == "asked for; chosen again, with the same results to rounding, on 1 thread"
     assert machine.time > 0
 
 
@@ -162,12 +162,12 @@ def busy_at_first(monkeypatch):
     """Lanes are measured to be slow, until a rung is trained; then fast. Returns the list of what was measured."""
     measured = []
 
-    def in_turns(chooser, lanes, alone, job):
+    def in_turns(selector, lanes, alone, job):
         measured.append(len(measured))
         return (2e-3, 1e-3) if measured[-1] < 2 else (1e-4, 1e-3)  # for a rough look and compiled, then again
 
-    monkeypatch.setattr(choose, "COMPILE_SECONDS", 0.0)
-    monkeypatch.setattr(Chooser, "_in_turns", in_turns)
+    monkeypatch.setattr(selection, "COMPILE_SECONDS", 0.0)
+    monkeypatch.setattr(EngineSelector, "_in_turns", in_turns)
     monkeypatch.setattr(compiling, "compiler_missing", lambda: "kept short")
     return measured
 
@@ -232,14 +232,14 @@ def test_a_rung_that_is_begun_stays_with_its_engine(tmp_path, busy_at_first):
     (rung,) = {r["rung"] for r in store.records()}
     measured = []
 
-    class Fleet:
+    class LocalEngines:
         choices = ()
 
         def choose_again(self, seed, number):
             measured.append(number)
 
     for name in ("tune-1", "tune-2", "tune-3"):
-        choose_again(Fleet(), store, 0, print, name)
+        choose_again(LocalEngines(), store, 0, print, name)
     assert rung == "tune-1"
     assert measured == [1, 2]  # not the one that has records
     store.close()

@@ -12,7 +12,7 @@ from thalweg.averaging import averaged
 from thalweg.optim.entries import HALF, Entry, Group, is_flat, tensors_of
 from thalweg.rules.rule import Array, Rule, State, apply, scalars_of_step
 from thalweg.tensors.compiling import compiled, compiler_missing
-from thalweg.tensors.many import Many
+from thalweg.tensors.tensor_list import TensorList
 from thalweg.tensors.vector import local, real
 
 Engine = Literal["auto", "foreach", "compiled"]
@@ -92,9 +92,9 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
     p = entries[0].p
     c = {name: v.to(p.device) if isinstance(v, Tensor) else v for name, v in c.items()}
     work = working_dtype(p)
-    target = Many([real(e.p) for e in entries])
-    grads = Many([real(e.grad) for e in entries]).to(work)
-    state = {name: Many([real(e.state[name]) for e in entries]) for name in rule.buffers}
+    target = TensorList([real(e.p) for e in entries])
+    grads = TensorList([real(e.grad) for e in entries]).to(work)
+    state = {name: TensorList([real(e.state[name]) for e in entries]) for name in rule.buffers}
     new, after = _advance(rule, target.to(work), grads, state, c, maximize)
     target.copy_(new)
     for name, buffer in state.items():
@@ -104,23 +104,23 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
         torch._foreach_lerp_([mean for mean, _ in pairs], [point for _, point in pairs], c["average"])
 
 
-def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], along: Mapping[str, Any], maximize: bool) -> None:
+def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Mapping[str, Any], maximize: bool) -> None:
     """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
     p, given, state, mean, _ = entry
     before = state["step"].clone()
-    state["step"] += along["ok"].to(before) if "ok" in along else 1
+    state["step"] += extra["ok"].to(before) if "ok" in extra else 1
     c, scalars = scalars_of_step(rule, hyper, before + 1, {name: state[name] for name in rule.scalar_state})
     target = real(p.detach())
     grad = real(given).to(working_dtype(p))
     buffers = {name: real(state[name]) for name in rule.buffers}
-    new, after = _advance(rule, target.to(grad.dtype), grad, buffers, {**c, **along}, maximize)
+    new, after = _advance(rule, target.to(grad.dtype), grad, buffers, {**c, **extra}, maximize)
     target.copy_(new)
     for name, buffer in buffers.items():
         buffer.copy_(after[name])
     for name, value in scalars.items():
-        state[name].copy_(value.where(along["ok"].to(value.device) > 0, state[name]) if "ok" in along else value)
+        state[name].copy_(value.where(extra["ok"].to(value.device) > 0, state[name]) if "ok" in extra else value)
     if mean is not None:
-        real(mean).copy_(averaged(real(mean), new, along["average"]))
+        real(mean).copy_(averaged(real(mean), new, extra["average"]))
 
 
 def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:

@@ -1,4 +1,4 @@
-"""Mends that several checks share: each a line of code to show, and what does the same; and the choice among them."""
+"""Fixes that several checks share: each a line of code to show, and what does the same; and the choice among them."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ def rescale(seen: Seen, layer: Layer, center: bool = False) -> tuple[Choice, ...
     >>> from thalweg.diagnosis.observe import observe
     >>> seen = observe(nn.Linear(1, 1), (ones(2, 1), ones(2, 1)), nn.functional.mse_loss)
     >>> for choice in rescale(seen, seen.layers[""]):
-    ...     print(choice.fix)
+    ...     print(choice.fix_code)
     thalweg.initialization.scale_by_data(model, inputs)
     thalweg.initialization.initialize(model)
     thalweg.initialization.initialize(model, "lsuv", batch=inputs)
@@ -46,7 +46,7 @@ def redraw(layer: Layer, safe: bool) -> list[Choice]:
     """Draws one layer anew; safe where its units are all alike or 0, so that nothing was learned in it.
 
     >>> from torch import ones
-    >>> print(redraw(Layer("2", nn.Linear(1, 1), ones(1)), safe=True)[0].fix)
+    >>> print(redraw(Layer("2", nn.Linear(1, 1), ones(1)), safe=True)[0].fix_code)
     thalweg.initialization.initialize(model.get_submodule('2'), "he")
     """
     name = layer.name
@@ -75,13 +75,13 @@ def _chosen(
     helpful = []
     for choice in finding.choices:
         try:
-            mended = copy.deepcopy(model)
+            fixed = copy.deepcopy(model)
         except Exception:  # a model may hold what cannot be copied: then the first is shown, untried
             helpful = [finding.choices[0]]
             break
         try:
-            choice.mend(mended)
-            after = look(mended)
+            choice.apply_fix(fixed)
+            after = look(fixed)
         except (ValueError, RuntimeError):
             continue
         if any((f.kind, f.layer) == (finding.kind, finding.layer) for f in after):
@@ -93,7 +93,7 @@ def _chosen(
 
 
 def _with(finding: Finding, choice: Choice) -> Finding:
-    return replace(finding, fix=choice.fix, mend=choice.mend if choice.safe else None, choices=())
+    return replace(finding, fix_code=choice.fix_code, apply_fix=choice.apply_fix if choice.safe else None, choices=())
 
 
 def _weight(found: Sequence[Finding]) -> tuple[int, ...]:
