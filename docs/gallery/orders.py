@@ -26,7 +26,7 @@ from thalweg.second_order import (
     search_for,
     truncated_newton,
 )
-from thalweg.second_order.watch import Callback
+from thalweg.second_order.progress import Callback
 
 TASKS = {"breast-cancer": 341, "digits": 1000, "mnist": 2000}  # and how many training examples, the first ones
 PRODUCT = 2  # what a Hessian product costs, in evaluations of value and gradient

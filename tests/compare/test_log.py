@@ -14,7 +14,7 @@ from tests.serve.synthetic import RUNGS, Writer, make
 from thalweg import compare
 from thalweg.cli.main import run
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.log import TRACKERS, Log, Run, log_training, tracker_of
+from thalweg.compare.log import TRACKERS, Log, TrackedRun, log_training, tracker_of
 from thalweg.compare.store import Store
 
 SMALL = {"names": ("sgd", "adam@cosine"), "trials": 4, "steps": 12, "seeds": 2}
@@ -117,11 +117,11 @@ def test_what_a_cut_left_is_written_again_whole(tracked):
             raise KeyboardInterrupt
 
     about = {"task.name": "made"}
-    run = Run("tune-1/sgd/0", {"lr": 0.1}, [(1, {"train/loss": 0.5}), (2, {"train/loss": 0.25})])
+    run = TrackedRun("tune-1/sgd/0", {"lr": 0.1}, [(1, {"train/loss": 0.5}), (2, {"train/loss": 0.25})])
     cut, after = tracker_of(f"{name}={place}"), tracker_of(f"{name}={place}")
     cut.begin("cut", "cut 1", about)
     with pytest.raises(KeyboardInterrupt):
-        cut.write(Run(run.name, run.config, Torn(run.points)))
+        cut.write(TrackedRun(run.name, run.config, Torn(run.points)))
     assert not cut.holds(run.name)
     after.begin("cut", "cut 1", about)
     assert not after.holds(run.name)
@@ -213,7 +213,7 @@ def test_names_and_values_that_are_awkward_come_through(tracked):
     name, place = tracked
     tracker = tracker_of(f"{name}={place}")
     tracker.begin("odd", "odd 1", {})
-    tracker.write(Run("final/../../etc/0", {"lr": 1e-12, "strategy": "../x"}, [], {"test/a": 1.5}))
+    tracker.write(TrackedRun("final/../../etc/0", {"lr": 1e-12, "strategy": "../x"}, [], {"test/a": 1.5}))
     assert tracker.holds("final/../../etc/0")
     assert not list(place.parent.glob("etc")) + list(place.glob("etc"))
     assert [run[2] for run in without_verdict(SHOWN[name](place)).values()] == [{"test/a": 1.5}]

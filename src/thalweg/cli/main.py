@@ -14,7 +14,7 @@ from thalweg.cli import compare, diagnose, export, listing, report, serve, spars
 from thalweg.cli.console import Terminal
 from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_told, output, raised_by
 from thalweg.cli.processes import speaks, was_lost
-from thalweg.compare.user_errors import Stopped, StudyError, TaskError, brief, where
+from thalweg.compare.user_errors import Stopped, StudyError, TaskError, brief, describe_error
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer has
 GOES_ON = ": nothing finished is lost; the same command goes on"
@@ -33,7 +33,7 @@ class _Verbs(TyperGroup):
         except (Exception, Stopped):
             raise
         except BaseException as error:  # thalweg raises none of these
-            raise TaskError(f"the user's code {where(error)}: correct it") from error
+            raise TaskError(f"the user's code {describe_error(error)}: correct it") from error
 
 
 app = typer.Typer(

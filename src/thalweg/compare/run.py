@@ -138,16 +138,16 @@ def compare(
     _check_names(chosen)
     if engine == "ray":  # its workers have the devices
         cluster = cluster or Cluster()
-        where, trained_on = torch.device("cpu"), cluster.device(device)
+        local_device, trained_on = torch.device("cpu"), cluster.device(device)
     elif cluster:
         raise ValueError("a cluster is for engine='ray' (--engine ray): give that, or leave out the cluster")
     else:
-        where = usable_device(device)
-        trained_on = str(where)
+        local_device = usable_device(device)
+        trained_on = str(local_device)
     trackers = [tracker_of(spec, here) for spec in _several(log, "log")]
     with user_errors("the task"):
         given = load_task(task, here)
-        contexts = _contexts(given, chosen, swap_batch_norm, where, decay)
+        contexts = _contexts(given, chosen, swap_batch_norm, local_device, decay)
         the_task = contexts[Variant()].task
         length = steps if steps is not None else the_task.steps
         charged = {s.name: _charged(contexts[s.variant], s, length) for s in chosen}
@@ -187,7 +187,7 @@ def compare(
         else:
             with training():
                 engines.choose(seed)
-            store.add_fact("run", {**circumstances(where, command), "device": trained_on})
+            store.add_fact("run", {**circumstances(local_device, command), "device": trained_on})
             with training():
                 diagnosis = _diagnosed(contexts[Variant()], seed)
             store.add_fact("diagnosis", diagnosis)

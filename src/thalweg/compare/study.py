@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from thalweg.compare.design import Budget, Space, configuration, edge, sobol, survivors, widen
+from thalweg.compare.design import Budget, Space, Widened, configuration, edge, sobol, survivors, widen
 from thalweg.compare.engines.engine_set import SerialRunner
 from thalweg.compare.engines.job import Engine, Job, Progress, ResultCallback, TrialResult, ignore_results
 from thalweg.compare.engines.timing import in_turns
@@ -87,7 +87,12 @@ class Study:
         first = {s.name: self._first_trials(s) for s in self.strategies}
         trials = [trial for name in first for trial in first[name]]
         done = self._rung("tune-1", [self._job(t, self.tuning_seed, 0, budget.rung) for t in trials], trials)
-        extra = [t for s in self.strategies for t in self._second_trials(s, first[s.name], done)]
+        extra: list[Trial] = []
+        for strategy in self.strategies:
+            space, widened = self._second_space(strategy, first[strategy.name], done)
+            if widened:
+                self.store.add_fact(f"widened {strategy.name}", asdict(widened))
+            extra += self._second_trials(strategy, space)
         if extra:
             done |= self._rung("tune-2", [self._job(t, self.tuning_seed, 0, budget.rung) for t in extra], extra)
         places = {
@@ -106,6 +111,9 @@ class Study:
             ]
             done |= self._rung("tune-3", jobs, promoted)
         winners = [self._winner(s, trials, promoted, done) for s in self.strategies]
+        for winner in winners:
+            chosen = {"index": winner.index, "hyper": dict(winner.hyper)}
+            self.store.add_fact(f"winner {winner.strategy.name}", chosen)
         finals = [(w, i, seed) for i, seed in enumerate(self.final_seeds) for w in winners]
         jobs = [
             replace(self._job(w, seed, 0, budget.steps, test=True), key=f"{w.key}/final/{i}") for w, i, seed in finals
@@ -118,20 +126,20 @@ class Study:
         drawn = [self._drawn(strategy, strategy.space, p) for p in self.points[:count]]
         return [Trial(strategy, i, hyper) for i, hyper in enumerate([strategy.default_configuration(), *drawn])]
 
-    def _second_trials(
+    def _second_space(
         self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, TrialResult]
-    ) -> list[Trial]:
-        """Returns the held-back configurations, in the widened strip when the incumbent lies on the edge."""
-        space = strategy.space
+    ) -> tuple[Space, Widened | None]:
+        """Returns the space of the held-back configurations: a widened strip when the incumbent lies on the edge."""
         scores = [self._score(done[t.key]) for t in tried]
         best = min(range(len(tried)), key=lambda i: scores[i])
-        on_edge = edge(space, tried[best].hyper) if math.isfinite(scores[best][0]) else None
-        if on_edge and self.budget.held_back:
-            space, widened = widen(space, *on_edge)
-            self.store.add_fact(f"widened {strategy.name}", asdict(widened))
-        points = self.points[self.budget.trials - self.budget.held_back :]
-        start = len(tried)
-        return [Trial(strategy, start + i, self._drawn(strategy, space, p)) for i, p in enumerate(points)]
+        on_edge = edge(strategy.space, tried[best].hyper) if math.isfinite(scores[best][0]) else None
+        return widen(strategy.space, *on_edge) if on_edge and self.budget.held_back else (strategy.space, None)
+
+    def _second_trials(self, strategy: Strategy, space: Space) -> list[Trial]:
+        """Returns the held-back configurations, drawn from the space."""
+        start = self.budget.trials - self.budget.held_back
+        points = self.points[start:]
+        return [Trial(strategy, start + 1 + i, self._drawn(strategy, space, p)) for i, p in enumerate(points)]
 
     def _drawn(self, strategy: Strategy, space: Space, point: Sequence[float]) -> dict[str, float]:
         return strategy.rounded({**strategy.defaults, **configuration(space, point)})
@@ -148,9 +156,7 @@ class Study:
     ) -> Trial:
         """Returns the strategy's best promoted trial; its default where every trial diverged."""
         mine = [t for t in promoted if t.strategy is strategy] or [t for t in trials if t.strategy is strategy][:1]
-        winner = min(mine, key=lambda t: self._score(done[t.key]))
-        self.store.add_fact(f"winner {strategy.name}", {"index": winner.index, "hyper": dict(winner.hyper)})
-        return winner
+        return min(mine, key=lambda t: self._score(done[t.key]))
 
     def _score(self, result: TrialResult) -> tuple[float, float]:
         """Returns (signed metric, loss) on validation at the result's end; infinite where it failed."""

@@ -52,10 +52,10 @@ def user_errors(
     except BaseException as error:
         if isinstance(error, ValueError) and _frames(error)[-1][0].is_relative_to(HOME):
             raise
-        raise kind(f"{what} {where(error)}: {remedy}") from error
+        raise kind(f"{what} {describe_error(error)}: {remedy}") from error
 
 
-def where(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Returns what an error does as a verb, with its first line and the place in the user's code that it came from."""
     file, line = _place(error)
     return f"{_verb(error)} ({file.name}, line {line})"

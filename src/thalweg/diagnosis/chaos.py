@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.forward_recorder import first_of, in_place_of
 from thalweg.diagnosis.observe import Seen, deviation
-from thalweg.diagnosis.watch import first_of, in_place_of
 from thalweg.tensors.as_trained import as_trained
 
 SHIFT, MOST = 1e-5, 1e3

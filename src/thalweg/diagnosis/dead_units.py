@@ -4,8 +4,8 @@ from torch import Tensor
 
 from thalweg.diagnosis.findings import Finding, Severity
 from thalweg.diagnosis.fixes import rescale
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
-from thalweg.diagnosis.watch import Layer
 
 SHARE, NARROW, WIDE = 0.5, 0.9, 16
 RECTIFIERS = ("relu", "relu6", "hardswish")

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from thalweg.diagnosis.dead_units import RECTIFIERS, dead
 from thalweg.diagnosis.findings import Profile
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import FEWEST, Seen, deviation
 from thalweg.diagnosis.saturated_units import BOUNDS, saturated
-from thalweg.diagnosis.watch import Layer
 
 
 def depth(seen: Seen, growths: Mapping[str, float]) -> tuple[Profile, ...]:

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, nn
 
 from thalweg.diagnosis.findings import GRAVITY, Choice, Finding
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import Seen
-from thalweg.diagnosis.watch import Layer
 from thalweg.initialization.data_driven import scale_by_data
 from thalweg.initialization.model import initialize
 from thalweg.tensors.layers import NORMS

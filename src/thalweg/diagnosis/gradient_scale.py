@@ -2,9 +2,9 @@
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.fixes import rescale
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.scale import LARGE, SMALL, levels, runs_off, severity
-from thalweg.diagnosis.watch import Layer
 
 
 def gradient_scale(seen: Seen) -> list[Finding]:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import FEWEST, Seen
-from thalweg.diagnosis.watch import Layer
 from thalweg.tensors.layers import TRANSPOSED
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

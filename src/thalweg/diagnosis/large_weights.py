@@ -5,8 +5,8 @@ import math
 from torch import nn
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import Seen, deviation
-from thalweg.diagnosis.watch import Layer
 from thalweg.initialization.fans import fans
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
 

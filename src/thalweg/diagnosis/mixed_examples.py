@@ -9,9 +9,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.forward_recorder import is_layer
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.passes import along, evaluated, tensors_of
-from thalweg.diagnosis.watch import is_layer
 from thalweg.initialization.following import function_name
 
 REACH = 3e-5

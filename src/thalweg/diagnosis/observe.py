@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from thalweg.diagnosis.batches import Batch, as_batch, examples_in
-from thalweg.diagnosis.watch import Layer, Watch
+from thalweg.diagnosis.forward_recorder import ForwardRecorder, Layer
 from thalweg.tensors.as_trained import as_trained
 
 Loss = Callable[[Any, Any], Tensor]
@@ -94,7 +94,7 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     lazy = next((name for name, p in model.named_parameters() if is_lazy(p)), None)
     if lazy is not None:
         raise ValueError(f"{lazy} has no shape yet: run a batch through the model before")
-    watch = Watch(model)
+    watch = ForwardRecorder(model)
     with as_trained(model):
         try:
             with watch:

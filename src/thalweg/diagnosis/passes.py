@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from thalweg.diagnosis.forward_recorder import first_of, in_place_of
 from thalweg.diagnosis.observe import Seen
-from thalweg.diagnosis.watch import first_of, in_place_of
 from thalweg.tensors.as_trained import as_trained
 
 Change = Callable[[Tensor], Tensor]

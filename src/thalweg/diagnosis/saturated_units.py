@@ -4,8 +4,8 @@ from torch import Tensor
 
 from thalweg.diagnosis.findings import Finding, Severity
 from thalweg.diagnosis.fixes import rescale
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
-from thalweg.diagnosis.watch import Layer
 
 SHARE, CASES, NEAR = 0.5, 0.9, 0.02
 BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0)}

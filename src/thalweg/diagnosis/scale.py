@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from thalweg.diagnosis.findings import Severity
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import Seen
-from thalweg.diagnosis.watch import Layer
 
 SMALL, LARGE = 1e-3, 1e3
 

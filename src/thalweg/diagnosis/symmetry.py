@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from thalweg.diagnosis.findings import Finding, Severity
 from thalweg.diagnosis.fixes import redraw
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import Seen, by_unit
-from thalweg.diagnosis.watch import Layer
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
 
 SHARE = 0.5

@@ -192,7 +192,7 @@ def nonlinearity_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     return UNKNOWN if name in NONLINEAR else name if name in FUNCTIONS else None
 
 
-class _Watch(TorchFunctionMode):
+class _ForwardRecorder(TorchFunctionMode):
     """Follows the layers' outputs through every function that is called."""
 
     def __init__(self, weights: Mapping[int, str], model: nn.Module) -> None:
@@ -236,7 +236,7 @@ class _Watch(TorchFunctionMode):
 
 
 def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str, str]:
-    watch = _Watch(_weights(layers), model)
+    watch = _ForwardRecorder(_weights(layers), model)
 
     def note(name: str, output: Any) -> None:
         watch.seen.add(name)

@@ -20,8 +20,8 @@ from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, des
 from thalweg.second_order.approach import Approach
 from thalweg.second_order.descent import search_for
 from thalweg.second_order.objective import factor_for
+from thalweg.second_order.progress import MESSAGES, Ending, Place
 from thalweg.second_order.ranks import Ranks, ranks_of
-from thalweg.second_order.watch import MESSAGES, Ending, Place
 from thalweg.tensors.ranges import is_whole
 from thalweg.tensors.vector import to_vector
 

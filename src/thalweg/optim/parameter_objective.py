@@ -14,8 +14,8 @@ from thalweg.curvature import Damped, GaussNewton, Hessian, LinearOperator
 from thalweg.optim.decay import decayed
 from thalweg.second_order import Evaluation, NotAnObjective, NotFinite, Objective
 from thalweg.second_order.objective import check_loss
+from thalweg.second_order.progress import Place
 from thalweg.second_order.ranks import ALONE, Ranks
-from thalweg.second_order.watch import Place
 from thalweg.tensors.form import form, is_allocated
 from thalweg.tensors.vector import from_vector, local, real, to_vector
 

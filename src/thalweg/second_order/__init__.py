@@ -9,9 +9,9 @@ from thalweg.second_order.lbfgs import LBFGS
 from thalweg.second_order.minimize import METHODS, MinimizeResult, minimize
 from thalweg.second_order.newton import DampedNewton, FixedNewton, newton, newton_model
 from thalweg.second_order.objective import Evaluation, FunctionObjective, NotAnObjective, NotFinite, Objective
+from thalweg.second_order.progress import Limits, Place, Report
 from thalweg.second_order.truncated_newton import TrustRegion, truncated_newton
 from thalweg.second_order.trust import Model, follow_model
-from thalweg.second_order.watch import Limits, Place, Report
 
 __all__ = [
     "BETAS",

@@ -14,7 +14,7 @@ from torch import Tensor
 from thalweg.linesearch import Backtracking, Fixed, HagerZhang, LineSearch, MoreThuente, Point
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.objective import Objective
-from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch, norm
+from thalweg.second_order.progress import ROUNDING, Callback, Limits, Place, ProgressMonitor, Report, norm
 
 
 def descend(
@@ -45,32 +45,32 @@ def descend(
     if not direction.prepared:
         direction.prepare(x)
     ranks = direction.ranks = objective.ranks
-    watch, scale = Watch(objective, x, limits, callback), scale or Scale()
+    monitor, scale = ProgressMonitor(objective, x, limits, callback), scale or Scale()
     most = torch.finfo(x.dtype).max / 4
-    while not (ending := watch.ended()):
-        if (factor := watch.rescale()) != 1:
+    while not (ending := monitor.ended()):
+        if (factor := monitor.rescale()) != 1:
             direction.reset()
             scale.rescale(factor)
-        place, fresh = watch.place, direction.fresh
+        place, fresh = monitor.place, direction.fresh
         d = direction(place.gradient)
         nothing = d.new_zeros(())
         # The slope is finite only where d is.
         _, _, length, _, slope = ranks.agreed(torch.stack([nothing, nothing, norm(d), nothing, place.gradient @ d]))
         found, tried = None, _Tried()
         if slope < 0 and math.isfinite(slope):
-            longest = min(watch.far / length, most)
+            longest = min(monitor.far / length, most)
             first = lr if direction.well_scaled else lr * scale.first(slope, place.length / length)
             start = Point(0.0, place.value, slope)
             line = _line(objective, place.x, d, tried)
-            found = search.within(watch.left, longest)(line, start, min(first, longest))
+            found = search.within(monitor.left, longest)(line, start, min(first, longest))
         if found is None or not found.point.step:
             if fresh and scale.last is None:  # steepest descent itself goes nowhere
-                if ending := watch.ended():
-                    return watch.report(ending)
-                watch.approach.note(tried.norm, tried.step * length)
+                if ending := monitor.ended():
+                    return monitor.report(ending)
+                monitor.approach.note(tried.norm, tried.step * length)
                 lost = found is not None and found.status == "not finite"
-                near = watch.is_near(watch.approach.distance())
-                return watch.report("gradient" if near else "not finite" if lost else "no progress")
+                near = monitor.is_near(monitor.approach.distance())
+                return monitor.report("gradient" if near else "not finite" if lost else "no progress")
             direction.reset()
             scale.last = None
             continue
@@ -80,10 +80,10 @@ def descend(
             pairs.factor = objective.factor
         ends = [place.gradient, new.gradient] if pairs is None else [pairs.evaluate(p.x).gradient for p in (place, new)]
         direction.learn(d, step, *ends)
-        ending = watch.move(new, step * length)
+        ending = monitor.move(new, step * length)
         if ending or found.status == "unbounded":
-            return watch.report(ending or "unbounded")
-    return watch.report(ending)
+            return monitor.report(ending or "unbounded")
+    return monitor.report(ending)
 
 
 class Scale:

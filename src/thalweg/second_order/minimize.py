@@ -15,8 +15,8 @@ from thalweg.second_order.direction import Direction
 from thalweg.second_order.lbfgs import LBFGS
 from thalweg.second_order.newton import newton
 from thalweg.second_order.objective import FunctionObjective, NotAnObjective
+from thalweg.second_order.progress import MESSAGES, Callback, Ending, Limits, Report
 from thalweg.second_order.truncated_newton import truncated_newton
-from thalweg.second_order.watch import MESSAGES, Callback, Ending, Limits, Report
 from thalweg.tensors.renamed import renamed
 
 Method = Literal["lbfgs", "bfgs", "cg", "newton", "truncated-newton"]

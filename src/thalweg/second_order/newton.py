@@ -23,8 +23,8 @@ from torch import Tensor
 from thalweg.curvature import exact_matrix
 from thalweg.second_order.checks import check_number
 from thalweg.second_order.objective import Evaluation, Objective
+from thalweg.second_order.progress import Callback, Limits, Report
 from thalweg.second_order.trust import GOOD, POOR, Model, follow_model
-from thalweg.second_order.watch import Callback, Limits, Report
 
 Damping = Literal["fixed", "adaptive", "saddle-free"]
 

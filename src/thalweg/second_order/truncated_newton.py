@@ -16,8 +16,8 @@ from torch import Tensor
 
 from thalweg.curvature import linear_cg
 from thalweg.second_order.objective import Evaluation, Objective
+from thalweg.second_order.progress import Callback, Limits, Report
 from thalweg.second_order.trust import GOOD, POOR, Model, follow_model
-from thalweg.second_order.watch import Callback, Limits, Report
 
 
 class TrustRegion(Model):

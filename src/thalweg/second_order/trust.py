@@ -16,7 +16,7 @@ from torch import Tensor
 
 from thalweg.second_order.carried import Carried
 from thalweg.second_order.objective import Evaluation, Objective
-from thalweg.second_order.watch import ROUNDING, Callback, Limits, Place, Report, Watch, norm
+from thalweg.second_order.progress import ROUNDING, Callback, Limits, Place, ProgressMonitor, Report, norm
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
 EXACT = 1e-6  # how near to 1 the ratio is on a quadratic, which has its minimum where the model has it
@@ -55,15 +55,15 @@ def follow_model(
     """Minimizes from ``x`` by lr times the steps of the model; see :func:`thalweg.second_order.descent.descend`."""
     if not model.prepared:
         model.prepare(x)
-    watch, rejected = Watch(objective, x, limits, callback, curvature=True), 0
+    monitor, rejected = ProgressMonitor(objective, x, limits, callback, curvature=True), 0
     first, rounding = x, ROUNDING * torch.finfo(x.dtype).eps
-    while not (ending := watch.ended()):
-        if watch.rescale() != 1:
+    while not (ending := monitor.ended()):
+        if monitor.rescale() != 1:
             model.prepare(x)
-        place, at = watch.place, watch.at
-        found = model.step(place.x, at, place.norm / watch.first)
+        place, at = monitor.place, monitor.at
+        found = model.step(place.x, at, place.norm / monitor.first)
         if found is None:
-            return watch.report("singular")
+            return monitor.report("singular")
         d, foretold = found
         if lr != 1:  # m(lr d) from m(d) and gᵀd
             slope = float(place.gradient @ d)
@@ -75,27 +75,27 @@ def follow_model(
         ratio = _ratio(place, new, foretold, rounding)
         model.judge(ratio, d)
         if ratio > ACCEPT or model.certain:
-            rejected, watch.at = 0, trial
-            if ending := watch.move(new, float(norm(d)), foretold=abs(ratio - 1) <= EXACT):
+            rejected, monitor.at = 0, trial
+            if ending := monitor.move(new, float(norm(d)), foretold=abs(ratio - 1) <= EXACT):
                 break
-            if new.size > watch.far:
-                return watch.report("unbounded")
+            if new.size > monitor.far:
+                return monitor.report("unbounded")
         else:
             rejected += 1
             if rejected >= REJECTIONS or not bool(torch.any(new.x != place.x)):
-                ending = watch.ended() or ("gradient" if _solved(watch, at, first) else "no progress")
+                ending = monitor.ended() or ("gradient" if _solved(monitor, at, first) else "no progress")
                 model.prepare(x)  # a radius that became so short would hold the next descent too
-                return watch.report(ending)
-    return watch.report(ending)
+                return monitor.report(ending)
+    return monitor.report(ending)
 
 
-def _solved(watch: Watch, at: Evaluation, d: Tensor) -> bool:
+def _solved(monitor: ProgressMonitor, at: Evaluation, d: Tensor) -> bool:
     """Returns whether the minimum is near by the gradient's fall, or by a step that leaves half of it at most by B."""
     assert at.curvature is not None
-    if watch.is_near(watch.approach.distance()) and (watch.level or watch.at_zero):
+    if monitor.is_near(monitor.approach.distance()) and (monitor.level or monitor.at_zero):
         return True
     left = norm(at.gradient + at.curvature.matvec(d))
-    return float(left) <= 0.5 * watch.place.norm and watch.is_near(float(norm(d)))
+    return float(left) <= 0.5 * monitor.place.norm and monitor.is_near(float(norm(d)))
 
 
 def _ratio(place: Place, new: Place, foretold: float, rounding: float) -> float:

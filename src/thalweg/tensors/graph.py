@@ -27,7 +27,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, self.pieces) or super().is_leaf_module(m, module_qualified_name)
 
 
-class _Chooser(_Tracer):
+class _BranchTracer(_Tracer):
     """Answers each question for a value as planned, those beyond the plan with yes."""
 
     def __init__(self, plan: list[bool]) -> None:
@@ -83,7 +83,7 @@ def all_traces(model: nn.Module) -> list[fx.Graph]:
         plans: list[list[bool]] = [[]]
         while plans:
             plan = plans.pop()
-            tracer = _Chooser(plan)
+            tracer = _BranchTracer(plan)
             try:
                 graphs.append(_traced(tracer, model, {name: options[name] for name in left_out}))
             except Exception as error:

@@ -1,7 +1,8 @@
 """Names of former releases: they work for one release more, with a DeprecationWarning."""
 
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -32,3 +33,16 @@ def by_present_names(given: Mapping[str, Any], names: Mapping[str, str]) -> dict
     for name in given.keys() - names.keys():
         raise TypeError(f"got an unexpected keyword argument {name!r}")
     return renamed(given, names, stacklevel=4)
+
+
+def former_attributes(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Returns a module's ``__getattr__`` that still knows the former names of what the module holds."""
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        message = f"{module}.{name} is now called {names[name]}: rename it"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[module], names[name])
+
+    return get

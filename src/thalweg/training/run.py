@@ -28,7 +28,7 @@ class Diverged(ValueError):
     """The training loss is no longer finite; the message is one line with the cause and the remedy."""
 
 
-class Run:
+class StageRun:
     """One stage of a model.
 
     Arguments:

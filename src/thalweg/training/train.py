@@ -16,12 +16,12 @@ from thalweg.training.checkpoint import CheckpointError
 from thalweg.training.draws import drawing
 from thalweg.training.history import History, Row
 from thalweg.training.part import only
-from thalweg.training.run import Run, copied
+from thalweg.training.run import StageRun, copied
 from thalweg.training.sharded_state import is_sharded, whole
 from thalweg.training.team import Team
 
 
-class Watch(Protocol):
+class TrainingCallback(Protocol):
     """Is told how training goes."""
 
     def stage(self, name: str, done: int, total: int) -> None:
@@ -45,7 +45,7 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
-    watch: Watch | None = None,
+    watch: TrainingCallback | None = None,
     process_group: ProcessGroup | None = None,
 ) -> History:
     """Trains a model in place, stage by stage.
@@ -137,7 +137,7 @@ def train(
         factory = next(s.optimizer for s in stages[index::-1] if s.optimizer is not None)
         with drawing(derive_seed(seed, "stage", index)), only(model, stage.trainable) as still:
             try:
-                here = Run(model, stage, factory, still, team)
+                here = StageRun(model, stage, factory, still, team)
                 if kept["run"] is not None:
                     here.load_state_dict(kept["run"])
                 elif stage.optimizer is None:

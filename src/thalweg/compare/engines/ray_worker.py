@@ -19,7 +19,7 @@ from thalweg.compare.engines.selection import Name
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import trained, training
 from thalweg.compare.task import Task, examples
-from thalweg.compare.user_errors import TaskError, where
+from thalweg.compare.user_errors import TaskError, describe_error
 from thalweg.compare.variants import Variant, built
 from thalweg.optim.decay import Decay
 
@@ -78,7 +78,7 @@ class Worker:
             with training():
                 return getattr(self, what)(*args), self._done
         except KeyboardInterrupt as error:  # the user's code raises it: no signal comes here
-            raise TaskError(f"training {where(error)}: correct it, and the same command goes on") from error
+            raise TaskError(f"training {describe_error(error)}: correct it, and the same command goes on") from error
 
     def ready(self, there: Mapping[str, str], kit: Sequence[Any], choices: Choices | None, ledger: object) -> None:
         """Unpacks the kit, once it is known to be of this version; takes up the choices, where they are made.

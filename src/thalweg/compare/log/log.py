@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.log.tracker import Run, Tracker
+from thalweg.compare.log.tracker import TrackedRun, Tracker
 from thalweg.compare.store import Store, finished
 from thalweg.compare.study import Reporter
 from thalweg.compare.user_errors import brief
@@ -111,7 +111,7 @@ def name_of(project: str, facts: Mapping[str, Any]) -> str:
     return f"{project} {started[:19].replace('T', ' ').replace(':', '.')}"
 
 
-def _runs(store: Store, design: Mapping[str, Any]) -> Iterator[Run]:
+def _runs(store: Store, design: Mapping[str, Any]) -> Iterator[TrackedRun]:
     """Yields the study's records as runs, each with the stretch of the curve that it trained."""
     metric = design["task"]["metric"]
     for record in store.records():
@@ -120,7 +120,7 @@ def _runs(store: Store, design: Mapping[str, Any]) -> Iterator[Run]:
         if metric != "loss":
             names["valid_metric"] = f"valid/{metric}"
         points = [(step, {names[field]: curve[field][i] for field in names}) for i, step in enumerate(curve["step"])]
-        yield Run(
+        yield TrackedRun(
             name=f"{record['rung']}/{record['key']}",
             config={"strategy": record["strategy"], "seed": record["seed"], **record["hyper"]},
             points=[(step, finite(values)) for step, values in points],
@@ -140,12 +140,12 @@ def _about(design: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _verdict(comparison: Comparison) -> Run:
+def _verdict(comparison: Comparison) -> TrackedRun:
     results = comparison.results
     metric = results["task"]["metric"]
     means = {f"test/{metric}/{s['name']}": s["test"]["mean"] for s in results["strategies"]}
     files = [path for path in (comparison.report, comparison.folder / "results.json") if path.is_file()]
-    return Run(VERDICT, summary=finite(means), text=comparison.verdict, files=files)
+    return TrackedRun(VERDICT, summary=finite(means), text=comparison.verdict, files=files)
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:

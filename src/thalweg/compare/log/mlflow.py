@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from thalweg.compare.log.tracker import Run
+from thalweg.compare.log.tracker import TrackedRun
 from thalweg.compare.reach import reach
 
 STUDY, NAME, NOTE = "thalweg.study", "thalweg.run", "mlflow.note.content"
@@ -61,19 +61,19 @@ class MLflow:
                 self.client.delete_run(run.info.run_id)
         if not self._parent:
             self._parent = self._begun("", study, {})
-            self._put(self._parent, Run("", config=about))
+            self._put(self._parent, TrackedRun("", config=about))
 
     def holds(self, name: str) -> bool:
         """Says whether a run is there."""
         return name in self._held
 
-    def write(self, run: Run) -> None:
+    def write(self, run: TrackedRun) -> None:
         """Writes a run; it is finished once all of it is there."""
         at = self._begun(run.name, run.name, {**run.tags, MLFLOW_PARENT_RUN_ID: self._parent})
         self._put(at, run)
         self._end(at, run.name)
 
-    def conclude(self, run: Run) -> None:
+    def conclude(self, run: TrackedRun) -> None:
         """Writes what the study came to into the study's own run."""
         self._put(self._parent, run)
         self.client.set_tag(self._parent, NAME, run.name)
@@ -93,7 +93,7 @@ class MLflow:
         tags = {STUDY: self._study, NAME: name, **tags}
         return str(self.client.create_run(self._experiment, run_name=shown, tags=tags).info.run_id)
 
-    def _put(self, at: str, run: Run) -> None:
+    def _put(self, at: str, run: TrackedRun) -> None:
         now = int(time.time() * 1000)
         last = run.points[-1][0] if run.points else 0
         points = [*run.points, (last, run.summary)]

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from thalweg.compare.log.tracker import Run
+from thalweg.compare.log.tracker import TrackedRun
 
 EVENTS = "events.out.tfevents.*"
 
@@ -32,7 +32,7 @@ class TensorBoard:
         """Says whether a run is there."""
         return any(self._at(name).glob(EVENTS))
 
-    def write(self, run: Run) -> None:
+    def write(self, run: TrackedRun) -> None:
         """Writes a run's events elsewhere and moves them in place, whole."""
         target = self._at(run.name)
         target.mkdir(parents=True, exist_ok=True)
@@ -43,14 +43,14 @@ class TensorBoard:
                 shutil.copyfile(made, target / "part")
                 os.replace(target / "part", target / made.name)
 
-    def conclude(self, run: Run) -> None:
+    def conclude(self, run: TrackedRun) -> None:
         """Writes what the study came to, as text and scalars."""
         self.write(run)
 
     def _at(self, name: str) -> Path:
         return self.folder.joinpath(*map(_safe, name.split("/")))
 
-    def _events(self, writer: Any, run: Run) -> None:
+    def _events(self, writer: Any, run: TrackedRun) -> None:
         for step, values in run.points:
             for name, value in values.items():
                 writer.add_scalar(name, value, step)

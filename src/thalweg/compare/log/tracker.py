@@ -13,7 +13,7 @@ TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
 @dataclass(frozen=True)
-class Run:
+class TrackedRun:
     """One run as trackers know it, whole.
 
     Arguments:
@@ -54,11 +54,11 @@ class Tracker(Protocol):
         """Says whether the study's run of that name is there, whole."""
         ...
 
-    def write(self, run: Run) -> None:
+    def write(self, run: TrackedRun) -> None:
         """Writes a run, so that after a cut at any moment it is there whole or is written again."""
         ...
 
-    def conclude(self, run: Run) -> None:
+    def conclude(self, run: TrackedRun) -> None:
         """Writes what the study came to."""
         ...
 

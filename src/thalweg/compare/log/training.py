@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.log.log import finite
-from thalweg.compare.log.tracker import Run, Tracker
+from thalweg.compare.log.tracker import TrackedRun, Tracker
 from thalweg.compare.user_errors import brief
 
 NO_VALUES = ("stage", "step", "epoch", "seconds")
@@ -28,7 +28,7 @@ def log_training(trackers: Sequence[Tracker], folder: Path, record: Mapping[str,
     # Its seconds make a run's history its own; the same run, asked for again, has the same.
     own = hashlib.sha256(json.dumps(record["rows"]).encode()).hexdigest()[:8]
     test = {f"test/{name.removeprefix('test_')}": v for name, v in record.items() if name.startswith("test_")}
-    run = Run(
+    run = TrackedRun(
         name=f"train/{record['strategy']}",
         config={
             "task": record["task"],

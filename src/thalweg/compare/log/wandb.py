@@ -13,7 +13,7 @@ os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # before the import: no
 import wandb
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-from thalweg.compare.log.tracker import Run
+from thalweg.compare.log.tracker import TrackedRun
 
 BLOCK, HEADER = 32768, 7  # bytes, of LevelDB's log format, in which W&B writes
 
@@ -38,7 +38,7 @@ class WandB:
             self._held.add(name)
         return name in self._held
 
-    def write(self, run: Run) -> None:
+    def write(self, run: TrackedRun) -> None:
         """Writes a run; a part of it that a cut has left is removed first."""
         for folder in self._of(run.name):
             shutil.rmtree(folder)
@@ -62,7 +62,7 @@ class WandB:
             written.summary.update(dict(run.summary))
         self._held.add(run.name)  # W&B's own process writes the last of it in a moment
 
-    def conclude(self, run: Run) -> None:
+    def conclude(self, run: TrackedRun) -> None:
         """Writes what the study came to as a run of its own."""
         self.write(run)
 

@@ -117,7 +117,7 @@ class Report(NamedTuple):
     approach: Approach
 
 
-class Watch:
+class ProgressMonitor:
     """Follows a descent from its start and says when it ends.
 
     Attributes: ``place`` the newest place, ``at`` its evaluation, ``iterations`` so far, ``first`` the ‖∇f‖∞ of the

@@ -108,7 +108,7 @@ def in_place_of(output: Any, tensor: Tensor) -> Any:
     return (tensor, *output[1:]) if isinstance(output, tuple) else tensor
 
 
-class Watch(TorchFunctionMode):
+class ForwardRecorder(TorchFunctionMode):
     """Notes each layer's output, and follows it through every function that is called."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -129,7 +129,7 @@ class Watch(TorchFunctionMode):
         self.uses: dict[int, int] = {}
         self.handles: list[Any] = []
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ForwardRecorder":
         for name, module in self.modules.items():
             before = partial(self._before, name)
             self.handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
