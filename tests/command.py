@@ -1,4 +1,4 @@
-"""The command in a process of its own, forked off one that has imported torch before: that takes seconds every time."""
+"""The command in a process of its own, forked off one that has imported torch before."""
 
 import multiprocessing
 import os
@@ -10,7 +10,6 @@ from subprocess import CompletedProcess
 from tests.waiting import LONG
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["thalweg.cli.main", "thalweg.compare.run", "thalweg.diagnosis"])
 
 
 def command(*words, cwd=None, columns=200, out=None):

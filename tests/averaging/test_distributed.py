@@ -32,7 +32,7 @@ def rank(number, store, results):
 
 
 def test_averages_are_equal_on_all_ranks_and_named_as_in_the_model_itself(tmp_path):
-    torch.multiprocessing.spawn(rank, (tmp_path / "store", tmp_path), nprocs=2)
+    torch.multiprocessing.start_processes(rank, (tmp_path / "store", tmp_path), nprocs=2, start_method="forkserver")
     one, two = (torch.load(tmp_path / f"{i}.pt", weights_only=True) for i in range(2))
     for a, b in zip(one[:2], two[:2], strict=True):
         assert equal(a["means"], b["means"])

@@ -16,7 +16,7 @@ from tests.waiting import LONG
 
 def make_checks(module, size, folder):
     """Runs the module's CHECKS in ``size`` processes, and fails with all that failed there."""
-    torch.multiprocessing.spawn(_rank, (module, size, folder), nprocs=size)
+    torch.multiprocessing.start_processes(_rank, (module, size, folder), nprocs=size, start_method="forkserver")
     by_rank = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
     failed = [f"{name}, rank {rank}: {why}" for rank, found in enumerate(by_rank) for name, why in found.items()]
     assert not failed, "\n".join(failed)

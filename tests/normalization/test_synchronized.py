@@ -66,7 +66,7 @@ def worker(rank, folder):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
-    multiprocessing.spawn(worker, (str(folder),), nprocs=2)
+    multiprocessing.start_processes(worker, (str(folder),), nprocs=2, start_method="forkserver")
     both = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for one in both:
         assert "error" not in one, one["error"]

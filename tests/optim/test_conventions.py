@@ -405,7 +405,7 @@ def fused_steps(monkeypatch):
     return found
 
 
-@each
+@pytest.mark.parametrize("make", [OPTIMIZERS["Adam"], OPTIMIZERS["NAdam"]], ids=["Adam", "NAdam"])
 def test_compiled_steps_equal_foreach_for_many_tensors_of_equal_and_other_sizes(make):
     draws = torch.Generator().manual_seed(0)
     shapes = [(150, 120)] * 10 + [(3, 5)] + [(20_000,)] * 2 + [(120, 150)] * 7
