@@ -1,16 +1,11 @@
 """Runs in MLflow: an experiment a study's folder, a run a study, and nested in it a run a record."""
 
 import logging
-import os
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: nothing here calls anyone
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a study does not wait four minutes for a server
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,17 @@ from typing import Any, Protocol
 
 from thalweg.extras import needs
 
-TRACKERS = ("tensorboard", "mlflow", "wandb")
+# What each reads of the environment when it is imported and later, as far as the user has not said otherwise: that
+# nothing but a server that was named is called, and that a study does not wait four minutes for one.
+TRACKERS: Mapping[str, Mapping[str, str]] = {
+    "tensorboard": {},
+    "mlflow": {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    },
+    "wandb": {"WANDB_ERROR_REPORTING": "false"},
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,8 @@ def tracker_of(spec: str, here: Path | None = None) -> Tracker:
         hint = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(TRACKERS)}"
         raise ValueError(f"unknown tracker {name!r}: {hint}")
     here = here or Path.cwd()
+    for variable, value in TRACKERS[name].items():
+        os.environ.setdefault(variable, value)
     try:
         with needs(name, f"--log {name}"):
             found: Tracker = importlib.import_module(f"thalweg.compare.log.{name}").make(place or None, here)

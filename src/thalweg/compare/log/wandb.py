@@ -3,19 +3,15 @@
 import hashlib
 import os
 import shutil
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # before the import: nothing here calls anyone
-
 import wandb
-from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from thalweg.compare.log.tracker import TrackedRun
 
-BLOCK, HEADER = 32768, 7  # bytes, of LevelDB's log format, in which W&B writes
+DONE = "thalweg.done"  # stands beside W&B's own file of a run once all of it was handed over
 
 
 class WandB:
@@ -33,8 +29,8 @@ class WandB:
         self._project, self._study, self._about = os.environ.get("WANDB_PROJECT", project), study, about
 
     def holds(self, name: str) -> bool:
-        """Says whether a run is there: its file ends with the record of an end without an error."""
-        if name not in self._held and any(_ended(file) for folder in self._of(name) for file in folder.glob("*.wandb")):
+        """Says whether a run is there, with what was noted beside it at its end."""
+        if name not in self._held and any((folder / DONE).exists() for folder in self._of(name)):
             self._held.add(name)
         return name in self._held
 
@@ -60,7 +56,9 @@ class WandB:
             for step, values in run.points:
                 written.log(dict(values), step=step)
             written.summary.update(dict(run.summary))
-        self._held.add(run.name)  # W&B's own process writes the last of it in a moment
+        for folder in self._of(run.name):
+            (folder / DONE).touch()
+        self._held.add(run.name)
 
     def conclude(self, run: TrackedRun) -> None:
         """Writes what the study came to as a run of its own."""
@@ -71,23 +69,6 @@ class WandB:
 
     def _of(self, name: str) -> list[Path]:
         return list(self._runs.glob(f"*run-*-{self._id(name)}"))
-
-
-def _ended(file: Path) -> bool:
-    """Says whether a run's file ends with an exit of code 0."""
-    data, position, last = file.read_bytes(), HEADER, b""
-    while position + HEADER <= len(data):
-        if BLOCK - position % BLOCK < HEADER:
-            position += BLOCK - position % BLOCK  # the rest of a block that no header fits in
-            continue
-        length = struct.unpack_from("<H", data, position + 4)[0]
-        last = data[position + HEADER : position + HEADER + length]
-        position += HEADER + length
-    try:
-        record = Record.FromString(last)
-    except Exception:  # cut in the middle
-        return False
-    return record.WhichOneof("record_type") == "exit" and record.exit.exit_code == 0
 
 
 def _mode() -> Any:
