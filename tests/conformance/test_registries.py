@@ -1,6 +1,8 @@
 """Every optimizer can be compared by a name, every name makes an optimizer, and a default stands in one place."""
 
 import inspect
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from thalweg import optim
 from thalweg.compare.engines.optimizers import optimizer_for
 from thalweg.compare.second_order import SECOND_ORDER
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
-from thalweg.rules import RULES, SPACES
+from thalweg.rules import RULES, SPACES, Rule
 
 EXPORTED = {cls for name in optim.__all__ if isinstance(cls := getattr(optim, name), type)}
 BY_RULE = sorted((c for c in EXPORTED if issubclass(c, optim.RuleOptimizer)), key=lambda c: c.__name__)
@@ -58,6 +60,43 @@ def test_every_name_makes_an_optimizer_at_its_first_configuration(name):
 def test_the_tables_have_the_same_names():
     assert set(SPACES) == set(RULES) >= set(DEFAULT_STRATEGIES)
     assert not set(RULES) & set(SECOND_ORDER)
+
+
+@dataclass(frozen=True)
+class Lion(Rule):
+    """A rule that the package does not have, as a contributor writes it: what it calls is not listed anywhere."""
+
+    name: ClassVar = "lion"
+    defaults: ClassVar = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0}
+    decay: ClassVar = "decoupled"
+    buffers: ClassVar = {"exp_avg": 0.0}
+
+    def coefficients(self, hyper, t, scalars):
+        return {"minus_lr": -hyper["lr"], "beta1": hyper["beta1"], "beta2": hyper["beta2"]}, {}
+
+    def update(self, grad, state, c):
+        m, beta1, beta2 = state["exp_avg"], c["beta1"], c["beta2"]
+        return (m * beta1 + grad * (1 - beta1)).sign() * c["minus_lr"], {"exp_avg": m * beta2 + (1 - beta2) * grad}
+
+
+@pytest.mark.parametrize("options", [{}, {"capturable": True}, {"skip_nonfinite": True}])
+def test_a_rule_of_any_tensor_methods_is_stepped_list_by_list(options):
+    p, (m, w) = weight(), (torch.zeros(2), torch.ones(2))
+
+    class Optimizer(optim.RuleOptimizer):
+        def __init__(self, params):
+            super().__init__(params, {**Lion.defaults, "lr": 0.1, "weight_decay": 0.1}, "auto", False, options)
+
+        def rule_of(self, group):
+            return Lion()
+
+    optimizer = Optimizer([p])
+    for step in range(4):
+        p.grad = g = torch.tensor([1.0, -2.0]) * (-1.5) ** step
+        optimizer.step()
+        w = w * (1 - 0.1 * 0.1) - 0.1 * (0.9 * m + 0.1 * g).sign()
+        m = 0.99 * m + 0.01 * g
+        torch.testing.assert_close(p.detach(), w)
 
 
 def _own(name):

@@ -19,6 +19,7 @@ from thalweg.architecture.shortcut import Undecided
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.known import overridden
 from thalweg.tensors.layers import NORMS, WEIGHTED
+from thalweg.tensors.private import own_parameters
 
 Start = Literal["zero", "gate"]
 
@@ -125,7 +126,7 @@ def _end(chain: list[nn.Module]) -> nn.Module:
     for module in reversed(chain):
         name = type(module).__name__
         if isinstance(module, (*NORMS, *WEIGHTED)):
-            if module._parameters.get("weight") is None:
+            if own_parameters(module).get("weight") is None:
                 raise ValueError(f"the branch ends in a {name} without a weight of its own to start at zero: {remedy}")
             if why := overridden(module, (*NORMS, *WEIGHTED)):
                 raise ValueError(f"the branch ends in a {name} whose start is not known: {why}; {remedy}")

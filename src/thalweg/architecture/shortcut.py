@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from thalweg.architecture.linear_start import linear_start
+from thalweg.tensors.private import ConvolutionBase
 
 _CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 
@@ -20,7 +20,7 @@ class Undecided(nn.Module):
         super().__init__()
         like = next(branch.parameters(), torch.empty(0))
         self.weight = nn.UninitializedParameter(device=like.device, dtype=like.dtype)  # type: ignore[call-arg]
-        self.convolutional = any(isinstance(module, _ConvNd) for module in branch.modules())
+        self.convolutional = any(isinstance(module, ConvolutionBase) for module in branch.modules())
         self.seed = seed
 
     def decide(self, x: Tensor, y: Tensor) -> nn.Module:
@@ -43,7 +43,7 @@ class Undecided(nn.Module):
             f"{tuple(y.shape)}: pad the branch so that sizes are kept or divided, or pass shortcut=, a module that does"
         )
 
-    def _become(self, projection: nn.Linear | _ConvNd) -> nn.Module:
+    def _become(self, projection: nn.Linear | ConvolutionBase) -> nn.Module:
         shape = tuple(projection.weight.shape)
         with torch.inference_mode(False), torch.no_grad():
             self.weight.materialize(shape)

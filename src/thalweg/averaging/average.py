@@ -14,6 +14,7 @@ from thalweg.averaging.averaging import Averaging
 from thalweg.averaging.rounding import lerp_rounded_
 from thalweg.averaging.source import Source
 from thalweg.tensors.form import KnownForms, form, is_allocated, overlaps
+from thalweg.tensors.private import foreach_lerp_
 from thalweg.tensors.ranges import is_whole
 from thalweg.tensors.vector import local
 
@@ -132,7 +133,7 @@ class Average:
                 means.append(mean)
                 points.append(value if value.dtype == mean.dtype and value.device == mean.device else value.to(mean))
         if means:
-            torch._foreach_lerp_(means, points, weight)
+            foreach_lerp_(means, points, weight)
         for name, copy in self._copies.items():
             copy.copy_(buffers[name])
         self.step += 1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.tensors.as_trained import put_back
+from thalweg.tensors.private import own_buffers, own_modules, own_parameters, uncompiled, unsaved_buffers
 
 
 class Source:
@@ -41,21 +42,21 @@ class Source:
         self._modules = list(named.values())
         self._parts = self._parts_now()
         self._frozen = [
-            p for m in self._modules for p in m._parameters.values() if p is not None and not p.requires_grad
+            p for m in self._modules for p in own_parameters(m).values() if p is not None and not p.requires_grad
         ]
         self._places = {
             f"{prefix}.{key}" if prefix else key: (module, key)
             for prefix, module in named.items()
-            for key, buffer in module._buffers.items()
-            if buffer is not None and key not in module._non_persistent_buffers_set
+            for key, buffer in own_buffers(module).items()
+            if buffer is not None and key not in unsaved_buffers(module)
         }
 
     def _parts_now(self) -> list[Any]:
-        return [part for m in self._modules for part in (*m._parameters.values(), *m._modules.values())]
+        return [part for m in self._modules for part in (*own_parameters(m).values(), *own_modules(m).values())]
 
     def buffers(self) -> dict[str, Tensor]:
         """Returns the model's persistent buffers as they are now."""
-        return {name: module._buffers[key] for name, (module, key) in self._places.items()}
+        return {name: own_buffers(module)[key] for name, (module, key) in self._places.items()}
 
     def state(self) -> dict[str, Any]:
         """Returns what the model's ``state_dict`` names, tied parameters under each name, as the objects themselves."""
@@ -93,7 +94,7 @@ class Source:
     def kept(self) -> Iterator[None]:
         """Runs its body and puts parameters, their gradients and buffers back."""
         buffers = [
-            (m, key, b, b.detach().clone()) for m in self._modules for key, b in m._buffers.items() if b is not None
+            (m, key, b, b.detach().clone()) for m in self._modules for key, b in own_buffers(m).items() if b is not None
         ]
         with put_back(list(self.params.values())):
             try:
@@ -103,7 +104,7 @@ class Source:
                 with torch.no_grad():
                     for module, key, buffer, value in buffers:
                         buffer.copy_(value)
-                        module._buffers[key] = buffer
+                        own_buffers(module)[key] = buffer
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
@@ -111,7 +112,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
-        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):  # torch.compile
+        elif (inner := uncompiled(model)) is not None:  # torch.compile
             model = inner
         else:
             return model

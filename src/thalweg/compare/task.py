@@ -18,6 +18,7 @@ from thalweg.compare.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.names import check_name
 from thalweg.compare.ranges import SEED, check_whole
 from thalweg.compare.user_errors import TaskError, brief, user_errors
+from thalweg.tensors.private import write_count
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 KINDS: Mapping[str, tuple[Any, str]] = {
@@ -288,10 +289,10 @@ def _try_validation(task: Task, model: nn.Module, data: Data) -> None:
 @contextmanager
 def _unwritten(what: str, *given: object) -> Iterator[None]:
     """Runs its body; raises TaskError where it writes into what it is given, which is not for it alone."""
-    before = [(tensor, tensor._version, tensor.detach().clone()) for tensor in given if isinstance(tensor, Tensor)]
+    before = [(tensor, write_count(tensor), tensor.detach().clone()) for tensor in given if isinstance(tensor, Tensor)]
     yield
     for tensor, version, values in before:
-        if tensor._version != version or not torch.allclose(tensor, values, 0, 0, equal_nan=True):
+        if write_count(tensor) != version or not torch.allclose(tensor, values, 0, 0, equal_nan=True):
             raise TaskError(
                 f"{what} writes into what it is given: compute anew there (x = x / 255 in place of x /= 255, nn.ReLU() "
                 "in place of nn.ReLU(inplace=True)), or take a clone() first"

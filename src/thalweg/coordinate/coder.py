@@ -18,6 +18,7 @@ from thalweg.coordinate.scikit_learn import (
     StrOptions,
     TransformerMixin,
     check_is_fitted,
+    check_params,
     validate_data,
 )
 
@@ -116,7 +117,7 @@ class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     def transform(self, X: Data, y: object = None) -> Data:
         """Returns the samples' codes ``(n, K)``, twice as wide with ``split_sign``; a tensor for a tensor."""
         check_is_fitted(self)
-        self._validate_params()
+        check_params(self)
         samples = self._samples(X, reset=False)
         codes = encode(
             samples,

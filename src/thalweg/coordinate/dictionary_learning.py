@@ -15,7 +15,7 @@ from thalweg.coordinate.coder import Coder, Data, on_host
 from thalweg.coordinate.lasso import Codes, lasso
 from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, revive, shown
 from thalweg.coordinate.moments import moments
-from thalweg.coordinate.scikit_learn import Interval, StrOptions, check_array, check_sample_weight
+from thalweg.coordinate.scikit_learn import Interval, StrOptions, check_array, check_params, check_sample_weight
 from thalweg.coordinate.threads import one_thread
 
 
@@ -132,7 +132,7 @@ class DictionaryLearning(Coder):
             y: ignored.
             sample_weight: ``(n,)``; a sample of weight 2 counts as two.
         """
-        self._validate_params()
+        check_params(self)
         samples = self._samples(X, reset=True)
         weights = self._weights(sample_weight, samples)
         self._start(samples, weights)

@@ -17,7 +17,7 @@ from thalweg.coordinate.dictionary_learning import DictionaryLearning
 from thalweg.coordinate.lasso import Codes
 from thalweg.coordinate.learning import interruptible, shown
 from thalweg.coordinate.moments import moments
-from thalweg.coordinate.scikit_learn import Interval, check_random_state
+from thalweg.coordinate.scikit_learn import Interval, check_params, check_random_state
 from thalweg.coordinate.threads import one_thread
 
 
@@ -121,7 +121,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
                 it is gone through once an epoch.
             y: ignored.
         """
-        self._validate_params()
+        check_params(self)
         self._forget()
         size, epochs = self._epochs(X)
         with shown(self.verbose, self.max_iter, "epochs") as report, interruptible():
@@ -141,7 +141,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         """Takes one step with the samples ``(n, d)``, of weights ``(n,)``; the first call sets the first atoms."""
         if not hasattr(self, "n_steps_"):
             self._forget()
-        self._validate_params()
+        check_params(self)
         samples = self._samples(X, reset=self.n_steps_ == 0)
         self._step(samples, self._weights(sample_weight, samples))
         return self

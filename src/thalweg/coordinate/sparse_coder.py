@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from thalweg.coordinate.coder import Coder, Data, on_host
-from thalweg.coordinate.scikit_learn import check_array
+from thalweg.coordinate.scikit_learn import check_array, check_params
 
 
 class SparseCoder(Coder):
@@ -65,7 +65,7 @@ class SparseCoder(Coder):
 
     def fit(self, X: Data, y: object = None) -> "SparseCoder":
         """Checks that the samples are as wide as the atoms, and keeps their names; there is nothing to learn."""
-        self._validate_params()
+        check_params(self)
         self._samples(X, reset=True)
         return self
 

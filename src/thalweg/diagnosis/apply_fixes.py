@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.diagnosis.findings import GRAVITY, Diagnosis, Finding
+from thalweg.tensors.private import own_buffers, own_parameters
 
 Weight = tuple[int, ...]
 
@@ -62,7 +63,7 @@ def _taken_back_if(model: nn.Module) -> Iterator[list[bool]]:
     kept: list[tuple[Any, str, Tensor, Tensor]] = [
         (own, name, t, t.detach().clone())
         for module in model.modules()
-        for own in (module._parameters, module._buffers)
+        for own in (own_parameters(module), own_buffers(module))
         for name, t in own.items()
         if t is not None
     ]

@@ -12,6 +12,7 @@ from thalweg.diagnosis.attention import Spread, entropy_of_call, entropy_of_modu
 from thalweg.initialization.following import LOOKED_THROUGH, function_name, nonlinearity_of
 from thalweg.normalization import BatchNorm
 from thalweg.tensors.layers import NORMS, WEIGHTED
+from thalweg.tensors.private import BatchNormBase, ConvolutionBase, InstanceNormBase
 
 LAYERS = (*WEIGHTED, nn.RNNBase, nn.MultiheadAttention)
 TABLES = (nn.Embedding, nn.EmbeddingBag, nn.RNNCellBase, *NORMS)
@@ -40,7 +41,7 @@ RESHAPED = frozenset(
 )
 ENDS = {"softmax", "sigmoid", "tanh", "relu", "relu6", "hardtanh", "hardsigmoid", "softplus", "log_softmax"}
 PRODUCTS = {"matmul", "rmatmul", "bmm", "mul", "rmul", "einsum", "baddbmm"}
-CENTRING = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+CENTRING = (BatchNormBase, InstanceNormBase)
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Layer:
         """The dimension of the units in :attr:`output`."""
         if isinstance(self.module, BatchNorm):
             return self.module.dim
-        by_channel = isinstance(self.module, (nn.modules.conv._ConvNd, *CENTRING, nn.GroupNorm))
+        by_channel = isinstance(self.module, (ConvolutionBase, *CENTRING, nn.GroupNorm))
         return 1 if by_channel and self.output.dim() > 1 else -1
 
 

@@ -1,9 +1,8 @@
 """Dropout that leaves next to nothing."""
 
-from torch import nn
-
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen
+from thalweg.tensors.private import DropoutBase
 
 MOST = 0.8
 
@@ -22,7 +21,7 @@ def heavy_dropout(seen: Seen) -> list[Finding]:
     """
     found = []
     for name, module in seen.model.named_modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > MOST:
+        if isinstance(module, DropoutBase) and module.p > MOST:
             meaning = f"it drops {module.p:.0%} of the units: keep half of the inner units and more of the inputs"
             fix = f"model.get_submodule({name!r}).p = 0.5"
             found.append(Finding("heavy dropout", "warning", name, module.p, meaning, fix, threshold=MOST))

@@ -5,9 +5,9 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from thalweg.diagnosis.observe import Seen
+from thalweg.tensors.private import tree_map
 
 MOST = 2**22  # numbers in double precision that are tried on
 Takes = Literal["scores", "log-probabilities", "values"]

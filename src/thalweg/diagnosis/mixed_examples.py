@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.forward_recorder import is_layer
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.passes import along, evaluated, tensors_of
 from thalweg.initialization.following import function_name
+from thalweg.tensors.private import tree_flatten, tree_map
 
 REACH = 3e-5
 

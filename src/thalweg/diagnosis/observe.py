@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from thalweg.diagnosis.batches import Batch, as_batch, examples_in
 from thalweg.diagnosis.forward_recorder import ForwardRecorder, Layer
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.private import tree_flatten, tree_unflatten
 
 Loss = Callable[[Any, Any], Tensor]
 FEWEST = 8  # examples by which a unit is judged

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from thalweg.diagnosis.forward_recorder import first_of, in_place_of
 from thalweg.diagnosis.observe import Seen
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.private import tree_flatten
 
 Change = Callable[[Tensor], Tensor]
 

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.loss_form import trial
 from thalweg.diagnosis.observe import Seen
+from thalweg.tensors.private import tree_map
 
 RATIO = 1.5
 

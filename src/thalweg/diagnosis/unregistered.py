@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen
+from thalweg.tensors.private import REGISTRIES
 
 MOST = 0
 
@@ -54,7 +55,7 @@ def _hidden(model: nn.Module) -> Iterator[tuple[str, str, str, Tensor]]:
     for owner, module in model.named_modules():
         me = f"model.get_submodule({owner!r})" if owner else "model"
         for name, value in vars(module).items():
-            if name.startswith("_") and name in ("_parameters", "_buffers", "_modules"):
+            if name in REGISTRIES:
                 continue
             kind = {"list": "ModuleList", "tuple": "ModuleList", "dict": "ModuleDict"}.get(type(value).__name__)
             fix = f"{me}.{name} = torch.nn.{kind}({me}.{name})" if kind else ""

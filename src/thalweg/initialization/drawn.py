@@ -14,6 +14,7 @@ from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.initialization.schemes import Scheme
 from thalweg.initialization.table import Row
 from thalweg.tensors.layers import NORMS, TRANSPOSED, WEIGHTED, unit_blocks
+from thalweg.tensors.private import own_parameters, own_reset
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 GATED = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)
@@ -71,12 +72,12 @@ def _gain(scheme: Scheme, gain: Gain, nonlinearity: str | None) -> float:
 
 def _by_itself(module: nn.Module, tensors: Mapping[str, Held]) -> dict[str, Row]:
     """Has the module draw by its own ``reset_parameters``, which does not reach what it computes from others."""
-    reset: Any = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-    if not callable(reset):
+    reset = own_reset(module)
+    if reset is None:
         return {}
     reset()
     own = f"{type(module).__name__.removeprefix('Parametrized')}'s own"
-    rows = {name: Row("", "", own) for name in tensors if name in module._parameters}
+    rows = {name: Row("", "", own) for name in tensors if name in own_parameters(module)}
     for name in set(tensors) - set(rows):  # what is computed from others, as reset_parameters would have drawn it
         if isinstance(module, NORMS):
             tensors[name].value.fill_(float(name == "weight"))

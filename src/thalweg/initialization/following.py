@@ -19,6 +19,7 @@ from thalweg.initialization.held import held
 from thalweg.tensors.graph import NotTraceable, trace
 from thalweg.tensors.known import overridden
 from thalweg.tensors.layers import NORMS, WEIGHTED
+from thalweg.tensors.private import POOLINGS, DropoutBase, forward_hooks
 
 _NAMES = (
     "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d batch_norm layer_norm group_norm "
@@ -38,15 +39,12 @@ NONLINEAR = frozenset(_NAMES.split())  # without a gain here
 CLAMPS = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",)}
 CLAMPED: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, 6): "relu6"}
 LOOKED_THROUGH_MODULES = (
-    nn.modules.dropout._DropoutNd,
+    DropoutBase,
     *NORMS,
     nn.Flatten,
     nn.Unflatten,
     nn.Identity,
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
+    *POOLINGS,
     nn.Upsample,
 )
 
@@ -116,7 +114,7 @@ def _product(node: fx.Node) -> fx.Node | None:
 
 def _may_differ(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
     """Says whether a module may give something else than its kind does; this package's own hooks change nothing."""
-    hooks = [hook for hook in module._forward_hooks.values() if not type(hook).__module__.startswith("thalweg.")]
+    hooks = [hook for hook in forward_hooks(module).values() if not type(hook).__module__.startswith("thalweg.")]
     return bool(hooks) or overridden(module, kinds) is not None
 
 

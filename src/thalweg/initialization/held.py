@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from thalweg.tensors.private import forward_pre_hooks, own_parameters, pruned_name, restart_spectral_norm
 
 POWER_ITERATIONS = 15  # of a spectral norm that begins anew, as torch's own does
 
@@ -33,11 +35,11 @@ def held(module: Any) -> dict[str, Held]:
     >>> {name: len(tensor.params) for name, tensor in held(net).items()}
     {'bias': 1, 'weight': 2}
     """
-    found = {name: Held(p, [p], lambda: True) for name, p in module._parameters.items() if p is not None}
+    found = {name: Held(p, [p], lambda: True) for name, p in own_parameters(module).items() if p is not None}
     for name in getattr(module, "parametrizations", {}):
         found[name] = _parametrized(module, name)
-    for hook in module._forward_pre_hooks.values():
-        name = getattr(hook, "name", getattr(hook, "_tensor_name", ""))
+    for hook in forward_pre_hooks(module).values():
+        name = pruned_name(hook)
         if isinstance(hook, WeightNorm):
             found[name] = _normed(module, hook, found.pop(f"{name}_g").value, found.pop(f"{name}_v").value)
         elif isinstance(hook, (SpectralNorm, prune.BasePruningMethod)):
@@ -55,10 +57,7 @@ def _parametrized(module: Any, name: str) -> Held:
         except (NotImplementedError, ValueError, RuntimeError):
             return False  # its way back is not known
         for part in kept:
-            if isinstance(part, parametrizations._SpectralNorm) and hasattr(part, "_u"):
-                for vector in (part._u, part._v):
-                    vector.copy_(nn.functional.normalize(torch.randn_like(vector), dim=0))
-                part._power_method(part._reshape_weight_to_matrix(value), POWER_ITERATIONS)
+            restart_spectral_norm(part, value, POWER_ITERATIONS)
         return True
 
     return Held(value, [*kept.parameters(), *kept.buffers()], keep)

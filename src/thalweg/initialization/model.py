@@ -18,6 +18,7 @@ from thalweg.initialization.schemes import Scheme, scheme_of
 from thalweg.initialization.table import InitializationTable, Row
 from thalweg.tensors.graph import NotTraceable
 from thalweg.tensors.layers import NORMS, WEIGHTED
+from thalweg.tensors.private import own_parameters
 from thalweg.tensors.ranges import is_within
 
 NOT_TRAINED, NOT_DRAWN = "as it was, not trained", "not drawn here; after to_empty() it is still to be set"
@@ -194,7 +195,7 @@ def _check(model: nn.Module) -> None:
         if p.requires_grad and not (p.is_floating_point() or p.is_complex()):
             raise ValueError(f"{name} is a {p.dtype} tensor, which cannot be drawn: initialize before quantizing")
     for name, module in model.named_modules():
-        weight = module._parameters.get("weight")
+        weight = own_parameters(module).get("weight")
         if isinstance(module, WEIGHTED) and weight is not None and 0 in weight.shape:
             raise ValueError(f"layer {name!r} has a weight of shape {tuple(weight.shape)}: give it inputs and units")
 

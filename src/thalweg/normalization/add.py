@@ -11,6 +11,7 @@ from thalweg.normalization.module import BatchNorm
 from thalweg.tensors.graph import NotTraceable, trace
 from thalweg.tensors.known import listed, overridden
 from thalweg.tensors.layers import NORMS, WEIGHTED, unit_count
+from thalweg.tensors.private import forward_hooks, own_parameters
 
 M = TypeVar("M", bound=nn.Module)
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -99,9 +100,9 @@ def _unlike(layer: nn.Module) -> str | None:
     """Returns why a normalization after the layer would not stand on XW, or its bias could not be taken away."""
     if why := overridden(layer, WEIGHTED):
         return why
-    if layer._forward_hooks:
+    if forward_hooks(layer):
         return "it has a forward hook"
-    return None if "bias" in layer._parameters else "its bias is no parameter of its own"
+    return None if "bias" in own_parameters(layer) else "its bias is no parameter of its own"
 
 
 def _graph(model: nn.Module, needed: bool) -> fx.Graph:

@@ -7,6 +7,7 @@ from torch import nn
 
 from thalweg.normalization.module import BatchNorm
 from thalweg.tensors.known import listed, obstacle, put_in_place
+from thalweg.tensors.private import BatchNormBase
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,7 +34,7 @@ def convert_batch_norm(model: M, **options: Any) -> M:
     >>> convert_batch_norm(net, ghost=32)[1]
     BatchNorm(3, eps=1e-05, momentum=0.1, affine=True, ...ghost=32)
     """
-    norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    norms = {n: m for n, m in model.named_modules() if isinstance(m, BatchNormBase)}
     norms = {name: norm for name, norm in norms.items() if not isinstance(norm, BatchNorm)}
     left = {name: why for name, norm in norms.items() if (why := _unlike(norm))}
     made: dict[nn.Module, Any] = {n: _converted(n, options) for name, n in norms.items() if name not in left}

@@ -20,6 +20,7 @@ from thalweg.normalization.neighbours import neighbours
 from thalweg.tensors.graph import NotTraceable, all_traces, trace
 from thalweg.tensors.known import listed, obstacle, put_in_place
 from thalweg.tensors.layers import WEIGHTED, unit_blocks, unit_count
+from thalweg.tensors.private import BatchNormBase, own_buffers, own_parameters
 
 SIDE_BY_SIDE = "put layer and normalization side by side into an nn.Sequential, as add_batch_norm does"
 NO_LAYER = "it does not directly follow a dense or convolution layer"
@@ -59,7 +60,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     """
     copy = _copied(model).eval()
     modules = dict(copy.named_modules())
-    left = {n: NO_LAYER for n, m in modules.items() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    left = {n: NO_LAYER for n, m in modules.items() if isinstance(m, BatchNormBase)}
     reason = "no batch normalization with running statistics directly follows a layer"
     try:
         trace(copy, SIDE_BY_SIDE)
@@ -141,7 +142,7 @@ def _holds(model: nn.Module, path: str, *names: str) -> bool:
     owner, _, name = path.rpartition(".")
     read = getattr(model.get_submodule(owner), name)
     modules = [model.get_submodule(name) for name in names]
-    return any(t is read for m in modules for t in (*m._parameters.values(), *m._buffers.values()))
+    return any(t is read for m in modules for t in (*own_parameters(m).values(), *own_buffers(m).values()))
 
 
 def _unfit_alone(norm: nn.Module) -> str | None:

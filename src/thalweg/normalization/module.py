@@ -3,15 +3,15 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor, distributed, nn
-from torch._jit_internal import is_scripting
+from torch import Tensor, distributed
 from torch.nn import functional
 
 from thalweg.normalization.batch_norm import Statistics, batch_norm, refuse_single_values
+from thalweg.tensors.private import BatchNormBase
 from thalweg.tensors.ranges import is_whole, is_within
 
 
-class BatchNorm(nn.modules.batchnorm._BatchNorm):
+class BatchNorm(BatchNormBase):
     """y = γ(H − μ)/√(δ + σ²) + β over the minibatch, by running statistics in evaluation; any number of dimensions.
 
     Stands in for ``nn.BatchNorm1d``, ``2d`` and ``3d``: the same arguments, numbers and ``state_dict``, and to torch's
@@ -82,7 +82,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the normalized input, and in training brings the running statistics up to date."""
-        if is_scripting():  # noqa: SIM108
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM108
             y = self._scripted(input)
         else:
             y = self._normalized(input)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from thalweg.tensors.known import obstacle
+from thalweg.tensors.private import forward_hooks, forward_pre_hooks, own_modules
 
 # By these a module comes at its parts without naming them.
 _NAMES = (
@@ -36,7 +37,7 @@ def neighbours(model: nn.Module) -> dict[str, str]:
             and not obstacle(block, (nn.Sequential,))
             and named.isdisjoint(name.split("."))
         ):
-            for (first, layer), (second, norm) in pairwise(block._modules.items()):
+            for (first, layer), (second, norm) in pairwise(own_modules(block).items()):
                 if places[id(layer)] == places[id(norm)] == 1:
                     found[f"{name}.{second}".lstrip(".")] = f"{name}.{first}".lstrip(".")
     return found
@@ -50,7 +51,7 @@ def _named(model: nn.Module) -> set[str] | None:
         held += [v for box in held if isinstance(box, dict) for v in box.values()]
         if any(isinstance(v, (nn.Module, Tensor)) for v in held) or "forward" in vars(module):
             return None
-        if module._forward_hooks or module._forward_pre_hooks:
+        if forward_hooks(module) or forward_pre_hooks(module):
             return None
     classes = {cls for module in model.modules() for cls in type(module).__mro__}
     found: set[str] = set()

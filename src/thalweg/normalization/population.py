@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from thalweg.normalization.batch_norm import Statistics
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.known import overridden
+from thalweg.tensors.private import BatchNormBase
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -52,10 +53,10 @@ def estimate_population_statistics(
     >>> norm.running_mean.item(), norm.running_var.item() * 99 / 100
     (0.1000..., 0.0900...)
     """
-    norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    norms = {n: m for n, m in model.named_modules() if isinstance(m, BatchNormBase)}
     norms = {name: norm for name, norm in norms.items() if norm.running_mean is not None}
     pools = {name: _Pool(getattr(norm, "dim", 1)) for name, norm in norms.items()}
-    own = {n for n, norm in norms.items() if overridden(norm, (nn.modules.batchnorm._BatchNorm,))}
+    own = {n for n, norm in norms.items() if overridden(norm, (BatchNormBase,))}
     inside = _Inside({id(norms[name].running_mean): pools[name] for name in own})
     handles = [
         norm.register_forward_pre_hook(pools[name].see, with_kwargs=True)

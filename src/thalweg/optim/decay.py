@@ -10,10 +10,12 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from thalweg.tensors.private import NormBase
+
 Decay = Literal["all", "weights"]
 DECAYS: tuple[Decay, ...] = ("all", "weights")
 
-_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NORMALIZATIONS = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def check_decay(decay: object) -> None:

@@ -12,6 +12,7 @@ from thalweg.rules.adagrad import AdaGrad
 from thalweg.rules.adam import Adam
 from thalweg.rules.rule import Rule
 from thalweg.rules.sgd import SGD
+from thalweg.tensors.private import fused_adagrad_, fused_adam_, fused_adamw_, fused_sgd_
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -34,7 +35,7 @@ def step_fused(entries: list[Entry], rule: Rule, hyper: Mapping[str, Any], t: fl
     steps = [torch.tensor(t, dtype=torch.float64)] * len(entries)
     common = {"lr": hyper["lr"], "weight_decay": hyper["weight_decay"], "maximize": maximize}
     if isinstance(rule, SGD):
-        torch._fused_sgd_(
+        fused_sgd_(
             params,
             grads,
             buffers[0] if buffers else [],
@@ -45,9 +46,9 @@ def step_fused(entries: list[Entry], rule: Rule, hyper: Mapping[str, Any], t: fl
             **common,
         )
     elif isinstance(rule, AdaGrad):
-        torch._fused_adagrad_(params, grads, buffers[0], steps, lr_decay=hyper["lr_decay"], eps=hyper["eps"], **common)
+        fused_adagrad_(params, grads, buffers[0], steps, lr_decay=hyper["lr_decay"], eps=hyper["eps"], **common)
     else:
-        kernel = torch._fused_adam_ if rule.decay == "l2" else torch._fused_adamw_
+        kernel = fused_adam_ if rule.decay == "l2" else fused_adamw_
         kernel(
             params,
             grads,

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.fx.experimental import _config
 
 from thalweg.averaging import averaged
 from thalweg.optim.entries import HALF, Entry, Group, is_flat, tensors_of
 from thalweg.rules.rule import Array, Rule, State, apply, scalars_of_step
 from thalweg.tensors.compiling import compiled, compiler_missing
+from thalweg.tensors.private import foreach_lerp_, sizes_apart
 from thalweg.tensors.tensor_list import TensorList
 from thalweg.tensors.vector import local, real
 
@@ -79,7 +79,7 @@ def _update_compiled(entries: list[Entry], rule: Rule, c: Mapping[str, Any], max
     coefficients = coefficients.to(p.device, working_dtype(p))
     # Each length is a number of its own to the compiler, equal or not: one kernel serves every model.
     dtypes = _dtypes(entries[0], rule)
-    with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+    with sizes_apart():
         for bundle in _bundles(entries):
             kernel = _kernel(rule, tuple(c), maximize, p.device, len(bundle), dtypes)
             params, grads = [flat(e.p.detach()) for e in bundle], [flat(e.grad) for e in bundle]
@@ -101,7 +101,7 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
         buffer.copy_(after[name])
     pairs = [(real(e.mean), point) for e, point in zip(entries, new.tensors, strict=True) if e.mean is not None]
     if pairs:
-        torch._foreach_lerp_([mean for mean, _ in pairs], [point for _, point in pairs], c["average"])
+        foreach_lerp_([mean for mean, _ in pairs], [point for _, point in pairs], c["average"])
 
 
 def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Mapping[str, Any], maximize: bool) -> None:

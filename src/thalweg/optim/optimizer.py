@@ -19,6 +19,7 @@ from thalweg.optim.one_pass import StepOptions, check_average, clip_coefficients
 from thalweg.optim.settings import check_added, check_options, check_settings
 from thalweg.optim.sparse import Rows, check_sparse
 from thalweg.rules.rule import Rule, scalars_of_step
+from thalweg.tensors.private import foreach_add_
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -225,7 +226,7 @@ class RuleOptimizer(Optimizer):
             if "ok" in extra:
                 steps = t + 1 - _skipped(members, extra["ok"], rule).to(device, torch.float64)
             given = hyper if has_decay else spared
-            torch._foreach_add_([e.state["step"] for e in members], 1)
+            foreach_add_([e.state["step"] for e in members], 1)
             alone = group["engine"] == "auto" and not extra
             if alone and step_fused(members, rule, given, steps, group["maximize"]):
                 continue
@@ -286,7 +287,7 @@ def _skipped(entries: list[Entry], ok: Tensor, rule: Rule) -> Tensor:
         raise RuntimeError(f"{rule.name} carries a scalar from step to step on the host: leave skip_nonfinite out here")
     counts = [e.state.setdefault("skipped", torch.zeros((), device=e.p.device)) for e in entries]
     before = counts[0].clone()
-    torch._foreach_add_(counts, [(1 - ok).to(c.device) for c in counts])
+    foreach_add_(counts, [(1 - ok).to(c.device) for c in counts])
     return before
 
 

@@ -17,6 +17,7 @@ from thalweg.second_order.objective import check_loss
 from thalweg.second_order.progress import Place
 from thalweg.second_order.ranks import ALONE, Ranks
 from thalweg.tensors.form import form, is_allocated
+from thalweg.tensors.private import foreach_copy_
 from thalweg.tensors.vector import from_vector, local, real, to_vector
 
 Curvature = Literal["hessian", "gauss_newton"]
@@ -118,7 +119,7 @@ class ParameterObjective(Objective):
                 pairs = list(zip([local(p.detach()) for p in self.params], from_vector(x, self.params), strict=True))
                 plain = [(real(t), real(part)) for t, part in pairs if not (t.is_conj() or t.is_neg())]
                 if plain:
-                    torch._foreach_copy_([t for t, _ in plain], [part for _, part in plain])
+                    foreach_copy_([t for t, _ in plain], [part for _, part in plain])
                 for target, part in pairs if len(plain) < len(pairs) else ():
                     target.copy_(part)
             self._x = x

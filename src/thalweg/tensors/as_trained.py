@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from thalweg.tensors.private import DropoutBase, own_buffers
+
 WITHIN = (nn.MultiheadAttention, nn.RNNBase)  # drop out by a number of their own, with no module for it
 
 
@@ -26,13 +28,13 @@ def as_trained(model: nn.Module) -> Iterator[None]:
     modes = [(m, m.training) for m in model.modules()]
     rates = [(m, m.dropout) for m in model.modules() if isinstance(m, WITHIN)]
     buffers = [
-        (m, name, b, b.detach().clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None
+        (m, name, b, b.detach().clone()) for m in model.modules() for name, b in own_buffers(m).items() if b is not None
     ]
     try:
         if not model.training:
             model.train()
         for module, _ in modes:
-            if isinstance(module, nn.modules.dropout._DropoutNd):
+            if isinstance(module, DropoutBase):
                 module.training = False
             elif isinstance(module, WITHIN):
                 module.dropout = 0.0
@@ -47,7 +49,7 @@ def as_trained(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for module, name, buffer, value in buffers:
                 buffer.copy_(value)
-                module._buffers[name] = buffer
+                own_buffers(module)[name] = buffer
 
 
 @contextmanager

@@ -4,10 +4,11 @@ import shutil
 import warnings
 from collections.abc import Callable
 from functools import cache
-from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import torch
+
+from thalweg.tensors.private import with_own_code
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,21 +32,11 @@ def compiled(function: F, device: torch.device | None = None, *, unguarded: bool
     dimensions marked as dynamic; then nothing is checked before a call on the CPU, which otherwise costs as much as
     a small kernel. Elsewhere the checks stay: kernels there depend on more, as on the width of an index.
 
-    torch keys its cache and its recompilation limit by code object, so that closures of one ``def`` (a kernel
-    per rule) would share both; a copy of the code object keeps them apart.
     """
     on_cpu = device is None or device.type == "cpu"
     if on_cpu and compiler_missing():
         return function
-    assert isinstance(function, FunctionType)
-    own = FunctionType(
-        function.__code__.replace(),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    own.__kwdefaults__ = function.__kwdefaults__
+
     if unguarded and on_cpu:
         options["options"] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-    return cast(F, torch.compile(own, **options))
+    return cast(F, torch.compile(with_own_code(function), **options))

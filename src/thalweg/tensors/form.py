@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._dynamo.guards import TensorGuards
+
+from thalweg.tensors.private import TensorGuards, overlaps_itself
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -113,7 +114,7 @@ def overlaps(tensor: Tensor) -> bool:
     tensor = _here(tensor)
     if torch.compiler.is_compiling() or not in_memory(tensor):
         return False
-    return torch._debug_has_internal_overlap(tensor) == 1
+    return overlaps_itself(tensor)
 
 
 def require(name: str, value: Any, shape: Sequence[int]) -> None:

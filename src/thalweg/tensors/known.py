@@ -5,9 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as torchs
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
+
+from thalweg.tensors.private import (
+    backward_hooks,
+    forward_hooks,
+    forward_pre_hooks,
+    global_forward_hooks,
+    own_parameters,
+)
 
 # What a subclass or an instance may have of its own while a call still gives the same.
 _NAMES = (
@@ -37,21 +44,21 @@ def obstacle(module: nn.Module, kinds: tuple[type[nn.Module], ...], hooks: bool 
     """
     if not isinstance(module, kinds):
         return f"a {type(module).__name__} is not known"
-    if any(p is not None and is_lazy(p) for p in module._parameters.values()):
+    if any(p is not None and is_lazy(p) for p in own_parameters(module).values()):
         return "it has not run yet"
     if parametrize.is_parametrized(module):
         return f"its {next(iter(module.parametrizations))} is parametrized"  # type: ignore[arg-type]
     found = {
-        "a forward pre-hook, as weight_norm, spectral_norm and prune of the old kind are": module._forward_pre_hooks,
-        "a forward hook": module._forward_hooks,
-        "a backward hook": {**module._backward_hooks, **module._backward_pre_hooks},
-        "a forward hook of all modules": {**torchs._global_forward_hooks, **torchs._global_forward_pre_hooks},
+        "a forward pre-hook, as weight_norm, spectral_norm and prune of the old kind are": forward_pre_hooks(module),
+        "a forward hook": forward_hooks(module),
+        "a backward hook": backward_hooks(module),
+        "a forward hook of all modules": global_forward_hooks(),
     }
     if not hooks and (what := next((what for what, some in found.items() if some), None)):
         return f"it has {what}"
     if why := overridden(module, kinds):
         return why
-    loose = (name for name in ("weight", "bias") if name not in module._parameters and hasattr(module, name))
+    loose = (name for name in ("weight", "bias") if name not in own_parameters(module) and hasattr(module, name))
     return None if hooks else next((f"its {name} is no parameter of its own" for name in loose), None)
 
 

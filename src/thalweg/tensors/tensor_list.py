@@ -1,62 +1,68 @@
-"""A list of tensors that answers to the operators of one, through torch's foreach kernels."""
+"""A list of tensors that answers to the operators and methods of one, through torch's foreach kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Union
 
-import torch
 from torch import Tensor
 
+from thalweg.tensors.private import foreach, foreach_copy_
+
 Other = Union["TensorList", float, Tensor]
+_WITH_ONE_NUMBER = ("add", "mul", "div")  # whose kernels take a tensor without dimensions
 
 
 class TensorList:
     """Tensors of any shapes, worked on as one: ``a * b + c`` runs one foreach kernel an operator.
 
+    Any elementwise method of a tensor is one of the list; it goes tensor by tensor where torch has no kernel for lists.
     The other operand is another :class:`TensorList` of as many tensors, a number, or a tensor without dimensions.
 
-    >>> a = TensorList([torch.ones(2), torch.ones(3)])
-    >>> [t.tolist() for t in (a * 2 + a).tensors]
-    [[3.0, 3.0], [3.0, 3.0, 3.0]]
+    >>> import torch
+    >>> a = TensorList([torch.ones(2), -torch.ones(3)])
+    >>> [t.tolist() for t in (a.sign() * 2 + a).tensors]
+    [[3.0, 3.0], [-3.0, -3.0, -3.0]]
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
 
     def __add__(self, other: Other) -> "TensorList":
-        return self._apply(torch._foreach_add, other)
+        return self._apply("add", other)
 
     def __sub__(self, other: Other) -> "TensorList":
         # foreach has no difference with a tensor of one number; a sum with its negative is the same.
-        return self + (-other) if isinstance(other, Tensor) else self._apply(torch._foreach_sub, other)
+        return self + (-other) if isinstance(other, Tensor) else self._apply("sub", other)
 
     def __mul__(self, other: Other) -> "TensorList":
-        return self._apply(torch._foreach_mul, other)
+        return self._apply("mul", other)
 
     def __truediv__(self, other: Other) -> "TensorList":
-        return self._apply(torch._foreach_div, other)
+        return self._apply("div", other)
+
+    def __pow__(self, other: Other) -> "TensorList":
+        return self._apply("pow", other)
 
     def __neg__(self) -> "TensorList":
-        return TensorList(torch._foreach_neg(self.tensors))
+        return self._apply("neg")
 
-    def sqrt(self) -> "TensorList":
-        """Returns the square roots."""
-        return TensorList(torch._foreach_sqrt(self.tensors))
+    def __rsub__(self, other: float) -> "TensorList":
+        return -self + other
 
-    def maximum(self, other: "TensorList") -> "TensorList":
-        """Returns the elementwise larger values."""
-        return TensorList(torch._foreach_maximum(self.tensors, other.tensors))
+    __radd__, __rmul__ = __add__, __mul__
 
-    def to(self, dtype: torch.dtype) -> "TensorList":
-        """Returns the tensors in another type; those that have it as they are."""
-        return TensorList([t.to(dtype) for t in self.tensors])
-
-    def where(self, condition: Tensor, other: "TensorList") -> "TensorList":
-        """Returns these values where the condition, one for all, holds, and the other's elsewhere."""
-        return TensorList([torch.where(condition, a, b) for a, b in zip(self.tensors, other.tensors, strict=True)])
+    def __getattr__(self, name: str) -> Callable[..., "TensorList"]:
+        """Returns the method of that name, which has a list for each tensor that it takes or gives."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *others: self._apply(name, *others)
 
     def copy_(self, source: "TensorList") -> None:
         """Writes the source's values into these tensors."""
-        torch._foreach_copy_(self.tensors, source.tensors)
+        foreach_copy_(self.tensors, source.tensors)
 
-    def _apply(self, operation: Any, other: Other) -> "TensorList":
-        return TensorList(operation(self.tensors, other.tensors if isinstance(other, TensorList) else other))
+    def _apply(self, name: str, *others: Any) -> "TensorList":
+        kernel = foreach(name)
+        if kernel and (name in _WITH_ONE_NUMBER or not any(isinstance(other, Tensor) for other in others)):
+            return TensorList(kernel(self.tensors, *(o.tensors if isinstance(o, TensorList) else o for o in others)))
+        lists = [o.tensors if isinstance(o, TensorList) else [o] * len(self.tensors) for o in others]
+        return TensorList([getattr(own, name)(*row) for own, *row in zip(self.tensors, *lists, strict=True)])

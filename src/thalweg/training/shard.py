@@ -10,6 +10,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
+from thalweg.tensors.private import own_parameters
 from thalweg.training.sharded_state import is_sharded
 
 UNIT = 65_536  # parameters from which a layer is worth messages of its own
@@ -67,5 +68,5 @@ def _units(model: nn.Module, least: int) -> list[nn.Module]:
         units = [child for child in units if not isinstance(child, nn.ModuleList)]  # which has no forward
     else:
         units = [unit for child in model.children() for unit in _units(child, least)]
-    users = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    users = Counter(id(p) for module in model.modules() for p in own_parameters(module).values() if p is not None)
     return units if max(users.values(), default=0) <= 1 else []

@@ -19,6 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup
 
 from thalweg.normalization import BatchNorm
+from thalweg.tensors.private import BatchNormBase
 from thalweg.training.nested import mapped, tensors_of
 from thalweg.training.sharded_state import is_sharded
 
@@ -109,7 +110,7 @@ class Team:
         if self.size == 1:
             return
         for name, module in model.named_modules():
-            own = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+            own = isinstance(module, BatchNormBase) and module.training
             if own and not isinstance(module, nn.SyncBatchNorm) and not getattr(module, "synchronize", False):
                 remedy = "call convert_batch_norm(model, synchronize=True)"
                 if isinstance(module, BatchNorm):

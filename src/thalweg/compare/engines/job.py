@@ -20,6 +20,7 @@ from thalweg.rules.rule import Rule, scalars_of_step
 from thalweg.rules.schedules import Schedule
 from thalweg.tensors import Layout, derive_seed, generator
 from thalweg.tensors.form import require, taken
+from thalweg.tensors.private import write_count
 
 DIVERGED_AT = 10.0  # a loss above this multiple of the run's first loss has diverged
 
@@ -201,7 +202,7 @@ class TaskContext:
             )
 
     def _versions_now(self) -> list[int]:
-        return [0 if tensor.is_inference() else tensor._version for tensor in self.data]
+        return [write_count(tensor) for tensor in self.data]
 
     def score(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (loss, metric) of one model's output."""

@@ -37,12 +37,13 @@ from thalweg.normalization import BatchNorm, stateless_call
 from thalweg.normalization.convert import TORCHS
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
+from thalweg.tensors.private import BatchNormBase, DropoutBase
 
 
 def unstackable_reason(model: nn.Module) -> str | None:
     """Returns why lanes cannot train the model, as far as its modules tell, or None."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, BatchNorm):
+        if isinstance(module, BatchNormBase) and not isinstance(module, BatchNorm):
             swap = "; --swap-batch-norm replaces it by one that can be stacked" if type(module) in TORCHS else ""
             what = f"{name or 'the model'} is a {type(module).__name__}"
             return f"{what}, which updates its running statistics in place{swap}"
@@ -53,7 +54,7 @@ def unstackable_reason(model: nn.Module) -> str | None:
 
 def has_randomness(model: nn.Module) -> bool:
     """Says whether the model draws random numbers while it trains."""
-    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in model.modules())
+    return any(isinstance(m, DropoutBase) and m.p > 0 for m in model.modules())
 
 
 class Lanes:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from thalweg.compare.engines.closure_run import ClosureRun, unaffordable
 from thalweg.compare.engines.job import Engine, Job, TaskContext, Unstackable
@@ -23,6 +22,7 @@ from thalweg.compare.engines.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.guidance import guidance_of
 from thalweg.compare.strategy import Strategy
 from thalweg.second_order import NotAnObjective
+from thalweg.tensors.private import ConvolutionBase
 
 Name = Literal["auto", "lanes", "serial"]
 WIDEST = 64  # more lanes than this gain nothing
@@ -236,7 +236,7 @@ class EngineSelector:
         return stacked / alone
 
     def _convolves(self) -> bool:
-        convolution = nn.modules.conv._ConvNd
+        convolution = ConvolutionBase
         return self.context.device.type == "cpu" and any(
             isinstance(m, convolution) for m in self.context.model.modules()
         )

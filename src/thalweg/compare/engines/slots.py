@@ -10,6 +10,7 @@ from thalweg.compare.engines.job import Curve, Job, TaskContext, coefficient_nam
 from thalweg.compare.engines.kernels import AVERAGE, Kernel
 from thalweg.rules.rule import Rule
 from thalweg.tensors.form import taken
+from thalweg.tensors.private import mark_dynamic
 
 Group = tuple[Rule, tuple[str, ...]]
 
@@ -74,7 +75,7 @@ class Block:
         mine = grads[self.part]
         if self.fresh and len(mine) > 1:  # compiled now, if it was not before: for any number of rows
             for tensor in (self.params, mine, *self.buffers, coefficients):
-                torch._dynamo.mark_dynamic(tensor, 0)
+                mark_dynamic(tensor, 0)
         self.fresh = False
         self.kernel(self.params, mine, self.buffers, coefficients)
 
