@@ -1,9 +1,10 @@
-# Everything from a clone: `make compare` for the main job, `make test` for every test.
+# Everything from a clone: `make compare` for the main job, `make check` before a commit, `make test` for every test.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: compare test chaos fuzz bench docs clean
+.PHONY: compare style check test coverage release chaos fuzz bench docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,13 +22,32 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 compare: .venv/installed  ## the main job on the embedded default task
 	$(BIN)/thalweg compare --out thalweg-digits
 
-test: .venv/tested  ## every check and every test
-	sh tests/install-browser.sh
-	$(BIN)/ruff check .
+style: .venv/tested  ## format, lint, types, imports
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --durations 10
+
+# The quick tests: of the mathematics, of the documentation's links and drawings, and of what is depended on.
+QUICK := $(addprefix tests/,rules tensors linesearch curvature architecture curriculum continuation stages averaging \
+	test_docs.py safety/test_dependencies.py optim/test_as_torch.py)
+
+check: style  ## the style and the quick tests, in a minute on two cores
+	$(PYTEST) --numprocesses 2 -m "not slow and not browser" $(QUICK)
+
+test: style  ## every check and every test
+	sh tests/install-browser.sh
+	$(PYTEST) --numprocesses 2 --durations 10
+
+coverage: .venv/tested  ## every test again, with the lines of src that none runs; fails below 95 %
+	sh tests/install-browser.sh
+	$(PYTEST) --numprocesses 2 --cov --cov-report term
+
+release: .venv/tested  ## wheel and source distribution in dist/, checked
+	$(PIP) --editable '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 chaos: .venv/tested  ## every fault by the hundred; table in docs/chaos.md
 	$(BIN)/python -m tests.chaos --write
@@ -39,7 +59,8 @@ fuzz: .venv/tested  ## the readers of bytes, ten minutes of atheris; crashes/ ge
 bench: .venv/benched  ## side by side with peers; JSON and tables in docs/benchmarks
 	$(BIN)/python -m benchmarks
 
-docs: .venv/tested  ## API reference and gallery figures
+docs: .venv/tested  ## API reference, the layers' drawing and gallery figures
+	$(BIN)/python -m docs.layers
 	$(BIN)/python -m docs.gallery
 	$(BIN)/pdoc --math --output-directory docs/_build thalweg
 

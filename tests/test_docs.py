@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import thalweg
+from docs import layers
+from thalweg.cli.main import app
+from thalweg.rules import Adam
+
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
@@ -27,6 +32,36 @@ def test_links_lead_somewhere(page):
         if heading:
             headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.M)
             assert heading in [anchor(h) for h in headings], target
+
+
+def test_the_drawing_of_the_layers_is_made_from_the_code_as_it_is():
+    assert layers.PICTURE.read_text(encoding="utf-8") == layers.drawing(), "python -m docs.layers draws it anew"
+
+
+def test_the_path_of_a_trial_is_the_one_that_the_architecture_page_lists(tmp_path, capsys):
+    sources, path = f"{Path(thalweg.__file__).parent}/", []
+
+    def called(frame, event, argument):
+        if event == "call" and frame.f_code is Adam.update.__code__:
+            path.clear()
+            while frame:
+                path.insert(0, f"{frame.f_code.co_filename} {frame.f_code.co_qualname}")
+                frame = frame.f_back
+            if not any("timing.py" in call for call in path):  # a trial's, not one of those that measure the engine
+                sys.setprofile(None)
+
+    out = str(tmp_path / "out")
+    words = ["digits", "--strategies", "adam", "--steps=8", "--trials=1", "--seeds=2", "--engine=serial", "--out", out]
+    sys.setprofile(called)
+    try:
+        app(["compare", *words], standalone_mode=False)
+    finally:
+        sys.setprofile(None)
+    calls = [c.removeprefix(sources) for c in path if c.startswith(sources) and not c.endswith("<listcomp>")]
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = re.search(r"```text\n(cli/.*?)\n```", page, re.DOTALL)[1].split("\n")
+    assert listed == calls[calls.index("cli/compare.py command") :]
+    assert f"{len(listed)} functions" in page
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
@@ -49,12 +84,14 @@ def test_the_guide_has_files_scripts_and_commands():
     assert len(COMMANDS) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_what_the_guide_tells_to_write_runs(run, script):
     done = run("-c", script)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_the_guide_tells_to_call_runs(run, command):
     words = [w.strip('"') for w in re.findall(r'"[^"]*"|\S+', command)]

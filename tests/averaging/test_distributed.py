@@ -9,6 +9,8 @@ from torch import nn
 from tests.averaging.points import equal, net, train, walk
 from thalweg.averaging import EMA, Average, Polyak
 
+pytestmark = pytest.mark.slow
+
 
 def rank(number, store, results):
     """Trains on data of its own, wrapped; saves averages and what the wrapped model gives under them."""

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_is_lost_and_nothing_is_wrong():
     words = [sys.executable, "-m", "tests.chaos", "--scale", "0.01", "--seed", "1"]

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from tests.cli.test_train import called
 from tests.waiting import LONG
 
+pytestmark = pytest.mark.slow
+
 TASK = """
 import os, signal
 import thalweg, torch

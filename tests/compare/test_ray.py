@@ -27,6 +27,8 @@ from thalweg.compare.engines.serial import Serial
 from thalweg.compare.run import Silent
 from thalweg.compare.strategy import Strategy
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray")
 
 

@@ -15,7 +15,10 @@ from tests.waiting import LONG, until
 
 pytest.importorskip("ray")
 pytest.importorskip("grpc", reason="Ray's client needs it")
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a node's processes in /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a node's processes in /proc"),
+]
 
 
 @pytest.fixture(scope="module")

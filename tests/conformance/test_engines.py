@@ -16,6 +16,8 @@ from thalweg.compare.engines.serial import Serial
 from thalweg.rules import RULES
 from thalweg.tensors import derive_seed
 
+pytestmark = pytest.mark.slow
+
 # In float64 the two engines differ by the order in which matrix products add up, and no more.
 TOLERANCE = {"rtol": 1e-8, "atol": 1e-10}
 

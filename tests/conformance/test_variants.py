@@ -18,6 +18,8 @@ from thalweg.compare.task import TaskError
 from thalweg.compare.variants import Variant, built
 from thalweg.normalization import BatchNorm
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["adam+ema", "adam+polyak", "adam", "momentum+ema@cosine", "nadam+polyak"]
 
 

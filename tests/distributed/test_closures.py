@@ -11,6 +11,8 @@ from thalweg import optim
 from thalweg.averaging import Average, Polyak
 from thalweg.second_order import BETAS, NotAnObjective
 
+pytestmark = pytest.mark.slow
+
 MAKE = {
     "LBFGS": optim.LBFGS,
     "LBFGS of few pairs": lambda p, **o: optim.LBFGS(p, history_size=3, **o),

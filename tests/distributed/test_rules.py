@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch import distributed, nn
 
@@ -9,6 +10,8 @@ from tests.distributed.group import batch, loss_of, make_checks, net, same_every
 from tests.optim.test_conventions import OPTIMIZERS
 from thalweg import optim
 from thalweg.averaging import EMA, Average
+
+pytestmark = pytest.mark.slow
 
 CHECKS = {}
 

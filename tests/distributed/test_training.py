@@ -22,6 +22,8 @@ from thalweg.training import CheckpointError, train
 from thalweg.training.shard import divide, undivided
 from thalweg.training.sharded_state import is_sharded
 
+pytestmark = pytest.mark.slow
+
 CHECKS = {}
 CPU = torch.device("cpu")
 X, Y = data(51, torch.float64)

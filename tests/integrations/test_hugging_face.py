@@ -12,6 +12,8 @@ from tests.integrations.small import BATCH, EPOCHS, data, equal, flat, loader, l
 from thalweg import optim
 from thalweg.averaging import EMA, Average
 
+pytestmark = pytest.mark.slow
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is loaded: nothing is to be fetched
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")

@@ -18,7 +18,7 @@ QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, on workers and deprecations
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Lightning's own, on workers and deprecations
 
 
 class Module(pl.LightningModule):

@@ -9,6 +9,8 @@ from tests.integrations.small import BATCH, EPOCHS, data, equal, flat, net, own_
 from tests.optim.test_conventions import OPTIMIZERS
 from thalweg import optim
 
+pytestmark = pytest.mark.slow
+
 skorch = pytest.importorskip("skorch", reason="skorch is not installed")
 from skorch.callbacks import LRScheduler  # noqa: E402
 

@@ -12,6 +12,8 @@ from torch.testing._internal import common_optimizers as table
 
 from thalweg import optim
 
+pytestmark = pytest.mark.slow
+
 PAIRS = {
     "sgd": (optim.SGD, torch.optim.SGD),
     "adagrad": (optim.AdaGrad, torch.optim.Adagrad),

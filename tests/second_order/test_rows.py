@@ -5,6 +5,8 @@ import torch
 
 from thalweg.second_order import LBFGS, rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["compiled", "eager"])
 def path(request, monkeypatch):

@@ -10,7 +10,7 @@ from tests.compare.test_report import FLAGS, browser, visible  # noqa: F401
 from tests.serve.running import running
 from tests.serve.synthetic import NAMES, RUNGS, Process, make, writing
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 LIVE = "document.getElementById('link').textContent === 'live'"
 
 

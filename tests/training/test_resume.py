@@ -21,6 +21,8 @@ from thalweg.rules import Schedule
 from thalweg.stages import Batches, EarlyStopping, Measures
 from thalweg.training import CheckpointError, Diverged, train
 
+pytestmark = pytest.mark.slow
+
 
 class Noisy(Dataset):
     """Augments with NumPy's and Python's global draws as well as torch's."""

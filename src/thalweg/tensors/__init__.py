@@ -1,4 +1,4 @@
-"""Floor 0: one flat vector seen as named parameters, lanes of models, seeded generators."""
+"""One flat vector seen as named parameters, lanes of models, seeded generators."""
 
 from thalweg.tensors.flat import Layout
 from thalweg.tensors.seeds import derive_seed, generator
