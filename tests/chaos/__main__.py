@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: tries every fault, prints, and with ``--write`` makes docs/chaos.md."""
+"""``python -m tests.chaos`` tries every fault, prints the outcomes, and with ``--write`` writes docs/chaos.md."""
 
 import argparse
 import json
@@ -15,22 +15,27 @@ from typing import Any
 PAGE = Path(__file__).parents[2] / "docs" / "chaos.md"
 HEAD = """# Faults
 
-What `thalweg compare` was put through, and what came of it. A fault is survived when the same command, given again,
-ends well, or, where a study is damaged, when one line says so; every record is then the undisturbed study's, bit for
-bit (to rounding where lanes were split). A record is lost when it was in the store before the fault and not after it.
-The command is begun by a fork of a process that has imported torch, so that a round takes about a second; lanes run
-uncompiled for the same reason, three at a time. Each trial, or group of lanes, is written by itself, and a third of the
-kills fall while the store is written. Ray and its nodes, which are processes of their own, are on this machine too.
+This page lists the faults that `thalweg compare` was tested against, and the outcomes. A fault counts as survived if
+the same command, given again, finishes the study, or, where the study's files are damaged, if a one-line message says
+so. In the first case, every record must equal that of the undisturbed study bit for bit (up to rounding where a group
+of lanes was split). A record counts as lost if it was in the store before the fault and is missing afterwards.
+
+Each command is started as a fork of a process that has already imported torch, so that one attempt takes about a
+second. For the same reason, lanes run uncompiled, three at a time. Each trial, or group of lanes, is written
+separately, and a third of the kills happen while the store is being written. Ray and its nodes are separate processes
+on the same machine.
 """
 
 
 def main() -> int:
     """Tries the faults; returns 1 where one was not survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of tries")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and places")
-    parser.add_argument("--only", default="", help="faults whose name has this in it; others keep their rows")
-    parser.add_argument("--write", action="store_true", help="make docs/chaos.md and docs/chaos.json")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the number of attempts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times and places of the faults")
+    parser.add_argument(
+        "--only", default="", help="run only faults whose name contains this; the others keep their rows"
+    )
+    parser.add_argument("--write", action="store_true", help="write docs/chaos.md and docs/chaos.json")
     asked = parser.parse_args()
     os.environ |= {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # before torch is imported
     from tests.chaos.faults import Field, everything

@@ -150,7 +150,7 @@ def _size(path: Path) -> int:
 
 def file_limit(place: Field, count: int) -> Tally:
     """Lets no file grow beyond a size, another each time, from none to that of the whole study; then goes on."""
-    tally = Tally("a file that may grow no further (each write in turn)")
+    tally = Tally("a limit on the file size (at each write in turn)")
     expected, _ = place.whole("serial")
     sizes = [0, 100, 4096, *(4096 * place.draws.randrange(1, 60) + place.draws.randrange(4096) for _ in range(count))]
     for size in sizes[:count]:
@@ -198,7 +198,7 @@ def _goes_on(tally: Tally, process: Process, folder: Path, expected: Records) ->
 
 def damaged(place: Field, count: int, cut: bool) -> Tally:
     """Turns a bit over in the store or its log, or cuts its tail: found and said, or without any consequence."""
-    tally = Tally("cut tails of a store or its log" if cut else "flipped bits in a store or its log")
+    tally = Tally("truncation of the store or its log" if cut else "flipped bits in the store or its log")
     expected, _ = place.whole("serial")
     done, half = place.folder(), place.folder()
     start(done).wait()
@@ -366,7 +366,7 @@ def hanging(place: Field, count: int) -> Tally:
 
 def raising(place: Field, count: int) -> Tally:
     """Lets the data raise at the 500th example, or the loss at some step: a line; once mended the command goes on."""
-    tally = Tally("data or a loss that raise")
+    tally = Tally("data or a loss that raises an error")
     for i in range(count):
         task = "loaded" if i % 2 else "raising"
         expected, _ = place.whole("serial", task)
