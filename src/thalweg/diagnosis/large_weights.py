@@ -7,7 +7,7 @@ from torch import nn
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import Seen, deviation
-from thalweg.initialization.fans import fans
+from thalweg.initialization.weights import fans
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
 
 GAIN, GROWTH = 4.0, 2.5

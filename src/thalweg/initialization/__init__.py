@@ -1,24 +1,24 @@
 """How parameters start (§8.4): in-place functions for one weight or bias, and :func:`initialize` for a model."""
 
-from thalweg.initialization.constant import constant_
+from thalweg.initialization.biases import gate_biases_, rectifier_bias_
 from thalweg.initialization.data_driven import ScaleReport, scale_by_data
-from thalweg.initialization.delta_orthogonal import delta_orthogonal_
-from thalweg.initialization.fans import fans
 from thalweg.initialization.following import following
 from thalweg.initialization.gains import gain_of, gain_of_function
-from thalweg.initialization.gate_biases import gate_biases_
-from thalweg.initialization.glorot import glorot_normal_, glorot_uniform_
-from thalweg.initialization.he import he_
-from thalweg.initialization.identity import identity_
 from thalweg.initialization.model import initialize
-from thalweg.initialization.orthogonal import orthogonal_
+from thalweg.initialization.orthogonal import delta_orthogonal_, identity_, orthogonal_
 from thalweg.initialization.output_bias import output_bias_from
-from thalweg.initialization.rectifier_bias import rectifier_bias_
 from thalweg.initialization.schemes import SCHEMES
 from thalweg.initialization.sparse import sparse_
 from thalweg.initialization.table import InitializationTable
-from thalweg.initialization.too_large import too_large_
-from thalweg.initialization.uniform_fan_in import uniform_fan_in_
+from thalweg.initialization.weights import (
+    constant_,
+    fans,
+    glorot_normal_,
+    glorot_uniform_,
+    he_,
+    too_large_,
+    uniform_fan_in_,
+)
 
 __all__ = [
     "SCHEMES",

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from thalweg.initialization.fans import fans
 from thalweg.initialization.gains import UNKNOWN, gain_of
 from thalweg.initialization.held import Held, held
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.initialization.schemes import Scheme
 from thalweg.initialization.table import Row
+from thalweg.initialization.weights import fans
 from thalweg.tensors.layers import NORMS, TRANSPOSED, WEIGHTED, unit_blocks
 from thalweg.tensors.private import own_parameters, own_reset
 

@@ -31,7 +31,7 @@ class Held(NamedTuple):
 def held(module: Any) -> dict[str, Held]:
     """Returns a module's own tensors by name: under weight_norm and its like the weight itself, not its parts.
 
-    >>> net = parametrizations.weight_norm(nn.Linear(2, 3))
+    >>> net = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
     >>> {name: len(tensor.params) for name, tensor in held(net).items()}
     {'bias': 1, 'weight': 2}
     """

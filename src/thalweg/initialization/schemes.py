@@ -5,13 +5,9 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor
 
-from thalweg.initialization.constant import constant_
-from thalweg.initialization.glorot import glorot_normal_, glorot_uniform_
-from thalweg.initialization.he import he_
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.initialization.sparse import INPUTS, sparse_
-from thalweg.initialization.too_large import too_large_
-from thalweg.initialization.uniform_fan_in import uniform_fan_in_
+from thalweg.initialization.weights import constant_, glorot_normal_, glorot_uniform_, he_, too_large_, uniform_fan_in_
 
 
 class Scheme(NamedTuple):

@@ -1,9 +1,11 @@
-"""Gates that start open: a recurrent network whose memory lasts from the first step on can learn what to forget."""
+"""Starts of biases that keep units from beginning shut: gates that remember, and rectifiers that are on."""
 
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from thalweg.tensors.ranges import is_within
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -43,3 +45,27 @@ def gate_biases_(module: M, value: float = 1.0) -> M:
     for name, bias in biases.items():
         bias.chunk(blocks)[1].fill_(value if name.startswith("bias_ih") else 0.0)
     return module
+
+
+@torch.no_grad()
+def rectifier_bias_(bias: Tensor, value: float = 0.1) -> Tensor:
+    """Fills the bias of a layer of rectifiers in place with one small positive value; returns it.
+
+    The weights break the symmetry: unlike :func:`~thalweg.initialization.constant_` on a weight, this one is to train.
+    Not for weights drawn by a scheme that expects no strong input from the biases, such as Sussillo's random walk.
+
+    Arguments:
+        bias: any shape.
+        value: the value, above 0.
+
+    Raises:
+        ValueError: a value that is not positive.
+
+    >>> rectifier_bias_(torch.empty(2))
+    tensor([0.1000, 0.1000])
+
+    Source: Deep Learning, §8.4 (avoiding saturation at initialization).
+    """
+    if not (is_within(value, 0) and value > 0):
+        raise ValueError(f"the value must be positive to keep rectifiers active, not {value}")
+    return bias.fill_(value)
