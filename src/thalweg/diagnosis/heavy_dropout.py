@@ -12,6 +12,7 @@ def heavy_dropout(seen: Seen) -> list[Finding]:
 
     >>> import torch
     >>> from thalweg.diagnosis.observe import observe
+    >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.95), nn.Linear(4, 1))
     >>> found = heavy_dropout(observe(net, (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss))
     >>> [(f.layer, f.figure, f.threshold) for f in found]

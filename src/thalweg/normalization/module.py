@@ -34,6 +34,7 @@ class BatchNorm(BatchNormBase):
         ValueError: a setting out of its range, ``ghost`` with ``synchronize``; when called, an input whose channels are
             not C, or in training a single value a channel.
 
+    >>> from torch import nn
     >>> norm = BatchNorm(3)
     >>> x = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
     >>> y = norm(5 + 2 * x)
