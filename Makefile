@@ -29,7 +29,7 @@ style: .venv/tested  ## format, lint, types, imports
 	$(BIN)/lint-imports
 
 # The quick tests: of the mathematics, of the documentation's links and drawings, and of what is depended on.
-QUICK := $(addprefix tests/,rules tensors linesearch curvature architecture curriculum continuation stages averaging \
+QUICK := $(addprefix tests/,rules tensors linesearch curvature architecture curriculum continuation stages \
 	test_docs.py safety/test_dependencies.py optim/test_as_torch.py)
 
 check: style  ## the style and the quick tests, in a minute on two cores
