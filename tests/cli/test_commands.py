@@ -35,6 +35,13 @@ def strategy(params, lr=0.05):
 
 tuned = thalweg.Strategy("tuned", factory=torch.optim.SGD, defaults={"lr": 0.1}, space={"lr": (1e-3, 1.0)})
 """
+LOUD = """
+def task():
+    os.system("echo NOISE")
+    sys.stdout.close()
+    sys.stdout = None
+    return my.task()
+"""
 FAST = ["--trials", "2", "--steps", "20", "--seeds", "3"]
 COMPARE = ["compare", "my.py:task", "--strategies", "sgd,my.py:strategy,my.py:tuned", *FAST, "--out", "o"]
 
@@ -64,6 +71,16 @@ def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(fol
     assert any(line.startswith(("Tie:", "sgd is", "strategy is", "tuned is")) for line in printed.splitlines())
     for name in ("study.sqlite", "results.json", "report.html"):
         assert (folder / "o" / name).is_file()
+
+
+def test_json_alone_goes_to_standard_output_whatever_the_task_prints_by_whom_and_does_to_it(folder):
+    (folder / "loud.py").write_text("import os, sys\nimport my\n" + LOUD)
+    done = command(
+        "compare", "loud.py:task", "--strategies", "sgd", "--trials", "1", "--steps", "6", "--seeds", "2", "--engine",
+        "serial", "--out", "loud", "--json", cwd=folder,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["task"]["name"] == "mine<b>", done.stderr
+    assert "NOISE" in done.stderr
 
 
 def test_json_alone_goes_to_standard_output(folder):

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from tests.compare import local_ray
 from tests.compare.small import job, small_task, task_context
-from thalweg import optim
+from thalweg import Task, optim
 from thalweg.compare.engines.job import Unstackable, coefficient_names, coefficient_table
 from thalweg.compare.engines.kernels import update_kernel
 from thalweg.compare.engines.lanes import Lanes
@@ -158,6 +159,15 @@ def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(context, name, eng
     assert all(torch.equal(rest.snapshot[k], v) for k, v in whole.snapshot.items())
 
 
+class Sum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 1))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
 @pytest.mark.parametrize("engine", ENGINES[:2], ids=["serial", "lanes"])
 @pytest.mark.parametrize("slot", ["params", "exp_avg"])
 @pytest.mark.parametrize("change", [lambda t: t[:1], lambda t: t[:-1], lambda t: torch.cat([t, t]), lambda t: t[None]])
@@ -220,6 +230,26 @@ def test_divergence_is_a_result_and_frees_the_slot(context, engine):
         assert result.test is None
         assert 1 < result.steps < 30
         assert all(math.isfinite(v) for v in result.curve.valid_loss)
+
+
+class Known(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 1))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["serial", "lanes"])
+def test_a_model_that_is_trained_already_has_not_diverged_with_its_first_step(engine):
+    x = torch.randn(160, 4, generator=torch.Generator().manual_seed(0))
+    y = x.sum(dim=1, keepdim=True) + 1e-6 * torch.randn(160, 1, generator=torch.Generator().manual_seed(1))
+    parts = [TensorDataset(x[i:j], y[i:j]) for i, j in ((0, 80), (80, 120), (120, 160))]
+    context = task_context(Task(Known, *parts, nn.functional.mse_loss, batch_size=20, name="known"))
+    sound, wild = engine(context).run([job("adam", 0.01), job("sgd", 1e6, seed=2)], quiet)
+    assert sound.first_loss < 1e-11 < 1e-9 < max(sound.curve.train_loss)
+    assert (sound.status, wild.status) == ("finished", "diverged")
 
 
 def test_all_strategies_of_a_seed_share_start_and_batches():

@@ -268,3 +268,11 @@ def test_bad_input_is_refused_in_a_line(change, message):
     given = {"samples": x, "dictionary": atoms, "alpha": 1.0} | change
     with pytest.raises(ValueError, match=re.escape(message)):
         lasso(**given)
+
+
+def test_numbers_may_be_tensors_and_nothing_else():
+    x, atoms = torch.ones(2, 3), torch.eye(3)
+    torch.testing.assert_close(lasso(x, atoms, torch.tensor(0.25)).codes, lasso(x, atoms, 0.25).codes)
+    for bad in ({"alpha": "x"}, {"alpha": None}, {"alpha": 0.25, "max_iter": 0}, {"alpha": 0.25, "l2": [1]}):
+        with pytest.raises(ValueError, match="pass "):
+            lasso(x, atoms, **bad)

@@ -5,7 +5,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -111,7 +110,7 @@ def command(
     Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted, 143 terminated
     (the same command goes on).
     """
-    from thalweg.cli.ending import Terminated, raised_by
+    from thalweg.cli.ending import Terminated, own_output, raised_by
     from thalweg.cli.progress import LiveReporter
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
@@ -139,8 +138,8 @@ def command(
     shares = {"address": ray_address, "workers": ray_workers, "cpus": ray_cpus, "gpus": ray_gpus}
     cluster = _cluster(engine, {name: value for name, value in shares.items() if value is not None})
     # Nothing but the results may stand on standard output then, whatever a task or Ray prints.
-    aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
-    with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, aside:
+    printed = own_output(apart=as_json)
+    with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, printed:
         done = compare(
             task,
             chosen,

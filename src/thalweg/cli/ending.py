@@ -1,12 +1,13 @@
 """How the process ends: told to by a signal, by the user's code, or because nobody takes its output any more."""
 
+import ctypes
 import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,7 +72,14 @@ def exit_told(tell: Callable[[str], Any], code: int) -> Iterator[None]:
         os._exit = exit_
 
 
-class _Output(io.TextIOWrapper):
+class _Kept(io.TextIOWrapper):
+    """A stream that the user's code cannot close."""
+
+    def close(self) -> None:
+        pass
+
+
+class _Output(_Kept):
     """Standard output that raises :class:`OutputError`."""
 
     def write(self, text: str) -> int:
@@ -107,3 +115,26 @@ def output() -> Iterator[None]:
     finally:
         sys.stdout = plain
         own.detach()
+
+
+@contextmanager
+def own_output(apart: bool) -> Iterator[None]:
+    """Runs the user's code, after which ``sys.stdout`` is as it was.
+
+    With ``apart`` all that is printed meanwhile goes to standard error, by child processes and code in C too.
+    """
+    own, kept, errors = sys.stdout, os.dup(1), sys.stderr
+    aside = _Kept(errors.buffer, errors.encoding, "backslashreplace", write_through=True) if apart and errors else None
+    try:
+        if aside is not None:
+            sys.stdout = aside
+            os.dup2(2, 1)
+        yield
+    finally:
+        if aside is not None:
+            aside.detach()
+            with suppress(OSError, AttributeError):  # where there is no such library
+                ctypes.CDLL(None).fflush(None)  # what code in C has printed so far
+        os.dup2(kept, 1)
+        os.close(kept)
+        sys.stdout = own

@@ -1,5 +1,6 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,9 +30,9 @@ from thalweg.compare.store import Store, finished
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study import Reporter, Study, training
 from thalweg.compare.task import Task, materialize, try_model
-from thalweg.compare.user_errors import StudyError, user_errors
+from thalweg.compare.user_errors import StudyError, brief, user_errors
 from thalweg.compare.variants import Variant, built
-from thalweg.diagnosis import diagnose
+from thalweg.diagnosis import Diagnosis, Finding, diagnose
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors import derive_seed
 from thalweg.tensors.files import FileError, check_utf8
@@ -260,15 +261,16 @@ def _settled(strategy: Strategy, prepared: int, steps: int) -> int:
     return prepared + max(own, steps // 8 if prepared else 0)
 
 
-def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any] | None:
-    """Returns what one batch shows of the untrained model, without what takes many gradients; None where it cannot."""
+def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any]:
+    """Returns what one batch shows of the untrained model, without what takes many gradients, or why nothing."""
     rows = context.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
     batch = (context.data.train_x[rows], context.data.train_y[rows])
     model = context.fresh_model("default", derive_seed(seed, "diagnosis"))
     try:
         found = diagnose(model, batch, context.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
-    except Exception:
-        return None
+    except Exception as error:
+        why = f"the model could not be diagnosed, so that faults of it may be unseen: {brief(error)}"
+        found = Diagnosis((Finding("not diagnosed", "note", "", math.nan, why),))
     return found.as_dict()
 
 

@@ -84,6 +84,10 @@ def lasso(
 
     Source: Deep Learning, §8.7.2; Tibshirani 1996; Zou & Hastie 2005.
     """
+    try:
+        alpha, l2 = float(alpha), float(l2)
+    except (TypeError, ValueError):
+        raise ValueError(f"alpha={alpha!r}, l2={l2!r}: pass numbers >= 0") from None
     with one_thread(samples.numel()):
         _check(samples, dictionary, alpha, l2, start, batch_size, tol, max_iter, gram)
     kind = samples.dtype if samples.dtype in (torch.float32, torch.float64) else torch.float32
@@ -148,8 +152,8 @@ def _check(
         raise ValueError(f"alpha={alpha}, l2={l2}: pass numbers >= 0")
     if not is_whole(batch_size):
         raise ValueError(f"batch_size={batch_size}: pass a number >= 1")
-    if not tol >= 0 or not is_whole(max_iter, 0):
-        raise ValueError(f"tol={tol}, max_iter={max_iter}: pass a number >= 0 and a whole number")
+    if not tol >= 0 or not is_whole(max_iter):
+        raise ValueError(f"tol={tol}, max_iter={max_iter}: pass a number >= 0 and a whole number >= 1")
     n, atoms = len(samples), len(dictionary)
     if start is not None and start.shape != (n, atoms):
         raise ValueError(f"start {tuple(start.shape)}: pass codes ({n}, {atoms})")

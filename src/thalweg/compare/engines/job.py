@@ -193,6 +193,23 @@ class TaskContext:
             self._orders[seed] = _Order(seed, len(self.data.train_x), self.task.batch_size)
         return self._orders[seed].rows(start, stop).to(self.device)
 
+    def usual_loss(self) -> float:
+        """Returns the mean |loss| of single outputs of the untrained model by other examples' targets, 0 without one.
+
+        A batch's loss may be about zero by chance, or since the model has learned its targets; this one is not.
+        """
+        return float(self.cached(("usual loss",), self._usual_loss))
+
+    @torch.no_grad()
+    def _usual_loss(self) -> float:
+        model, count = self.fresh_model("default", 0).eval(), min(16, len(self.data.train_x))
+        try:
+            output, target = model(self.data.train_x[:count]), self.data.train_y[:count].roll(1, 0)
+            found = [abs(float(self.task.loss(output[i : i + 1], target[i : i + 1]))) for i in range(count)]
+        except Exception:  # a loss that takes whole batches, say
+            return 0.0
+        return sum(found) / count if all(map(math.isfinite, found)) else 0.0
+
     def check_data(self) -> None:
         """Raises TaskError where the data are no longer those that all trials are to be given."""
         if self._versions_now() != self._versions:

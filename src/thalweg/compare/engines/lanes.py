@@ -251,7 +251,8 @@ class Lanes:
             if lane and lane.first is None:
                 lane.first = start[slot]
         first = torch.tensor([lane.first if lane else 0.0 for lane in lanes], device=losses.device)
-        for slot, (lane, bad) in enumerate(zip(lanes, first_divergence(losses, first), strict=True)):
+        usual = self.context.usual_loss()
+        for slot, (lane, bad) in enumerate(zip(lanes, first_divergence(losses, first, usual), strict=True)):
             if lane is None:
                 continue
             assert lane.first is not None

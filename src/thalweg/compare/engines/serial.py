@@ -138,7 +138,8 @@ class Serial:
                 losses = run.advance(t, end)
             progress(end - t)
             first = float(losses[0]) if first is None else first
-            bad = first_divergence(losses[:, None], torch.tensor([first], device=losses.device))[0]
+            start = torch.tensor([first], device=losses.device)
+            bad = first_divergence(losses[:, None], start, context.usual_loss())[0]
             if bad is not None:
                 return TrialResult(job.key, "diverged", t + bad + 1, curve, first)
             t = end
