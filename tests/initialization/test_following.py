@@ -251,3 +251,29 @@ class Then(nn.Module):
 
     def forward(self, x):
         return self.activation(self.a(x))
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [
+        (lambda x: x * torch.sigmoid(x), "silu"),
+        (lambda x: x.sigmoid() * x, "silu"),
+        (lambda x: torch.sigmoid(x) * 1.0, "sigmoid"),
+        (lambda x: functional.relu(10 * x), "unknown"),
+        (lambda x: functional.relu(x / 4 + 1), "unknown"),
+        (lambda x: functional.relu(functional.layer_norm(10 * x, (4,))), "relu"),
+        (lambda x: torch.tanh(-1 * x), "tanh"),
+        (lambda x: 0.1 * x, "linear"),
+    ],
+)
+def test_gates_and_numbers_on_the_way_are_read(activation, expected):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return activation(self.a(x))
+
+    net = Net()
+    assert following(net, {"a": net.a}) == following(net, {"a": net.a}, torch.randn(3, 4)) == {"a": expected}

@@ -2,7 +2,8 @@
 
 From a layer's output on, everything that leaves values' scale alone (dropout, normalization, pooling, reshaping, the
 sum of a residual connection) is looked through, up to the first nonlinearity; where another layer or the end of the
-model comes first, the layer is linear. A layer's output is the product with its weight: in a subclass with a fused
+model comes first, the layer is linear. Where a number multiplies on the way to a nonlinearity, and no normalization
+takes that back, it is unknown. A layer's output is the product with its weight: in a subclass with a fused
 activation that comes before what the module gives, and a weight may be used without the module. Where something else
 than the model's own code may change the output, as a hook, it is unknown.
 """
@@ -26,7 +27,7 @@ _NAMES = (
     "instance_norm rms_norm flatten unflatten view reshape permute transpose movedim contiguous unsqueeze squeeze "
     "expand to float half bfloat16 type clone add iadd radd sub cat stack chunk split getitem mean sum max_pool1d "
     "max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-    "adaptive_avg_pool3d adaptive_max_pool2d interpolate pad mul div"
+    "adaptive_avg_pool3d adaptive_max_pool2d interpolate pad mul imul rmul div truediv itruediv isub rsub neg"
 )
 LOOKED_THROUGH = frozenset(_NAMES.split())
 _NAMES = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm addmm bmm einsum"
@@ -126,9 +127,9 @@ def _unseen(name: str, model: nn.Module) -> str:
 
 def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
     """Returns the first nonlinearity on the ways on from a node."""
-    waiting, seen = list(node.users), set()
+    waiting, seen = [(user, node, False) for user in node.users], set()
     while waiting:
-        user = waiting.pop(0)
+        user, given, scaled = waiting.pop(0)
         if user in seen:
             continue
         seen.add(user)
@@ -138,17 +139,31 @@ def _after(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
             if (passes or name) and _may_differ(module, (nn.Module,)):
                 return UNKNOWN
             if name and name != "linear":
-                return name
+                gated = name == "sigmoid" and any(_is_product(other, user, given) for other in user.users)
+                return "silu" if gated and not scaled else UNKNOWN if scaled else name
+            scaled &= not isinstance(module, NORMS)
         elif user.op in ("call_function", "call_method"):
             called = nonlinearity_of(user.target, user.args, user.kwargs)
             if called:
-                return called
-            passes = function_name(user.target) in LOOKED_THROUGH
+                gated = called == "sigmoid" and any(_is_product(other, user, given) for other in user.users)
+                return UNKNOWN if scaled else "silu" if gated else called
+            name, passes = function_name(user.target), function_name(user.target) in LOOKED_THROUGH
+            scaled = (scaled or scales(name, user.args)) and not name.endswith("_norm")
         else:
             passes = False
         if passes:
-            waiting += user.users
+            waiting += [(other, user, scaled) for other in user.users]
     return None
+
+
+def _is_product(node: fx.Node, *factors: fx.Node) -> bool:
+    return function_name(node.target) in ("mul", "imul") and set(node.all_input_nodes) == set(factors)
+
+
+def scales(name: str, args: Sequence[Any]) -> bool:
+    """Says whether a function multiplies or divides by a number other than ±1, which no gain of its own counts."""
+    multiplies = name in ("mul", "imul", "rmul", "div", "truediv", "itruediv")
+    return multiplies and any(isinstance(a, (int, float)) and abs(a) != 1 for a in args)
 
 
 def function_name(function: Any) -> str:
@@ -198,6 +213,8 @@ class _ForwardRecorder(TorchFunctionMode):
         self.of: dict[int, set[str]] = {}  # a tensor's id: the layers whose scale it carries
         self.own = {id(t) for t in [*model.parameters(), *model.buffers()]}
         self.weights = {key: {name} for key, name in weights.items()}  # a weight's, or that of what is made from it
+        self.scaled: set[int] = set()  # tensors' ids: multiplied by a number since
+        self.gates: dict[int, int] = {}  # from the ids of sigmoids to those of what they were taken of
         self.kept: list[Tensor] = []  # so that no id is used twice
         self.found: dict[str, str] = {}
         self.seen: set[str] = set()
@@ -218,18 +235,27 @@ class _ForwardRecorder(TorchFunctionMode):
         given = [a for arg in (*args, *kwargs.values()) for a in (arg if isinstance(arg, (tuple, list)) else (arg,))]
         tensors = [a for a in given if isinstance(a, Tensor)]
         names = set().union(*(self.of.get(id(a), set()) for a in tensors))
+        name = function_name(func)
+        scaled = (scales(name, args) or any(id(a) in self.scaled for a in tensors)) and not name.endswith("_norm")
+        if name in ("mul", "imul") and any(self.gates.get(id(a)) == id(b) for a in tensors for b in tensors):
+            self.found |= {layer: "silu" for layer in names if self.found.get(layer) == "sigmoid"}
         made = set().union(*(self.weights.get(id(a), set()) for a in tensors))
         entered = any(id(a) not in self.weights and id(a) not in self.own for a in tensors)
-        if made and entered and function_name(func) in PRODUCTS:
+        if made and entered and name in PRODUCTS:
             self.seen |= made
             self.mark(result, made)
-        elif made and not names and function_name(func) != "multi_head_attention_forward":
+        elif made and not names and name != "multi_head_attention_forward":
             self.mark(result, made, weight=True)
         elif called and names:
             for layer in names:
-                self.found.setdefault(layer, called)
-        elif function_name(func) in LOOKED_THROUGH:
+                self.found.setdefault(layer, UNKNOWN if scaled else called)
+            if called == "sigmoid":
+                self.gates[id(result)] = id(tensors[0])
+                self.kept.append(result)
+        elif name in LOOKED_THROUGH:
             self.mark(result, names)
+            if scaled and names and isinstance(result, Tensor):
+                self.scaled.add(id(result))
         return result
 
 
