@@ -425,3 +425,13 @@ def test_a_layer_that_is_read_elsewhere_gets_no_normalization_and_is_named(read)
 def test_a_setting_out_of_its_range_is_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))}="):
         BatchNorm(**{"num_features": 4, **settings})
+
+
+def test_a_dense_layer_over_sequences_is_not_folded_over_the_wrong_dimension():
+    """A batch normalization of (N, L, C) has L as its features, here as many as the layer has units."""
+    net = nn.Sequential(nn.Linear(8, 3), nn.BatchNorm1d(3), nn.ReLU())
+    net(torch.randn(4, 8))
+    folded, x = fold_batch_norm(net), torch.randn(5, 8)
+    torch.testing.assert_close(torch.jit.script(folded)(x), net.eval()(x))
+    with pytest.raises(AssertionError, match=r"folded into a dense layer takes \(N, C\)"):
+        folded(torch.randn(2, 3, 8))

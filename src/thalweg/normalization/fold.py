@@ -39,7 +39,8 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     parametrized weight or a forward of its own, as a subclass with a fused activation has; one that runs twice; one
     whose tensors something else reads. The graph is read by torch.fx along every way that values or options decide;
     where it cannot be, neighbours in an ``nn.Sequential`` are merged that the source shows to be called as a whole.
-    Dense layers before a normalization of dimension 1 are taken to give ``(N, C)``.
+    Dense layers before a normalization of dimension 1 are taken to give ``(N, C)``; what stands in its place raises an
+    error where they give ``(N, L, C)``, of which the normalization has L as its features.
 
     Arguments:
         model: any module; it is not changed.
@@ -90,7 +91,23 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         raise ValueError(f"nothing can be folded: {reason}{listed(left)}")
     if left:
         warnings.warn(f"some batch normalizations are left as they are{listed(left)}", stacklevel=2)
-    return _plain(_folded(copy, pairs), pairs)
+    folded = _plain(_folded(copy, pairs), pairs)
+    places = dict(folded.named_modules())
+    for norm, layer in pairs.items():
+        if norm in places and isinstance(modules[layer], nn.Linear) and getattr(modules[norm], "dim", 1) == 1:
+            places[norm].__class__ = _OfRows
+    return folded
+
+
+class _OfRows(nn.Identity):
+    """Stands for a normalization of ``(N, C)`` that was folded."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        torch._assert(input.dim() == 2, "a batch norm folded into a dense layer takes (N, C): do not fold this one")
+        return input
+
+    def _get_name(self) -> str:
+        return "Identity"
 
 
 def _copied(model: nn.Module) -> nn.Module:
