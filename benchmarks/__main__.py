@@ -1,8 +1,9 @@
-"""``python -m benchmarks [NAME ...]``: measures, prints, writes docs/benchmarks/NAME.json and docs/benchmarks.md."""
+"""``python -m benchmarks [NAME ...]`` measures, prints, and writes docs/benchmarks/NAME.json and docs/benchmarks.md."""
 
 import argparse
 import importlib
 import json
+import textwrap
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,14 +40,20 @@ QUESTIONS = [
     "serving",
     "ray_engine",
 ]
+INTRODUCTION = """`make bench` runs all benchmarks on this page, and `python -m benchmarks NAME` runs one of them. The
+line below each benchmark names the date, the machine, the command and its duration. A *goal* is the figure that the
+project set itself before it measured; the last section lists what was tried where a goal is not reached. "In turns"
+means that the measured alternatives alternate, so that other load on the machine affects all of them alike."""
 DOCS = Path(__file__).parent.parent / "docs"
 RECORDS = DOCS / "benchmarks"
 
 
 def main() -> None:
-    """Runs the questions that are asked for, all by default."""
+    """Runs the named benchmarks, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", default=QUESTIONS, metavar="NAME", help=f"of {', '.join(QUESTIONS)}")
+    parser.add_argument(
+        "names", nargs="*", default=QUESTIONS, metavar="NAME", help=f"any of {', '.join(QUESTIONS)}; all by default"
+    )
     names = parser.parse_args().names
     for name in names:
         if name not in QUESTIONS:
@@ -68,9 +75,15 @@ def _question(name: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.{name}")
 
 
+def _wrapped(text: str) -> str:
+    """Returns the text with its paragraphs, but neither tables nor lists, wrapped at 120 columns."""
+    parts = text.strip().split("\n\n")
+    return "\n\n".join(part if part.startswith(("|", "!", "- ")) else textwrap.fill(part, 120) for part in parts)
+
+
 def _page() -> str:
     """Returns the page of all records that there are, and of what was tried where a figure was not reached."""
-    parts = ["# Benchmarks", "Made by `make bench`; one question alone: `python -m benchmarks NAME`."]
+    parts = ["# Benchmarks", _wrapped(INTRODUCTION)]
     for name in QUESTIONS:
         path = RECORDS / f"{name}.json"
         if path.exists():
@@ -79,10 +92,12 @@ def _page() -> str:
             question = _question(name)
             parts += [
                 f"## {name.replace('_', ' ').capitalize()}",
-                str(question.__doc__),
-                question.show(record["found"]).strip(),
-                f"{record['date']}, {where['processor']}, {where['cores']} cores, torch {where['torch']}, "
-                f"Python {where['python']}; `python -m benchmarks {name}`, {record['seconds']:.0f} s.",
+                _wrapped(str(question.__doc__)),
+                _wrapped(question.show(record["found"])),
+                _wrapped(
+                    f"{record['date']}, {where['processor']}, {where['cores']} cores, torch {where['torch']}, "
+                    f"Python {where['python']}; `python -m benchmarks {name}`, {record['seconds']:.0f} s."
+                ),
             ]
     notes = RECORDS / "notes.md"
     if notes.exists():

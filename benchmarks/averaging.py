@@ -1,7 +1,7 @@
-"""What an average of the parameters costs: beside torch's ``AveragedModel``, and in the engines of ``compare``.
+"""The cost of averaging the parameters, compared with torch's ``AveragedModel``, and in the engines of ``compare``.
 
-The engines train Adam on ``digits``, with and without an exponential average that is judged in its place, evaluation
-included.
+The engines train Adam on ``digits``, with and without an exponential average that is evaluated in its place; the times
+include evaluation.
 """
 
 import time
@@ -72,5 +72,5 @@ def show(found: dict[str, Any]) -> str:
     rows = [[name, one["thalweg"], one["torch"], one["ratio"]] for name, one in found["updates"].items()]
     first = table(["model", "thalweg (µs)", "AveragedModel (µs)", "ratio"], rows)
     costs = [[name, 100 * (ratio(one["adam+ema"], one["adam"]) - 1)] for name, one in found["engines"].items()]
-    second = table(["engine", "cost of the average (%), asked: under 5"], costs)
+    second = table(["engine", "cost of the average (%), goal: under 5"], costs)
     return f"{first}\n\n{second}"

@@ -1,6 +1,6 @@
-"""Batch normalization forward and backward beside torch's, and 24 models with it in lanes beside the plain loop.
+"""Batch normalization forward and backward compared with torch's, and 24 models with it in lanes and in the plain loop.
 
-The lanes are those of ``digits`` with batch normalization, a 64-64-64-10 perceptron, batches of 64.
+The lanes are those of ``digits`` with batch normalization: a 64-64-64-10 perceptron and batches of 64.
 """
 
 import time
@@ -85,7 +85,7 @@ def show(found: dict[str, Any]) -> str:
     rows = [[shape, one["thalweg"], one["torch"], one["ratio"]] for shape, one in found["modules"].items()]
     lanes = found["lanes"]
     gain = ratio(lanes["plain loop"], lanes["lanes"])
-    first = table(["input", "thalweg (µs)", "torch (µs)", "ratio (asked: 1.1)"], rows)
+    first = table(["input", "thalweg (µs)", "torch (µs)", "ratio (goal: 1.1)"], rows)
     times = {name: sorted(values)[len(values) // 2] * 1e6 for name, values in lanes.items()}
-    second = table(["way", "µs a step of one model"], [[name, value] for name, value in times.items()])
-    return f"{first}\n\n{second}\n\n- {LANES} lanes: {gain:.3g} × the plain loop (asked: 4)."
+    second = table(["way", "µs per step of one model"], [[name, value] for name, value in times.items()])
+    return f"{first}\n\n{second}\n\n- {LANES} lanes are {gain:.3g} times as fast as the plain loop (goal: 4)."

@@ -1,10 +1,11 @@
-"""Curriculum: what the sampler takes over 10 million examples, and what the order of examples is worth on a deep model.
+"""Curriculum: the cost of the sampler over 10 million examples, and the benefit of an order on a deep model.
 
-``digits-deep`` from Glorot's normal weights with gain 4, Adam; five ways to draw minibatches, each at the best of four
-learning rates by validation accuracy (3 seeds), then 10 fresh seeds on the test set; difficulty is the loss of a
-teacher of the same kind trained on all examples, noisy ones too, whose steps come on top; a fifth of the examples is
-admitted at first and all after seven tenths of the steps, each class in its share. Differences are paired by seed, with
-95 % intervals, each for itself: of sixteen, one misses by chance.
+The model is ``digits-deep`` from Glorot's normal weights with gain 4, trained by Adam, with five ways to draw
+minibatches, each at the best of four learning rates by validation accuracy (3 seeds), then with 10 fresh seeds on the
+test set. The difficulty of an example is its loss under a teacher of the same kind, which was trained on all examples,
+noisy ones too; its steps are not counted. A fifth of the examples of each class is available at first, and all after
+seven tenths of the steps. Differences are paired by seed, with 95 % intervals that are not corrected for multiple
+comparisons: of sixteen, one is expected to miss by chance.
 """
 
 from itertools import islice
@@ -53,7 +54,7 @@ def show(found: dict[str, Any]) -> str:
     times += [
         [f"an index, {way}, µs", sorted(s)[ROUNDS // 2] / DRAWN * 1e6, "2"] for way, s in found["drawing"].items()
     ]
-    return f"{table(['what', 'takes', 'asked: under'], times)}\n\n{orders(found['accuracies'])}"
+    return f"{table(['what', 'measured', 'goal: under'], times)}\n\n{orders(found['accuracies'])}"
 
 
 def orders(accuracies: dict[str, dict[Any, dict[str, list[float]]]]) -> str:
@@ -65,4 +66,4 @@ def orders(accuracies: dict[str, dict[Any, dict[str, list[float]]]]) -> str:
                 g = gain(ways, way)
                 over = "" if way == "all at once" else f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})"
                 rows.append([f"{float(noise):.0%}", budget, way, sum(ways[way]) / SEEDS, over])
-    return table(["labels wrong", "steps", "way", "test accuracy", "over all at once"], rows)
+    return table(["wrong labels", "steps", "order", "test accuracy", "difference from all at once"], rows)

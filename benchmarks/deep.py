@@ -1,8 +1,9 @@
 """Truncated Newton against L-BFGS on deep sigmoid networks, full batch: the cost of reaching the same training loss.
 
-The ten layers of `digits-deep`, and an autoencoder 64-48-24-8-24-48-64 of the same images, both from Martens's sparse
-initialization. L-BFGS (strong Wolfe, 15 pairs) runs for 2,000 evaluations; the loss to reach is the classifier's 1e-3
-and the autoencoder's where L-BFGS ends. Truncated Newton takes products with the Gauss–Newton matrix or the Hessian.
+The networks are the ten layers of `digits-deep`, and an autoencoder 64-48-24-8-24-48-64 of the same images, both from
+Martens's sparse initialization. L-BFGS (strong Wolfe, 15 pairs) runs for 2,000 evaluations. The loss to reach is 1e-3
+for the classifier, and the final loss of L-BFGS for the autoencoder. Truncated Newton uses products with the
+Gauss–Newton matrix or with the Hessian. The last column gives evaluations + products of the whole run.
 """
 
 import time

@@ -1,13 +1,13 @@
-"""What a diagnosis finds of planted faults, what it warns of in sound models, and how long it takes.
+"""The share of planted faults that a diagnosis finds, its warnings on sound models, and its time.
 
-Faults stand in ``benchmarks/planted_faults.py``, kinds with a specimen or more each: one is found where a warning or an
-error of its kind names its place, and mended where the line printed, run as it is, takes that finding away. Sound
-models, of ``benchmarks/sound_models.py``, are drawn from three seeds. All of both were in view while thresholds were
-set, so that these shares say what the checks do and not what they would do on other models. Neither curvature nor noise
-nor learning rates are measured for these.
+``benchmarks/planted_faults.py`` contains the faults, with one or more specimens of each kind. A fault counts as found
+if a warning or an error of its kind names its place, and as fixed if the printed line, run as it is, removes that
+finding. The sound models, of ``benchmarks/sound_models.py``, are drawn from three seeds. All of these models were known
+while the thresholds were set, so the shares describe these models and are no estimate for others. Curvature, noise and
+learning rates are not measured for them.
 
-Times are of the processor, with all that is measured: of ``digits``, the command as a user runs it, imports included;
-of five dense layers of 1,500 units; of a transformer of 24 small layers; of an LSTM over 200 steps.
+Times are processor times that include all measurements: for ``digits``, the command as a user runs it, imports
+included; for five dense layers of 1,500 units; for a transformer of 24 small layers; for an LSTM over 200 steps.
 """
 
 import resource
@@ -127,6 +127,4 @@ def show(found: dict[str, Any]) -> str:
         )
         rows.append([f"warnings of sound models, {part} set", f"{len(alarms)} in {found['looked at'][part]}", ""])
     times = [[name, seconds] for name, seconds in found["seconds"].items()]
-    return "\n\n".join(
-        [table(["planted", "found", "mended"], rows), table(["what", "seconds of the processor"], times)]
-    )
+    return "\n\n".join([table(["planted fault", "found", "fixed"], rows), table(["what", "processor time (s)"], times)])

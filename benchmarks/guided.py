@@ -1,18 +1,20 @@
-"""Guided training: what hints, a teacher's answers, layers trained in turn and an order of examples are worth.
+"""Guided training: the benefit of hints, of a teacher's outputs, of layer-by-layer training and of the examples' order.
 
-Thin deep students of handwritten digits, layers of 32 units, Adam, minibatches of 64; ten sigmoid layers are
-``digits-deep``. A poor start is torch's own, a good one Glorot's normal with the gain of the units. Every way has 900
-gradient evaluations, each of one minibatch, whatever a stage trains. The teacher, 64-256-256-10 of the same units and
-another for each seed, is charged 300 of them and shown apart: the student alone is trained for 900, and for the 600
-that the teacher leaves. Hints take 200 steps, from the teacher's second layer to the student's middle one; then 400
-with the labels and the teacher's answers, τ = 3 and λ from 4 to 1, or with the labels alone. Layers in turn take 600
-steps together, then all of them 300. Each way has the best of three learning rates by validation accuracy (3 seeds),
-then 10 fresh seeds on the test set. Differences are paired by seed, with 95 % intervals, each for itself: of forty-two,
-two miss by chance.
+The students are thin deep networks for handwritten digits, with layers of 32 units, trained by Adam on minibatches of
+64; ten sigmoid layers are ``digits-deep``. A poor start is torch's default initialization, and a good start is Glorot's
+normal scheme with the gain of the units. Every method has 900 gradient evaluations, each of one minibatch, whatever a
+stage trains. The teacher, a 64-256-256-10 network of the same units and a different one for each seed, is charged 300
+of them. So that its cost is visible, the student alone is trained for 900 evaluations, and also for the 600 that the
+teacher leaves. Hints take 200 steps, from the teacher's second layer to the student's middle one; then follow 400 steps
+with the labels and the teacher's outputs ("answers", with temperature τ = 3 and weight λ from 4 to 1), or with the
+labels alone. "Layers in turn" is greedy pretraining: 600 steps in total for the single layers, then 300 for all of
+them. Each method uses the best of three learning rates by validation accuracy (3 seeds), then 10 fresh seeds on the
+test set. Differences are paired by seed, with 95 % intervals that are not corrected for multiple comparisons: of
+forty-two, two are expected to miss by chance.
 
-The orders of examples are those of the curriculum below, on MNIST where its data are (``THALWEG_DATA`` names their
-folder): the 784-128-128-10 rectifier network, SGD; difficulty by a teacher of the same kind, trained for 250 steps,
-which come on top.
+The orders of examples are those of the curriculum benchmark below, on MNIST if its data are present (``THALWEG_DATA``
+names their folder): the 784-128-128-10 rectifier network, SGD, and difficulty by a teacher of the same kind, whose 250
+training steps are not counted.
 """
 
 import os
@@ -89,8 +91,19 @@ def show(found: dict[str, Any]) -> str:
             over = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
             differences.append([text, a, b, over, f"{d.p:.2g}"])
     parts = [
-        table(["student", "way", "evaluations", "teacher's", "learning rate", "test accuracy", "95 % interval"], rows),
-        table(["student", "way", "over", "by", "p"], differences),
+        table(
+            [
+                "student",
+                "method",
+                "evaluations",
+                "teacher's evaluations",
+                "learning rate",
+                "test accuracy",
+                "95 % interval",
+            ],
+            rows,
+        ),
+        table(["student", "method", "compared with", "difference", "p"], differences),
     ]
     if found["orders"]:
         parts += ["The order of examples on MNIST:", orders(found["orders"])]

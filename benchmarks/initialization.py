@@ -1,7 +1,8 @@
-"""Initialization: a large model against drawing as many normal numbers, and exactly k inputs a unit against torch.
+"""Initializing a large model against drawing as many normal numbers, and exactly k inputs per unit against torch.
 
-The model has 100 million parameters in eight dense layers; drawing is one ``normal_`` into memory that is there. The
-sparse weight is 4096 × 4096 with 15 inputs a unit, beside ``torch.nn.init.sparse_`` at the same share of zeros.
+The model has 100 million parameters in eight dense layers; drawing is one ``normal_`` into allocated memory. The sparse
+weight is 4096 × 4096 with 15 inputs per unit, and is compared with ``torch.nn.init.sparse_`` at the same share of
+zeros.
 """
 
 from typing import Any
@@ -37,6 +38,6 @@ def show(found: dict[str, Any]) -> str:
     large, small = ratio(taken[ours], taken[theirs]), ratio(taken[torchs], taken[sparse])
     return (
         f"{table(['what', 'ms'], rows)}\n\n"
-        f"- {found['parameters']:,} parameters: {large:.3g} × the normal numbers (asked: 1.2).\n"
-        f"- Exactly k inputs a unit: {small:.3g} times as fast as torch's share of a column (asked: 20)."
+        f"- {found['parameters']:,} parameters: {large:.3g} times the time of the normal numbers (goal: 1.2).\n"
+        f"- Exactly k inputs per unit: {small:.3g} times as fast as torch's sparse_ (goal: 20)."
     )

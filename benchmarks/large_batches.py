@@ -1,8 +1,9 @@
-"""Whether lanes would help second-order methods, whose batches are large: a gradient in stacked lanes and alone.
+"""Would lanes help second-order methods, whose batches are large? A gradient in stacked lanes and one alone.
 
-Masked line searches in lanes would evaluate all lanes as often as the one that needs most, so they gain only where a
-stacked gradient is that much cheaper than one alone. Milliseconds a trial, on the digits perceptron; and evaluations
-an iteration of each method there, full batch, the mean over 24 seeds and the mean of the largest of the 24.
+Masked line searches in lanes would evaluate all lanes as often as the lane that needs most evaluations, so they gain
+only if a stacked gradient is cheaper by at least that factor. The first table gives milliseconds per trial on the
+digits perceptron. The second gives the evaluations per iteration of each method there, on the full batch: the mean over
+24 seeds, and the mean of the largest of the 24.
 """
 
 from collections.abc import Callable
@@ -98,7 +99,7 @@ def show(found: dict[str, Any]) -> str:
         ],
     )
     evaluations = table(
-        ["evaluations an iteration", "mean", f"largest of {WIDTH}", "largest / mean"],
+        ["evaluations per iteration", "mean", f"largest of {WIDTH}", "largest / mean"],
         [[r["method"], r["mean"], r["largest"], r["largest"] / r["mean"]] for r in found["evaluations"]],
     )
     return f"{gradients}\n\n{evaluations}"

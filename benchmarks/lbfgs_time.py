@@ -1,8 +1,8 @@
-"""L-BFGS's own time an iteration, the closure's excluded, at 2,000,000 parameters, beside torch's.
+"""L-BFGS's own time per iteration, without the closure's, at 2,000,000 parameters, compared with torch's.
 
-The floor is the time to read S and Y twice, as a sum does. Each optimizer fills its history first, then takes twenty
-iterations of one step; closures are timed inside and subtracted. The second table says what a history in bfloat16
-costs in evaluations: on real data, parameters in float32, and on the 35 problems below, in float64.
+The lower limit is the time to read S and Y twice, as a sum does. Each optimizer fills its history first, then takes
+twenty iterations of one step; closures are timed inside and subtracted. The second table gives the cost of a bfloat16
+history in evaluations: on real data with float32 parameters, and on the 35 problems below in float64.
 """
 
 import contextlib
@@ -127,7 +127,13 @@ def show(found: dict[str, Any]) -> str:
     """Returns the tables."""
     names = ("floor", "float32", "bfloat16", "torch")
     times = table(
-        ["pairs", *(f"{n}, ms" for n in names), "float32 / floor", "float32 / torch", "bfloat16 / torch"],
+        [
+            "pairs",
+            *(f"{n}, ms" for n in ("limit", *names[1:])),
+            "float32 / limit",
+            "float32 / torch",
+            "bfloat16 / torch",
+        ],
         [
             [
                 r["memory"],

@@ -1,10 +1,11 @@
-"""Deterministic minimizers on the 35 problems of Moré, Garbow and Hillstrom: how many are solved, at what cost.
+"""Deterministic minimizers on the 35 problems of Moré, Garbow and Hillstrom: how many they solve, and at what cost.
 
-A solver solves a problem when it evaluates a point with ‖∇f‖∞ ≤ 1e-9 max(1, ‖∇f(x₀)‖∞) among its first 3,000. One
-evaluation is the value and the gradient at one point; all solvers evaluate through one counter, which also decides.
-A product is one Hessian-vector product, a whole Hessian is n of them; the cost is evaluations plus products.
-Tolerances are so tight that a solver ends only where it can make no more progress; none is started again. The
-criterion is relative to the start, so a few points that meet it are no minima: a column says how many are.
+A solver solves a problem if one of its first 3,000 evaluations is at a point with ‖∇f‖∞ ≤ 1e-9 max(1, ‖∇f(x₀)‖∞). One
+evaluation is the value and the gradient at one point; all solvers evaluate through one counter, which also decides
+whether a problem is solved. A product is one Hessian-vector product, and a whole Hessian counts as n products; the cost
+is evaluations plus products. Tolerances are so tight that a solver ends only when it can make no more progress; no
+solver is restarted. The criterion is relative to the start, so a few points that meet it are not minima; a column gives
+the number of problems that end at a listed minimum.
 """
 
 import warnings
@@ -129,7 +130,7 @@ def show(found: dict[str, Any]) -> str:
                 f"{shared['products']:,}",
             ]
         )
-    head = ["solver", f"solved of {count}", "at a listed minimum", "problems all of its family solve"]
+    head = ["solver", f"solved of {count}", "at a listed minimum", "problems that its whole family solves"]
     first = table([*head, "evaluations on them", "products on them"], rows)
     names = list(found["ratios"])
     profile = [

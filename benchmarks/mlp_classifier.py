@@ -1,7 +1,7 @@
-"""scikit-learn's example "Compare stochastic learning strategies for MLPClassifier", its digits panel, made again.
+"""The digits panel of scikit-learn's example "Compare stochastic learning strategies for MLPClassifier", reproduced.
 
-The same network (100 rectifiers), batches, penalty, epochs, schedules and Glorot bounds, with thalweg.optim and
-thalweg.initialization in the place of scikit-learn's own; each setting under ten seeds of each.
+The network (100 rectifiers), batches, penalty, epochs, schedules and Glorot's bounds are the same, with thalweg.optim
+and thalweg.initialization in place of scikit-learn's own; each setting is run with ten seeds in both libraries.
 """
 
 import warnings

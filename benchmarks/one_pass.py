@@ -1,11 +1,11 @@
-"""Clip, step and average of 25 million parameters in one pass, beside torch's three after one another.
+"""Clip, step and average of 25 million parameters in one pass, compared with torch's three passes.
 
-torch's are ``clip_grad_norm_``, its fastest form of the method, and an exponential average by one foreach kernel, as
-``AveragedModel`` does without its overhead. The stream is the time to move as many bytes as one pass has to: the
-gradient twice, parameters, state and average read and written once.
+torch's are ``clip_grad_norm_``, its fastest form of the method, and an exponential average by one foreach kernel, which
+is ``AveragedModel`` without its overhead. The stream is the time to move the bytes that one pass has to move: the
+gradient is read twice, and parameters, state and average are read and written once.
 
-Last, what the norm alone costs beside a backward pass of ten layers, 25 million parameters and a batch of 8: after it,
-by torch's norm and by BLAS's dot, and within it, in a hook on each gradient as soon as it is accumulated.
+The last table gives the cost of the norm next to a backward pass of ten layers, 25 million parameters and a batch of 8:
+after it, by torch's norm and by BLAS's dot, and during it, in a hook on each gradient as soon as it is accumulated.
 """
 
 from collections.abc import Callable
@@ -127,7 +127,7 @@ def show(found: dict[str, Any]) -> str:
         "torch's fastest",
         "torch (ms)",
         "times torch's time",
-        "asked: at most",
+        "goal: at most",
     ]
     norms = table(
         ["norm, beside a backward pass", "adds (ms)"], [[name, value] for name, value in found["norms"].items()]

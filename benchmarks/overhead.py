@@ -1,10 +1,11 @@
-"""What an iteration of ``thalweg.minimize`` costs outside the user's function (asked: less than 300 µs).
+"""The cost of an iteration of ``thalweg.minimize`` outside the user's function (goal: less than 300 µs).
 
-The whole run on the extended Rosenbrock function less all time in the user's function and in torch.autograd, over the
-iterations, each of which may evaluate several points. What is left is directions, line searches and bookkeeping, and
-in the last column the library's own work around autograd where Hessian products are made: building the operator,
-cutting vectors into parameters, the n products at once of Newton. Its eigenvalues count as overhead. The peers'
-functions, gradients, products and Hessians are taken off whole. One thread; medians of runs that take turns.
+The time of a whole run on the extended Rosenbrock function, minus all time in the user's function and in
+torch.autograd, is divided by the number of iterations, each of which may evaluate several points. What remains is the
+time for directions, line searches and bookkeeping. The last column is the library's own work around autograd for
+Hessian products: building the operator, splitting vectors into parameters, and Newton's n products at once. Newton's
+eigenvalue decomposition counts as overhead. All time in the functions, gradients, products and Hessians of the other
+libraries is subtracted. One thread; medians of runs in turns.
 """
 
 import time
@@ -188,5 +189,5 @@ def show(found: dict[str, Any]) -> str:
         for case, solvers in found.items()
         for solver, one in solvers.items()
     ]
-    head = ["method", "solver", "iterations", "µs an iteration outside f", "within f and autograd", "around products"]
+    head = ["method", "solver", "iterations", "µs per iteration outside f", "within f and autograd", "around products"]
     return table(head, rows)

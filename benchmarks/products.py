@@ -1,8 +1,9 @@
-"""The price of a product with the Hessian or the Gauss–Newton matrix, in gradients (asked: a Hessian product ≤ 3).
+"""The cost of a product with the Hessian or the Gauss–Newton matrix, in gradients (goal: a Hessian product ≤ 3).
 
-A gradient is the forward pass to the loss and the backward pass. Building the Hessian is that with the graph of the
-gradient kept; it is done once a point, and each product there differentiates that graph once more. Labels and inputs
-are random, the type is float32; attention is torch's math kernel, the fused ones having no second derivative.
+A gradient is the forward pass to the loss and the backward pass. Building the Hessian is the same with the graph of the
+gradient kept. It is done once per point, and each product at that point differentiates this graph once more. Labels and
+inputs are random, and the type is float32. Attention uses torch's math kernel, because the fused ones have no second
+derivative.
 """
 
 from collections.abc import Callable

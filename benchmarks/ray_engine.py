@@ -1,8 +1,9 @@
-"""Trials on Ray's workers: what one costs beside its training, and two workers against the best engine of one process.
+"""Trials on Ray's workers: their cost beyond training, and two workers against the best engine of one process.
 
-On `digits-conv`, whose convolutions do not gain from lanes on a CPU. Ray runs on this machine, one CPU a worker, and is
-started before; the engine of one process is the one that `auto` chooses for a default study, with its threads. The
-driver's own time a trial bounds how many a second it can hand out and take in, whatever the number of workers.
+The task is `digits-conv`, whose convolutions do not gain from lanes on a CPU. Ray runs on this machine with one CPU per
+worker and is started beforehand; the engine of one process is the one that `auto` chooses for a default study, with its
+threads. The driver's own time per trial limits how many trials per second it can distribute and collect, whatever the
+number of workers.
 """
 
 import time
@@ -87,11 +88,11 @@ def show(found: dict[str, Any]) -> str:
     rates, handled = found["trials a second"], 1e3 / found["driver's own time a trial, ms"]
     text = table(
         [
-            f"{WORKERS} Ray workers, trials a second",
+            f"{WORKERS} Ray workers, trials per second",
             f"one process ({found['engine of one process']})",
             "Ray / one process",
-            "overhead of a trial, ms",
-            "driver's own time a trial, ms",
+            "overhead per trial, ms",
+            "driver's own time per trial, ms",
         ],
         [
             [
@@ -104,6 +105,6 @@ def show(found: dict[str, Any]) -> str:
         ],
     )
     return (
-        f"{text}\n\nThe driver can so hand out and take in {handled:,.0f} trials a second at most: {CLUSTER:,} workers "
-        f"are kept busy by trials of {CLUSTER / handled:.1f} s or more."
+        f"{text}\n\nThe driver can therefore distribute and collect at most {handled:,.0f} trials per second, which "
+        f"keeps {CLUSTER:,} workers busy if a trial takes {CLUSTER / handled:.1f} s or more."
     )

@@ -1,9 +1,9 @@
-"""``thalweg serve`` over a made-up study of 1,000 trials: its first page, an update while it is written, 50 readers.
+"""``thalweg serve`` with an artificial study of 1,000 trials: its first page, an update during writing, and 50 readers.
 
-The server is a process of its own, started for the measurement. The first page is what a fresh server gives to its
-first request, the study read and its figures made; a following one is asked for again without a change. An update is
-the time from the commit of a rung to the changed page in the reader's hands, once its stream has told of it. Each of
-50 readers holds a stream and fetches the page at every change; memory is the server's resident set.
+The server is a separate process, started for the measurement. The first page is a fresh server's response to its first
+request, for which it reads the study and draws the figures; the following page is requested again without a change. An
+update is the time from the commit of a rung until the reader has the changed page, which the event stream announces.
+Each of 50 readers holds a stream and fetches the page at every change; memory is the server's resident set.
 """
 
 import json
@@ -38,7 +38,7 @@ def measure() -> dict[str, Any]:
 def show(found: dict[str, Any]) -> str:
     """Returns the table."""
     rows = [[name, value, ASKED.get(name)] for name, value in found.items()]
-    return table(["what", "median", "asked: at most"], rows)
+    return table(["what", "median", "goal: at most"], rows)
 
 
 def _round() -> dict[str, float]:

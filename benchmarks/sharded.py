@@ -1,8 +1,9 @@
 """L-BFGS over four processes that share 8,000,000 parameters, against one process that holds them all.
 
-Own time an iteration, the closure's excluded, 10 pairs, float32; as many threads in all: four processes of one thread
-each, one process of four. Each fills its history first. The objective is a quadratic whose gradient each process writes
-for its own share, so that nothing but the optimizer's own numbers is sent; these are counted.
+The optimizer's own time per iteration, without the closure's, with 10 pairs in float32 and the same number of threads:
+four processes of one thread each, and one process of four. Each fills its history first. The objective is a quadratic
+whose gradient each process writes for its own share, so that only the optimizer's own numbers are sent; these are
+counted.
 """
 
 import json
@@ -107,7 +108,7 @@ def show(found: dict[str, Any]) -> str:
     """Returns the table."""
     one, four = (sorted(found[f"{name}, s"]) for name in ("one", "four"))
     return table(
-        ["one process, ms", "four, ms", "four / one", "messages an iteration", "bytes an iteration"],
+        ["one process, ms", "four, ms", "four / one", "messages per iteration", "bytes per iteration"],
         [
             [
                 one[len(one) // 2] * 1e3,

@@ -1,14 +1,16 @@
-"""Sparse codes and dictionaries of natural-image patches, against scikit-learn and every exact solver that pip finds.
+"""Sparse codes and dictionaries of natural-image patches, against scikit-learn and all exact solvers that pip installs.
 
-10,000 patches of 8 × 8 pixels with 128 atoms and of 12 × 12 with 256, from scikit-learn's two photographs, each less
-its mean and divided by its contrast, in float64; atoms from scikit-learn's minibatch learner; α such that about 5, 10
-and 30 % of the codes are not zero. Ours stops at a relative duality gap of 1e-6 for every sample. scikit-learn's
-``sparse_encode`` has max_iter 10,000 and the better of one and two jobs; least angle regression, celer and skglm are
-timed on fewer patches and scaled up. The gap of each is measured alike, the largest of all samples is shown.
+The data are 10,000 patches of 8 × 8 pixels with 128 atoms, and of 12 × 12 pixels with 256 atoms, from scikit-learn's
+two photographs. Each patch has its mean subtracted and is divided by its contrast, in float64. The atoms come from
+scikit-learn's minibatch learner, and α is such that about 5, 10 and 30 % of the codes are non-zero. thalweg stops at a
+relative duality gap of 1e-6 for every sample. scikit-learn's ``sparse_encode`` has max_iter 10,000 and the better of
+one and two jobs; least angle regression, celer and skglm are timed on fewer patches and scaled up. The gap of every
+solver is measured in the same way, and the largest gap over all samples is shown.
 
-A dictionary is learnt by scikit-learn, 5 epochs in batches of 256 or 10 iterations, α at 10 %; ours runs until its
-cost over all patches is no higher, to the step. Last, codes of up to a million patches, and what memory they and a fit
-over a loader take at their peak beside the patches and the codes, each in a process of its own.
+A dictionary is learned by scikit-learn, with 5 epochs in batches of 256 or with 10 iterations, and α for 10 %; thalweg
+runs until its cost over all patches is no higher, checked at each step. The last tables give the time for up to a
+million patches, and the peak memory of coding and of a fit over a loader, apart from the patches and the codes, each in
+its own process.
 """
 
 import ctypes
@@ -61,7 +63,10 @@ def show(found: dict[str, Any]) -> str:
         cells = [_cell(run, name) if name in run["seconds"] else None for name in names]
         rows.append([f"{run['size']} × {run['size']}, {run['share']:.1%}", *cells])
     parts.append(table(head, rows))
-    parts.append("Seconds, the largest gap, and how many times as long as thalweg, median of the rounds' ratios.")
+    parts.append(
+        "Each cell gives seconds and, in parentheses, the largest gap and the time relative to thalweg's (the median "
+        "of the rounds' ratios)."
+    )
     rows = [
         [
             f"{run['size']} × {run['size']}, {what}",
@@ -73,7 +78,19 @@ def show(found: dict[str, Any]) -> str:
         for run in found["learning"]
         for what, r in run["runs"].items()
     ]
-    parts.append(table(["learning", "scikit-learn, s", "thalweg, s", "ratio", "its cost a patch", "ours"], rows))
+    parts.append(
+        table(
+            [
+                "learning",
+                "scikit-learn, s",
+                "thalweg, s",
+                "ratio",
+                "scikit-learn, cost per patch",
+                "thalweg, cost per patch",
+            ],
+            rows,
+        )
+    )
     rows = [[f"{n:,}", s, s / n * 1e6] for n, s in found["samples"]]
     parts.append(table(["patches 8 × 8, 10 %", "s", "µs a patch"], rows))
     if found.get("memory"):

@@ -1,4 +1,4 @@
-"""How long the default study takes, from cold and from warm compile caches, and what share store and report have."""
+"""The duration of the default study, with cold and warm compile caches, and the share of the store and the report."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every task: is what ``auto`` chooses ever slower than the plain loop?"""
+"""Every built-in task: is the engine that ``auto`` chooses ever slower than the plain loop?"""
 
 import time
 from statistics import median
@@ -93,5 +93,5 @@ def show(found: dict[str, Any]) -> str:
         ]
         for name, one in found.items()
     ]
-    head = ["task", "engine", "times the plain loop", "trial-steps/s", "plain loop's", "calibration (s)"]
+    head = ["task", "engine", "times the plain loop", "trial-steps/s", "plain loop's trial-steps/s", "calibration (s)"]
     return table(head, rows)

@@ -1,4 +1,7 @@
-"""Is the verdict true? Null studies, planted differences and coverage, over real runs of a real model."""
+"""Is the verdict true? Null studies, planted differences and coverage, measured on real runs of a real model.
+
+A null study compares a strategy with itself. A planted difference is a shift of one strategy's scores.
+"""
 
 from typing import Any
 
@@ -87,19 +90,24 @@ def _studentized(x: Scores, rng: np.random.Generator) -> tuple[float, float]:
 
 def show(found: dict[str, Any]) -> str:
     """Returns the tables."""
+    studies = found["null_studies"]
     first = table(
-        ["question", "rate", "asked for"],
+        ["question", "rate", "goal"],
         [
-            [f"one strategy told apart from itself, of {found['null_studies']}", f"{found['told_apart']:.1%}", "≤ 5 %"],
             [
-                f"difference of {found['planted_standard_errors']} standard errors found, of {found['null_studies']}",
+                f"a strategy separated from itself, in {studies} studies",
+                f"{found['told_apart']:.1%}",
+                "≤ 5 %",
+            ],
+            [
+                f"difference of {found['planted_standard_errors']} standard errors found, in {studies} studies",
                 f"{found['planted_found']:.1%}",
                 "≥ 80 %",
             ],
         ],
     )
     second = table(
-        [f"95 % interval of {SEEDS} seeds", f"covers, of {COVERED}", "median width"],
+        [f"95 % interval of {SEEDS} seeds", f"coverage, {COVERED} studies", "median width"],
         [[name, f"{rate:.1%}", found["median_width"][name]] for name, rate in found["coverage"].items()],
     )
     return f"{first}\n\n{second}"

@@ -1,7 +1,7 @@
-"""Where batch normalization and averaging help: a study of ten seeds on ``digits``, and on MNIST where its data are.
+"""Where batch normalization and averaging help: studies of ten seeds on ``digits`` and, if it is there, on MNIST.
 
-Each strategy has the same budget; the test accuracy is of its tuned configuration. ``THALWEG_DATA`` names the folder
-that holds MNIST.
+Each strategy has the same budget; the test accuracy is that of its tuned configuration. ``THALWEG_DATA`` names the
+folder that holds MNIST.
 """
 
 import os
