@@ -132,8 +132,8 @@ def was_lost(error: BaseException | None) -> bool:
     """
     from torch import distributed
 
+    from thalweg.tensors.error_texts import is_lost_connection
+
     if not isinstance(error, RuntimeError):
         return False
-    text = brief(error)
-    gone = "gloo" in text and any(word in text for word in ("onnection", "closed", "reset", "roken pipe"))
-    return gone or isinstance(error, getattr(distributed, "DistError", ()))
+    return is_lost_connection(brief(error)) or isinstance(error, getattr(distributed, "DistError", ()))

@@ -10,9 +10,14 @@ from torch.utils.checkpoint import checkpoint
 
 from thalweg.continuation.drawing import Drawing
 from thalweg.continuation.falling import Amount, amount_at
+from thalweg.tensors.error_texts import is_about_vmap
 from thalweg.tensors.ranges import is_whole
 
 Cost = Callable[[Any, Any], Tensor]  # (model, batch) -> loss
+
+
+class CannotBatch(RuntimeError):
+    """The cost of several samples of the parameters cannot be computed at once."""
 
 
 class GaussianSmoothing(Drawing):
@@ -152,7 +157,7 @@ def _batched(whole: nn.Module, params: dict[str, Tensor], buffers: dict[str, Ten
     try:
         return torch.vmap(one, randomness="different")(params, buffers)
     except RuntimeError as error:
-        if "vmap" not in str(error):
+        if not is_about_vmap(error):
             raise
         line = str(error).splitlines()[0]
-        raise RuntimeError(f"the cost cannot run batched ({line}): pass chunk=1 to run samples one by one") from error
+        raise CannotBatch(f"the cost cannot run batched ({line}): pass chunk=1 to run samples one by one") from error

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from thalweg.tensors.error_texts import is_changed, is_gone, lacks_derivative
+
 # What torch says, and what it means to someone who wants curvature.
 GONE = "the graph of the loss is gone: the closure must return the loss without calling backward()"
 CHANGED = "a tensor of the graph was changed in place after the loss was computed: compute loss and curvature anew"
@@ -13,7 +15,6 @@ ONCE = (
     "torch.nn.attention.sdpa_kernel(SDPBackend.MATH); recurrent layers of cuDNN: under "
     "torch.backends.cudnn.flags(enabled=False); compiled models: call the uncompiled one"
 )
-NO_SECOND = ("is not implemented", "double backward", "donated buffers")
 
 
 def check_graph(loss: Tensor, params: Sequence[Tensor]) -> None:
@@ -62,13 +63,12 @@ def gradients(
             outputs, inputs, cotangents, retain_graph=True, create_graph=create_graph, allow_unused=True
         )
     except RuntimeError as error:
-        said = str(error)
-        if "a second time" in said:
+        if is_gone(error):
             raise ValueError(GONE) from error
-        if "modified by an inplace operation" in said:
+        if is_changed(error):
             raise ValueError(CHANGED) from error
-        if any(words in said for words in NO_SECOND):
-            raise NotImplementedError(f"{ONCE}. (torch: {said})") from error
+        if lacks_derivative(error):
+            raise NotImplementedError(f"{ONCE}. (torch: {error})") from error
         raise
     return list(found)
 

@@ -25,6 +25,7 @@ from thalweg.compare.engines.ray_ledger import Ledger
 from thalweg.compare.engines.ray_worker import Worker, pause, versions
 from thalweg.compare.user_errors import is_users
 from thalweg.compare.user_files import FOLDERS
+from thalweg.tensors.error_texts import death_of_worker
 
 TRIES = 3  # workers that a call may cost before it is given up
 PATIENCE = 30.0  # seconds without any worker after which a word is said
@@ -223,16 +224,9 @@ def _tell(progress: Progress, call: Call, steps: int) -> None:
 
 def _reason(error: BaseException) -> str:
     """Returns in a few words why a worker died."""
-    text = str(error)
     if isinstance(error, ActorUnavailableError):
         return "it cannot be reached"
-    if "node has died" in text:
-        return "its node died"
-    if "memory pressure" in text or "OOM" in text.partition("Some common causes")[0]:
-        return "its node was short of memory"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if "Error: " in line] or [line for line in lines if "Worker exit detail" in line]
-    return (told or lines or [type(error).__name__])[-1].rpartition("Worker exit detail: ")[2].split(". ")[0][:200]
+    return death_of_worker(str(error)) or type(error).__name__
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from types import FrameType
 import torch
 
 from thalweg.compare.user_errors import Stopped
+from thalweg.tensors.error_texts import lacks_memory
 
 
 class TookTooLong(Stopped):
@@ -49,6 +50,4 @@ def within(seconds: float | None) -> Iterator[None]:
 
 def out_of_memory(error: Exception) -> bool:
     """Says whether it tells that memory ran out, on the device or, in torch's words, on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or lacks_memory(error)

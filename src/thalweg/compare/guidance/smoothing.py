@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from thalweg.compare.engines.job import Job, TaskContext
 from thalweg.compare.guidance.guidance import Guidance, Objective
 from thalweg.continuation import Falling, GaussianSmoothing
+from thalweg.continuation.smoothing import CannotBatch
 from thalweg.stages import Plan, Stage
 from thalweg.tensors import derive_seed
 
@@ -63,9 +64,7 @@ def _blurred(context: TaskContext, job: Job) -> Callable[[nn.Module, Any, int], 
         source.manual_seed(derive_seed(job.seed, "smoothing", t))
         try:
             return smooth(model, batch, t / _half(job))
-        except RuntimeError as error:
-            if smooth.chunk == 1 or "cannot run batched" not in str(error):
-                raise
+        except CannotBatch:
             smooth.chunk = 1  # one by one, where the model cannot be stacked
             return blurred(model, batch, t)
 

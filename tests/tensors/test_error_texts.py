@@ -1,0 +1,66 @@
+"""The installed torch says what is read in its errors, and say it of nothing else."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from thalweg.tensors import error_texts
+
+
+def gone():
+    x = torch.ones(2, requires_grad=True)
+    y = (x * x).sum()
+    y.backward()
+    y.backward()
+
+
+def changed():
+    x = torch.ones(2, requires_grad=True)
+    y = x.exp()
+    y.mul_(2)
+    y.sum().backward()
+
+
+def no_second():
+    q = torch.ones(1, 1, 4, 8, requires_grad=True)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        (first,) = torch.autograd.grad(scaled_dot_product_attention(q, q, q).sum(), q, create_graph=True)
+    first.sum().backward()
+
+
+def not_for_a_batch():
+    torch.vmap(lambda x: x if x > 0 else -x)(torch.ones(2))
+
+
+def no_memory():
+    torch.empty(2**50)
+
+
+RAISED = {
+    gone: error_texts.is_gone,
+    changed: error_texts.is_changed,
+    no_second: error_texts.lacks_derivative,
+    not_for_a_batch: error_texts.is_about_vmap,
+    no_memory: error_texts.lacks_memory,
+}
+
+
+@pytest.mark.parametrize("fault", RAISED)
+def test_an_error_is_what_it_is_and_nothing_else(fault):
+    with pytest.raises(RuntimeError) as caught:
+        fault()
+    assert [asks for asks in RAISED.values() if asks(caught.value)] == [RAISED[fault]]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The actor died because its node has died.", "its node died"),
+        ("Task was killed (OOM).\nSome common causes", "its node was short of memory"),
+        ("The actor is dead.\nWorker exit type: X Worker exit detail: Killed by a signal. See.", "Killed by a signal"),
+        ("Some common causes include OOM.", "Some common causes include OOM."),
+    ],
+)
+def test_the_death_of_a_worker_is_told_in_few_words(text, reason):
+    assert error_texts.death_of_worker(text) == reason
