@@ -93,7 +93,7 @@ def test_the_winner_of_tuning_is_the_best_validation_score(done):
 def test_a_study_run_again_is_read_not_trained(done):
     class Refuse(Silent):
         def advance(self, steps):
-            pass
+            pytest.fail("trains again")
 
     before = (done.folder / "study.sqlite").read_bytes()
     again = study(done.folder, reporter=Refuse())
@@ -392,7 +392,7 @@ def test_a_comparison_shows_itself_in_a_notebook(done):
     html = done._repr_html_()
     assert done.verdict.split(":")[0] in html
     assert "<table>" in html
-    assert "adam@warmup-linear" in repr(done) or "sgd" in repr(done)
+    assert all(strategy["name"] in repr(done) for strategy in done.results["strategies"])
 
 
 SEVERAL = Strategy("several", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
@@ -415,7 +415,7 @@ SEVERAL = Strategy("several", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
 def test_bad_settings_leave_no_folder_behind(tmp_path, options, match):
     with pytest.raises(ValueError, match=match):
         study(tmp_path / "out", **options)
-    assert not (tmp_path / "out" / "results.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_lanes_for_a_model_that_cannot_be_stacked_are_refused(tmp_path):

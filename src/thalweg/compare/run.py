@@ -1,9 +1,10 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
 import math
+import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -175,6 +176,7 @@ def compare(
                 engines.connect()  # or there is no study
         else:
             engines = LocalEngines(contexts, chosen, engine, memory, budget)
+        is_new = not folder.exists()
         store = Store.resume_or_create(folder, design_of(contexts, chosen, budget, seed, engine, trained_on, decay))
         ended.callback(store.close)
         facts, held = store.facts(), sum(store.counts().values())
@@ -186,7 +188,7 @@ def compare(
             with store.reading():
                 engines.reuse(facts["engine"])
         else:
-            with training():
+            with _left_out_if_refused(folder, is_new), training():
                 engines.choose(seed)
             store.add_fact("run", {**circumstances(local_device, command), "device": trained_on})
             with training():
@@ -219,6 +221,17 @@ def compare(
             teller.say(str(error))
         records.conclude(comparison)
         return comparison
+
+
+@contextmanager
+def _left_out_if_refused(folder: Path, is_new: bool) -> Iterator[None]:
+    """Runs its body; where that refuses a strategy, a study that is new has not begun, and its folder is removed."""
+    try:
+        yield
+    except ValueError:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
 
 
 def _contexts(
