@@ -13,7 +13,7 @@ from thalweg.stages import Batches, Stage
 from thalweg.training import train
 
 
-def run(adaptive, path, watch=None):
+def run(adaptive, path, callback=None):
     """Returns the trained parameters, and where the continuation ended."""
     torch.manual_seed(0)
     model = morph(torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)))
@@ -30,7 +30,7 @@ def run(adaptive, path, watch=None):
     stage = Stage(
         objective=objective, data=Batches(x, y, batch_size=8), optimizer=partial(optim.Adam, lr=0.02), steps=40
     )
-    train(model, [stage], checkpoint=path, checkpoint_every=1, resume=path.exists(), watch=watch)
+    train(model, [stage], checkpoint=path, checkpoint_every=1, resume=path.exists(), callback=callback)
     return torch.cat([p.detach().flatten() for p in model.parameters()]), objective.t
 
 

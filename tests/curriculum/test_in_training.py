@@ -15,7 +15,7 @@ from thalweg.stages import Stage, supervised
 from thalweg.training import train
 
 
-def run(self_paced, workers, accumulate, path, watch=None):
+def run(self_paced, workers, accumulate, path, callback=None):
     """Returns the trained parameters."""
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
@@ -32,7 +32,7 @@ def run(self_paced, workers, accumulate, path, watch=None):
         steps=40,
         accumulate=accumulate,
     )
-    train(model, [stage], checkpoint=path, checkpoint_every=1, resume=path.exists(), watch=watch)
+    train(model, [stage], checkpoint=path, checkpoint_every=1, resume=path.exists(), callback=callback)
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 

@@ -155,9 +155,9 @@ def a_curriculum_is_divided_by_its_sampler(folder):
 
 def resumed(make_model, make_stages, path, cuts):
     for steps in [*cuts, 10**9]:
-        made, watch = make_model(), CutAfter(steps)
+        made, callback = make_model(), CutAfter(steps)
         try:
-            history = together(made, make_stages(), checkpoint=path, checkpoint_every=1, resume=True, watch=watch)
+            history = together(made, make_stages(), checkpoint=path, checkpoint_every=1, resume=True, callback=callback)
         except Cut:
             distributed.barrier()
             continue
@@ -224,7 +224,7 @@ def other_numbers_of_ranks_go_on_to_rounding(folder):
     size, path = distributed.get_world_size(), folder / f"one, then {distributed.get_world_size()}"
     if distributed.get_rank() == 0:
         with pytest.raises(Cut):
-            train(one_model(), stages(), checkpoint=path, checkpoint_every=1, watch=CutAfter(9))
+            train(one_model(), stages(), checkpoint=path, checkpoint_every=1, callback=CutAfter(9))
     distributed.barrier()
     many = model()
     together(many, stages(), checkpoint=path, resume=True)
@@ -232,7 +232,7 @@ def other_numbers_of_ranks_go_on_to_rounding(folder):
     path = folder / "two, then others"
     if size == 2:
         with pytest.raises(Cut):
-            together(sharded(model()), stages(), checkpoint=path, checkpoint_every=1, watch=CutAfter(9))
+            together(sharded(model()), stages(), checkpoint=path, checkpoint_every=1, callback=CutAfter(9))
         distributed.barrier()
     bytes_before = path.read_bytes()
     distributed.barrier()

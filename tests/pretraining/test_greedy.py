@@ -131,10 +131,10 @@ def test_a_plan_is_resumed_with_its_cached_outputs(tmp_path):
             if self.count == 11:
                 raise Stop
 
-    for watch in (Watch(), None):
+    for callback in (Watch(), None):
         plan = greedy(net(), joint(), 7, generator=torch.Generator().manual_seed(3))
         try:
-            run(plan, checkpoint=tmp_path / "run.pt", checkpoint_every=1, resume=True, watch=watch)
+            run(plan, checkpoint=tmp_path / "run.pt", checkpoint_every=1, resume=True, callback=callback)
         except Stop:
             continue
     assert not moved(copy(whole.model), copy(plan.model))

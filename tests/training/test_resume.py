@@ -94,7 +94,7 @@ def resumed(make_model, make_stages, path, cuts, every=1):
         model = make_model()
         try:
             history = train(
-                model, make_stages(), checkpoint=path, checkpoint_every=every, resume=True, watch=CutAfter(steps)
+                model, make_stages(), checkpoint=path, checkpoint_every=every, resume=True, callback=CutAfter(steps)
             )
         except Cut:
             continue
@@ -384,7 +384,7 @@ def other(change):
 def test_a_checkpoint_of_another_run_is_refused_and_nothing_changes(model, options, words, tmp_path):
     path = tmp_path / "run.pt"
     with pytest.raises(Cut):
-        train(net(), [stage()], checkpoint=path, checkpoint_every=2, watch=CutAfter(5))
+        train(net(), [stage()], checkpoint=path, checkpoint_every=2, callback=CutAfter(5))
     before, model = path.read_bytes(), model()
     start = copy(model)
     settings = {"stages": [stage()], "resume": True, **options}

@@ -145,7 +145,7 @@ def command(
                 seed=seed,
                 checkpoint=folder / "checkpoint.pt",
                 resume=resume,
-                watch=live,
+                callback=live,
                 process_group=group,
             )
     except Interrupted:

@@ -1,7 +1,6 @@
 """What a diagnosis says: findings, each with its layer, its figure, its meaning and its fix."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 
 from thalweg.diagnosis.learning_rate_range import RangeTest
+from thalweg.tensors.renamed import former_fields
 
 Fix = Callable[[nn.Module], Any]
 Severity = Literal["note", "warning", "error"]
@@ -23,6 +23,7 @@ class Choice(NamedTuple):
     safe: bool
 
 
+@former_fields({"fix": "fix_code", "mend": "apply_fix"})
 @dataclass(frozen=True)
 class Finding:
     """One thing that a check found.
@@ -51,18 +52,6 @@ class Finding:
     apply_fix: Fix | None = field(default=None, compare=False, repr=False)
     threshold: float | None = None
     choices: tuple[Choice, ...] = field(default=(), compare=False, repr=False)
-
-    @property
-    def fix(self) -> str:
-        """Former name of ``fix_code``, deprecated."""
-        warnings.warn("Finding.fix is now called fix_code: rename it", DeprecationWarning, stacklevel=2)
-        return self.fix_code
-
-    @property
-    def mend(self) -> Fix | None:
-        """Former name of ``apply_fix``, deprecated."""
-        warnings.warn("Finding.mend is now called apply_fix: rename it", DeprecationWarning, stacklevel=2)
-        return self.apply_fix
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the fields as plain values, with ``safe`` for whether ``--fix`` applies it; NaN and ∞ are None."""

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from thalweg.initialization.held import held
+from thalweg.initialization.effective_tensors import effective_tensors
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
@@ -206,9 +206,9 @@ def _scale_gradients(
 
 def _set(name: str, layer: nn.Module, weight: Tensor) -> None:
     """Sets a layer's weight, be it computed from other parameters."""
-    tensor = held(layer)["weight"]
+    tensor = effective_tensors(layer)["weight"]
     tensor.value.copy_(weight)
-    if not tensor.keep():
+    if not tensor.write_back():
         raise ValueError(f"layer {name!r} computes its weight from others, and there is no way back: leave it frozen")
 
 
@@ -234,7 +234,9 @@ class _Probe:
         self.layers: dict[str, Any] = {
             n: m
             for n, m in model.named_modules()
-            if isinstance(m, WEIGHTED) and (weight := held(m).get("weight")) and weight.params[0].requires_grad
+            if isinstance(m, WEIGHTED)
+            and (weight := effective_tensors(m).get("weight"))
+            and weight.params[0].requires_grad
         }
 
     def look(self) -> dict[str, _Seen]:

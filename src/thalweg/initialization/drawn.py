@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from thalweg.initialization.effective_tensors import EffectiveTensor, effective_tensors
 from thalweg.initialization.gains import UNKNOWN, gain_of
-from thalweg.initialization.held import Held, held
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.initialization.schemes import Scheme
 from thalweg.initialization.table import Row
@@ -42,7 +42,7 @@ def drawn(
         rectifier_bias: bias of a layer that feeds a rectifier.
     """
     kept = {key: p.detach().clone() for key, p in own.items() if not p.requires_grad}
-    tensors = {name: tensor for name, tensor in held(module).items() if id(tensor.params[0]) in own}
+    tensors = {name: tensor for name, tensor in effective_tensors(module).items() if id(tensor.params[0]) in own}
     known = isinstance(module, (*WEIGHTED, *RECURRENT, nn.MultiheadAttention))
     if scheme is None or not known:
         rows = _by_itself(module, tensors)
@@ -55,7 +55,7 @@ def drawn(
         usual = _gain(scheme, gain, None)
         rows = {name: fill(name, t.value, scheme, usual, generator) for name, t in tensors.items()}
     for name, row in rows.items():
-        if tensors[name].keep():
+        if tensors[name].write_back():
             yield from ((p, row) for p in tensors[name].params if id(p) not in kept)
     for key, value in kept.items():
         own[key].detach().copy_(value)
@@ -70,7 +70,7 @@ def _gain(scheme: Scheme, gain: Gain, nonlinearity: str | None) -> float:
     return scheme.published if gain is None else float(gain)
 
 
-def _by_itself(module: nn.Module, tensors: Mapping[str, Held]) -> dict[str, Row]:
+def _by_itself(module: nn.Module, tensors: Mapping[str, EffectiveTensor]) -> dict[str, Row]:
     """Has the module draw by its own ``reset_parameters``, which does not reach what it computes from others."""
     reset = own_reset(module)
     if reset is None:
@@ -93,7 +93,7 @@ def _by_itself(module: nn.Module, tensors: Mapping[str, Held]) -> dict[str, Row]
 
 def _layer(
     module: Any,
-    tensors: Mapping[str, Held],
+    tensors: Mapping[str, EffectiveTensor],
     nonlinearity: str | None,
     scheme: Scheme,
     gain: Gain,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
+from thalweg.initialization.effective_tensors import effective_tensors
 from thalweg.initialization.gains import FUNCTIONS, NUMBERS, UNKNOWN, name_of, named
-from thalweg.initialization.held import held
 from thalweg.tensors.graph import NotTraceable, trace
 from thalweg.tensors.known import overridden
 from thalweg.tensors.layers import NORMS, WEIGHTED
@@ -90,7 +90,10 @@ def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
 def _weights(layers: Mapping[str, nn.Module]) -> dict[int, str]:
     """Returns the layers by the ids of the parameters of their weights."""
     return {
-        id(p): name for name, layer in layers.items() if (weight := held(layer).get("weight")) for p in weight.params
+        id(p): name
+        for name, layer in layers.items()
+        if (weight := effective_tensors(layer).get("weight"))
+        for p in weight.params
     }
 
 

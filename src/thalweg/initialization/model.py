@@ -10,9 +10,9 @@ from torch.nn.parameter import is_lazy
 
 from thalweg.initialization.data_driven import scale_by_data
 from thalweg.initialization.drawn import drawn
+from thalweg.initialization.effective_tensors import effective_tensors
 from thalweg.initialization.following import following
 from thalweg.initialization.gains import UNKNOWN, gain_of
-from thalweg.initialization.held import held
 from thalweg.initialization.residual import Residual, check_residual, start_residual
 from thalweg.initialization.schemes import Scheme, scheme_of
 from thalweg.initialization.table import InitializationTable, Row
@@ -123,7 +123,7 @@ def initialize(
             rows[name] = replace(before, distribution=f"{before.distribution} {law}" if "times" in law else law)
     if chosen is not None and chosen.scaled:
         for layer, factor in _scaled(model, batch, saved).items():
-            for p in held(model.get_submodule(layer))["weight"].params:
+            for p in effective_tensors(model.get_submodule(layer))["weight"].params:
                 row = rows[names[id(p)]]
                 rows[names[id(p)]] = replace(row, distribution=f"{factor:.3g} · {row.distribution}")
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}

@@ -9,7 +9,7 @@ from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.decay import Decay
 from thalweg.optim.parameter_objective import Curvature
 from thalweg.second_order import HessianFree, Model, TrustRegion
-from thalweg.tensors.renamed import by_present_names, renamed
+from thalweg.tensors.renamed import former_keywords, renamed
 
 Globalization = Literal["levenberg_marquardt", "trust_region"]
 FORMERLY = {"leash": "globalization"}
@@ -49,6 +49,7 @@ class TruncatedNewton(ClosureOptimizer):
     Source: Deep Learning, §8.6.2; Steihaug 1983; Martens 2010.
     """
 
+    @former_keywords(FORMERLY)
     def __init__(
         self,
         params: Params,
@@ -67,9 +68,7 @@ class TruncatedNewton(ClosureOptimizer):
         decay: Decay = "all",
         maximize: bool = False,
         average: Average | None = None,
-        **former: Any,
     ) -> None:
-        globalization = by_present_names(former, FORMERLY).get("globalization", globalization)
         defaults: dict[str, Any] = {
             "lr": lr,
             "max_iter": max_iter,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.pretraining.features import check_layer, eval_mode
+from thalweg.pretraining.layer_outputs import check_layer, eval_mode
 from thalweg.tensors.layers import NORMS
 
 Blocks = Sequence[str | Sequence[str]]

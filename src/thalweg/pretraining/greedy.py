@@ -16,7 +16,8 @@ from torch import Generator, Tensor, nn
 from thalweg.architecture.linear_start import draw_seed
 from thalweg.architecture.pooled_linear import SeededLinear, pooled_linear
 from thalweg.pretraining.blocks import Blocks, blocks_of, checked_blocks
-from thalweg.pretraining.features import eval_mode, few_examples, tensors_of, with_tensors
+from thalweg.pretraining.layer_outputs import eval_mode
+from thalweg.pretraining.stage_data import few_examples, tensors_of, with_tensors
 from thalweg.stages import Around, Plan, Stage
 from thalweg.tensors.ranges import is_whole
 

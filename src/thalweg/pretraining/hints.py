@@ -26,15 +26,9 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thalweg.architecture.linear_start import draw_seed
-from thalweg.pretraining.features import (
-    check_layer,
-    eval_mode,
-    few_examples,
-    outputs_at,
-    tensors_of,
-    with_tensors,
-)
+from thalweg.pretraining.layer_outputs import check_layer, eval_mode, outputs_at
 from thalweg.pretraining.regressor import regressor_for
+from thalweg.pretraining.stage_data import few_examples, tensors_of, with_tensors
 from thalweg.stages import Around, Plan, Stage
 from thalweg.stages.stage import loss_of
 from thalweg.tensors.ranges import is_within
@@ -110,8 +104,8 @@ class HintTraining:
                 check_layer(model, name, whose)
         if not (is_within(temperature, 0) and temperature > 0 and all(is_within(w, 0) for w in weight)):
             raise ValueError(f"temperature is {temperature} and weight {weight}: give more than 0, and 0 or more")
-        theirs = {t.untyped_storage().data_ptr(): name for name, t in _tensors(teacher)}
-        shared = next((n for n, t in _tensors(student) if t.untyped_storage().data_ptr() in theirs), None)
+        in_teacher = {t.untyped_storage().data_ptr(): name for name, t in _tensors(teacher)}
+        shared = next((n for n, t in _tensors(student) if t.untyped_storage().data_ptr() in in_teacher), None)
         if shared is not None:
             raise ValueError(f"the student's {shared!r} lies in the teacher's memory: pass copy.deepcopy(teacher)")
         self.regressors: list[nn.Module] | None = None
@@ -142,10 +136,10 @@ class HintTraining:
         inputs = few_examples(stage.data, self.student)
         with eval_mode(self.teacher), eval_mode(self.student):
             hints, answer = outputs_at(self.teacher, self.hint, inputs, whole=True)
-            guided, mine = outputs_at(self.student, self.guided, inputs, whole=True)
-            if not isinstance(answer, Tensor) or not isinstance(mine, Tensor) or answer.shape != mine.shape:
+            guided, logits = outputs_at(self.student, self.guided, inputs, whole=True)
+            if not isinstance(answer, Tensor) or not isinstance(logits, Tensor) or answer.shape != logits.shape:
                 raise ValueError(
-                    f"the teacher answers with {_shape(answer)} and the student with {_shape(mine)}: give both the "
+                    f"the teacher answers with {_shape(answer)} and the student with {_shape(logits)}: give both the "
                     "same outputs"
                 )
             regressors = self.regressors or [

@@ -29,20 +29,20 @@ def regressor_for(guided: Tensor, hint: Tensor, seed: int) -> nn.Module:
 
     Source: Romero et al. 2014, §2.2: a convolution has far fewer parameters than a linear layer between maps.
     """
-    mine, theirs = tuple(guided.shape[1:]), tuple(hint.shape[1:])
+    student, teacher = tuple(guided.shape[1:]), tuple(hint.shape[1:])
     dimensions, same = guided.dim(), guided.dim() == hint.dim()
     module: nn.Module
     if same and dimensions == 2:
-        module = nn.Linear(mine[0], theirs[0])
-    elif same and dimensions == 3 and mine[0] == theirs[0]:
-        module = nn.Linear(mine[1], theirs[1])
-    elif same and dimensions in CONVOLUTIONS and all(s >= t for s, t in zip(mine[1:], theirs[1:], strict=True)):
-        kernel = tuple(s - t + 1 for s, t in zip(mine[1:], theirs[1:], strict=True))
-        module = CONVOLUTIONS[dimensions](mine[0], theirs[0], kernel)  # type: ignore[arg-type]
+        module = nn.Linear(student[0], teacher[0])
+    elif same and dimensions == 3 and student[0] == teacher[0]:
+        module = nn.Linear(student[1], teacher[1])
+    elif same and dimensions in CONVOLUTIONS and all(s >= t for s, t in zip(student[1:], teacher[1:], strict=True)):
+        kernel = tuple(s - t + 1 for s, t in zip(student[1:], teacher[1:], strict=True))
+        module = CONVOLUTIONS[dimensions](student[0], teacher[0], kernel)  # type: ignore[arg-type]
     else:
         raise ValueError(
-            f"no linear or convolutional regressor joins the student's {mine} to the teacher's {theirs}: name layers "
-            "of as many dimensions, the student's no smaller, or pass regressor="
+            f"no linear or convolutional regressor joins the student's {student} to the teacher's {teacher}: name "
+            "layers of as many dimensions, the student's no smaller, or pass regressor="
         )
     weight, bias = module.weight, module.bias
     assert isinstance(weight, nn.Parameter)

@@ -16,10 +16,10 @@ from thalweg.tensors.vector import local
 from thalweg.training import draws
 from thalweg.training.history import Row
 from thalweg.training.rank_draws import RankDraws
+from thalweg.training.ranks import Part, Ranks, weighted
 from thalweg.training.sharded_state import reshard
 from thalweg.training.stepping import Stepper
 from thalweg.training.stream import Stream
-from thalweg.training.team import Part, Team, weighted
 
 OWN = {"stage", "step", "epoch", "lr", "train_loss", "seconds"}  # columns of every row
 
@@ -36,7 +36,7 @@ class StageRun:
         stage: the stage.
         optimizer: the factory, the stage's own or that of an earlier one.
         still: modules that stay in eval mode.
-        team: the ranks that train it together.
+        ranks: that train it together.
 
     Attributes: ``step``, steps taken; ``total``, those of the stage; ``ended``, by early stopping.
     """
@@ -47,25 +47,25 @@ class StageRun:
         stage: Stage,
         optimizer: Callable[[Any], Optimizer],
         still: Sequence[nn.Module],
-        team: Team,
+        ranks: Ranks,
     ) -> None:
-        self.model, self.stage, self.still, self.team = model, stage, still, team
-        self.device = team.device
+        self.model, self.stage, self.still, self.ranks = model, stage, still, ranks
+        self.device = ranks.device
         _train(model, still)
-        team.check(model, stage.objective)
+        ranks.check(model, stage.objective)
         data: Any = stage.data(model) if callable(stage.data) else stage.data
         self.total = stage.total_steps(data)
         self.every = stage.evaluate_every or max(1, self.total // 20)
-        self.stream = Stream(data, stage.name, self.device, team)
+        self.stream = Stream(data, stage.name, self.device, ranks)
         self.stepper = Stepper(model, optimizer, stage.rates)
-        if team.size > 1 and self.stepper.wants_curvature:
+        if ranks.size > 1 and self.stepper.wants_curvature:
             kind = type(self.stepper.optimizer).__name__
             raise ValueError(
                 f"stage {stage.name!r}: {kind} multiplies by the curvature, of which no mean over ranks is taken: take "
                 "LBFGS or ConjugateGradient, or train by one process"
             )
-        self.objective = team.joined(model, stage.objective)
-        self.draws = RankDraws(team)
+        self.objective = ranks.joined(model, stage.objective)
+        self.draws = RankDraws(ranks)
         within: Any = getattr(self.stepper.optimizer, "average", None)  # one that its step updates
         if within is not None and stage.average:
             raise ValueError(f"stage {stage.name!r} averages twice, its optimizer does too: leave one of them out")
@@ -87,7 +87,7 @@ class StageRun:
                     "of 0 or more"
                 )
             self.stepper.scale_rates(factor)
-        evaluate = self._whole if self.stepper.wants_graph and self.team.size == 1 else self._pass
+        evaluate = self._whole if self.stepper.wants_graph and self.ranks.size == 1 else self._pass
         self.losses.append(self.stepper.step(lambda: evaluate(parts)))
         for heads in self.heads:
             heads.advance()
@@ -110,7 +110,7 @@ class StageRun:
             loss.backward()
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
-        return self.team.mean(total) if self.stepper.several else total
+        return self.ranks.mean(total) if self.stepper.several else total
 
     def _whole(self, parts: Sequence[Part]) -> Any:
         """Returns the mean loss of the batches with its graph, and of a single one the output, for curvature."""
@@ -121,7 +121,7 @@ class StageRun:
 
     def _evaluate(self, batch: Any) -> Any:
         precision = self.stage.precision
-        if precision is None and self.team.size == 1:  # most often, and quicker without contexts
+        if precision is None and self.ranks.size == 1:  # most often, and quicker without contexts
             return self.objective(batch, self.step)
         cast = nullcontext() if precision is None else torch.autocast(self.device.type, precision)
         with self.draws.drawing(), cast:
@@ -134,7 +134,7 @@ class StageRun:
     def _series(self) -> Tensor:
         """Returns the losses since the last row ``(n,)``, the means of all ranks; all of them have to call."""
         if self.losses:
-            own = self.team.mean(torch.cat([loss.reshape(-1) for loss in self.losses]))
+            own = self.ranks.mean(torch.cat([loss.reshape(-1) for loss in self.losses]))
             self.known, self.losses = torch.cat([self.known.to(own), own]), []
         return self.known
 
@@ -155,7 +155,7 @@ class StageRun:
         self.mean_loss()
         named = list(self.model.named_parameters())
         bad = next((i for i, (_, p) in enumerate(named) if not bool(torch.isfinite(local(p)).all())), len(named))
-        if (bad := self.team.least(bad)) < len(named):
+        if (bad := self.ranks.least(bad)) < len(named):
             self._diverged(f"{named[bad][0]} is not finite after step {self.step}")
 
     def _diverged(self, what: str) -> NoReturn:
@@ -194,7 +194,7 @@ class StageRun:
                         f"numbers, none of them called {', '.join(sorted(OWN))}, which a row has already"
                     )
                 found = {name: float(value) for name, value in given.items()}
-                means = self.team.mean(torch.tensor(list(found.values()), dtype=torch.float64))
+                means = self.ranks.mean(torch.tensor(list(found.values()), dtype=torch.float64))
                 return dict(zip(found, means.tolist(), strict=True))
         finally:
             draws.put(before)

@@ -9,7 +9,7 @@ import torch
 from thalweg.training import draws
 from thalweg.training.checkpoint import CheckpointError
 from thalweg.training.nested import mapped
-from thalweg.training.team import Part, Team
+from thalweg.training.ranks import Part, Ranks
 
 
 class Stream:
@@ -26,8 +26,8 @@ class Stream:
     divides them itself.
     """
 
-    def __init__(self, data: Iterable[Any], name: str, device: torch.device, team: Team) -> None:
-        self.data, self.name, self.device, self.team = data, name, device, team
+    def __init__(self, data: Iterable[Any], name: str, device: torch.device, ranks: Ranks) -> None:
+        self.data, self.name, self.device, self.ranks = data, name, device, ranks
         self.epoch, self.position = 0, 0  # epochs ended, and batches taken from the one that runs
         self._iterator: Iterator[Any] | None = None
         self._length: int | None = None  # batches of the epoch that runs, where it is known
@@ -35,7 +35,7 @@ class Stream:
         sampler, batch_sampler = getattr(data, "sampler", None), getattr(data, "batch_sampler", None)
         parts: list[Any] = [data, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
         parts = list({id(part): part for part in parts if part is not None}.values())
-        self._divided = team.size > 1 and any(_divides(part, team, name) for part in parts)
+        self._divided = ranks.size > 1 and any(_divides(part, ranks, name) for part in parts)
         self._epochal = [part.set_epoch for part in parts if callable(getattr(part, "set_epoch", None))]
         self._advanced = [part.advance for part in parts if callable(getattr(part, "advance", None))]
         self._stateful = [part for part in parts if _keeps_state(part)]
@@ -69,7 +69,7 @@ class Stream:
             if self._iterator is None:
                 self.epoch, self.position = self.epoch + 1, 0
             if taken:
-                return [self._moved(part) for part in self.team.parts(taken, self._divided)]
+                return [self._moved(part) for part in self.ranks.parts(taken, self._divided)]
             if empty and self.epoch > 1:
                 raise ValueError(
                     f"stage {self.name!r} has data that are used up after one pass, as a generator is, and wants more: "
@@ -122,7 +122,7 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         """Returns its place."""
         began = self._began if self._iterator is not None else {}
-        ranks = self.team.size if self._divided else 1
+        ranks = self.ranks.size if self._divided else 1
         return {"epoch": self.epoch, "position": self.position, "ranks": ranks, "began": began, **self._sources()}
 
     def load_state_dict(self, state: dict[str, Any], count: int) -> None:
@@ -131,7 +131,7 @@ class Stream:
         Raises:
             CheckpointError: data that a sampler divided among another number of ranks.
         """
-        before, now = state.get("ranks", 1), self.team.size if self._divided else 1
+        before, now = state.get("ranks", 1), self.ranks.size if self._divided else 1
         if before != now:
             raise CheckpointError(
                 f"cannot resume: the sampler divided the data among {before} ranks, not {now}: resume with as many"
@@ -163,14 +163,14 @@ def _keeps_state(part: Any) -> bool:
     return callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))
 
 
-def _divides(part: Any, team: Team, name: str) -> bool:
+def _divides(part: Any, ranks: Ranks, name: str) -> bool:
     """Returns whether a sampler gives each rank its own share; raises ValueError where it is for other ranks."""
     replicas, rank = getattr(part, "num_replicas", None), getattr(part, "rank", None)
     if not isinstance(replicas, int) or not isinstance(rank, int) or replicas == 1:
         return False
-    if (replicas, rank) != (team.size, team.rank):
+    if (replicas, rank) != (ranks.size, ranks.rank):
         raise ValueError(
-            f"stage {name!r} has a sampler for rank {rank} of {replicas}, on rank {team.rank} of {team.size}: make it "
-            "with num_replicas and rank of the process group"
+            f"stage {name!r} has a sampler for rank {rank} of {replicas}, on rank {ranks.rank} of {ranks.size}: make "
+            "it with num_replicas and rank of the process group"
         )
     return True

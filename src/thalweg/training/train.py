@@ -10,19 +10,20 @@ from torch.distributed import ProcessGroup
 
 from thalweg.stages.stage import Stage
 from thalweg.tensors.files import FileError
+from thalweg.tensors.renamed import former_keywords
 from thalweg.tensors.seeds import derive_seed
 from thalweg.training import checkpoint as checkpoints
 from thalweg.training.checkpoint import CheckpointError
 from thalweg.training.draws import drawing
 from thalweg.training.history import History, Row
 from thalweg.training.part import only
+from thalweg.training.ranks import Ranks
 from thalweg.training.run import StageRun, copied
 from thalweg.training.sharded_state import is_sharded, whole
-from thalweg.training.team import Team
 
 
 class TrainingCallback(Protocol):
-    """Is told how training goes."""
+    """What is called while a model trains."""
 
     def stage(self, name: str, done: int, total: int) -> None:
         """A stage begins or is resumed: ``done`` of its ``total`` steps are taken."""
@@ -37,6 +38,7 @@ class TrainingCallback(Protocol):
         ...
 
 
+@former_keywords({"watch": "callback"})
 def train(
     model: nn.Module,
     stages: Sequence[Stage],
@@ -45,7 +47,7 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
-    watch: TrainingCallback | None = None,
+    callback: TrainingCallback | None = None,
     process_group: ProcessGroup | None = None,
 ) -> History:
     """Trains a model in place, stage by stage.
@@ -72,7 +74,7 @@ def train(
         checkpoint_every: steps between checkpoints; with each row of the history by default.
         resume: go on from the checkpoint where there is one, with the same stages and seed. A run that had ended
             gives its model and history back at once.
-        watch: is told of stages, steps and rows, as they come.
+        callback: is called at the start of each stage, after each step and for each row of the history.
         process_group: the ranks that train the model together, such as ``torch.distributed.group.WORLD``; all call with
             the same arguments.
 
@@ -108,8 +110,8 @@ def train(
         raise ValueError(f"checkpoint_every is {checkpoint_every}: give at least 1, and checkpoint= to write to")
     kept: dict[str, Any] = {"stage": 0, "run": None, "optimizer": None, "rows": [], "seconds": 0.0}
     before = None
-    team, sharded = Team(process_group, next(model.parameters()).device), is_sharded(model)
-    if path is not None and _seen(path, team):
+    ranks, sharded = Ranks(process_group, next(model.parameters()).device), is_sharded(model)
+    if path is not None and _seen(path, ranks):
         if not resume:
             raise CheckpointError(f"{path} holds a run: resume it, or choose another checkpoint")
         kept, before = checkpoints.load(path, run, model), copied(model.state_dict())
@@ -130,14 +132,14 @@ def train(
                 "sharded": sharded,
                 **state,
             }
-            _written(path, run, whole(all_of_it, team.first) if sharded else all_of_it, team)
+            _written(path, run, whole(all_of_it, ranks.first) if sharded else all_of_it, ranks)
 
     for index in range(kept["stage"], len(stages)):
         stage = stages[index]
         factory = next(s.optimizer for s in stages[index::-1] if s.optimizer is not None)
         with drawing(derive_seed(seed, "stage", index)), only(model, stage.trainable) as still:
             try:
-                here = StageRun(model, stage, factory, still, team)
+                here = StageRun(model, stage, factory, still, ranks)
                 if kept["run"] is not None:
                     here.load_state_dict(kept["run"])
                 elif stage.optimizer is None:
@@ -147,16 +149,16 @@ def train(
                     model.load_state_dict(before)
                 raise
             kept["run"] = before = None
-            if watch:
-                watch.stage(stage.name, here.step, here.total)
+            if callback:
+                callback.stage(stage.name, here.step, here.total)
             while here.step < here.total and not here.ended:
                 here.advance()
-                if watch:
-                    watch.advance()
+                if callback:
+                    callback.advance()
                 if due := here.due():
                     history.rows.append(here.look(time.perf_counter() - began))
-                    if watch:
-                        watch.row(history.rows[-1])
+                    if callback:
+                        callback.row(history.rows[-1])
                 if path is not None and (due if checkpoint_every is None else here.step % checkpoint_every == 0):
                     here.check_finite()
                     save(index, run=here.state_dict())
@@ -167,21 +169,21 @@ def train(
     return history
 
 
-def _seen(path: Path, team: Team) -> bool:
+def _seen(path: Path, ranks: Ranks) -> bool:
     """Returns whether there is a checkpoint; raises CheckpointError where ranks do not see the same."""
-    least, most = team.least(int(path.exists())), -team.least(-int(path.exists()))
+    least, most = ranks.least(int(path.exists())), -ranks.least(-int(path.exists()))
     if least != most:
         raise CheckpointError(f"{path} is there for some ranks and not for others: put it where all of them see it")
     return bool(least)
 
 
-def _written(path: Path, run: dict[str, Any], state: dict[str, Any], team: Team) -> None:
+def _written(path: Path, run: dict[str, Any], state: dict[str, Any], ranks: Ranks) -> None:
     """Has the first rank write a checkpoint; where it cannot, all raise FileError."""
     error: FileError | None = None
     try:
-        if team.first:
+        if ranks.first:
             checkpoints.save(path, run, state)
     except FileError as caught:
         error = caught
-    if team.least(int(error is None)) == 0:
+    if ranks.least(int(error is None)) == 0:
         raise error or FileError(f"the first rank cannot write {path}")

@@ -14,28 +14,28 @@ from thalweg.tensors.private import forward_pre_hooks, own_parameters, pruned_na
 POWER_ITERATIONS = 15  # of a spectral norm that begins anew, as torch's own does
 
 
-class Held(NamedTuple):
-    """A tensor to be filled in place, and what hands its value on.
+class EffectiveTensor(NamedTuple):
+    """A tensor to be filled in place, and the parameters that its value is written to.
 
     Attributes:
         value: the parameter itself; a tensor of its form where the module computes it from others.
         params: the parameters, and buffers, in which it is kept.
-        keep: hands the value on; says whether that was possible.
+        write_back: writes the value to the parameters; returns whether that was possible.
     """
 
     value: Tensor
     params: Sequence[Tensor]
-    keep: Callable[[], bool]
+    write_back: Callable[[], bool]
 
 
-def held(module: Any) -> dict[str, Held]:
+def effective_tensors(module: Any) -> dict[str, EffectiveTensor]:
     """Returns a module's own tensors by name: under weight_norm and its like the weight itself, not its parts.
 
     >>> net = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
-    >>> {name: len(tensor.params) for name, tensor in held(net).items()}
+    >>> {name: len(tensor.params) for name, tensor in effective_tensors(net).items()}
     {'bias': 1, 'weight': 2}
     """
-    found = {name: Held(p, [p], lambda: True) for name, p in own_parameters(module).items() if p is not None}
+    found = {name: EffectiveTensor(p, [p], lambda: True) for name, p in own_parameters(module).items() if p is not None}
     for name in getattr(module, "parametrizations", {}):
         found[name] = _parametrized(module, name)
     for hook in forward_pre_hooks(module).values():
@@ -47,11 +47,11 @@ def held(module: Any) -> dict[str, Held]:
     return found
 
 
-def _parametrized(module: Any, name: str) -> Held:
+def _parametrized(module: Any, name: str) -> EffectiveTensor:
     kept = module.parametrizations[name]
     value = torch.empty_like(getattr(module, name))
 
-    def keep() -> bool:
+    def write_back() -> bool:
         try:
             setattr(module, name, value)
         except (NotImplementedError, ValueError, RuntimeError):
@@ -60,26 +60,26 @@ def _parametrized(module: Any, name: str) -> Held:
             restart_spectral_norm(part, value, POWER_ITERATIONS)
         return True
 
-    return Held(value, [*kept.parameters(), *kept.buffers()], keep)
+    return EffectiveTensor(value, [*kept.parameters(), *kept.buffers()], write_back)
 
 
-def _normed(module: Any, hook: Any, size: Tensor, direction: Tensor) -> Held:
+def _normed(module: Any, hook: Any, size: Tensor, direction: Tensor) -> EffectiveTensor:
     value = torch.empty_like(direction)
 
-    def keep() -> bool:
+    def write_back() -> bool:
         size.copy_(torch.norm_except_dim(value, 2, hook.dim))
         direction.copy_(value)
         setattr(module, hook.name, hook.compute_weight(module))
         return True
 
-    return Held(value, [size, direction], keep)
+    return EffectiveTensor(value, [size, direction], write_back)
 
 
-def _original(module: Any, hook: Any, name: str, original: Tensor) -> Held:
+def _original(module: Any, hook: Any, name: str, original: Tensor) -> EffectiveTensor:
     pruned = isinstance(hook, prune.BasePruningMethod)
     vectors = [] if pruned else [getattr(module, f"{name}_u"), getattr(module, f"{name}_v")]
 
-    def keep() -> bool:
+    def write_back() -> bool:
         for vector in vectors:
             vector.copy_(nn.functional.normalize(torch.randn_like(vector), dim=0))
         if pruned:
@@ -90,4 +90,4 @@ def _original(module: Any, hook: Any, name: str, original: Tensor) -> Held:
         hook.n_power_iterations = usual
         return True
 
-    return Held(original, [original, *vectors], keep)
+    return EffectiveTensor(original, [original, *vectors], write_back)

@@ -31,14 +31,14 @@ class Part(NamedTuple):
     weight: float
 
 
-class Team:
-    """The ranks of a process group; this process alone, which sends nothing, where there is none or it is the only one.
+class Ranks:
+    """Those of a process group; this process alone, which sends nothing, where there is none or it is the only one.
 
     Arguments:
         group: of ranks that all train.
         device: where the model is; messages are sent from there.
 
-    >>> Team(None, torch.device("cpu")).parts([torch.ones(3)], divided=False)
+    >>> Ranks(None, torch.device("cpu")).parts([torch.ones(3)], divided=False)
     [Part(batch=tensor([1., 1., 1.]), weight=1.0)]
     """
 

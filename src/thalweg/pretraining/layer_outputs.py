@@ -1,4 +1,4 @@
-"""Features of a model at its layers, in eval mode and without gradients, and the data that they are computed from."""
+"""What a model's layers give, in eval mode and without gradients."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,11 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset, default_collate
-
-from thalweg.stages import Batches
-
-FEW = 4  # examples by which shapes are found
 
 
 @contextmanager
@@ -78,40 +73,3 @@ def check_layer(model: nn.Module, name: str, whose: str) -> None:
     if name not in layers:
         some = ", ".join(sorted(layers)[:8]) + (" …" if len(layers) > 8 else "")
         raise ValueError(f"{whose} has no layer {name!r}: choose among {some}")
-
-
-def tensors_of(data: Any) -> tuple[Tensor, ...] | None:
-    """Returns all examples of data that are tensors in memory, else None: a loader may change what it reads."""
-    if isinstance(data, Batches):
-        return data.tensors
-    if isinstance(data, DataLoader) and type(data.dataset) is TensorDataset and data.batch_sampler is not None:
-        return data.dataset.tensors if data.collate_fn is default_collate else None
-    return None
-
-
-def with_tensors(data: Any, tensors: Sequence[Tensor]) -> Any:
-    """Returns a loader like the data, :func:`tensors_of` which are known, of these tensors: the same rows in order."""
-    if isinstance(data, Batches):
-        return Batches(
-            *tensors, batch_size=data.batch_size, seed=data.seed, shuffle=data.shuffle, drop_last=data.drop_last
-        )
-    return DataLoader(TensorDataset(*tensors), batch_sampler=data.batch_sampler, generator=data.generator)
-
-
-def few_examples(data: Any, model: nn.Module) -> Any:
-    """Returns a few inputs of the data, on the model's device.
-
-    Raises:
-        ValueError: data that are made when the stage begins, or hold no pairs.
-    """
-    tensors = tensors_of(data)
-    if tensors is None:
-        if callable(data):
-            raise ValueError("the stage's data are a function: pass a loader, from which shapes can be found")
-        with torch.random.fork_rng():
-            batch = next(iter(data), None)
-        tensors = tuple(batch) if isinstance(batch, (tuple, list)) else ()
-    if len(tensors) != 2:
-        raise ValueError("the stage's data give no pairs (inputs, target): pass a loader of such")
-    inputs = tensors[0]
-    return inputs[:FEW].to(next(model.parameters()).device) if isinstance(inputs, Tensor) else inputs
