@@ -15,7 +15,12 @@ def now(threads: int) -> float:
     Those for which a single thread waits for a processor that other programs have are left out, where the system counts
     them, as Linux does. Several threads wait for each other too, which nothing counts: they have the wall clock.
     """
-    return time.perf_counter() - (_held_up() if threads == 1 else 0.0)
+    if threads > 1:
+        return time.perf_counter()
+    while True:
+        before, seconds = _held_up(), time.perf_counter()
+        if _held_up() == before:  # else it was held up between the two readings
+            return seconds - before
 
 
 def _held_up() -> float:
