@@ -96,6 +96,18 @@ def test_write_count_rises_when_a_tensor_is_written_to():
         assert private.write_count(torch.zeros(2).add_(1)) == 0
 
 
+def test_an_assertion_stays_in_a_graph():
+    class Model(nn.Module):
+        def forward(self, x):
+            private.assert_in_graph(x.dim() == 2, "give rows")
+            return x + 1
+
+    traced = torch.fx.symbolic_trace(Model())
+    assert traced(torch.zeros(1, 2)).tolist() == [[1.0, 1.0]]
+    with pytest.raises(AssertionError, match="give rows"):
+        traced(torch.zeros(2))
+
+
 def test_overlaps_itself():
     assert private.overlaps_itself(torch.zeros(1).expand(3))
     assert not private.overlaps_itself(torch.zeros(3))

@@ -20,7 +20,7 @@ from thalweg.normalization.neighbours import neighbours
 from thalweg.tensors.graph import NotTraceable, all_traces, trace
 from thalweg.tensors.known import listed, obstacle, put_in_place
 from thalweg.tensors.layers import WEIGHTED, unit_blocks, unit_count
-from thalweg.tensors.private import BatchNormBase, own_buffers, own_parameters
+from thalweg.tensors.private import BatchNormBase, assert_in_graph, own_buffers, own_modules, own_parameters
 
 SIDE_BY_SIDE = "put layer and normalization side by side into an nn.Sequential, as add_batch_norm does"
 NO_LAYER = "it does not directly follow a dense or convolution layer"
@@ -103,7 +103,7 @@ class _OfRows(nn.Identity):
     """Stands for a normalization of ``(N, C)`` that was folded."""
 
     def forward(self, input: Tensor) -> Tensor:
-        torch._assert(input.dim() == 2, "a batch norm folded into a dense layer takes (N, C): do not fold this one")
+        assert_in_graph(input.dim() == 2, "a batch norm folded into a dense layer takes (N, C): do not fold this one")
         return input
 
     def _get_name(self) -> str:
@@ -215,7 +215,7 @@ def _plain(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
     alone = {
         modules[layer.rpartition(".")[0]]: modules[layer]
         for layer in pairs.values()
-        if list(modules[layer.rpartition(".")[0]]._modules) == ["layer", "norm"]
+        if list(own_modules(modules[layer.rpartition(".")[0]])) == ["layer", "norm"]
     }
     alone = {p: m for p, m in alone.items() if type(p) is nn.Sequential and not obstacle(p, (nn.Sequential,))}
     put_in_place(model, alone)

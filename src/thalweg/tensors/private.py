@@ -34,6 +34,7 @@ foreach_add_, foreach_copy_, foreach_lerp_ = torch._foreach_add_, torch._foreach
 # In place of each: torch.optim's class of that name with fused=True, which holds state of its own.
 fused_sgd_, fused_adagrad_ = torch._fused_sgd_, torch._fused_adagrad_
 fused_adam_, fused_adamw_ = torch._fused_adam_, torch._fused_adamw_
+assert_in_graph = torch._assert  # torch.compiler's and fx's tracers keep it; else: raise, which they cannot trace
 
 
 def foreach(name: str) -> Callable[..., Any] | None:
