@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: compare style check test coverage release chaos fuzz bench docs clean
+.PHONY: compare style check test coverage release chaos fuzz bench gpu docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -58,6 +58,10 @@ fuzz: .venv/tested  ## the readers of bytes, ten minutes of atheris; crashes/ ge
 
 bench: .venv/benched  ## side by side with peers; JSON and tables in docs/benchmarks
 	$(BIN)/python -m benchmarks
+
+gpu: .venv/benched  ## what needs a GPU: its tests, and its benchmark; table in docs/benchmarks.md
+	$(PYTEST) -k "cuda or kernel" tests/optim tests/averaging tests/curvature tests/coordinate
+	$(BIN)/python -m benchmarks gpu
 
 docs: .venv/tested  ## API reference, the layers' drawing and gallery figures
 	$(BIN)/python -m docs.layers

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from benchmarks.measure import machine
 
 QUESTIONS = [
@@ -39,6 +41,7 @@ QUESTIONS = [
     "store_load",
     "serving",
     "ray_engine",
+    "gpu",
 ]
 INTRODUCTION = """`make bench` runs all benchmarks on this page, and `python -m benchmarks NAME` runs one of them. The
 line below each benchmark names the date, the machine, the command and its duration. A *goal* is the figure that the
@@ -49,11 +52,11 @@ RECORDS = DOCS / "benchmarks"
 
 
 def main() -> None:
-    """Runs the named benchmarks, all by default."""
+    """Runs the named benchmarks; by default all, that of a GPU where there is one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", default=QUESTIONS, metavar="NAME", help=f"any of {', '.join(QUESTIONS)}; all by default"
-    )
+    here = [name for name in QUESTIONS if name != "gpu" or torch.cuda.is_available()]
+    named = f"any of {', '.join(QUESTIONS)}; all by default, gpu where there is one"
+    parser.add_argument("names", nargs="*", default=here, metavar="NAME", help=named)
     names = parser.parse_args().names
     for name in names:
         if name not in QUESTIONS:

@@ -15,7 +15,7 @@ from thalweg.tensors.private import foreach_lerp_, sizes_apart
 from thalweg.tensors.tensor_list import TensorList
 from thalweg.tensors.vector import local, real
 
-Engine = Literal["auto", "foreach", "compiled"]
+Engine = Literal["auto", "foreach", "compiled", "triton"]
 
 COMPILE_FROM = 4_000_000  # elements in a group from which "auto" compiles
 SMALL = 16_384  # elements below which a tensor of a compiled group goes with the others through foreach
@@ -56,7 +56,7 @@ def here(entry: Entry, rule: Rule) -> Entry:
     return entry._replace(flat=is_flat(tensors_of(entry, rule)))
 
 
-def _advance(
+def advance(
     rule: Rule, param: Array, grad: Array, state: State, c: Mapping[str, Any], maximize: bool
 ) -> tuple[Array, State]:
     """Returns parameters and state after one step, the gradient clipped by ``c["clip"]``; as they were if not ok."""
@@ -95,7 +95,7 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
     target = TensorList([real(e.p) for e in entries])
     grads = TensorList([real(e.grad) for e in entries]).to(work)
     state = {name: TensorList([real(e.state[name]) for e in entries]) for name in rule.buffers}
-    new, after = _advance(rule, target.to(work), grads, state, c, maximize)
+    new, after = advance(rule, target.to(work), grads, state, c, maximize)
     target.copy_(new)
     for name, buffer in state.items():
         buffer.copy_(after[name])
@@ -113,7 +113,7 @@ def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Map
     target = real(p.detach())
     grad = real(given).to(working_dtype(p))
     buffers = {name: real(state[name]) for name in rule.buffers}
-    new, after = _advance(rule, target.to(grad.dtype), grad, buffers, {**c, **extra}, maximize)
+    new, after = advance(rule, target.to(grad.dtype), grad, buffers, {**c, **extra}, maximize)
     target.copy_(new)
     for name, buffer in buffers.items():
         buffer.copy_(after[name])
@@ -135,7 +135,7 @@ def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], ma
         c, scalars = scalars_of_step(rule, hyper, float(state["step"]) + 1, carried)
         work = working_dtype(p)
         buffers = {name: real(state[name]) for name in rule.buffers}
-        new, after = _advance(rule, real(p.clone()).to(work), real(grad).to(work), buffers, c, maximize)
+        new, after = advance(rule, real(p.clone()).to(work), real(grad).to(work), buffers, c, maximize)
         p.copy_(torch.view_as_complex(new) if p.is_complex() else new)
         for name, value in {**after, **scalars}.items():
             is_pairs = name in after and p.is_complex()
@@ -236,7 +236,7 @@ def _kernel(
         c = {name: coefficients[i] for i, name in enumerate(names)}
         for i, (param, given) in enumerate(zip(params, grads, strict=True)):
             state = {slot: buffers[j][i] for j, slot in enumerate(slots)}
-            new, after = _advance(rule, param.to(work), given.to(work), state, c, maximize)
+            new, after = advance(rule, param.to(work), given.to(work), state, c, maximize)
             param.copy_(new)
             for slot, buffer in state.items():
                 buffer.copy_(after[slot])

@@ -8,6 +8,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from thalweg.averaging import Average
 from thalweg.optim.decay import decayed
@@ -15,7 +16,8 @@ from thalweg.optim.entries import HALF, Entry, Forms, Group, state_dtype, worked
 from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
 from thalweg.optim.implementations import Engine, update, update_differentiable, update_traced
-from thalweg.optim.one_pass import StepOptions, check_average, clip_coefficients, global_gradient_norm, mean_of
+from thalweg.optim.kernel.engine import Kernels
+from thalweg.optim.one_pass import StepOptions, check_average, clip_coefficients, mean_of
 from thalweg.optim.settings import check_added, check_options, check_settings
 from thalweg.optim.sparse import Rows, check_sparse
 from thalweg.rules.rule import Rule, scalars_of_step
@@ -84,6 +86,7 @@ class RuleOptimizer(Optimizer):
     average: Average | None = None
     gradient_norm: Tensor | None = None
     _forms: Forms | None = None
+    _kernels: Kernels | None = None
 
     def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
         engine = _engine_of(engine, options)
@@ -126,7 +129,6 @@ class RuleOptimizer(Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Takes one step; with a closure, evaluates it first and returns its loss.
 
@@ -134,6 +136,26 @@ class RuleOptimizer(Optimizer):
             RuntimeError: a gradient, a state or a mean has not the shape, device, type or memory that its parameter
                 asks for; nothing is changed then.
         """
+        steady = closure is None and self._kernels is not None and not self._is_watched()
+        if steady and self._kernels is not None and self._kernels.again(self):
+            return None
+        own = type(self).step is RuleOptimizer.step  # torch calls the hooks of a step that a subclass has written
+        given = () if closure is None else (closure,)
+        return _hooked(self, *given) if own else self._step(*given)
+
+    def _is_watched(self) -> bool:
+        """Says whether a profiler or a hook waits for the step."""
+        return bool(
+            torch.compiler.is_compiling()
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+            or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+        )
+
+    @torch.no_grad()
+    def _step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -143,7 +165,9 @@ class RuleOptimizer(Optimizer):
             average.check("step")
         stepped: list[Tensor] = []
         work, sparse = self._work()
-        norm = global_gradient_norm(self.param_groups, [e.grad for _, _, entries in work for e in entries])
+        assert self._kernels is not None
+        self._kernels.look(work)
+        norm = self._kernels.global_norm(work)
         self.gradient_norm = norm.value
         for group, rule, entries in work:
             if norm.finite is False and group["skip_nonfinite"]:
@@ -161,6 +185,7 @@ class RuleOptimizer(Optimizer):
             rows.put()
         if average is not None and not (norm.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
             average.update(stepped)
+        self._kernels.settle(self, work)
         return loss
 
     def _work(self) -> tuple[list[tuple[Group, Rule, list[Entry]]], list[Rows]]:
@@ -168,8 +193,8 @@ class RuleOptimizer(Optimizer):
 
         Of sparse gradients the entries are rows, which are also returned apart.
         """
-        if self._forms is None:
-            self._forms = Forms()
+        if self._forms is None or self._kernels is None:
+            self._forms, self._kernels = Forms(), Kernels()
         work: list[tuple[Group, Rule, list[Entry]]] = []
         average, flat = self.average, self._forms.all_flat
         for group in self.param_groups:
@@ -206,6 +231,8 @@ class RuleOptimizer(Optimizer):
         if isinstance(hyper["lr"], Tensor):
             with torch.set_grad_enabled(group["differentiable"]):
                 hyper["lr"] = hyper["lr"].reshape(())
+        assert self._kernels is not None
+        entries = self._kernels.step(group, rule, entries, hyper, extra)
         spared = {**hyper, "weight_decay": 0}
         if group["differentiable"]:
             for entry in entries:
@@ -279,6 +306,10 @@ class RuleOptimizer(Optimizer):
         for entries in self.state.values():
             if "step" in entries and not isinstance(entries["step"], Tensor):
                 entries["step"] = torch.tensor(float(entries["step"]), dtype=_scalar_dtype())
+
+
+_hooked = Optimizer.profile_hook_step(RuleOptimizer._step)
+RuleOptimizer.step.hooked = True  # type: ignore[attr-defined]  # which keeps torch from doing so at every step
 
 
 def _skipped(entries: list[Entry], ok: Tensor, rule: Rule) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from thalweg.optim.decay import check_decay
 
-ENGINES = ("auto", "foreach", "compiled")
+ENGINES = ("auto", "foreach", "compiled", "triton")
 
 # Key of a group -> (torch's words for it, largest value); none may be negative.
 _RANGES = {
@@ -63,7 +63,7 @@ def check_options(group: Mapping[str, Any]) -> None:
     """Raises ValueError for an engine, a decay or a clip_norm that there is not; quick enough for each step."""
     engine, decay, clip_norm = group.get("engine", "auto"), group.get("decay", "all"), group.get("clip_norm")
     if engine not in ENGINES:
-        raise ValueError(f"Invalid engine: {engine!r}: choose auto, foreach or compiled")
+        raise ValueError(f"Invalid engine: {engine!r}: choose auto, foreach, compiled or triton")
     check_decay(decay)
     if clip_norm is not None and not (is_number(clip_norm) and clip_norm > 0):
         raise ValueError(f"Invalid clip_norm value: {clip_norm}: give a number above 0, or None")

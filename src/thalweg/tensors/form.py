@@ -32,14 +32,18 @@ class KnownForms:
 
     def same(self, tensors: Sequence[Any]) -> bool:
         """Says whether there are as many tensors of the same forms, in storages that are as large as they need."""
-        if self._guards is None or len(tensors) != len(self._places) or torch.compiler.is_compiling():
-            return False
-        if not self._guards.check(*tensors):
+        if not self.same_but_for_storages(tensors):
             return False
         for t, (begin, end) in zip(tensors, self._places, strict=True):
             if t.untyped_storage().nbytes() < end or t.storage_offset() > begin:
                 return False
         return True
+
+    def same_but_for_storages(self, tensors: Sequence[Any]) -> bool:
+        """Says the same of the forms alone, for who looks at the tensors' addresses instead."""
+        if self._guards is None or len(tensors) != len(self._places) or torch.compiler.is_compiling():
+            return False
+        return bool(self._guards.check(*tensors))
 
     def note(self, tensors: Sequence[Any]) -> None:
         """Remembers the forms, where all are of plain tensors, no two of which are one."""

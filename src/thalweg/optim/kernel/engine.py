@@ -1,0 +1,313 @@
+"""Steps by Triton's kernels: which parameters they take, and what is launched for them."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thalweg.optim.decay import decayed
+from thalweg.optim.entries import Entry, Group, Work
+from thalweg.optim.implementations import here
+from thalweg.optim.kernel.norm import PROGRAMS, norm_source
+from thalweg.optim.kernel.source import Form, made, source
+from thalweg.optim.kernel.steady import Steady
+from thalweg.optim.kernel.table import Table
+from thalweg.optim.one_pass import GradientNorm, global_gradient_norm
+from thalweg.rules.rule import Rule, scalars_of_step
+
+BLOCK = 4096  # elements that a program steps
+WARPS = 8
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+@dataclass
+class Launch:
+    """One launch of a kernel, which steps some parameters of a group.
+
+    Attributes:
+        members: the parameters.
+        decays: whether weight decay is for them.
+        dtypes: as in ``Form``.
+        chunks: which program steps what, from the table.
+        counts: the step count and the rule's scalar state of all, each a tensor of which the parameters' own are views;
+            none where they are counted on the device.
+        versions: of the counts, after the last step; anything else has been written into them since.
+        values: the numbers that the counts hold.
+        counted: as in ``Form``, where the coefficients are worked out on the device; None where on the host.
+        kernels: by the form's scalars, and whether all is aligned.
+    """
+
+    group: Group
+    rule: Rule
+    members: Sequence[Tensor]
+    decays: bool
+    dtypes: tuple[torch.dtype | None, ...]
+    chunks: tuple[Tensor, Tensor]
+    counts: dict[str, Tensor]
+    versions: list[int]
+    values: list[float]
+    counted: tuple[tuple[str, torch.dtype], ...] | None
+    kernels: dict[Any, tuple[Any, Form]] = field(default_factory=dict)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the counts are as this launch left them."""
+        return [count._version for count in self.counts.values()] == self.versions
+
+    def scalars(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the kernel's scalars for the next step, which is counted."""
+        given = hyper if self.decays else {**hyper, "weight_decay": 0}
+        if not self.counts:
+            return dict(given)
+        t = self.values[0] + 1
+        carried = dict(zip(self.rule.scalar_state, self.values[1:], strict=True))
+        c: dict[str, Any] = {}
+        new: dict[str, Any] = {}
+        if self.counted is None or carried:
+            c, new = scalars_of_step(self.rule, given, t, carried)
+        self.counts["step"].add_(1)
+        for name, value in new.items():
+            self.counts[name].fill_(value)
+        self.values = [t, *(self.counts[name][0].item() for name in new)]  # as rounded there
+        self.versions = [count._version for count in self.counts.values()]
+        return c if self.counted is None else {**given, **carried, "t": t}
+
+
+class Kernels:
+    """What an optimizer's kernels know from step to step: the table of addresses, and what they launch."""
+
+    def __init__(self) -> None:
+        self._table: Table | None = None
+        self._entries: list[Entry] = []
+        self._numbers: dict[int, int] = {}  # of parameters in the table, by id
+        self._retired: list[Table] = []  # that CUDA graphs still read
+        self._launches: list[Launch] = []
+        self._steady: Steady | None = None
+        self._normed: torch.dtype | None = None  # of the gradients, where a group asks for the norm
+        self._averaged: list[Tensor] = []
+
+    def look(self, work: Work) -> None:
+        """Reads where everything lies that kernels step; makes the table anew where something lies elsewhere."""
+        self._launches, self._steady = [], None
+        pairs = [(e.p, here(e, rule), rule, group) for group, rule, entries in work if wants(group) for e in entries]
+        pairs = [pair for pair in pairs if pair[1].flat and _is_on_device(pair[1].p.device)]
+        pairs = [pair for pair in pairs if pair[1].p.device == pairs[0][1].p.device]
+        self._numbers = {id(p): i for i, (p, _, _, _) in enumerate(pairs)}
+        self._entries = [entry for _, entry, _, _ in pairs]
+        if not pairs:
+            return
+        fixed = [[t.data_ptr() for t in _rows(entry, rule, group)] for _, entry, rule, group in pairs]
+        most = max(map(len, fixed))
+        fixed = [row + [0] * (most - len(row)) for row in fixed]
+        sizes = [e.p.numel() * (1 + e.p.is_complex()) for e in self._entries]
+        if self._table is None or self._table.known != (fixed, sizes):
+            if self._table is not None and self._table.captured:
+                self._retired.append(self._table)
+            self._table = Table(fixed, sizes, self._entries[0].p.device, BLOCK)
+        self.point([e.grad for e in self._entries])
+
+    def point(self, grads: Sequence[Tensor]) -> None:
+        """Reads where the gradients lie."""
+        assert self._table is not None
+        self._grads, self._aligned = self._table.gradients([grad.data_ptr() for grad in grads])
+
+    def global_norm(self, work: Work) -> GradientNorm:
+        """Returns the norm of all gradients where a group asks for it, by the kernel where the table has them all."""
+        if not any(group["clip_norm"] is not None or group["skip_nonfinite"] for group, _, _ in work):
+            return GradientNorm()
+        entries = [e for _, _, entries in work for e in entries]
+        dtypes = {e.grad.dtype.to_real() for e in entries}
+        alone = len(self._entries) == len(entries) and len(dtypes) == 1
+        if alone and not any(hasattr(e.grad, "to_local") for e in entries):  # of which other ranks have their part
+            return GradientNorm(self.norm(dtypes.pop()), None)
+        found = global_gradient_norm([group for group, _, _ in work], [e.grad for e in entries])
+        if self._numbers and self._table is not None and found.value is not None:
+            self._table.norm.copy_(found.value)
+        return found
+
+    def norm(self, dtype: torch.dtype) -> Tensor:
+        """Returns the norm of all gradients, which are of one type."""
+        table = self._table
+        assert table is not None
+        owners, chunks = table.chunks(tuple(range(len(self._entries))))
+        out = torch.empty((), dtype=torch.promote_types(dtype, torch.float32), device=owners.device)
+        args = (self._grads, table.sizes, owners, chunks, table.counter, table.partials, len(owners), table.norm, out)
+        kernel = made("norm", norm_source(dtype, self._aligned, BLOCK))
+        launch(kernel, out.dtype, min(len(owners), PROGRAMS), args)
+        return out
+
+    def settle(self, optimizer: Any, work: Work) -> None:
+        """Remembers a step that kernels have taken wholly, so that the next one has less to ask."""
+        entries = [e for _, _, own in work for e in own]
+        done = sum(len(one.members) for one in self._launches)
+        if done == len(entries) > 0 and all(type(e.p) in _PLAIN and e.grad is e.p.grad for e in entries):
+            dtypes = {e.grad.dtype.to_real() for e in entries}
+            asked = any(group["clip_norm"] is not None or group["skip_nonfinite"] for group, _, _ in work)
+            if not asked or len(dtypes) == 1:
+                self._normed = dtypes.pop() if asked else None
+                self._averaged = [e.p for e in entries if e.mean is not None]
+                self._steady = Steady(optimizer, work)
+
+    def again(self, optimizer: Any) -> bool:
+        """Takes the step by what launched the last one, where all is as it was; says whether it did."""
+        if self._steady is None:
+            return False
+        average = optimizer.average
+        if average is not None:
+            average.check("step")
+        if not all(one.untouched for one in self._launches):
+            return False
+        grads = self._steady.gradients(optimizer)
+        if grads is None:
+            return False
+        self.point(grads)
+        norm = optimizer.gradient_norm = None if self._normed is None else self.norm(self._normed)
+        hypers = dict(zip(map(id, optimizer.param_groups), self._steady.hypers, strict=True))
+        for group in optimizer.param_groups:
+            if norm is not None and group["skip_nonfinite"]:
+                group["skipped"] = group["skipped"] + (~norm.isfinite()).to(torch.float32)
+        weight = None if average is None else average.weight
+        for one in self._launches:
+            self.run(
+                one, hypers[id(one.group)], weight, one.group["clip_norm"] is not None, one.group["skip_nonfinite"]
+            )
+        if average is not None:
+            average.update(self._averaged)
+        return True
+
+    def step(
+        self, group: Group, rule: Rule, entries: list[Entry], hyper: Mapping[str, Any], extra: Mapping[str, Any]
+    ) -> list[Entry]:
+        """Steps the group's parameters that are in the table; returns the others."""
+        mine = [e for e in entries if id(e.p) in self._numbers] if wants(group) else []
+        skips, capturable = "ok" in extra, group["capturable"]
+        if not mine or (skips and rule.scalar_state and not capturable):
+            return entries
+        traced = skips or capturable or any(_on_device(v) for v in hyper.values())
+        names = () if capturable else ("step", *rule.scalar_state)
+        buckets: dict[tuple[Any, ...], list[Entry]] = {}
+        for e in mine:
+            tensors = (e.p, e.grad, e.mean, *(e.state[name] for name in rule.buffers))
+            dtypes = tuple(None if t is None else t.dtype.to_real() for t in tensors)
+            values = tuple(float(e.state[name]) for name in names)
+            buckets.setdefault((dtypes, decayed(group, e.p), values), []).append(e)
+        assert self._table is not None
+        for (dtypes, decays, values), members in buckets.items():
+            counts = {name: _in_one(members, name) for name in names}
+            counted = tuple((n, members[0].state[n].dtype) for n in counted_of(group, rule)) if traced else None
+            chunks = self._table.chunks(tuple(self._numbers[id(e.p)] for e in members))
+            versions = [count._version for count in counts.values()]
+            params = [e.p for e in members]
+            one = Launch(group, rule, params, decays, dtypes, chunks, counts, versions, list(values), counted)
+            self._launches.append(one)
+            self.run(one, hyper, extra.get("average"), "clip" in extra, skips)
+        return [e for e in entries if id(e.p) not in self._numbers]
+
+    def run(self, one: Launch, hyper: Mapping[str, Any], average: float | None, clips: bool, skips: bool) -> None:
+        """Takes the step of one launch."""
+        table, values = self._table, one.scalars(hyper)
+        assert table is not None
+        decay = values.get("weight_decay")
+        decays = one.counted is not None and not (isinstance(decay, (int, float)) and decay == 0)
+        if one.counted is not None and not decays:
+            values.pop("weight_decay")
+        if average is not None:
+            values["average"] = average
+        if clips:
+            values["clip_norm"] = one.group["clip_norm"]
+        types = tuple([v.dtype if isinstance(v, Tensor) and _on_device(v) else None for v in values.values()])
+        key = (*values, types, self._aligned, clips, skips)
+        if key not in one.kernels:
+            form = Form(
+                one.rule,
+                one.group["maximize"],
+                one.dtypes,
+                tuple(zip(values, types, strict=True)),
+                one.counted or (),
+                one.counted is not None,
+                decays,
+                clips,
+                skips,
+                self._aligned,
+                BLOCK,
+            )
+            one.kernels[key] = made("step", source(form)), form
+        kernel, form = one.kernels[key]
+        numbers = [v if typed else float(v) for v, typed in zip(values.values(), types, strict=True)]
+        norm = [table.norm] if clips or skips else []
+        args = (table.fixed, self._grads, table.sizes, *one.chunks, table.counters, len(self._entries))
+        launch(kernel, form, one.chunks[0].shape[0], (*args, *norm, *numbers))
+
+
+def _in_one(entries: Sequence[Entry], name: str) -> Tensor:
+    """Returns one tensor of which a number of every entry's state is made a view, so that one call counts them all."""
+    first = entries[0].state[name]
+    held = torch.full((len(entries),), float(first), dtype=first.dtype, device=first.device)
+    for entry, own in zip(entries, held.unbind(), strict=True):
+        entry.state[name] = own
+    return held
+
+
+def launch(kernel: Any, key: Any, programs: int, args: tuple[Any, ...]) -> None:
+    """Launches a kernel over so many programs; what was compiled for the key and the device is launched at once."""
+    device = args[0].device
+    if device.type != "cuda":
+        kernel[(programs,)](*args)
+        return
+    found = _compiled.get((kernel, key, device))
+    if device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            launch(kernel, key, programs, args)
+    elif found is None:
+        found = kernel[(programs,)](*args, num_warps=WARPS, enable_fp_fusion=False)
+        _compiled[(kernel, key, device)] = found
+    else:
+        found[(programs, 1, 1)](*args)
+
+
+def wants(group: Group) -> bool:
+    """Says whether the group's parameters are for kernels, as far as they can take them."""
+    asked = group["engine"] == "triton" and not group["differentiable"] and not torch.compiler.is_compiling()
+    return asked and not triton_missing()
+
+
+@cache
+def triton_missing() -> str | None:
+    """Returns why there are no kernels, or None; warns at the first call that finds so."""
+    if find_spec("triton") is not None:
+        return None
+    reason = "the package triton is missing, which comes with torch's builds for CUDA"
+    warnings.warn(f"thalweg steps by torch's foreach kernels: {reason}", RuntimeWarning, stacklevel=3)
+    return reason
+
+
+def counted_of(group: Group, rule: Rule) -> tuple[str, ...]:
+    """Returns the names of what each tensor carries on the device from step to step."""
+    if group["capturable"]:
+        return "step", *rule.scalar_state
+    return ("skipped",) if group["skip_nonfinite"] else ()
+
+
+def _rows(entry: Entry, rule: Rule, group: Group) -> list[Tensor]:
+    """Returns the tensors of an entry that have a row in the table, in the order of ``Form.rows``."""
+    names = counted_of(group, rule)
+    if "skipped" in names:
+        entry.state.setdefault("skipped", torch.zeros((), device=entry.p.device))
+    mean = [] if entry.mean is None else [entry.mean]
+    return [entry.p, *mean, *(entry.state[name] for name in (*rule.buffers, *names))]
+
+
+def _on_device(value: Any) -> bool:
+    return isinstance(value, Tensor) and _is_on_device(value.device)
+
+
+def _is_on_device(device: torch.device) -> bool:
+    return device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,105 @@
+"""Whether all is as it was at the last step but for the gradients: what they hold, and where they lie."""
+
+from collections.abc import Mapping, Sequence
+from operator import is_, itemgetter
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.optim.entries import Work
+from thalweg.optim.settings import check_options
+from thalweg.rules.rule import Rule
+from thalweg.tensors.form import KnownForms, extent
+
+_CONSTANT = (float, int, bool, str, tuple, type(None), Tensor)  # what holds the same as long as it is the same
+_OPTIONS = itemgetter("engine", "maximize", "decay", "skip_nonfinite", "capturable", "differentiable")
+
+
+class Steady:
+    """What an optimizer's step found: groups, parameters, state, means, their forms and their addresses.
+
+    On a GPU memory cannot shrink where it is, so that what lies where it lay, with the form that it had, is all there.
+
+    Arguments:
+        optimizer: it, after the step.
+        work: what it stepped, all by kernels.
+    """
+
+    def __init__(self, optimizer: Any, work: Work) -> None:
+        self._average = optimizer.average
+        self._means = list(self._average.means.values()) if self._average else []
+        self._state, self._states = optimizer.state, list(optimizer.state.values())
+        self._groups = [(group, list(group["params"]), _options(group), rule) for group, rule, _ in work]
+        self._settings = [list(group.values()) for group, _, _ in work]
+        self._constant = all(type(value) in _CONSTANT for values in self._settings for value in values[1:])
+        self.hypers = [optimizer.hyper_of(group) for group, _, _ in work]
+        entries = [e for _, _, own in work for e in own]
+        stepped = {id(e.p) for e in entries}
+        self._params = [e.p for e in entries]
+        self._others = [p for _, params, _, _ in self._groups for p in params if id(p) not in stepped]
+        self._places = [(e.state, name) for _, rule, own in work for e in own for name in _names(rule, e.state)]
+        self._held = [state[name] for state, name in self._places]
+        buffers = [e.state[name] for _, rule, own in work for e in own for name in rule.buffers]
+        self._fixed = [*self._params, *(e.mean for e in entries if e.mean is not None), *buffers]
+        self._addresses = [t.data_ptr() for t in self._fixed]
+        grads = [e.grad for e in entries]
+        self._needs = [extent(grad) for grad in grads]
+        self._forms = KnownForms()
+        self._forms.note([*self._fixed, *grads])
+
+    def gradients(self, optimizer: Any) -> Sequence[Tensor] | None:
+        """Returns the gradients of the parameters where all is as it was; else None.
+
+        Raises:
+            ValueError: an option that there is not.
+        """
+        average = optimizer.average
+        if optimizer.state is not self._state or average is not self._average or not self._same_groups(optimizer):
+            return None
+        if not _same(list(self._state.values()), self._states) or any(p.grad is not None for p in self._others):
+            return None
+        if not _same([state.get(name) for state, name in self._places], self._held):
+            return None
+        if average is not None and not _same(list(average.means.values()), self._means):
+            return None
+        grads = [p.grad for p in self._params]
+        known = [grad for grad in grads if grad is not None]
+        if len(known) < len(grads) or [t.data_ptr() for t in self._fixed] != self._addresses:
+            return None
+        if not self._forms.same_but_for_storages([*self._fixed, *known]):
+            return None
+        for grad, need in zip(known, self._needs, strict=True):
+            if grad.untyped_storage().nbytes() - grad.storage_offset() * grad.itemsize < need:
+                return None
+        return known
+
+    def _same_groups(self, optimizer: Any) -> bool:
+        """Says whether the groups have the same parameters and rules; reads hyperparameters anew that have changed."""
+        groups = optimizer.param_groups
+        if len(groups) != len(self._groups):
+            return False
+        for i, (given, (group, params, options, rule)) in enumerate(zip(groups, self._groups, strict=True)):
+            if given is not group or not _same(given["params"], params):
+                return False
+            values = list(given.values())
+            if self._constant and _same(values, self._settings[i]):
+                continue
+            check_options(given)
+            if _options(given) != options or optimizer.rule_of(given) != rule:
+                return False
+            self._settings[i], self.hypers[i] = values, optimizer.hyper_of(given)
+        return True
+
+
+def _same(given: Sequence[Any], known: Sequence[Any]) -> bool:
+    return len(given) == len(known) and all(map(is_, given, known))
+
+
+def _options(group: Any) -> tuple[Any, ...]:
+    decay = group["weight_decay"]
+    return *_OPTIONS(group), group["clip_norm"] is None, isinstance(decay, (int, float)) and decay == 0
+
+
+def _names(rule: Rule, state: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of what a kernel reads of the state, or could."""
+    return *rule.scalar_state, *rule.buffers, "step", *(["skipped"] if "skipped" in state else [])
