@@ -17,7 +17,7 @@ from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
 from thalweg.optim.implementations import Engine, update, update_differentiable, update_traced
 from thalweg.optim.kernel.engine import Kernels
-from thalweg.optim.one_pass import StepOptions, check_average, clip_coefficients, mean_of
+from thalweg.optim.one_pass import StepOptions, check_average, clip_coefficients, global_gradient_norm, mean_of
 from thalweg.optim.settings import check_added, check_options, check_settings
 from thalweg.optim.sparse import Rows, check_sparse
 from thalweg.rules.rule import Rule, scalars_of_step
@@ -165,9 +165,12 @@ class RuleOptimizer(Optimizer):
             average.check("step")
         stepped: list[Tensor] = []
         work, sparse = self._work()
-        assert self._kernels is not None
-        self._kernels.look(work)
-        norm = self._kernels.global_norm(work)
+        kernels = None if torch.compiler.is_compiling() else self._kernels
+        if kernels is None:
+            norm = global_gradient_norm(self.param_groups, [e.grad for _, _, entries in work for e in entries])
+        else:
+            kernels.look(work)
+            norm = kernels.global_norm(work)
         self.gradient_norm = norm.value
         for group, rule, entries in work:
             if norm.finite is False and group["skip_nonfinite"]:
@@ -185,7 +188,8 @@ class RuleOptimizer(Optimizer):
             rows.put()
         if average is not None and not (norm.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
             average.update(stepped)
-        self._kernels.settle(self, work)
+        if kernels is not None:
+            kernels.settle(self, work)
         return loss
 
     def _work(self) -> tuple[list[tuple[Group, Rule, list[Entry]]], list[Rows]]:
@@ -193,7 +197,7 @@ class RuleOptimizer(Optimizer):
 
         Of sparse gradients the entries are rows, which are also returned apart.
         """
-        if self._forms is None or self._kernels is None:
+        if self._forms is None:
             self._forms, self._kernels = Forms(), Kernels()
         work: list[tuple[Group, Rule, list[Entry]]] = []
         average, flat = self.average, self._forms.all_flat
@@ -231,8 +235,8 @@ class RuleOptimizer(Optimizer):
         if isinstance(hyper["lr"], Tensor):
             with torch.set_grad_enabled(group["differentiable"]):
                 hyper["lr"] = hyper["lr"].reshape(())
-        assert self._kernels is not None
-        entries = self._kernels.step(group, rule, entries, hyper, extra)
+        if self._kernels is not None and not torch.compiler.is_compiling():
+            entries = self._kernels.step(group, rule, entries, hyper, extra)
         spared = {**hyper, "weight_decay": 0}
         if group["differentiable"]:
             for entry in entries:
