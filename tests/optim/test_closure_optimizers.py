@@ -662,7 +662,7 @@ def test_gauss_newton_goes_down_where_the_hessian_is_not_positive():
 
 @pytest.mark.parametrize("warm_start", [0.0, 0.95])
 def test_hessian_free_solves_the_damped_system(warm_start):
-    """(B + λI) d = −g, against the dense matrix; what it foretells; and λ moves by 2/3 where that came true."""
+    """(B + λI) d = −g, against the dense matrix; what it predicts; and λ moves by 2/3 where that came true."""
     torch.manual_seed(2)
     a = torch.randn(6, 6, dtype=torch.float64)
     a, b = a @ a.T + torch.eye(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
@@ -673,11 +673,11 @@ def test_hessian_free_solves_the_damped_system(warm_start):
     damping = 0.5 * (g @ a @ g) / (g @ g)
     for _ in range(3):
         at = objective.evaluate(x, curvature=True)
-        d, foretold = model.step(x, at, gradient_share=1e-20)
+        d, predicted = model.step(x, at, gradient_share=1e-20)
         exact = torch.linalg.solve(a + damping * torch.eye(6, dtype=torch.float64), -at.gradient)
         same(d, exact, rtol=1e-7, atol=1e-9)
         after = objective.evaluate(x + d)
-        assert foretold == pytest.approx((at.value - after.value).item(), rel=1e-7)
+        assert predicted == pytest.approx((at.value - after.value).item(), rel=1e-7)
         model.judge(1.0, d)
         damping, x = damping * 2 / 3, x + d
         assert model.state()["damping"].item() == pytest.approx(damping.item(), rel=1e-12)

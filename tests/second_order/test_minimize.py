@@ -194,7 +194,7 @@ def test_every_product_is_counted_also_while_steps_are_rejected(method, monkeypa
     monkeypatch.setattr(Hessian, "_product", counted)
     monkeypatch.setattr(torch, "vmap", lambda function: lambda rows: torch.stack([function(row) for row in rows]))
 
-    def funnel(x):  # straight walls: the model foretells a far better place far behind the minimum
+    def funnel(x):  # straight walls: the model predicts a far better place far behind the minimum
         return (1 + (10 * (x - 100)) ** 2).sqrt().sum()
 
     found = thalweg.minimize(funnel, torch.tensor([102.0, 101.0], dtype=torch.float64), method, gtol=1e-8)

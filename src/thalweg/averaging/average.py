@@ -220,19 +220,19 @@ class Average:
             ValueError: a state of another model, averaging or type, with the first difference named; nothing is
                 changed then.
         """
-        mine = self.state_dict()
-        if set(state) != set(mine):
-            raise ValueError(f"no state of an average: it has {sorted(state)}, not {sorted(mine)}")
-        if state["averaging"] != mine["averaging"]:
-            raise ValueError(f"the state is of {state['averaging']}, the average is {mine['averaging']}")
+        own = self.state_dict()
+        if set(state) != set(own):
+            raise ValueError(f"no state of an average: it has {sorted(state)}, not {sorted(own)}")
+        if state["averaging"] != own["averaging"]:
+            raise ValueError(f"the state is of {state['averaging']}, the average is {own['averaging']}")
         if not is_whole(state["step"], 0):
             raise ValueError(f"the state's step is {state['step']!r}, not a number of updates")
         for part in ("means", "copies"):
-            _same_form(mine[part], state[part])
+            _same_form(own[part], state[part])
         if self._generator is not None:
             self._generator.set_state(state["generator"])
         for part in ("means", "copies"):
-            for name, target in mine[part].items():
+            for name, target in own[part].items():
                 target.copy_(state[part][name])
         self.step = state["step"]
 
@@ -268,9 +268,9 @@ def _kept_in(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype or (torch.float32 if tensor.dtype.itemsize < 4 else tensor.dtype)
 
 
-def _same_form(mine: Mapping[str, Tensor], given: Mapping[str, Any]) -> None:
-    for name in [*mine, *given]:
-        here, there = (_form(part[name]) if name in part else None for part in (mine, given))
+def _same_form(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> None:
+    for name in [*own, *given]:
+        here, there = (_form(part[name]) if name in part else None for part in (own, given))
         if here != there:
             raise ValueError(f"the state is of another model: it has {there or 'no'} {name!r}, not {here or 'none'}")
 

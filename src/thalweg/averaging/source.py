@@ -72,10 +72,10 @@ class Source:
         self._reshard()
         now = dict(self.model.named_parameters())
         for name in {**self.params, **now}:
-            mine, found = self.params.get(name), now.get(name)
-            if mine is found or (mine is None and found is not None and not found.requires_grad):
+            known, present = self.params.get(name), now.get(name)
+            if known is present or (known is None and present is not None and not present.requires_grad):
                 continue
-            how = "added, or began to require gradients," if mine is None else "replaced" if name in now else "removed"
+            how = "added, or began to require gradients," if known is None else "replaced" if name in now else "removed"
             raise RuntimeError(f"parameter {name!r} was {how} after the average was made: make a new one")
         self._look()
 

@@ -44,7 +44,7 @@ def command(
     from thalweg.tensors.files import check_writable
 
     check_whole("seed", seed, *SEED)
-    where, page = usable_device(device), None if out is None else out.absolute()
+    torch_device, page = usable_device(device), None if out is None else out.absolute()
     if page is not None:
         check_writable(page)
     console = Terminal(stderr=True)
@@ -53,12 +53,13 @@ def command(
         chosen = load_task(task)
         data = examples(chosen)
         torch.manual_seed(seed)
-        model = build_model(chosen).to(where)
+        model = build_model(chosen).to(torch_device)
         size = chosen.batch_size
         rows = torch.randperm(len(data.train_x))[: BATCHES * size].split(size)
-        batches = [(data.train_x[part].to(where), data.train_y[part].to(where)) for part in rows if len(part) == size]
-        tell = status.update if status else None
-        found = diagnose(model, batches[0], chosen.loss, more=batches[1:], fix=fix, progress=tell)
+        full = [part for part in rows if len(part) == size]
+        batches = [(data.train_x[part].to(torch_device), data.train_y[part].to(torch_device)) for part in full]
+        progress = status.update if status else None
+        found = diagnose(model, batches[0], chosen.loss, more=batches[1:], fix=fix, progress=progress)
     if as_json:
         print(json.dumps({"task": chosen.name, **found.as_dict()}, indent=1, allow_nan=False))
     else:

@@ -54,14 +54,16 @@ def raised_by(number: signal.Signals, kind: type[BaseException]) -> Iterator[Non
 
 
 @contextmanager
-def exit_told(tell: Callable[[str], Any], code: int) -> Iterator[None]:
-    """Runs its body; where that ends this process by ``os._exit``, a line is told and the exit code is ``code``."""
+def exit_reported(report: Callable[[str], Any], code: int) -> Iterator[None]:
+    """Runs its body; where that ends this process by ``os._exit``, reports it in a line and exits with ``code``."""
     exit_, process = os._exit, os.getpid()
 
     def end(status: int) -> None:
         if os.getpid() == process:  # no child that was forked
             frame = sys._getframe(1)
-            tell(f"os._exit({status}) ends the process ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})")
+            report(
+                f"os._exit({status}) ends the process ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+            )
             status = code
         exit_(status)
 

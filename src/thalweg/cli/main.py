@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from thalweg import __version__
 from thalweg.cli import compare, diagnose, export, listing, report, serve, sparse_code, train
 from thalweg.cli.console import Terminal
-from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_told, output, raised_by
-from thalweg.cli.processes import speaks, was_lost
+from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_reported, output, raised_by
+from thalweg.cli.processes import is_main_process, was_lost
 from thalweg.compare.user_errors import Stopped, StudyError, TaskError, brief, describe_error
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer has
@@ -82,7 +82,7 @@ def _code(errors: Terminal) -> int:
         return 2
 
     try:
-        with raised_by(signal.SIGINT, Interrupted), exit_told(fault, 2), output():
+        with raised_by(signal.SIGINT, Interrupted), exit_reported(fault, 2), output():
             return app(standalone_mode=False) or 0
     except UsageError as error:
         return fault(error.format_message()) if str(error) else 2  # without a command it has shown the help
@@ -111,4 +111,4 @@ def _own(error: Exception) -> str:
 
 
 def _errors() -> Terminal:
-    return Terminal(stderr=True, quiet=not speaks(), highlight=False, soft_wrap=True)
+    return Terminal(stderr=True, quiet=not is_main_process(), highlight=False, soft_wrap=True)

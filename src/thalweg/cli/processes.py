@@ -1,4 +1,4 @@
-"""``torchrun -m thalweg …``: the processes of one launch join, agree before they begin, and one speaks for all."""
+"""``torchrun -m thalweg …``: the processes of one launch join and agree before they begin, and the main one prints."""
 
 import os
 import warnings
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from thalweg.stages import Plan
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Returns whether this process prints and writes: the only one, or the first of a launch.
 
-    >>> speaks()
+    >>> is_main_process()
     True
     """
     return os.environ.get("RANK", "0") == "0"
@@ -43,7 +43,7 @@ def joined(resume: bool) -> "Iterator[ProcessGroup | None]":
     import torch
     from torch import distributed
 
-    if not speaks():
+    if not is_main_process():
         warnings.simplefilter("ignore")
     backend, rank = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", int(os.environ["RANK"])
     if (store := meeting_place(rank)) is None:
@@ -64,16 +64,16 @@ def agreeing(group: "ProcessGroup | None") -> Iterator[None]:
         return
     from torch import distributed
 
-    mine: str | None = None
+    own: str | None = None
     try:
         yield
     except ValueError as error:
-        mine = str(error)
-    said: list[str | None] = [None] * group.size()
-    distributed.all_gather_object(said, mine, group=group)
-    for rank, words in enumerate(said):
-        if words is not None:
-            raise ValueError(f"process {rank} of {len(said)}: {words}" if rank else words)
+        own = str(error)
+    messages: list[str | None] = [None] * group.size()
+    distributed.all_gather_object(messages, own, group=group)
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise ValueError(f"process {rank} of {len(messages)}: {message}" if rank else message)
 
 
 def synchronize(model: "nn.Module", group: "ProcessGroup | None") -> None:

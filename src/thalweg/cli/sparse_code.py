@@ -53,7 +53,7 @@ def command(
     check_whole("most", most, most=2**40)
     if alpha is not None and not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, not {alpha}")
-    context.with_resource(_said_once())
+    context.with_resource(_each_warning_once())
     console, images = Terminal(), _pillow()
     array = _array(data, images)
     image = array if data.suffix.lower() != ".npy" else None
@@ -98,14 +98,14 @@ def command(
 
 
 @contextmanager
-def _said_once() -> Iterator[None]:
+def _each_warning_once() -> Iterator[None]:
     """Runs its body with each warning as a line, once."""
-    said: set[str] = set()
+    shown: set[str] = set()
     errors = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
-    def show(message: Warning | str, *where: Any, **options: Any) -> None:
-        if str(message) not in said:
-            said.add(str(message))
+    def show(message: Warning | str, *location: Any, **options: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
             errors.print(f"thalweg: {message}", style="yellow", markup=False)
 
     with warnings.catch_warnings():

@@ -105,12 +105,12 @@ def command(
     check_whole("seed", seed, *SEED)
     group, here = context.with_resource(processes.joined(resume)), Path.cwd()  # the user's code may change it
     with processes.agreeing(group), user_errors("the task"):
-        trackers = [tracker_of(spec, here) for spec in log or ()] if processes.speaks() else []
+        trackers = [tracker_of(spec, here) for spec in log or ()] if processes.is_main_process() else []
         chosen, given = Strategy.parse(strategy, here), load_task(task, here)
-        where = processes.own_device(usable_device(device), group)
+        torch_device = processes.own_device(usable_device(device), group)
         hyper = _configured(chosen, set_ or [])
         the_task = built(given, chosen.variant)
-        task_context = TaskContext(the_task, materialize(the_task), where, decay)
+        task_context = TaskContext(the_task, materialize(the_task), torch_device, decay)
         make = partial(task_context.fresh_model, chosen.initialization, seed)
         model, total = make(), the_task.steps if steps is None else steps
         processes.synchronize(model, group)
@@ -135,8 +135,8 @@ def command(
         plan = guidance.plan(task_context, job, model, stage)
         processes.check(plan, group, shard)
         if shard and group is not None:
-            divide(model, group, where)
-    console = Terminal(quiet=not processes.speaks())
+            divide(model, group, torch_device)
+    console = Terminal(quiet=not processes.is_main_process())
     try:
         with LiveTraining(console) as live, user_errors("training", "correct it, and --resume goes on"):
             history = train(
@@ -149,13 +149,13 @@ def command(
                 process_group=group,
             )
     except Interrupted:
-        said = Terminal(stderr=True, quiet=not processes.speaks())
-        said.print(f"\ninterrupted: --resume goes on from {shown}", markup=False, highlight=False)
+        errors = Terminal(stderr=True, quiet=not processes.is_main_process())
+        errors.print(f"\ninterrupted: --resume goes on from {shown}", markup=False, highlight=False)
         raise typer.Exit(130) from None
     with user_errors("the trained model"):
         test = _judged(the_task, model, task_context.data.test_x, task_context.data.test_y, "test_")
     bare = undivided(model, make)
-    if not processes.speaks():
+    if not processes.is_main_process():
         return
     begun = folder / "model.partial"
     try:

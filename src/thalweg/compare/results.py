@@ -123,7 +123,7 @@ def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -
 
 def _test_scores(runs: Sequence[Record], untrained: Sequence[float]) -> list[float]:
     """Returns the test metric of each seed; where it diverged or is no number, that of the untrained model."""
-    return [r["test"] if r["test"] is not None else floor for r, floor in zip(runs, untrained, strict=True)]
+    return [r["test"] if r["test"] is not None else score for r, score in zip(runs, untrained, strict=True)]
 
 
 def _strategy(

@@ -120,7 +120,7 @@ def compare(
     Source: Deep Learning, §8.5.4 ("Choosing the right optimization algorithm"), §11.4.
     """
     began, here = time.perf_counter(), here or Path.cwd()  # the user's code may change the current folder
-    teller = reporter or Silent()
+    reporter = reporter or Silent()
     check_whole("trials", trials, most=TRIALS)
     check_whole("seeds", seeds, most=SEEDS)
     check_whole("seed", seed, *SEED)
@@ -168,7 +168,7 @@ def compare(
                 device=trained_on,
                 memory=memory,
                 swap=swap_batch_norm,
-                say=teller.say,
+                say=reporter.say,
                 decay=decay,
             )
             ended.callback(engines.close)
@@ -181,9 +181,9 @@ def compare(
         ended.callback(store.close)
         facts, held = store.facts(), sum(store.counts().values())
         if finished(facts):
-            teller.say("the study is finished: nothing is trained again")
+            reporter.say("the study is finished: nothing is trained again")
         elif held:
-            teller.say(f"going on: {held:,} runs are in the store")
+            reporter.say(f"going on: {held:,} runs are in the store")
         if "engine" in facts:
             with store.reading():
                 engines.reuse(facts["engine"])
@@ -197,19 +197,19 @@ def compare(
             store.add_fact("charged", charged)
             store.add_fact("engine", [c.as_dict() for c in engines.choices])  # last: it stands for all of them
         for choice in engines.choices:
-            teller.say(f"engine for {choice.title}: {choice.name} ({choice.reason})")
+            reporter.say(f"engine for {choice.title}: {choice.name} ({choice.reason})")
         for name, costs in charged.items():
             if costs:
-                teller.say(f"{name}: {before_first_step(costs, length)}")
+                reporter.say(f"{name}: {before_first_step(costs, length)}")
         for line in _graver(store.fact("diagnosis")):
-            teller.say(line)
-        records = Log(store, trackers, teller.say)
-        teller = Logging(teller, records)
+            reporter.say(line)
+        records = Log(store, trackers, reporter.say)
+        reporter = Logging(reporter, records)
         sign = contexts[Variant()].sign
         if not finished(facts):
-            begin = partial(choose_again, engines, store, seed, teller.say)
+            begin = partial(choose_again, engines, store, seed, reporter.say)
             Study(
-                chosen, budget, seed, store, engines.engine_of, engines.serial_of, sign, teller, prepared, begin
+                chosen, budget, seed, store, engines.engine_of, engines.serial_of, sign, reporter, prepared, begin
             ).run()
             store.add_fact("seconds", time.perf_counter() - began)
         comparison = Comparison.from_store(store, folder)
@@ -218,7 +218,7 @@ def compare(
         except FileError as error:
             if not finished(facts):
                 raise
-            teller.say(str(error))
+            reporter.say(str(error))
         records.conclude(comparison)
         return comparison
 

@@ -102,10 +102,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Source: Holm 1979.
     """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, floor = [0.0] * len(p_values), 0.0
+    adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
-        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = floor
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
     return adjusted
 
 

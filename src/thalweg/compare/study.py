@@ -147,16 +147,16 @@ class Study:
     def _promoted(self, trials: Sequence[Trial], done: Mapping[str, TrialResult]) -> list[Trial]:
         kept = []
         for strategy in self.strategies:
-            mine = [t for t in trials if t.strategy is strategy]
-            kept += [mine[i] for i in survivors([self._score(done[t.key]) for t in mine], self.budget.promoted)]
+            own = [t for t in trials if t.strategy is strategy]
+            kept += [own[i] for i in survivors([self._score(done[t.key]) for t in own], self.budget.promoted)]
         return kept
 
     def _winner(
         self, strategy: Strategy, trials: Sequence[Trial], promoted: Sequence[Trial], done: Mapping[str, TrialResult]
     ) -> Trial:
         """Returns the strategy's best promoted trial; its default where every trial diverged."""
-        mine = [t for t in promoted if t.strategy is strategy] or [t for t in trials if t.strategy is strategy][:1]
-        return min(mine, key=lambda t: self._score(done[t.key]))
+        own = [t for t in promoted if t.strategy is strategy] or [t for t in trials if t.strategy is strategy][:1]
+        return min(own, key=lambda t: self._score(done[t.key]))
 
     def _score(self, result: TrialResult) -> tuple[float, float]:
         """Returns (signed metric, loss) on validation at the result's end; infinite where it failed."""
@@ -202,8 +202,8 @@ class Study:
             self.begin(name)
         with write:
             for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in left)}.values():
-                mine = [job for job in left if self.engine_of(job.strategy) is engine]
-                held |= {result.key: result for result in trained(engine, mine, self.reporter.advance, on_results)}
+                own = [job for job in left if self.engine_of(job.strategy) is engine]
+                held |= {result.key: result for result in trained(engine, own, self.reporter.advance, on_results)}
         return held
 
     def _stand(self, best: dict[str, float], owners: Mapping[str, str], results: Sequence[TrialResult]) -> None:

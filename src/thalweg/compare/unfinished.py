@@ -108,5 +108,5 @@ def _best(records: Sequence[Record], direction: str) -> Record | None:
 
 def _whole(record: Record, store: Store) -> Record:
     """Returns the record with the learning curve of all its rungs."""
-    mine = [r["curve"] for r in store.records(record["key"])]
-    return record | {"curve": {field: [v for curve in mine for v in curve[field]] for field in record["curve"]}}
+    curves = [r["curve"] for r in store.records(record["key"])]
+    return record | {"curve": {field: [v for curve in curves for v in curve[field]] for field in record["curve"]}}

@@ -150,7 +150,7 @@ class DictionaryLearning(Coder):
                 self.error_.append(float(cost @ weights))
                 self.seconds_.append(time.perf_counter() - began)
                 report(self.n_iter_, self.error_[-1], self.gap_)
-                if self._told(self.n_iter_):
+                if self._callback_ends(self.n_iter_):
                     break
                 if len(self.error_) > 1 and self.error_[-2] - self.error_[-1] <= self.tol * self.error_[-1]:
                     break
@@ -159,8 +159,8 @@ class DictionaryLearning(Coder):
                 self._set(self._better(*moments(codes, samples, weights), samples, cost * (weights > 0)))
         return self
 
-    def _told(self, iteration: int) -> bool:
-        """Tells the callback how it goes; returns whether that ends it."""
+    def _callback_ends(self, iteration: int) -> bool:
+        """Calls the callback after an iteration; returns whether that ends the fit."""
         if self.callback is None:
             return False
         state = {"cost": self.error_[-1], "gap": self.gap_, "dictionary": self.components_}

@@ -130,7 +130,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
                 for batch in next(epochs):
                     before = getattr(self, "components_", None)
                     self._step(batch, self._weights(None, batch))
-                    if self._done(before, len(batch), size) or self._told(self.n_steps_):
+                    if self._done(before, len(batch), size) or self._callback_ends(self.n_steps_):
                         return self
                 if not self.error_:
                     raise ValueError("the loader gives no batches: pass one with samples in it")

@@ -62,8 +62,8 @@ def check(difficulty: Any, data: Sized | None = None) -> NDArray[Any]:
     if data is not None and len(values) != len(data):
         raise ValueError(f"difficulty has {len(values)} numbers for {len(data)} examples: give one for each")
     if values.dtype.kind == "f" and np.isnan(values).any():
-        where = int(np.isnan(values).argmax())
-        raise ValueError(f"difficulty of example {where} is NaN: give a number, inf for those that are to come last")
+        example = int(np.isnan(values).argmax())
+        raise ValueError(f"difficulty of example {example} is NaN: give a number, inf for those that are to come last")
     return values
 
 

@@ -159,9 +159,9 @@ class CurriculumSampler(Sampler[int]):
         missing = [name for name in (*self._settings, "place", "difficulty") if name not in state]
         if missing:
             raise ValueError(f"no state of a curriculum: it lacks {', '.join(missing)}")
-        for name, mine in self._settings.items():
-            if state[name] != mine:
-                raise ValueError(f"the state is of another sampler: its {name} is {state[name]!r}, not {mine!r}")
+        for name, own in self._settings.items():
+            if state[name] != own:
+                raise ValueError(f"the state is of another sampler: its {name} is {state[name]!r}, not {own!r}")
         step, given = state["place"]
         first = 0
         if self._source is not None:

@@ -162,11 +162,11 @@ def _stalled(values: list[float], progress: float) -> bool:
 def _to_boundary(xx: float, xp: float, pp: float, radius: float) -> float:
     """Returns τ ≥ 0 with ‖x + τp‖ = radius, from the squared norms of x and p and their product."""
     length = math.sqrt(xx)
-    room = math.sqrt(max(radius - length, 0.0)) * math.sqrt(
+    half_chord = math.sqrt(max(radius - length, 0.0)) * math.sqrt(
         radius + length
     )  # the root of radius² − xx, which may not fit
-    whole = xp + math.hypot(xp, math.sqrt(pp) * room)
-    return room * (room / whole) if whole > 0 else 0.0
+    whole = xp + math.hypot(xp, math.sqrt(pp) * half_chord)
+    return half_chord * (half_chord / whole) if whole > 0 else 0.0
 
 
 def _stop(status: Status, b: Tensor, x: Tensor, r: Tensor, p: Tensor, ap: Tensor, tau: float, spent: int) -> Solution:

@@ -132,29 +132,29 @@ def diagnose(
             raise ValueError(f"{name} is {value}: it must be at least {least}, or 0, which leaves that out")
     if isinstance(model, AuxiliaryHeads) and model.model is not None:
         model = model.model  # its heads rest where it runs on its own
-    tell = progress or (lambda _: None)
-    tell("layers")
-    fixed = apply_fixes(model, lambda: _watched(observe(model, batch, loss), loss)[0]) if fix else ()
+    report = progress or (lambda _: None)
+    report("layers")
+    fixed = apply_fixes(model, lambda: _findings_and_growth(observe(model, batch, loss), loss)[0]) if fix else ()
     seen = observe(model, batch, loss)
-    found, growths = _watched(seen, loss)
+    found, growths = _findings_and_growth(seen, loss)
     curvature_steps = _many(seen, 20, 8) if curvature_steps is None else curvature_steps
     noise_batches = _many(seen, 16, 8) if noise_batches is None else noise_batches
     range_steps = _many(seen, 100, 48) if range_steps is None else range_steps
     others, test = [as_batch(b) for b in more], None
     if not any(f.kind == KIND for f in found):
         if curvature_steps:
-            tell("curvature at the start")
+            report("curvature at the start")
             start = curvature(seen, loss, curvature_steps)
             found += sharpness(start, "at the start")
             largest = None if isinstance(start, str) else max(abs(start.smallest), abs(start.largest))
-            tell(f"curvature after {STEPS} steps")
+            report(f"curvature after {STEPS} steps")
             later = curvature(seen, loss, curvature_steps, STEPS, largest)
             found += sharpness(later, f"after {STEPS} steps")
         if noise_batches:
-            tell("gradient noise")
+            report("gradient noise")
             found += batch_size(gradient_noise(seen, others, loss, noise_batches))
         if range_steps:
-            tell("learning rates")
+            report("learning rates")
             notes, test = learning_rate(seen, others, loss, range_steps)
             found += notes
     return Diagnosis(tuple(found), fixed, depth(seen, growths), test)
@@ -165,7 +165,7 @@ def _many(seen: Seen, usual: int, least: int) -> int:
     return max(least, round(usual * min(1.0, OPERATIONS / max(seen.operations, 1))))
 
 
-def _watched(seen: Seen, loss: Loss) -> tuple[list[Finding], dict[str, float]]:
+def _findings_and_growth(seen: Seen, loss: Loss) -> tuple[list[Finding], dict[str, float]]:
     """Returns what the watched passes show, and how a small difference grows from layer to layer."""
     found, growths = _checked(seen)
     return chosen(seen.model, found, lambda model: _checked(observe(model, seen.batch, loss))[0]), growths

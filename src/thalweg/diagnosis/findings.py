@@ -129,7 +129,7 @@ class Diagnosis:
         }
 
     def __str__(self) -> str:
-        done = [f"fixed: {_where(f)}: {f.fix_code}" for f in self.fixed]
+        done = [f"fixed: {_title(f)}: {f.fix_code}" for f in self.fixed]
         if not self.findings:
             return "\n".join([*done, "nothing was found"])
         head = ("severity", "finding", "layer", "figure", "threshold", "meaning")
@@ -138,7 +138,7 @@ class Diagnosis:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
         ]
-        fixes = [f"{_where(f)}: {f.fix_code}" for f in self.findings if f.fix_code]
+        fixes = [f"{_title(f)}: {f.fix_code}" for f in self.findings if f.fix_code]
         return "\n".join([*done, *([""] if done else []), *lines, *(["", *fixes] if fixes else [])])
 
 
@@ -146,7 +146,7 @@ def _bound(finding: Finding) -> str:
     return "" if finding.threshold is None else f"{finding.threshold:.4g}"
 
 
-def _where(finding: Finding) -> str:
+def _title(finding: Finding) -> str:
     return f"{finding.kind} ({finding.layer})" if finding.layer else finding.kind
 
 

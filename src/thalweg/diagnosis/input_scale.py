@@ -49,10 +49,10 @@ def input_scale(seen: Seen) -> list[Finding]:
         middle = float(scales[scales > 0].median()) if bool((scales > 0).any()) else 1.0
         ratio = torch.maximum(scales / middle, middle / scales).nan_to_num(1.0, posinf=1.0)
         odd = (ratio > APART).nonzero().flatten().tolist() if len(scales) > 2 else []
-        where = read.layer.name or "(the model)"
+        name = read.layer.name or "(the model)"
         if odd:
             meaning = (
-                f"{_which(odd)} of what layer {where} reads {'has' if len(odd) == 1 else 'have'} a scale far from the "
+                f"{_which(odd)} of what layer {name} reads {'has' if len(odd) == 1 else 'have'} a scale far from the "
                 f"others', which is {middle:.2g}"
             )
             worst = float(ratio.max())
@@ -62,15 +62,13 @@ def input_scale(seen: Seen) -> list[Finding]:
         spread = float(read.features.var(1, correction=0).mean().sqrt())
         if whole > SCALE:
             low, high = float(read.features.min()), float(read.features.max())
-            meaning = f"what layer {where} reads is {low:.3g} to {high:.3g}, of scale {whole:.3g} where 1 is asked"
+            meaning = f"what layer {name} reads is {low:.3g} to {high:.3g}, of scale {whole:.3g} where 1 is asked"
             found.append(Finding("input scale", "warning", read.name, whole, meaning, read.fix_code, threshold=SCALE))
         elif 0 < middle < SMALL:
-            meaning = f"what layer {where} reads is of scale {middle:.3g} where 1 is asked: biases alone are seen"
+            meaning = f"what layer {name} reads is of scale {middle:.3g} where 1 is asked: biases alone are seen"
             found.append(Finding("input scale", "warning", read.name, middle, meaning, read.fix_code, threshold=SMALL))
         elif spread > 0 and whole / spread > OFFSET and len(scales) > 1:
-            meaning = (
-                f"what layer {where} reads has a mean of {whole / spread:.3g} times its deviation between examples"
-            )
+            meaning = f"what layer {name} reads has a mean of {whole / spread:.3g} times its deviation between examples"
             figure = whole / spread
             found.append(Finding("input scale", "warning", read.name, figure, meaning, read.fix_code, threshold=OFFSET))
     return found

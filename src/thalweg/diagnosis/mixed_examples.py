@@ -14,7 +14,7 @@ from thalweg.diagnosis.passes import along, evaluated, tensors_of
 from thalweg.initialization.following import function_name
 from thalweg.tensors.private import tree_flatten, tree_map
 
-REACH = 3e-5
+INFLUENCE = 3e-5
 
 
 def mixed_examples(seen: Seen) -> list[Finding]:
@@ -43,14 +43,15 @@ def mixed_examples(seen: Seen) -> list[Finding]:
         before, after = tensors_of(seen.calm[0]), tensors_of(evaluated(seen, changed[0])[0])
     except Exception:  # a model may take only what it was trained on
         return []
-    reach = max((_reach(a, b, examples, changed[1]) or 0.0 for a, b in zip(before, after, strict=False)), default=0.0)
-    if reach <= REACH:
+    influences = [_influence(a, b, examples, changed[1]) for a, b in zip(before, after, strict=False)]
+    influence = max((value or 0.0 for value in influences), default=0.0)
+    if influence <= INFLUENCE:
         return []
-    layer, function, last, inside = _where(seen, changed)
+    layer, function, last, inside = _mixing_layer(seen, changed)
     what = f"{function}, after or in {layer or 'the model'}," if function else layer or "the model"
     meaning = f"outputs of examples change with another example: {what} mixes the batch"
     fix = _fix(seen, layer, last, inside)
-    return [Finding("mixed examples", "error", layer, reach, meaning, fix, threshold=REACH)]
+    return [Finding("mixed examples", "error", layer, influence, meaning, fix, threshold=INFLUENCE)]
 
 
 def _joined(seen: Seen) -> bool:
@@ -87,7 +88,7 @@ def _changed(seen: Seen, examples: int) -> tuple[Any, int] | None:
     return None
 
 
-def _reach(before: Tensor, after: Tensor, examples: int, j: int) -> float | None:
+def _influence(before: Tensor, after: Tensor, examples: int, j: int) -> float | None:
     """Returns by how much others than j changed, in times the values' size; None where no dimension is of examples."""
     dims = along(before, examples)
     if not dims or before.shape != after.shape:
@@ -136,7 +137,7 @@ class _Trace(TorchFunctionMode):
         return result
 
 
-def _where(seen: Seen, changed: tuple[Any, int]) -> tuple[str, str, bool, bool]:
+def _mixing_layer(seen: Seen, changed: tuple[Any, int]) -> tuple[str, str, bool, bool]:
     """Returns the layer and the function where examples first mix, whether after the last layer, or within that one."""
     traces = []
     for inputs in (seen.inputs, changed[0]):
@@ -149,7 +150,7 @@ def _where(seen: Seen, changed: tuple[Any, int]) -> tuple[str, str, bool, bool]:
                 handle.remove()
         traces.append(trace.calls)
     for (module, function, source, before), (*_, after) in zip(*traces, strict=False):
-        if (_reach(before, after, seen.examples, changed[1]) or 0.0) > REACH:
+        if (_influence(before, after, seen.examples, changed[1]) or 0.0) > INFLUENCE:
             own = seen.model.get_submodule(module)
             alone = is_layer(own) or next(own.children(), None) is None
             names = list(seen.layers)

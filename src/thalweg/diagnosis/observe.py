@@ -94,10 +94,10 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     lazy = next((name for name, p in model.named_parameters() if is_lazy(p)), None)
     if lazy is not None:
         raise ValueError(f"{lazy} has no shape yet: run a batch through the model before")
-    watch = ForwardRecorder(model)
+    recorder = ForwardRecorder(model)
     with as_trained(model):
         try:
-            with watch:
+            with recorder:
                 output = model(*inputs)
                 shown = tree_flatten(output)[0]
         except Exception as error:
@@ -105,15 +105,15 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
         value = loss_value(loss, output, target)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         leaves, operations = _leaves(
-            output, {id(t) for t in (*model.parameters(), *watch.kept, *tree_flatten(inputs)[0])}
+            output, {id(t) for t in (*model.parameters(), *recorder.kept, *tree_flatten(inputs)[0])}
         )
         if trained and not value.requires_grad:
             raise ValueError("the loss does not depend on the parameters: do not detach or round on the way to it")
         parts, shape = tree_flatten(output)
         ends = [i for i, t in enumerate(parts) if isinstance(t, Tensor) and t.is_floating_point() and t.requires_grad]
-        kept = {name: t for name, t in watch.graph.items() if t.requires_grad}
-        read = {name: t for name, t in watch.read.items() if t.requires_grad}
-        steps = {name: [t for t in given if t.requires_grad] for name, given in watch.through.items()}
+        kept = {name: t for name, t in recorder.graph.items() if t.requires_grad}
+        read = {name: t for name, t in recorder.read.items() if t.requires_grad}
+        steps = {name: [t for t in given if t.requires_grad] for name, given in recorder.through.items()}
         asked = [*trained.values(), *kept.values(), *read.values(), *(t for given in steps.values() for t in given)]
         asked += [parts[i] for i in ends]
         found: list[Tensor | None] = [None] * len(asked)
@@ -124,7 +124,7 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
                 raise ValueError(
                     f"the loss cannot be differentiated ({brief(error)}): change no tensor in place that is needed"
                 ) from error
-    every = watch.layers | watch.norms
+    every = recorder.layers | recorder.norms
     rest = iter(found)
     gradients = {name: next(rest) for name in trained}
     for name in kept:
@@ -143,9 +143,9 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     operations += sum(A_STEP * len(norms) for norms in through_time.values())
     return Seen(
         model,
-        watch.layers,
-        watch.norms,
-        list(watch.graph),
+        recorder.layers,
+        recorder.norms,
+        list(recorder.graph),
         inputs,
         detached(output),
         target,
@@ -153,7 +153,7 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
         gradients,
         None if at is None else parts[at],
         loss_at,
-        "" if at is None else watch.ends.get(id(shown[at]), ""),
+        "" if at is None else recorder.ends.get(id(shown[at]), ""),
         through_time,
         leaves,
         operations,

@@ -6,7 +6,7 @@ from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.passes import evaluated, tensors_of
 
-SHARE, REACH = 0.95, 3e-5
+SHARE, INFLUENCE = 0.95, 3e-5
 
 
 def sees_target(seen: Seen) -> list[Finding]:
@@ -39,16 +39,16 @@ def sees_target(seen: Seen) -> list[Finding]:
         changed = evaluated(seen, (*seen.inputs[:at], later, *seen.inputs[at + 1 :]))[0]
     except Exception:  # a model may take only what it was trained on
         return []
-    reach = 0.0
+    influence = 0.0
     for a, b in zip(tensors_of(seen.calm[0]), tensors_of(changed), strict=False):
         dims = [d for d in range(a.dim()) if a.shape[d] == length and not (d == 0 and length == len(target))]
         if a.shape == b.shape and dims and a.dim() > 2:
             early = (a.double() - b.double()).abs().narrow(dims[0], 0, place)
-            reach = max(reach, float(early.max()) / max(float(a.double().square().mean().sqrt()), 1e-300))
-    if reach <= REACH:
+            influence = max(influence, float(early.max()) / max(float(a.double().square().mean().sqrt()), 1e-300))
+    if influence <= INFLUENCE:
         return []
     meaning = "the targets are the next tokens, and outputs change with later tokens: it sees what it is to predict"
-    return [Finding("sees its target", "error", "", reach, meaning, _fix(seen), threshold=REACH)]
+    return [Finding("sees its target", "error", "", influence, meaning, _fix(seen), threshold=INFLUENCE)]
 
 
 def _before(tokens: Tensor, target: Tensor) -> bool:

@@ -109,12 +109,12 @@ def _fix(seen: Seen, constant: Constant, last: str) -> tuple[str, Fix | None]:
     bias = layer.module.bias
     own = 0.0 if bias is None else bias.detach().reshape([-1 if i == constant.dim else 1 for i in range(y.dim())])
     factor = _factor(y.double() - own, seen.target)
-    told = _told(seen.target, value.flatten(), units)
+    expression = _bias_expression(seen.target, value.flatten(), units)
     line = f"layer = model.get_submodule({last!r}); "
     line += f"layer.weight.data.mul_({factor:.2g}); " if factor < 1 else ""
     if bias is None:
-        return f"{line}layer.bias = torch.nn.Parameter({told})", None
-    line += f"layer.bias.data.copy_({told})"
+        return f"{line}layer.bias = torch.nn.Parameter({expression})", None
+    line += f"layer.bias.data.copy_({expression})"
     return line, partial(_begin, last, value.flatten()) if factor == 1 else None
 
 
@@ -127,16 +127,16 @@ def _factor(y: Tensor, target: Any) -> float:
     return 1.0 if own <= size else 0.1 * size / own
 
 
-def _told(target: Any, value: Tensor, units: int) -> str:
+def _bias_expression(target: Any, value: Tensor, units: int) -> str:
     """Returns an expression of the bias: by the targets where that gives the constant found, else in numbers."""
     for kind in ("classification", "regression", "binary", "multilabel", "counts"):
         call = f'thalweg.initialization.output_bias_from(target, "{kind}"'
         call += f", {units})" if kind == "classification" else ")"
         try:
-            told: Any = output_bias_from(target, kind, *([units] if kind == "classification" else []))  # type: ignore[call-overload]
+            bias: Any = output_bias_from(target, kind, *([units] if kind == "classification" else []))  # type: ignore[call-overload]
         except (ValueError, AttributeError, RuntimeError, IndexError):
             continue
-        bias = told[0] if kind == "regression" else told
+        bias = bias[0] if kind == "regression" else bias
         off = (
             bias.double().cpu() - value.cpu() if bias.numel() == value.numel() else value.new_full((1,), math.inf).cpu()
         )

@@ -65,7 +65,7 @@ def following(model: nn.Module, layers: dict[str, nn.Module], batch: Any = None)
     >>> following(net, {"0": net[0], "3": net[3]})
     {'0': 'relu', '3': 'linear'}
     """
-    return _watched(model, layers, batch) if batch is not None else _traced(model, layers)
+    return _run(model, layers, batch) if batch is not None else _traced(model, layers)
 
 
 def _traced(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, str]:
@@ -262,12 +262,12 @@ class _ForwardRecorder(TorchFunctionMode):
         return result
 
 
-def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str, str]:
-    watch = _ForwardRecorder(_weights(layers), model)
+def _run(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str, str]:
+    recorder = _ForwardRecorder(_weights(layers), model)
 
     def note(name: str, output: Any) -> None:
-        watch.seen.add(name)
-        watch.mark(output, {name})
+        recorder.seen.add(name)
+        recorder.mark(output, {name})
 
     handles = [
         module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
@@ -276,7 +276,7 @@ def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict
     ]
     modes, buffers = [(m, m.training) for m in model.modules()], [b.detach().clone() for b in model.buffers()]
     try:
-        with torch.random.fork_rng(), torch.no_grad(), watch:
+        with torch.random.fork_rng(), torch.no_grad(), recorder:
             model.eval()
             model(*batch) if isinstance(batch, tuple) else model(batch)
     except Exception as error:
@@ -291,4 +291,4 @@ def _watched(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict
             module.training = training
         for buffer, value in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(value)
-    return {n: watch.found.get(n, "linear") if n in watch.seen else _unseen(n, model) for n in layers}
+    return {n: recorder.found.get(n, "linear") if n in recorder.seen else _unseen(n, model) for n in layers}

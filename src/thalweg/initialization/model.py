@@ -163,12 +163,12 @@ def _scaled(model: nn.Module, batch: Any, before: Sequence[tuple[Tensor, Tensor]
     return {s.layer: s.factor for s in report.layers if s.factor != 1}
 
 
-def _nonlinearities(model: nn.Module, told: str | Mapping[str, str] | None, batch: Any) -> dict[str, str]:
+def _nonlinearities(model: nn.Module, given: str | Mapping[str, str] | None, batch: Any) -> dict[str, str]:
     layers: dict[str, nn.Module] = {
         name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED)
     }
-    if isinstance(told, str):
-        found = dict.fromkeys(layers, told)
+    if isinstance(given, str):
+        found = dict.fromkeys(layers, given)
     else:
         try:
             found = following(model, layers, batch)
@@ -176,10 +176,10 @@ def _nonlinearities(model: nn.Module, told: str | Mapping[str, str] | None, batc
             if batch is not None:
                 raise
             found = dict.fromkeys(layers, UNKNOWN)
-        strange = next((name for name in told or {} if name not in layers), None)
+        strange = next((name for name in given or {} if name not in layers), None)
         if strange is not None:
             raise ValueError(f"nonlinearity names {strange!r}, which is no dense or convolution layer of the model")
-        found |= dict(told or {})
+        found |= dict(given or {})
     for name in set(found.values()) - {UNKNOWN}:
         gain_of(name)
     return found

@@ -168,16 +168,16 @@ def _trial(x: Point, y: Point, t: Point, enclosed: bool, low: float, high: float
     cubic = t.step - way * _cubic(t, x)
     if _turned(x, t):
         return cubic if abs(cubic - t.step) > abs(secant - t.step) else secant
-    room = y.step - t.step
+    width = y.step - t.step
     if abs(t.slope) < abs(x.slope):
         if not (cubic - t.step) * way > 0:  # the cubic falls for ever, or has its minimizer behind t
             cubic = high if way > 0 else low
         nearer = abs(cubic - t.step) < abs(secant - t.step)
         step = cubic if nearer == enclosed else secant
         if enclosed:
-            return t.step + math.copysign(min(abs(step - t.step), SHRINK * abs(room)), room)
+            return t.step + math.copysign(min(abs(step - t.step), SHRINK * abs(width)), width)
         return min(high, max(low, step))
     if not enclosed:
         return high
     inner = _cubic(t, y)
-    return t.step + room * (0.5 if math.isnan(inner) else inner)
+    return t.step + width * (0.5 if math.isnan(inner) else inner)

@@ -198,7 +198,7 @@ class ClosureOptimizer(Optimizer):
         scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, not lr, self.share)
         good = x
 
-        def told(place: Place) -> bool | None:
+        def on_iteration(place: Place) -> bool | None:
             nonlocal good
             good = place.x
             objective.put(good)
@@ -208,11 +208,11 @@ class ClosureOptimizer(Optimizer):
             if isinstance(method, Model):
                 if pair is not None:
                     raise TypeError(f"{type(self).__name__} learns nothing from pairs: pass no pair")
-                report = follow_model(objective, x, method, limits, told, lr=lr)
+                report = follow_model(objective, x, method, limits, on_iteration, lr=lr)
             else:
                 search = search_for(group["line_search_fn"], x.dtype, self.loose)
                 other = None if pair is None else Pair(objective, pair)
-                report = descend(objective, x, method, search, limits, told, scale=scale, lr=lr, pairs=other)
+                report = descend(objective, x, method, search, limits, on_iteration, scale=scale, lr=lr, pairs=other)
         finally:  # whatever comes of it, the parameters are at the last good point and what was learned is kept
             objective.put(good)
             state |= method.state()

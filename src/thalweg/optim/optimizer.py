@@ -273,8 +273,8 @@ class RuleOptimizer(Optimizer):
 
         def restore(_: Optimizer) -> None:
             given = [i for group in made["param_groups"] for i in group["params"]]
-            mine = [(p, group) for group in self.param_groups for p in group["params"]]
-            for index, (p, group) in zip(given, mine, strict=True):
+            own = [(p, group) for group in self.param_groups for p in group["params"]]
+            for index, (p, group) in zip(given, own, strict=True):
                 self._restore(p, group, made["state"].get(index, {}))
 
         last = self.register_load_state_dict_pre_hook(lambda _, given: made.update(given))

@@ -19,7 +19,7 @@ class TruncatedNewton(ClosureOptimizer):
     """Truncated Newton: Newton's step by linear conjugate gradients on curvature products alone.
 
         (B + λI) d = −g,   θ ← θ + lr d         λ by Levenberg and Marquardt's rule (Hessian-free), or
-        min gᵀd + ½ dᵀBd,  ‖d‖ ≤ Δ              Δ by how well the model foretold (Steihaug)
+        min gᵀd + ½ dᵀBd,  ‖d‖ ≤ Δ              Δ by how well the model predicted (Steihaug)
 
     Memory: some ten vectors and one graph of the loss. The closure returns the loss and leaves ``backward``; for the
     Gauss–Newton matrix it returns ``(loss, outputs)``, with the very tensor from which the loss is computed; in it the

@@ -99,9 +99,9 @@ class HintTraining:
         self.guided = [guided] if isinstance(guided, str) else list(guided)
         if not self.hint or len(self.hint) != len(self.guided):
             raise ValueError(f"{len(self.hint)} hints for {len(self.guided)} guided layers: name one for each other")
-        for model, names, whose in ((teacher, self.hint, "the teacher"), (student, self.guided, "the student")):
+        for model, names, owner in ((teacher, self.hint, "the teacher"), (student, self.guided, "the student")):
             for name in names:
-                check_layer(model, name, whose)
+                check_layer(model, name, owner)
         if not (is_within(temperature, 0) and temperature > 0 and all(is_within(w, 0) for w in weight)):
             raise ValueError(f"temperature is {temperature} and weight {weight}: give more than 0, and 0 or more")
         in_teacher = {t.untyped_storage().data_ptr(): name for name, t in _tensors(teacher)}

@@ -67,9 +67,9 @@ def outputs_at(model: nn.Module, names: Sequence[str], inputs: Any, whole: bool 
     return [found[name] for name in names], output
 
 
-def check_layer(model: nn.Module, name: str, whose: str) -> None:
+def check_layer(model: nn.Module, name: str, owner: str) -> None:
     """Raises ValueError unless the model has a layer of that name."""
     layers = {layer for layer, _ in model.named_modules(remove_duplicate=False)} - {""}
     if name not in layers:
         some = ", ".join(sorted(layers)[:8]) + (" …" if len(layers) > 8 else "")
-        raise ValueError(f"{whose} has no layer {name!r}: choose among {some}")
+        raise ValueError(f"{owner} has no layer {name!r}: choose among {some}")

@@ -70,26 +70,26 @@ def load_weights(
         given: Mapping[str, Any] = weights.state_dict()
     else:
         given = weights if isinstance(weights, Mapping) else read_weights(weights)
-    mine = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     for part in parts:
-        if not any(_within(name, part) for name in mine):
-            tops = list(dict.fromkeys(name.rpartition(".")[0] or name for name in mine))
+        if not any(_within(name, part) for name in own):
+            tops = list(dict.fromkeys(name.rpartition(".")[0] or name for name in own))
             some = ", ".join(tops[:8]) + (" …" if len(tops) > 8 else "")
             raise ValueError(f"the model has no weights in {part!r}: choose among {some}")
-    wanted = [name for name in mine if any(_within(name, part) for part in parts)]
+    wanted = [name for name in own if any(_within(name, part) for part in parts)]
     missing = [name for name in wanted if name not in given]
-    unexpected = [n for n, v in given.items() if isinstance(v, Tensor) and n not in mine and _in_any(n, parts)]
+    unexpected = [n for n, v in given.items() if isinstance(v, Tensor) and n not in own and _in_any(n, parts)]
     shapes = [
-        f"{name} {tuple(given[name].shape)} for {tuple(mine[name].shape)}"
+        f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}"
         for name in wanted
-        if name in given and given[name].shape != mine[name].shape
+        if name in given and given[name].shape != own[name].shape
     ]
     wrong = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     if any(wrong.values()):
         lists = "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items() if names)
         raise ValueError(f"the weights do not fit the model ({lists}): name parts that both have alike")
     for name in wanted:
-        mine[name].copy_(given[name])
+        own[name].copy_(given[name])
     return wanted
 
 

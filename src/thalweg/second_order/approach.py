@@ -47,13 +47,13 @@ class Approach:
 
     def distance(self) -> float:
         """Returns D but for the last place."""
-        return max((self._from(*place) for place in self._told()), default=math.inf)
+        return max((self._from(*place) for place in self._larger()), default=math.inf)
 
     def last_distance(self) -> float:
         """Returns D from the last place alone."""
         return self._from(self._last, self._way - self.moved) if self._last > self._now else math.inf
 
-    def _told(self) -> list[tuple[float, float]]:
+    def _larger(self) -> list[tuple[float, float]]:
         return [place for place in self._places if place[0] >= 2 * self._now and place[0] > 0]
 
     def _from(self, norm: float, way: float) -> float:
@@ -66,7 +66,7 @@ class Approach:
 
     def state(self) -> Tensor:
         """Returns what a later descent needs ``(6,)``."""
-        norm, way = max(self._told(), key=lambda place: self._from(*place), default=(self._now, self._way))
+        norm, way = max(self._larger(), key=lambda place: self._from(*place), default=(self._now, self._way))
         numbers = [self.start, self.moved, norm, self._way - way, self._last, self._now]
         return torch.tensor(numbers, dtype=torch.float64)
 

@@ -20,14 +20,14 @@ from thalweg.second_order.direction import Direction
 CURVATURE = 1e-10  # a pair with sᵀy ≤ CURVATURE · ‖s‖ ‖y‖ tells nothing
 
 
-def tells(sy: float, ss: float, yy: float, dtype: torch.dtype) -> bool:
+def has_curvature(sy: float, ss: float, yy: float, dtype: torch.dtype) -> bool:
     """Returns whether a pair tells of curvature: sᵀy is positive enough, and no product fell out of the type's range.
 
     >>> tells(1.0, 1.0, 1.0, torch.float64), tells(1e-320, 1.0, 0.0, torch.float64)
     (True, False)
     """
-    held = all(torch.finfo(dtype).tiny <= square < math.inf for square in (sy, ss, yy))
-    return held and sy > CURVATURE * math.sqrt(ss) * math.sqrt(yy)
+    in_range = all(torch.finfo(dtype).tiny <= square < math.inf for square in (sy, ss, yy))
+    return in_range and sy > CURVATURE * math.sqrt(ss) * math.sqrt(yy)
 
 
 class BFGS(Direction):
@@ -67,7 +67,7 @@ class BFGS(Direction):
     def learn(self, d: Tensor, step: float, before: Tensor, after: Tensor) -> None:
         s, y = d * step, after - before
         sy, ss, yy = torch.stack([s @ y, s @ s, y @ y]).tolist()
-        if not tells(sy, ss, yy, y.dtype):
+        if not has_curvature(sy, ss, yy, y.dtype):
             return
         if not self._pairs:
             self._inverse.zero_().fill_diagonal_(sy / yy)

@@ -1,7 +1,7 @@
 """Hessian-free: Newton's step by linear conjugate gradients on a damped matrix, λ by Levenberg and Marquardt's rule.
 
     (B + λI) d = −g,   B the Hessian or the generalized Gauss–Newton matrix, by products alone
-    λ ← 3/2 λ where the model foretold badly, 2/3 λ where it did well
+    λ ← 3/2 λ where the model predicted badly, 2/3 λ where it did well
 
 Linear CG starts from a share of the last step's solution, and stops when the model has all but stopped falling, or
 on a direction of negative curvature. λ begins as a share of B's curvature along the gradient, gᵀBg / gᵀg, so that

@@ -19,7 +19,7 @@ Source: Deep Learning, §8.6.3 (L-BFGS); Byrd, Nocedal & Schnabel 1994, theorem 
 import torch
 from torch import Tensor
 
-from thalweg.second_order.bfgs import tells
+from thalweg.second_order.bfgs import has_curvature
 from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.rows import combination, secant, store, times
@@ -30,7 +30,7 @@ class LBFGS(Direction):
 
     Arguments:
         memory: m, pairs kept.
-        damping: Powell's; a pair with sᵀy < damping · sᵀs/γ, the share of what the scaled identity foretells, is bent
+        damping: Powell's; a pair with sᵀy < damping · sᵀs/γ, the share of what the scaled identity predicts, is bent
             until they are equal instead of being skipped. 0 skips.
         dtype: in which pairs are kept; the vectors' own by default. bfloat16 halves what is read an iteration.
 
@@ -104,14 +104,14 @@ class LBFGS(Direction):
             self._seen, older = (after, older), older - began
         bent: Tensor | None = None
         if self.damping and k:
-            foretold = ss / self._gamma  # sᵀBs of the scaled identity that the estimate starts from
-            if sy < self.damping * foretold:
-                theta = (1 - self.damping) * foretold / (foretold - sy)
+            predicted = ss / self._gamma  # sᵀBs of the scaled identity that the estimate starts from
+            if sy < self.damping * predicted:
+                theta = (1 - self.damping) * predicted / (predicted - sy)
                 rest = (1 - theta) / self._gamma
                 bent = theta * (after - before) + rest * step * d
                 sy, yy = theta * sy + rest * ss, theta**2 * yy + 2 * theta * rest * sy + rest**2 * ss
                 older = self.ranks.sums(self._with_all(bent))[0]
-        if not tells(sy, ss, yy, after.dtype):
+        if not has_curvature(sy, ss, yy, after.dtype):
             return
         if k < self.memory:
             row = k

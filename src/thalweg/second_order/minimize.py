@@ -124,9 +124,9 @@ def minimize(
         check_whole("max_evaluations", max_evaluations, 1),
     )
     objective = FunctionObjective(lambda flat: fun(flat.view(x0.shape)), x0.dtype)
-    told = None if callback is None else _telling(callback, x0)
+    on_iteration = None if callback is None else _of_place(callback, x0)
     start = x0.detach().reshape(-1).to(torch.promote_types(x0.dtype, torch.float32), copy=True)
-    report = _run(method, objective, start, limits, told, chosen)
+    report = _run(method, objective, start, limits, on_iteration, chosen)
     place, factor = report.best, objective.factor or 1.0
     status, message = STATUS[report.ending], MESSAGES[report.ending]
     return MinimizeResult(
@@ -148,18 +148,18 @@ def _run(
     objective: FunctionObjective,
     start: Tensor,
     limits: Limits,
-    told: Callback | None,
+    on_iteration: Callback | None,
     options: dict[str, Any],
 ) -> Report:
     if method in ("newton", "truncated-newton"):
         _none_left(method, options)
         drive = newton if method == "newton" else truncated_newton
-        return drive(objective, start, limits, told)
+        return drive(objective, start, limits, on_iteration)
     make, names = DIRECTIONS[method]
     direction = make(**{name: options.pop(public) for public, name in names.items() if public in options})
     search = search_for(options.pop("line_search_fn", "strong_wolfe"), start.dtype, loose=method != "cg")
     _none_left(method, options)
-    return descend(objective, start, direction, search, limits, told)
+    return descend(objective, start, direction, search, limits, on_iteration)
 
 
 def _named_anew(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _none_left(method: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"method {method!r} has no option {min(options, key=str)!r}")
 
 
-def _telling(callback: Callable[[Tensor, float], bool | None], x0: Tensor) -> Callback:
+def _of_place(callback: Callable[[Tensor, float], bool | None], x0: Tensor) -> Callback:
     return lambda place: callback(_as(place.x.clone(), x0), place.loss)
 
 

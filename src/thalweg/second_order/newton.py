@@ -5,7 +5,7 @@
 fixed        α as given, and the step taken whatever comes of it: exact in one step on a quadratic for α = 0, drawn to
              a saddle point where H has negative eigenvalues that α does not outweigh
 adaptive     α outweighs the most negative eigenvalue, and on top of that follows Levenberg and Marquardt's rule: a
-             tenth when the model foretold well, four times as much when it did not, but at least dᵀ|H|d / dᵀd
+             tenth when the model predicted well, four times as much when it did not, but at least dᵀ|H|d / dᵀd
 saddle-free  H replaced by |H| (its eigenvalues' sizes), damped alike: runs away from saddle points
 
 dᵀ|H|d / dᵀd is the curvature along the step d that failed, and α of that size halves it. It may be many powers of ten

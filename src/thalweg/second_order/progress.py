@@ -139,7 +139,7 @@ class ProgressMonitor:
         self.far = FAR * max(start.size or start.length, abs(start.value) / start.norm if start.norm else 0.0)
         self.best, self._low, self._still, self._changed = start, (start.value, start.norm), 0, True
         eps = torch.finfo(x.dtype).eps
-        self._rounding, self._zero, self._foretold = ROUNDING * eps, eps ** (2 / 3), False
+        self._rounding, self._zero, self._predicted = ROUNDING * eps, eps ** (2 / 3), False
         self._falls, self._fell = 0, 1.0  # iterations in a row that came near, and the share of f that they left
         self._least = 1e-6 * eps
         self.approach = limits.approach or Approach()
@@ -174,7 +174,7 @@ class ProgressMonitor:
             return True
         approach, distance = self.approach, self.approach.distance()
         left = distance if self.level else max(distance, approach.moved)
-        if self._foretold and left <= self._rounding * approach.scale(self.place.size):
+        if self._predicted and left <= self._rounding * approach.scale(self.place.size):
             return self.limits.gradient > 0
         return self.is_near(max(distance, approach.last_distance(), approach.moved)) and (self.level or self.at_zero)
 
@@ -203,8 +203,8 @@ class ProgressMonitor:
         near = max(self.limits.gradient * self.approach.scale(self.place.size), self._rounding * self.approach.start)
         return distance <= near and self.limits.gradient > 0
 
-    def move(self, place: Place, moved: float, *, foretold: bool = False) -> Ending | None:
-        """Takes in a new place, so far from the last, its value ``foretold`` by a model or not.
+    def move(self, place: Place, moved: float, *, predicted: bool = False) -> Ending | None:
+        """Takes in a new place, so far from the last, its value ``predicted`` by a model or not.
 
         Returns "callback" where that ends it, "not finite" where it is no place to go to.
         """
@@ -219,7 +219,7 @@ class ProgressMonitor:
         self.approach.visit(place.norm, place.size, moved)
         falls = falls and self.is_near(max(self.approach.distance(), moved))
         self._falls, self._fell = (self._falls + 1, self._fell * left) if falls else (0, 1.0)
-        self._foretold = foretold
+        self._predicted = predicted
         moves = moved > self._least * max(place.size, self.approach.start)
         better = place.value < self._low[0] or place.norm < self._low[1]
         self._still = 0 if moves and better else self._still + 1

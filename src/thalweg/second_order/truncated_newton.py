@@ -4,7 +4,7 @@
 
 B is the Hessian. Linear CG stops when ‖Bd + g‖ ≤ η ‖g‖ with η falling as the
 gradient does, which makes the end superlinear; a direction of negative curvature is followed to the boundary
-(Steihaug). Δ grows when the model foretold well and shrinks when it did not. Memory: a few vectors.
+(Steihaug). Δ grows when the model predicted well and shrinks when it did not. Memory: a few vectors.
 
 Source: Deep Learning, §8.6.2; Steihaug 1983; Martens 2010 (Hessian-free); Nocedal & Wright, algorithm 7.2.
 """

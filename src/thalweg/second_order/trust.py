@@ -1,4 +1,4 @@
-"""The driver of the methods that trust a quadratic model: how far is decided by how well the model foretold.
+"""The driver of the methods that trust a quadratic model: how far is decided by how well the model predicted.
 
     m(d) = gᵀd + ½ dᵀB d,   ratio = (f(x) − f(x + d)) / −m(d)
 
@@ -33,7 +33,7 @@ class Model(Carried):
 
     @abstractmethod
     def step(self, x: Tensor, at: Evaluation, gradient_share: float) -> tuple[Tensor, float] | None:
-        """Returns (d, the decrease that the model foretells), None where the model gives none.
+        """Returns (d, the decrease that the model predicts), None where the model gives none.
 
         ``gradient_share`` is ‖∇f‖∞ as a share of the first one.
         """
@@ -64,19 +64,19 @@ def follow_model(
         found = model.step(place.x, at, place.norm / monitor.first)
         if found is None:
             return monitor.report("singular")
-        d, foretold = found
+        d, predicted = found
         if lr != 1:  # m(lr d) from m(d) and gᵀd
             slope = float(place.gradient @ d)
-            d, foretold = d * lr, lr * lr * (foretold + slope) - lr * slope
+            d, predicted = d * lr, lr * lr * (predicted + slope) - lr * slope
         first = first if rejected else d
         there = place.x + d
         trial = objective.evaluate(there, curvature=True)
         new = Place.of(there, trial)
-        ratio = _ratio(place, new, foretold, rounding)
+        ratio = _ratio(place, new, predicted, rounding)
         model.judge(ratio, d)
         if ratio > ACCEPT or model.certain:
             rejected, monitor.at = 0, trial
-            if ending := monitor.move(new, float(norm(d)), foretold=abs(ratio - 1) <= EXACT):
+            if ending := monitor.move(new, float(norm(d)), predicted=abs(ratio - 1) <= EXACT):
                 break
             if new.size > monitor.far:
                 return monitor.report("unbounded")
@@ -98,10 +98,10 @@ def _solved(monitor: ProgressMonitor, at: Evaluation, d: Tensor) -> bool:
     return float(left) <= 0.5 * monitor.place.norm and monitor.is_near(float(norm(d)))
 
 
-def _ratio(place: Place, new: Place, foretold: float, rounding: float) -> float:
-    """Returns the decrease as a share of what was foretold; −∞ where there is nothing to go to."""
-    if not new.finite or not foretold > 0:
+def _ratio(place: Place, new: Place, predicted: float, rounding: float) -> float:
+    """Returns the decrease as a share of what was predicted; −∞ where there is nothing to go to."""
+    if not new.finite or not predicted > 0:
         return -math.inf
-    if max(abs(place.value - new.value), foretold) <= rounding * abs(place.value):
+    if max(abs(place.value - new.value), predicted) <= rounding * abs(place.value):
         return 1.0 if new.norm < place.norm else -1.0
-    return (place.value - new.value) / foretold
+    return (place.value - new.value) / predicted

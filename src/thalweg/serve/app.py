@@ -85,8 +85,8 @@ def application(root: Path, token: str | None = None, hosts: frozenset[str] = fr
                 except HTTPException:  # the study was taken away: its page says so
                     version = "gone"
                 if version != sent:
-                    told = json.dumps({"version": version, "now": time.time()})
-                    yield f"data: {told}\n\n"
+                    event = json.dumps({"version": version, "now": time.time()})
+                    yield f"data: {event}\n\n"
                     sent, silent = version, 0.0
                 elif silent >= ALIVE:
                     yield ":\n\n"

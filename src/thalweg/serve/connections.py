@@ -48,7 +48,7 @@ class Connection(H11Protocol):
             ((most, _),) = Counter(other.host for other in everybody).most_common(1)
             _oldest([other for other in everybody if other.host == most], self).end()
         self._since = self.loop.time()
-        self._watch()
+        self._start_timer()
 
     def on_response_complete(self) -> None:
         """Waits for the next request."""
@@ -79,10 +79,10 @@ class Connection(H11Protocol):
     def _all(self) -> list["Connection"]:
         return [other for other in self.connections if isinstance(other, Connection)]
 
-    def _watch(self) -> None:
-        self._timer = self.loop.call_later(self.limits.patience, self._look)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(self.limits.patience, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Ends the connection where its request does not come, or its reader takes too little."""
         left, patience = self.transport.get_write_buffer_size(), self.limits.patience
         stalled = self._left and left > max(0.0, self._left - self.limits.rate * patience)
@@ -90,7 +90,7 @@ class Connection(H11Protocol):
             self.end()
             return
         self._left = left
-        self._watch()
+        self._start_timer()
 
 
 def _oldest(among: list[Connection], but: Connection) -> Connection:

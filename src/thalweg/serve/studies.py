@@ -28,7 +28,7 @@ class Study:
         self.name, self.folder = name, folder
         self._place = folder.resolve()
         self.finished = False
-        self._told: tuple[Signature, str] | None = None
+        self._verdict: tuple[Signature, str] | None = None
         self._shown: bytes | None = None
         self._ran: bool | None = None
         self._resumed = 0.0
@@ -49,7 +49,7 @@ class Study:
     @property
     def verdict(self) -> str | None:
         """The verdict of the study as it stands; empty where it has none, None before :meth:`results` was asked."""
-        return self._told[1] if self._told and self._told[0] == (*self._stamps(), self._shown) else None
+        return self._verdict[1] if self._verdict and self._verdict[0] == (*self._stamps(), self._shown) else None
 
     def summary(self) -> dict[str, Any]:
         """Returns the task, the progress and the times of the study, from a few rows of its store.
@@ -80,14 +80,14 @@ class Study:
         with self._lock:
             self._shown = _index_of(self.folder)
             stamps = (*self._stamps(), self._shown)
-            self._told = stamps, ""
+            self._verdict = stamps, ""
             store = self._opened()
             try:
                 results = collect(store) if finished(store.facts()) else so_far(store)
             finally:
                 store.close()
         if results["verdict"]:
-            self._told = stamps, results["verdict"]["sentence"]
+            self._verdict = stamps, results["verdict"]["sentence"]
         return results
 
     def _opened(self) -> Store:

@@ -45,5 +45,5 @@ def death_of_worker(text: str) -> str:
     if "memory pressure" in text or "OOM" in text.partition("Some common causes")[0]:
         return "its node was short of memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if "Error: " in line] or [line for line in lines if "Worker exit detail" in line]
-    return (said or lines or [""])[-1].rpartition("Worker exit detail: ")[2].split(". ")[0][:200]
+    details = [line for line in lines if "Error: " in line] or [line for line in lines if "Worker exit detail" in line]
+    return (details or lines or [""])[-1].rpartition("Worker exit detail: ")[2].split(". ")[0][:200]

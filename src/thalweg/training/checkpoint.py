@@ -47,10 +47,10 @@ def load(path: Path, run: Mapping[str, Any], model: nn.Module) -> dict[str, Any]
     if state.get("version") != VERSION:
         raise CheckpointError(f"cannot resume: {path} is of version {state.get('version')}, not {VERSION}: begin anew")
     if state["outline"] != dict(run):
-        theirs, mine = state["outline"], dict(run)
-        key = next(key for key in (*mine, *theirs) if theirs.get(key) != mine.get(key))
+        saved, asked = state["outline"], dict(run)
+        key = next(key for key in (*asked, *saved) if saved.get(key) != asked.get(key))
         raise CheckpointError(
-            f"cannot resume: {path} is of another run, its {key} {theirs.get(key)}, not {mine.get(key)}: resume "
+            f"cannot resume: {path} is of another run, its {key} {saved.get(key)}, not {asked.get(key)}: resume "
             "with the same, or begin anew elsewhere"
         )
     here, there = _forms(model.state_dict()), _forms(joined(state["model"]))

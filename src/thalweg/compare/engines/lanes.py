@@ -143,7 +143,7 @@ class Lanes:
             else:
                 ready.append(begins)
         on_results(list(results.values()))
-        told = len(results)
+        reported = len(results)
         waiting = deque(sorted(ready, key=lambda job: repr(group_of(job))))
         while waiting:
             kept, limits = list(waiting), [job.limit for job in waiting]
@@ -151,7 +151,7 @@ class Lanes:
                 with within(None if None in limits else sum(limit or 0.0 for limit in limits)):
                     self._fill(waiting, results, progress)
             except TookTooLong:
-                on_results(list(results.values())[told:])
+                on_results(list(results.values())[reported:])
                 left = [job for job in kept if job.key not in results]
                 results |= {result.key: result for result in Serial(self.context).run(left, progress, on_results)}
                 break
@@ -161,8 +161,8 @@ class Lanes:
                 if self.width == 1:
                     raise MemoryError("memory ran out with a single lane: lower the task's batch_size") from error
             else:
-                on_results(list(results.values())[told:])
-                told = len(results)
+                on_results(list(results.values())[reported:])
+                reported = len(results)
                 continue
             narrower = self.width // 2  # out of the except clause, whose error holds what memory there is
             warnings.warn(f"memory ran out with {self.width} lanes: going on with {narrower}", stacklevel=2)

@@ -30,13 +30,13 @@ class LocalEngines:
         workers: int = 1,
     ) -> None:
         self.budget, self.workers = budget, workers
-        self._mine = {v: [s for s in strategies if s.variant == v] for v in contexts}
+        self._groups = {v: [s for s in strategies if s.variant == v] for v in contexts}
         self._selectors = {
             variant: EngineSelector(
-                contexts[variant], wanted, memory, _shared(budget.rungs(len(mine)), workers), str(variant)
+                contexts[variant], wanted, memory, _shared(budget.rungs(len(group)), workers), str(variant)
             )
-            for variant, mine in self._mine.items()
-            if mine
+            for variant, group in self._groups.items()
+            if group
         }
 
     def choose(self, seed: int) -> None:
@@ -47,7 +47,7 @@ class LocalEngines:
         """
         for variant, selector in self._selectors.items():
             try:
-                selector.choose(self._mine[variant], self._specimen(variant, seed))
+                selector.choose(self._groups[variant], self._specimen(variant, seed))
             except Unstackable as error:
                 raise ValueError(
                     f"--engine lanes is not possible for this model: {error}; use --engine auto"
@@ -56,13 +56,13 @@ class LocalEngines:
     def choose_again(self, seed: int, rung: int) -> None:
         """Measures the engines anew for a rung, by its number, and for those after it."""
         for variant, selector in self._selectors.items():
-            mine = self._mine[variant]
-            left = _shared(self.budget.rungs(len(mine)), self.workers)[rung:]
-            selector.choose_again(mine, self._specimen(variant, seed), left)
+            group = self._groups[variant]
+            left = _shared(self.budget.rungs(len(group)), self.workers)[rung:]
+            selector.choose_again(group, self._specimen(variant, seed), left)
 
     def _specimen(self, variant: Variant, seed: int) -> Job:
         """Returns a run of the variant's first rule, else of its first strategy."""
-        some, steps = self._mine[variant], self.budget.steps
+        some, steps = self._groups[variant], self.budget.steps
         strategy = next((s for s in some if s.rule is not None), some[0])
         own = derive_seed(seed, "specimen") % 2**31
         plain, hyper = replace(strategy, guidance="none"), strategy.stepping(strategy.default_configuration())
@@ -71,7 +71,7 @@ class LocalEngines:
     def reuse(self, stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choices that the store recorded."""
         for variant, selector in self._selectors.items():
-            selector.reuse(self._mine[variant], stored)
+            selector.reuse(self._groups[variant], stored)
 
     @property
     def choices(self) -> list[Choice]:

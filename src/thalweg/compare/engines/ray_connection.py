@@ -12,7 +12,7 @@ from functools import partial
 import ray
 from ray.exceptions import RayError
 
-from thalweg.compare.reach import reach
+from thalweg.compare.reachable import check_reachable
 
 TRIES = 3  # at starting Ray here
 
@@ -61,7 +61,7 @@ def connect(address: str | None) -> None:
         return
     remedy = "give the address that ray start --head printed, or leave out --ray-address"
     try:
-        reach(address)
+        check_reachable(address)
         remedy = (
             "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what ray get-auth-token says there"
         )

@@ -200,15 +200,15 @@ class RayEngines:
             from thalweg.compare.engines.ray_pool import Pool
 
             self._pool = pool = Pool(address, cluster.cpus, cluster.gpus, self.say)
-        room, nodes = pool.places()
+        capacity, nodes = pool.capacity()
         share = f"{cluster.cpus:g} CPU" + (f" and {cluster.gpus:g} GPU" if cluster.gpus else "")
-        if not room and cluster.workers is None:
+        if not capacity and cluster.workers is None:
             raise ValueError(f"no node of the Ray cluster has {share} for a worker: lower --ray-cpus or --ray-gpus")
         most = max(runs for runs, _ in self.budget.rungs(len(self.strategies)))
-        self._workers = min(cluster.workers or room, most)
-        where = f"{nodes} node{'s' * (nodes != 1)}"
+        self._workers = min(cluster.workers or capacity, most)
+        on_nodes = f"{nodes} node{'s' * (nodes != 1)}"
         each = " each" if self._workers > 1 else ""
-        self.say(f"{_workers(self._workers)} of {share}{each}; the cluster has room for {room}, on {where}")
+        self.say(f"{_workers(self._workers)} of {share}{each}; the cluster has room for {capacity}, on {on_nodes}")
         threads = max(1, int(cluster.cpus))
         share_of_memory = min(1.0, cluster.gpus if cluster.gpus else threads / (os.cpu_count() or 1))
         pool.supply(

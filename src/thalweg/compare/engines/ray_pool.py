@@ -41,7 +41,7 @@ class Call:
     name: str = ""
     number: int = field(default_factory=lambda: next(_numbers))
     tries: int = 0
-    told: int = 0  # trial-steps that progress was told of
+    reported: int = 0  # trial-steps that progress was called with
 
 
 @dataclass(eq=False)
@@ -75,15 +75,15 @@ class Pool:
         self._hands: set[_Hand] = set()
         self._idle: deque[_Hand] = deque()
         self._wanted = self._failed = 0
-        self._watched = time.monotonic()
+        self._polled = time.monotonic()
 
-    def places(self) -> tuple[int, int]:
+    def capacity(self) -> tuple[int, int]:
         """Returns how many workers the cluster has room for as it stands, and on how many nodes."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        room = [int(node.get("CPU", 0) / self.cpus) for node in nodes]
+        capacity = [int(node.get("CPU", 0) / self.cpus) for node in nodes]
         if self.gpus:
-            room = [min(r, int(node.get("GPU", 0) / self.gpus)) for r, node in zip(room, nodes, strict=True)]
-        return sum(room), sum(r > 0 for r in room)
+            capacity = [min(r, int(node.get("GPU", 0) / self.gpus)) for r, node in zip(capacity, nodes, strict=True)]
+        return sum(capacity), sum(r > 0 for r in capacity)
 
     def supply(self, kit: object) -> None:
         """Sends what every worker is made of, once.
@@ -124,7 +124,7 @@ class Pool:
             while waiting and self._idle:
                 self._send(self._idle.popleft(), waiting.popleft())
             began = self._patience(began)
-            self._watch()
+            self._poll()
             try:
                 hand, call, answer = self._events.get(timeout=0.5)
             except Empty:
@@ -143,7 +143,7 @@ class Pool:
                     self._failed = 0
                 else:
                     results[call.number], steps = answer.result()
-                    _tell(progress, call, steps)
+                    _report(progress, call, steps)
                     on_results(results[call.number])
         return [results[call.number] for call in calls]
 
@@ -169,17 +169,17 @@ class Pool:
     def _expect(self, hand: _Hand | None, call: Call, answer: Any) -> None:
         answer.future().add_done_callback(lambda done: self._events.put((hand, call, done)))
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         """Asks, now and then, how far the calls under way are."""
         now = time.monotonic()
-        if now - self._watched > pause(self._wanted):
-            self._watched = now
+        if now - self._polled > pause(self._wanted):
+            self._polled = now
             self._expect(None, Call("take", ()), self._ledger.take.remote())
 
     def _note(self, progress: Progress, steps: Mapping[int, int]) -> None:
         calls = {hand.call.number: hand.call for hand in self._hands if hand.call}
         for number in steps.keys() & calls.keys():
-            _tell(progress, calls[number], steps[number])
+            _report(progress, calls[number], steps[number])
 
     def _lost(self, hand: _Hand, call: Call, error: BaseException) -> list[Call]:
         """Replaces a worker that died; returns what it held, to be done by another."""
@@ -215,11 +215,11 @@ class Pool:
         return began
 
 
-def _tell(progress: Progress, call: Call, steps: int) -> None:
-    """Tells of steps that were not told of; a call that is done again is silent until it is where it was."""
-    if steps > call.told:
-        progress(steps - call.told)
-        call.told = steps
+def _report(progress: Progress, call: Call, steps: int) -> None:
+    """Reports steps that were not reported; a call that is done again reports none until it is where it was."""
+    if steps > call.reported:
+        progress(steps - call.reported)
+        call.reported = steps
 
 
 def _reason(error: BaseException) -> str:

@@ -72,12 +72,12 @@ class Block:
 
     def step(self, grads: Tensor, coefficients: Tensor) -> None:
         """Steps every row with its gradient, of those of all slots, and its coefficients ``(rows, c)``."""
-        mine = grads[self.part]
-        if self.fresh and len(mine) > 1:  # compiled now, if it was not before: for any number of rows
-            for tensor in (self.params, mine, *self.buffers, coefficients):
+        own = grads[self.part]
+        if self.fresh and len(own) > 1:  # compiled now, if it was not before: for any number of rows
+            for tensor in (self.params, own, *self.buffers, coefficients):
                 mark_dynamic(tensor, 0)
         self.fresh = False
-        self.kernel(self.params, mine, self.buffers, coefficients)
+        self.kernel(self.params, own, self.buffers, coefficients)
 
     def table(self, lanes: list[Lane | None], stretch: int) -> Tensor:
         """Returns the coefficients ``(stretch, rows, c)`` of the block's lanes; zeros in empty slots."""

@@ -73,29 +73,29 @@ SHARE = 20  # the pause after a catching up, in the time that it took
 class Logging:
     """A reporter that has a log catch up when a stage begins, and now and then as trials end."""
 
-    def __init__(self, teller: Reporter, log: Log) -> None:
-        self.teller, self.log = teller, log
+    def __init__(self, reporter: Reporter, log: Log) -> None:
+        self.reporter, self.log = reporter, log
         self._due = -math.inf
 
     def stage(self, title: str, steps: int, left: int) -> None:
         """A stage begins."""
         self.log.catch_up()
-        self.teller.stage(title, steps, left)
+        self.reporter.stage(title, steps, left)
 
     def advance(self, steps: int) -> None:
         """Trial-steps were done."""
-        self.teller.advance(steps)
+        self.reporter.advance(steps)
 
     def standing(self, best: Mapping[str, float]) -> None:
         """Trials ended."""
-        self.teller.standing(best)
+        self.reporter.standing(best)
         if (began := time.monotonic()) >= self._due:
             self.log.catch_up()
             self._due = time.monotonic() + SHARE * (time.monotonic() - began)
 
     def say(self, line: str) -> None:
         """Something that the user should know."""
-        self.teller.say(line)
+        self.reporter.say(line)
 
 
 VERDICT = "verdict"
@@ -131,9 +131,9 @@ def _runs(store: Store, design: Mapping[str, Any]) -> Iterator[TrackedRun]:
 
 def _about(design: Mapping[str, Any]) -> dict[str, Any]:
     task, budget = design["task"], design["budget"]
-    told = {f"task.{name}": task[name] for name in ("name", "metric", "direction", "parameters", "batch_size")}
+    of_task = {f"task.{name}": task[name] for name in ("name", "metric", "direction", "parameters", "batch_size")}
     return {
-        **told,
+        **of_task,
         **{name: budget[name] for name in ("trials", "steps", "seeds")},
         "decay": design["decay"],
         "seed": design["seed"],

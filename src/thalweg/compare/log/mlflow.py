@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from thalweg.compare.log.tracker import TrackedRun
-from thalweg.compare.reach import reach
+from thalweg.compare.reachable import check_reachable
 
 STUDY, NAME, NOTE = "thalweg.study", "thalweg.run", "mlflow.note.content"
 BATCH = 1000  # metrics that MLflow takes at once
@@ -29,7 +29,7 @@ class MLflow:
         else:
             uri = place
             try:
-                reach(place or "")
+                check_reachable(place or "")
             except OSError as error:
                 why = error.strerror or error
                 raise ValueError(f"cannot log to {place} ({why}): start that server, or name another") from error

@@ -5,7 +5,7 @@ from html import escape
 from statistics import median
 from typing import Any
 
-from thalweg.compare.report.thinning import said, share, thinned
+from thalweg.compare.report.thinning import sampling_note, share, thinned
 
 # Okabe & Ito's colours, which colour-blind readers can tell apart, the black replaced; then others.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999933", "#b2182b", "#7f7f7f"]
@@ -39,14 +39,15 @@ def figures(results: Results) -> list[dict[str, Any]]:
     )
     sensitivity = (
         f"Validation {metric} of every configuration tried. "
-        "Open: stopped at the first rung; a cross at the margin: diverged." + said(results, "configurations", tried)
+        "Open: stopped at the first rung; a cross at the margin: diverged."
+        + sampling_note(results, "configurations", tried)
     )
-    expected = f"What tuning with k configurations would have given, on average (validation {metric})." + said(
+    expected = f"What tuning with k configurations would have given, on average (validation {metric})." + sampling_note(
         results, "values of k", tried
     )
     ranks = (
         f"Test {metric} ({better} is better) of each strategy's best configuration: "
-        "mean and 95 % interval, one dot a seed." + said(results, "seeds", results["budget"]["seeds"])
+        "mean and 95 % interval, one dot a seed." + sampling_note(results, "seeds", results["budget"]["seeds"])
     )
     times = f"Gradient evaluations until {words}, median over the seeds."
     failures = "Configurations that turned NaN or passed ten times their first loss."
@@ -115,9 +116,9 @@ def _views(results: Results) -> tuple[list[float], list[float]]:
     best = tests[0]["mean"]
     gap = median(abs(t["mean"] - best) for t in tests)
     spread = median(max(t["per_seed"]) - min(t["per_seed"]) for t in tests)
-    reach = 3 * max(gap, spread) or 1.0
+    margin = 3 * max(gap, spread) or 1.0
     values = [v for t in tests for v in (*t["per_seed"], t["low"], t["high"]) if v is not None]
-    near = [v for v in values if abs(v - best) <= reach]
+    near = [v for v in values if abs(v - best) <= margin]
     return [min(near), max(near)], [min(values), max(values)]
 
 

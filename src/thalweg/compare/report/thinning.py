@@ -27,7 +27,7 @@ def thinned(points: Sequence[Point], most: int, *kept: Point) -> list[Point]:
     return [points[i] for i in sorted(places | {points.index(point) for point in kept})]
 
 
-def said(results: Mapping[str, Any], what: str, count: int) -> str:
+def sampling_note(results: Mapping[str, Any], what: str, count: int) -> str:
     """Returns a sentence on what is left out of so many points a strategy; nothing where all are drawn.
 
     >>> said({"strategies": [{}]}, "configurations", 20_000)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 PORTS = {"http": 80, "https": 443}
 
 
-def reach(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Raises OSError where nobody listens at the host and port of an address, if it has such.
 
     >>> reach("auto"), reach("sqlite:///runs.db")
