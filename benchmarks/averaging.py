@@ -13,12 +13,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.measure import alternately, ratio, seconds, table
 from thalweg.averaging import EMA, Average
-from thalweg.compare.engines.job import Job, TaskContext
-from thalweg.compare.engines.lanes import Lanes
-from thalweg.compare.engines.serial import Serial
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.lanes import Lanes
+from thalweg.compare.execution.serial import Serial
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import materialize
-from thalweg.compare.tasks.digits import digits
+from thalweg.compare.task.builtin.digits import digits
 
 ROUNDS, UPDATES = 9, 30
 

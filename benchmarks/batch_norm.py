@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import alternately, ratio, seconds, table
-from thalweg.compare.engines.job import TaskContext
-from thalweg.compare.engines.lanes import Lanes
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.lanes import Lanes
+from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.task import materialize
-from thalweg.compare.tasks.digits import digits
-from thalweg.compare.variants import Variant, built
+from thalweg.compare.task.builtin.digits import digits
 from thalweg.normalization import BatchNorm
 
 SHAPES = {"(64, 64)": nn.BatchNorm1d, "(256, 512)": nn.BatchNorm1d, "(64, 32, 16, 16)": nn.BatchNorm2d}

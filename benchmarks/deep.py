@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from benchmarks.measure import table
 from thalweg import optim
-from thalweg.compare.loading import load_task
 from thalweg.compare.task import build_model, materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize
 
 BUDGET, GOAL = 2000, 1e-3

@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.measure import alternately, ratio, seconds, table
 from thalweg import optim
-from thalweg.compare.engines.job import TaskContext
-from thalweg.compare.engines.lanes import Lanes
-from thalweg.compare.loading import load_task
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.task import build_model, materialize
+from thalweg.compare.task.loading import load_task
 
 WIDTH, ROUNDS, REPEAT, ITERATIONS = 24, 41, 5, 50
 NAMES = ("lanes", "alone", "alone, one thread")

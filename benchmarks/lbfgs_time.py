@@ -18,8 +18,8 @@ from benchmarks.measure import alternately, ratio, seconds, table
 from benchmarks.problems import PROBLEMS
 from benchmarks.solvers import Counted, Exhausted, Solved
 from thalweg import optim
-from thalweg.compare.loading import load_task
 from thalweg.compare.task import build_model, materialize
+from thalweg.compare.task.loading import load_task
 
 SIZE, ITERATIONS, ROUNDS = 2_000_000, 20, 9
 TYPES = (None, torch.bfloat16)

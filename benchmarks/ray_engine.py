@@ -15,13 +15,14 @@ import torch
 from benchmarks.measure import alternately, cores, ratio, table
 from benchmarks.throughput import jobs_of
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.job import Engine, Job, TaskContext
-from thalweg.compare.engines.ray_engines import Cluster, RayEngines
-from thalweg.compare.engines.selection import EngineSelector
-from thalweg.compare.engines.serial import Serial
-from thalweg.compare.loading import load_task
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.job import Engine, Job
+from thalweg.compare.execution.ray.engines import Cluster, RayEngines
+from thalweg.compare.execution.selection import EngineSelector
+from thalweg.compare.execution.serial import Serial
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import materialize
+from thalweg.compare.task.loading import load_task
 
 NAMES = ["momentum", "adam"]
 WORKERS, SEEDS, STEPS = 2, 12, 300  # of each whole trial

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.measure import table
 from tests.serve.synthetic import Writer
-from thalweg.compare.engines.job import Curve, TrialResult
+from thalweg.compare.storage.result import Curve, TrialResult
 
 NAMES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "nadam", "adam", "adamw", "adam@cosine")
 TRIALS, POINTS, SEEDS = 100_000, 50, 20

@@ -26,7 +26,7 @@ def timed(owner, name, key):
 began = time.perf_counter()
 import thalweg
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.store import Store
+from thalweg.compare.storage.store import Store
 for name in ("add_fact", "add", "rung", "snapshot"):
     timed(Store, name, "store")
 timed(Comparison, "write", "results and report")

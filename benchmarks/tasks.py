@@ -10,12 +10,13 @@ from benchmarks.measure import alternately, cores, ratio, table
 from benchmarks.plain_loop import best_setting, train
 from benchmarks.throughput import jobs_of
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.job import TaskContext
-from thalweg.compare.engines.selection import EngineSelector
-from thalweg.compare.loading import load_task
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.selection import EngineSelector
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.task import TaskError, materialize
-from thalweg.compare.tasks import TASKS
+from thalweg.compare.task import materialize
+from thalweg.compare.task.builtin import TASKS
+from thalweg.compare.task.loading import load_task
+from thalweg.compare.user_errors import TaskError
 
 NAMES = ["momentum", "adam"]
 

@@ -16,12 +16,13 @@ import torch
 
 from benchmarks.measure import alternately, cores, ratio, seconds, table
 from benchmarks.plain_loop import OPTIMIZERS, best_setting, train
-from thalweg.compare.engines.job import Job, TaskContext
-from thalweg.compare.engines.lanes import Lanes
-from thalweg.compare.engines.selection import WIDEST
-from thalweg.compare.loading import load_task
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.lanes import Lanes
+from thalweg.compare.execution.selection import WIDEST
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import materialize
+from thalweg.compare.task.loading import load_task
 
 STEPS, SEEDS, EVALUATE = 500, 10, 17
 WORKERS = 2

@@ -12,12 +12,13 @@ from scipy import stats
 
 from benchmarks.measure import table
 from thalweg.compare import statistics
-from thalweg.compare.engines.job import Job, TaskContext
-from thalweg.compare.engines.lanes import Lanes
-from thalweg.compare.loading import load_task
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.study.verdict import decide
 from thalweg.compare.task import materialize
-from thalweg.compare.verdict import decide
+from thalweg.compare.task.loading import load_task
 
 SEEDS, STUDIES, COVERED = 10, 200, 500
 STEPS, PLANTED = 60, 3.5

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from thalweg import optim
-from thalweg.compare.loading import load_task
 from thalweg.compare.task import build_model, materialize
+from thalweg.compare.task.loading import load_task
 
 LR, STEPS = 1e-3, 300
 

@@ -5,9 +5,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from thalweg.compare.loading import load_task
 from thalweg.compare.statistics import mean_interval
 from thalweg.compare.task import Data, materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize
 from thalweg.normalization import add_batch_norm, estimate_population_statistics
 

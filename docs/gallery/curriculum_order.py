@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, TensorDataset
 
-from thalweg.compare.loading import load_task
 from thalweg.compare.statistics import Interval, mean_interval
 from thalweg.compare.task import Data, Task, build_model, materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.curriculum import CurriculumSampler, Pacing, losses
 from thalweg.initialization import initialize
 from thalweg.tensors import generator

@@ -4,8 +4,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from thalweg.compare.loading import load_task
 from thalweg.compare.task import Data, Task, build_model, materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.tensors import generator
 
 SEEDS, STEPS, EVERY = 10, 600, 20

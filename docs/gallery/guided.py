@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from thalweg.compare.loading import load_task
 from thalweg.compare.task import Data, materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize
 from thalweg.pretraining import HintTraining, greedy
 from thalweg.stages import Batches, Measures, Plan, Stage, supervised

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from thalweg import optim
-from thalweg.compare.loading import load_task
 from thalweg.compare.report.figures import COLOURS
 from thalweg.compare.task import materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.second_order import (
     BFGS,
     LBFGS,

@@ -6,9 +6,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from thalweg.compare.loading import load_task
 from thalweg.compare.statistics import mean_interval
 from thalweg.compare.task import materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize, scale_by_data
 
 DEPTH, WIDTH, STEPS, SEEDS = 30, 48, 300, 5

@@ -4,8 +4,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from thalweg.compare.loading import load_task
 from thalweg.compare.task import materialize
+from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize
 
 STEPS, UNITS = 400, 32

@@ -7,10 +7,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from thalweg.compare.comparison import Comparison
-    from thalweg.compare.guides import Guides
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy
-    from thalweg.compare.task import Task
+    from thalweg.compare.task import Guides, Task
     from thalweg.diagnosis.diagnose import diagnose
     from thalweg.second_order.minimize import minimize
 
@@ -19,7 +18,7 @@ __all__ = ["Comparison", "Guides", "Strategy", "Task", "__version__", "compare",
 # Loaded when first used: importing thalweg costs next to nothing beyond torch.
 _HOMES = {
     "Comparison": "thalweg.compare.comparison",
-    "Guides": "thalweg.compare.guides",
+    "Guides": "thalweg.compare.task",
     "Strategy": "thalweg.compare.strategy",
     "Task": "thalweg.compare.task",
     "diagnose": "thalweg.diagnosis.diagnose",

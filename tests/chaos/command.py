@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.waiting import until
 from thalweg.cli import main
-from thalweg.compare import result_writer
+from thalweg.compare.study import result_writer
 
 VICTIM = Path(__file__).with_name("victim.py")
 STUDY = ["--trials", "4", "--steps", "45", "--seeds", "2"]

@@ -23,7 +23,7 @@ from tests.chaos.command import VICTIM, Process, start
 from tests.chaos.ray_nodes import ALONE, RayNodes, kill, trains
 from tests.waiting import LONG, until
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.store import Store, StudyError
+from thalweg.compare.storage.store import Store, StudyError
 
 Records = dict[tuple[str, str], Any]
 
@@ -248,7 +248,7 @@ def clock(place: Field, count: int) -> Tally:
 
     def jumping(seed: int) -> Callable[[], None]:
         def before() -> None:
-            import thalweg.compare.description as module
+            import thalweg.compare.study.description as module
 
             draws, now, stamp = random.Random(seed), time.time, module.datetime
 
@@ -300,7 +300,7 @@ def out_of_memory(place: Field, count: int) -> Tally:
 
     def short(fits: int, after: int) -> Callable[[], None]:
         def before() -> None:
-            from thalweg.compare.engines.lanes import Lanes
+            from thalweg.compare.execution.lanes import Lanes
 
             kernel = Lanes._gradient_kernel
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from thalweg.compare.engines.ray_engines import LOCAL
+from thalweg.compare.execution.ray.engines import LOCAL
 
 Node = subprocess.Popen[str]
 ALONE = LOCAL | {"RAY_AUTH_MODE": "disabled"}  # the environment of a driver

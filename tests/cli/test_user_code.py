@@ -4,9 +4,9 @@ import pytest
 
 from tests.cli.test_train import called
 from tests.command import command
-from thalweg.compare.engines.ray_worker import Worker
-from thalweg.compare.loading import load_task
+from thalweg.compare.execution.ray.worker import Worker
 from thalweg.compare.strategy import Strategy, crossed
+from thalweg.compare.task.loading import load_task
 from thalweg.compare.user_errors import TaskError, user_errors
 
 MY = """

@@ -5,7 +5,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from thalweg import Task
-from thalweg.compare.engines.job import Job, TaskContext
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.job import Job
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import materialize
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from thalweg.compare import statistics as s
-from thalweg.compare.verdict import Cost, beats, check_expectation, decide, pairs, parse_expectation
+from thalweg.compare.study.verdict import Cost, beats, check_expectation, decide, pairs, parse_expectation
 
 scores = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=2, max_size=12)
 

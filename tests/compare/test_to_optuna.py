@@ -9,7 +9,7 @@ import pytest
 
 from tests.serve.synthetic import make
 from thalweg.cli.main import run
-from thalweg.compare.store import Store
+from thalweg.compare.storage.store import Store
 from thalweg.compare.to_optuna import to_optuna
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed")

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from tests.compare import local_ray
+from tests.compare.execution import local_ray
 from tests.compare.small import job, small_task, task_context
 from thalweg import Task, optim
-from thalweg.compare.engines.job import Unstackable, coefficient_names, coefficient_table
-from thalweg.compare.engines.kernels import update_kernel
-from thalweg.compare.engines.lanes import Lanes
-from thalweg.compare.engines.serial import Serial
+from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
+from thalweg.compare.execution.job import Unstackable
+from thalweg.compare.execution.kernels import update_kernel
+from thalweg.compare.execution.lanes import Lanes
+from thalweg.compare.execution.serial import Serial
 from thalweg.rules import RULES
 from thalweg.tensors import derive_seed
 

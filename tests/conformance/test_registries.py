@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from thalweg import optim
-from thalweg.compare.engines.optimizers import optimizer_for
-from thalweg.compare.second_order import SECOND_ORDER
+from thalweg.compare.execution.optimizers import optimizer_for
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
+from thalweg.compare.strategy.second_order import SECOND_ORDER
 from thalweg.rules import RULES, SPACES, Rule
 
 EXPORTED = {cls for name in optim.__all__ if isinstance(cls := getattr(optim, name), type)}

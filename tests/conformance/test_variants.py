@@ -10,12 +10,12 @@ import thalweg
 from tests.compare.small import job, small_task, task_context
 from tests.conformance.test_engines import TOLERANCE, quiet, same
 from thalweg.averaging import EMA, Average, Polyak
-from thalweg.compare.engines.lanes import Lanes
-from thalweg.compare.engines.serial import Serial
-from thalweg.compare.loading import LoadError
+from thalweg.compare.execution.lanes import Lanes
+from thalweg.compare.execution.serial import Serial
 from thalweg.compare.strategy import Strategy, crossed
-from thalweg.compare.task import TaskError
-from thalweg.compare.variants import Variant, built
+from thalweg.compare.strategy.variants import Variant, built
+from thalweg.compare.task.loading import LoadError
+from thalweg.compare.user_errors import TaskError
 from thalweg.normalization import BatchNorm
 
 pytestmark = pytest.mark.slow

@@ -24,8 +24,8 @@ def _reader(name: str, folder: Path) -> tuple[Callable[[bytes], None], list[byte
 
     from tests.serve.synthetic import make
     from thalweg.cli.sparse_code import _array
-    from thalweg.compare.store import Store, StudyError
-    from thalweg.compare.tasks.mnist import parse_idx
+    from thalweg.compare.storage.store import Store, StudyError
+    from thalweg.compare.task.builtin.mnist import parse_idx
     from thalweg.pretraining import read_weights
 
     state, file = {"weight": torch.zeros(2, 3)}, io.BytesIO()
@@ -85,9 +85,9 @@ def fuzz(name: str, seconds: int, crashes: str) -> None:
 
     with atheris.instrument_imports(
         include=[
-            "thalweg.compare.store",
-            "thalweg.compare.rows",
-            "thalweg.compare.tasks",
+            "thalweg.compare.storage.store",
+            "thalweg.compare.storage.rows",
+            "thalweg.compare.task.builtin",
             "thalweg.tensors.files",
             "thalweg.cli",
             "thalweg.pretraining",
@@ -95,8 +95,8 @@ def fuzz(name: str, seconds: int, crashes: str) -> None:
         ]
     ):
         import thalweg.cli.sparse_code
-        import thalweg.compare.store
-        import thalweg.compare.tasks.mnist
+        import thalweg.compare.storage.store
+        import thalweg.compare.task.builtin.mnist
         import thalweg.pretraining  # noqa: F401
     folder = Path(tempfile.mkdtemp())
     read, seeds = _reader(name, folder)

@@ -25,11 +25,11 @@ from thalweg.cli.compare import _bytes
 from thalweg.cli.sparse_code import _array
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.report import render
-from thalweg.compare.rows import FIELDS, sealed
-from thalweg.compare.store import StudyError
+from thalweg.compare.storage.rows import FIELDS, sealed
+from thalweg.compare.storage.store import StudyError
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.tasks.mnist import read_idx
-from thalweg.compare.verdict import parse_expectation
+from thalweg.compare.study.verdict import parse_expectation
+from thalweg.compare.task.builtin.mnist import read_idx
 from thalweg.pretraining import read_weights
 from thalweg.tensors.files import FileError, read_safely
 from thalweg.training import checkpoint

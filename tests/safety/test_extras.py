@@ -44,8 +44,8 @@ json.dump({
     "an estimator": line_of(lambda: thalweg.coordinate.SparseCoder),
     "a figure": line_of(lambda: thalweg.coordinate.plot_atoms([[1.0]])),
     "a report": line_of(lambda: thalweg.compare()),
-    "this task": line_of(import_module("thalweg.compare.tasks.digits").digits),
-    "--engine ray": line_of(import_module("thalweg.compare.engines.ray_engines").Cluster),
+    "this task": line_of(import_module("thalweg.compare.task.builtin.digits").digits),
+    "--engine ray": line_of(import_module("thalweg.compare.execution.ray.engines").Cluster),
     "command": command(),
 }, sys.stdout)
 """

@@ -16,9 +16,9 @@ import thalweg
 from tests.compare.small import small_task
 from thalweg.cli import main
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.rows import FIELDS, digest_of
-from thalweg.compare.store import Store, StudyError
-from thalweg.compare.tasks import TASKS
+from thalweg.compare.storage.rows import FIELDS, digest_of
+from thalweg.compare.storage.store import Store, StudyError
+from thalweg.compare.task.builtin import TASKS
 from thalweg.pretraining import read_weights
 from thalweg.tensors.files import FileError, read_safely
 from thalweg.training import checkpoint
@@ -133,7 +133,7 @@ def test_a_store_with_right_digests_of_what_is_no_record(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "shakespeare"])
 def test_data_files(tmp_path, bomb, monkeypatch, name):
-    from thalweg.compare.tasks.mnist import SHA256
+    from thalweg.compare.task.builtin.mnist import SHA256
 
     monkeypatch.setenv("THALWEG_DATA", str(tmp_path))
     raw = pickle.dumps(bomb)

@@ -25,12 +25,12 @@ CALLS = {
 # What is excepted, and why.
 ALLOWED = {
     "tensors/files.py": {"pickle.UnpicklingError"},  # an error's name, to catch it
-    "compare/loading.py": {"exec_module"},  # the task or strategy that the user named is a program, and is run
+    "compare/task/loading.py": {"exec_module"},  # the task or strategy that the user named is a program, and is run
     # what the processes of one launch say to each other, never what is read from disk
     "cli/processes.py": {"torch.distributed.all_gather_object"},
     "optim/kernel/source.py": {"exec", "compile"},  # a kernel's text, which it has itself written just before
     # has the user's task sent to Ray's workers by value
-    "compare/engines/ray_pool.py": {
+    "compare/execution/ray/pool.py": {
         "ray.cloudpickle.register_pickle_by_value",
         "ray.cloudpickle.unregister_pickle_by_value",
     },

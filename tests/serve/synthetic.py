@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from thalweg.compare.design import Budget
-from thalweg.compare.engines.job import Curve, TrialResult
-from thalweg.compare.store import Store
+from thalweg.compare.storage.result import Curve, TrialResult
+from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.study import TITLES
+from thalweg.compare.study.study import TITLES
 
 NAMES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "adam@cosine")
 RUNGS = (*TITLES, "facts")

@@ -13,9 +13,9 @@ from tests.serve.running import running
 from tests.serve.synthetic import RUNGS, Process, Writer, make, writing
 from tests.waiting import until
 from thalweg.compare.report import render
-from thalweg.compare.results import collect
-from thalweg.compare.store import Store
-from thalweg.compare.study import TITLES
+from thalweg.compare.storage.store import Store
+from thalweg.compare.study.results import collect
+from thalweg.compare.study.study import TITLES
 from thalweg.serve.pages import StudyPage
 from thalweg.serve.studies import FILE, Study, find
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from thalweg.cli.console import Terminal
 
 if TYPE_CHECKING:
-    from thalweg.compare.engines.ray_engines import Cluster
+    from thalweg.compare.execution.ray.engines import Cluster
 
 
 def command(
@@ -114,8 +114,8 @@ def command(
     from thalweg.cli.progress import LiveReporter
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
-    from thalweg.compare.variants import INITIALIZATIONS
-    from thalweg.compare.verdict import check_expectation, parse_expectation
+    from thalweg.compare.strategy.variants import INITIALIZATIONS
+    from thalweg.compare.study.verdict import check_expectation, parse_expectation
 
     console = Terminal(stderr=as_json)
     axes: dict[str, list[str]] = {}
@@ -197,7 +197,7 @@ def _columns(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
 def _cluster(engine: str, shares: Mapping[str, Any]) -> "Cluster | None":
     """Returns what Ray's options ask for; None for another engine."""
     if engine == "ray":
-        from thalweg.compare.engines.ray_engines import Cluster
+        from thalweg.compare.execution.ray.engines import Cluster
 
         return Cluster(**shares)
     if shares:

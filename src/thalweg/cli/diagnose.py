@@ -34,11 +34,11 @@ def command(
     """
     import torch
 
-    from thalweg.compare.loading import load_task
     from thalweg.compare.ranges import SEED, check_whole
-    from thalweg.compare.report.diagnosis import write_diagnosis
+    from thalweg.compare.report.page import write_diagnosis
     from thalweg.compare.run import usable_device
     from thalweg.compare.task import build_model, examples
+    from thalweg.compare.task.loading import load_task
     from thalweg.compare.user_errors import user_errors
     from thalweg.diagnosis import diagnose
     from thalweg.tensors.files import check_writable

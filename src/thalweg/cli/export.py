@@ -15,7 +15,7 @@ from thalweg.compare.names import cell
 from thalweg.extras import needs
 
 if TYPE_CHECKING:
-    from thalweg.compare.store import Store
+    from thalweg.compare.storage.store import Store
 
 FIXED = ("rung", "key", "strategy", "seed", "status", "steps", "test")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
@@ -39,7 +39,7 @@ def command(
 
     Example: `thalweg export thalweg-digits --format tensorboard --to runs`
     """
-    from thalweg.compare.store import Store, fault
+    from thalweg.compare.storage.store import Store, fault
     from thalweg.compare.user_errors import StudyError
 
     path = Path(to) if to else None
@@ -81,7 +81,7 @@ def _logged(store: "Store", name: str, place: str | None) -> None:
 def _tabled(records: list[dict[str, Any]], format: str, to: Path | None) -> None:
     """Writes the points of all records, a row each, or all records as JSON."""
     if format == "json":
-        from thalweg.compare.results import plain
+        from thalweg.compare.study.results import plain
 
         text = json.dumps(plain(records), indent=1, allow_nan=False) + "\n"
         if to:

@@ -15,10 +15,10 @@ def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all")
 
     Example: `thalweg list tasks`
     """
-    from thalweg.compare.guides import GUIDANCES
-    from thalweg.compare.second_order import SECOND_ORDER
-    from thalweg.compare.tasks import DESCRIPTIONS
-    from thalweg.compare.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS
+    from thalweg.compare.strategy.second_order import SECOND_ORDER
+    from thalweg.compare.strategy.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS
+    from thalweg.compare.task.builtin import DESCRIPTIONS
+    from thalweg.compare.task.guides import GUIDANCES
     from thalweg.rules import RULES, SPACES
     from thalweg.rules.schedules import SCHEDULES
 

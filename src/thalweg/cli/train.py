@@ -79,19 +79,20 @@ def command(
     from thalweg.cli import processes
     from thalweg.cli.ending import Interrupted
     from thalweg.cli.training_progress import LiveTraining
-    from thalweg.compare.engines.job import Job, TaskContext
-    from thalweg.compare.guidance import guidance_of
-    from thalweg.compare.guidance.staging import stage_of
-    from thalweg.compare.loading import load_task
+    from thalweg.compare.execution.context import TaskContext
+    from thalweg.compare.execution.guidance import guidance_of
+    from thalweg.compare.execution.guidance.staging import stage_of
+    from thalweg.compare.execution.job import Job
     from thalweg.compare.log import log_training, tracker_of
     from thalweg.compare.names import as_folder
     from thalweg.compare.ranges import SEED, check_whole
-    from thalweg.compare.results import in_json, plain
     from thalweg.compare.run import usable_device
     from thalweg.compare.strategy import Strategy
+    from thalweg.compare.strategy.variants import built
+    from thalweg.compare.study.results import in_json, plain
     from thalweg.compare.task import materialize
+    from thalweg.compare.task.loading import load_task
     from thalweg.compare.user_errors import user_errors
-    from thalweg.compare.variants import built
     from thalweg.stages import EarlyStopping
     from thalweg.tensors.files import FileError, write_text
     from thalweg.training import train

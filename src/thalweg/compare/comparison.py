@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.report import render
-from thalweg.compare.results import collect, in_json
-from thalweg.compare.store import Store, damaged
+from thalweg.compare.storage.store import Store, damaged
+from thalweg.compare.study.results import collect, in_json
 from thalweg.tensors.files import write_text
 
 

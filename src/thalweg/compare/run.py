@@ -12,27 +12,28 @@ from typing import Any, Literal
 import torch
 
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.description import circumstances, design_of
 from thalweg.compare.design import Budget
 from thalweg.compare.device import usable_device
-from thalweg.compare.engine_of_rung import choose_again
-from thalweg.compare.engines.engine_set import EngineSet
-from thalweg.compare.engines.job import TaskContext
-from thalweg.compare.engines.local_engines import LocalEngines
-from thalweg.compare.engines.ray_engines import Cluster, RayEngines
-from thalweg.compare.engines.selection import Name
-from thalweg.compare.guidance import guidance_of
-from thalweg.compare.loading import load_task
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.engine_set import EngineSet
+from thalweg.compare.execution.guidance import guidance_of
+from thalweg.compare.execution.job import training
+from thalweg.compare.execution.local_engines import LocalEngines
+from thalweg.compare.execution.ray.engines import Cluster, RayEngines
+from thalweg.compare.execution.selection import Name
 from thalweg.compare.log import Log, Logging, tracker_of
 from thalweg.compare.names import as_folder
 from thalweg.compare.ranges import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole
-from thalweg.compare.results import before_first_step
-from thalweg.compare.store import Store, finished
+from thalweg.compare.storage.store import Store, finished
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
-from thalweg.compare.study import Reporter, Study, training
+from thalweg.compare.strategy.variants import Variant, built
+from thalweg.compare.study.description import circumstances, design_of
+from thalweg.compare.study.engine_of_rung import choose_again
+from thalweg.compare.study.results import before_first_step
+from thalweg.compare.study.study import Reporter, Study
 from thalweg.compare.task import Task, materialize, try_model
+from thalweg.compare.task.loading import load_task
 from thalweg.compare.user_errors import StudyError, brief, user_errors
-from thalweg.compare.variants import Variant, built
 from thalweg.diagnosis import Diagnosis, Finding, diagnose
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors import derive_seed

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thalweg.compare.results import Record, last_of_each
-from thalweg.compare.store import Store
+from thalweg.compare.storage.store import Store
+from thalweg.compare.study.results import Record, last_of_each
 from thalweg.extras import needs
 
 

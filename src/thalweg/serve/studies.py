@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from thalweg.compare.results import collect
-from thalweg.compare.store import Store, finished
-from thalweg.compare.unfinished import pace, progress, so_far
+from thalweg.compare.storage.store import Store, finished
+from thalweg.compare.study.results import collect
+from thalweg.compare.study.unfinished import pace, progress, so_far
 from thalweg.compare.user_errors import StudyError
 
 FILE = "study.sqlite"

@@ -7,8 +7,8 @@ from typing import Any
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.log.tracker import TrackedRun, Tracker
-from thalweg.compare.store import Store, finished
-from thalweg.compare.study import Reporter
+from thalweg.compare.storage.store import Store, finished
+from thalweg.compare.study.study import Reporter
 from thalweg.compare.user_errors import brief
 
 

@@ -1,13 +1,11 @@
-"""The figures of a diagnosis over depth and over learning rates, and its page alone."""
+"""The figures of a diagnosis: over depth and over learning rates."""
 
 from collections.abc import Mapping
 from html import escape
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 from thalweg.compare.report.figures import COLOURS, figure
-from thalweg.tensors.files import write_text
 
 BOUNDS = (1e-3, 1e3)
 
@@ -29,16 +27,6 @@ def diagnosis_figures(diagnosis: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
         found.append(figure("range", "Learning-rate range", text, _range(diagnosis["range_test"])))
     return found
-
-
-def write_diagnosis(task: str, diagnosis: Mapping[str, Any], path: Path) -> None:
-    """Writes the page of a diagnosis alone, whole or not at all."""
-    from thalweg.compare.report.page import page
-
-    worst = [f for f in diagnosis["findings"] if f["severity"] != "note"]
-    verdict = f"{len(worst)} to fix: {', '.join(f['kind'] for f in worst)}." if worst else "Nothing to fix was found."
-    text = page("diagnosis_page.html.j2", [], diagnosis_figures(diagnosis), task=task, d=diagnosis, verdict=verdict)
-    write_text(text, path)
 
 
 def _sentence(words: str) -> str:

@@ -5,11 +5,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures, palette
 from thalweg.extras import needs
+from thalweg.tensors.files import write_text
 
 with needs("compare", "a report"):
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -62,6 +64,14 @@ def page(
             **words,
         )
     )
+
+
+def write_diagnosis(task: str, diagnosis: Mapping[str, Any], path: Path) -> None:
+    """Writes the page of a diagnosis alone, whole or not at all."""
+    worst = [f for f in diagnosis["findings"] if f["severity"] != "note"]
+    verdict = f"{len(worst)} to fix: {', '.join(f['kind'] for f in worst)}." if worst else "Nothing to fix was found."
+    text = page("diagnosis_page.html.j2", [], diagnosis_figures(diagnosis), task=task, d=diagnosis, verdict=verdict)
+    write_text(text, path)
 
 
 def environment(*folders: str) -> Environment:

@@ -1,0 +1,195 @@
+"""A run of a method that evaluates the loss several times a step: on a large batch, charged for all that it evaluates.
+
+The unit of cost is the gradient of one minibatch. A batch of k minibatches costs k units an evaluation, whether the
+point is accepted or not, and :data:`PRODUCT` k units a product with a curvature matrix. A run never passes its
+budget: where what is left does not pay for another step, it stands still.
+"""
+
+import copy
+import math
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.optimizers import make_optimizers, restored, state_of
+from thalweg.compare.execution.timing import now
+from thalweg.optim import ClosureOptimizer, Newton
+from thalweg.second_order import NotFinite
+
+BATCHES = 16  # minibatches in a large batch where the strategy does not say
+PRODUCT = 2.0  # price of a Hessian product in gradients: measured, docs/benchmarks.md
+KEPT = 2**26  # bytes above which a tensor of the optimizer's is not carried from rung to rung: it is learned anew
+
+
+class ClosureRun:
+    """A model and an optimizer that takes a closure.
+
+    ``model`` is shown as it was when the units asked for were spent; training may be further on, since a step is
+    paid for as a whole.
+    """
+
+    def __init__(self, context: TaskContext, job: Job) -> None:
+        self.context, self.job = context, job
+        self.training = context.fresh_model(job.strategy.initialization, job.seed)
+        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay)
+        self.lr = [group["lr"] for group in self.optimizer.param_groups]
+        data, batch = context.data.train_x, context.task.batch_size
+        self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(len(data) / batch))
+        self.full = self.count * batch >= len(data)
+        self.unit = len(data) / batch if self.full else float(self.count)
+        self.spent, self.round, self.lost = float(job.start), 0, False
+        if job.snapshot is not None and "params" in job.snapshot:
+            context.begin(self.training, job.snapshot)
+        elif job.snapshot is not None:
+            snapshot = dict(job.snapshot)
+            self.spent, self.round = float(snapshot.pop("spent")), int(snapshot.pop("round"))
+            self.training.load_state_dict({k[6:]: v for k, v in snapshot.items() if k.startswith("model.")})
+            restored([self.optimizer], snapshot)
+        self.model = copy.deepcopy(self.training)
+        self._points: deque[tuple[float, float, list[Tensor]]] = deque()  # units spent, loss, parameters and buffers
+        self._note(self._loss())
+
+    def advance(self, t: int, end: int) -> Tensor:
+        """Trains until ``end`` units are spent; returns the losses of the points that were accepted by then."""
+        losses = []
+        while self.spent < end and self._step():
+            pass
+        if self.lost:
+            return torch.tensor([math.nan], device=self.context.device)
+        while len(self._points) > 1 and self._points[1][0] <= end:
+            self._points.popleft()
+            losses.append(self._points[0][1])
+        _put(self.model, self._points[0][2])
+        return torch.tensor(losses or [self._points[0][1]], device=self.context.device)
+
+    @contextmanager
+    def shown(self) -> Iterator[nn.Module]:
+        """Runs its body with the model as it is judged."""
+        yield self.model
+
+    def _step(self) -> bool:
+        """Takes a step; returns False where none can be paid for any more."""
+        left = self.job.stop - self.spent
+        affordable = int(left / self.unit)
+        if affordable < 2 + (not self.optimizer.state):  # the start, another point, and once whether it repeats itself
+            return False
+        self._settle(affordable)
+        x, y = self._rows()
+        before, began, evaluations = self.spent, len(self._points), 0
+
+        def closure() -> Any:
+            nonlocal evaluations
+            evaluations += 1
+            output = self.training(x)
+            loss: Tensor = self.context.task.training_loss(self.training, output, y)
+            self.spent = before + evaluations * self.unit
+            if isinstance(self.optimizer, ClosureOptimizer):
+                return loss, output
+            self.optimizer.zero_grad()
+            loss.backward()
+            return loss
+
+        self.training.train()
+        if isinstance(self.optimizer, ClosureOptimizer):
+            try:
+                with warnings.catch_warnings():  # the line about the engine says that the model draws noise
+                    warnings.filterwarnings("ignore", "the closure gave", RuntimeWarning)
+                    self.optimizer.step(closure, callback=self._note)
+            except NotFinite:
+                self.lost = True
+                return False
+            report = self.optimizer.report
+            assert report is not None
+            if report.products:
+                self.spent += report.products * PRODUCT * self.unit
+                self._points[-1] = (self.spent, *self._points[-1][1:])
+            moved = report.iterations > 0
+        else:
+            self.optimizer.step(closure)
+            moved = True
+        if self.spent > self.job.stop:  # more than there was: as if it had not been begun
+            self.spent = float(self.job.stop)
+            while len(self._points) > began:
+                self._points.pop()
+            _put(self.training, self._points[-1][2])
+            return False
+        if moved and len(self._points) == began:
+            self._note(self._loss())
+        self.round += 1
+        return moved or not self.full
+
+    def _settle(self, affordable: int) -> None:
+        """Sets the learning rate of the moment and the caps that keep the step within what is left."""
+        total = self.job.total - self.job.prepared
+        factor = self.job.strategy.schedule(min(int(self.spent) - self.job.prepared, total - 1), total)
+        for group, lr in zip(self.optimizer.param_groups, self.lr, strict=True):
+            group["lr"] = lr * factor
+            if "max_eval" in group:
+                group["max_eval"] = affordable - (not self.optimizer.state)
+            if "max_products" in group:
+                most = int((affordable - 2) / PRODUCT) - 1
+                group["max_products"] = max(1, min(int(self.job.hyper.get("max_products", 250)), most))
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        data = self.context.data
+        if self.full:
+            return data.train_x, data.train_y
+        first = self.round * self.count
+        rows = self.context.batches(self.job.seed, first, first + self.count).reshape(-1)
+        return data.train_x[rows], data.train_y[rows]
+
+    def _note(self, loss: float) -> None:
+        """Takes down where the training model is, and what it has cost."""
+        self._points.append((self.spent, loss, [t.detach().clone() for t in _tensors(self.training)]))
+
+    def _loss(self) -> float:
+        """Returns the loss where the training model is; looked at, not learned from, and so not charged."""
+        x, y = self._rows()
+        self.training.eval()
+        with torch.no_grad():
+            return float(self.context.task.loss(self.training(x), y))
+
+    def seconds_per_unit(self, threads: int, budget: float = 0.1) -> float:
+        """Returns the seconds that one unit takes, with so many threads."""
+        began, end, start = now(threads), time.perf_counter() + budget, self.spent
+        while self._step() and time.perf_counter() < end:
+            pass
+        return (now(threads) - began) / max(self.spent - start, 1.0)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Returns all that the rest of the run depends on."""
+        model = {f"model.{name}": value.detach().cpu().clone() for name, value in self.training.state_dict().items()}
+        spent = torch.tensor(self.spent, dtype=torch.float64)
+        state = {k: v for k, v in state_of([self.optimizer]).items() if v.numel() * v.element_size() <= KEPT}
+        return {**model, **state, "spent": spent, "round": torch.tensor(self.round)}
+
+
+def unaffordable(context: TaskContext, job: Job) -> str | None:
+    """Returns why a run cannot take a single step within its budget, or None."""
+    run = ClosureRun(context, job)
+    products = context.layout.size if isinstance(run.optimizer, Newton) else 1
+    cost = run.unit * (3 + PRODUCT * products * isinstance(run.optimizer, ClosureOptimizer))
+    if cost <= job.stop - job.start:
+        return None
+    return (
+        f"a step of {job.strategy.name!r} on {context.layout.size:,} parameters costs {cost:,.0f} gradient evaluations "
+        f"and the first rung has {job.stop - job.start:,}: give --steps {3 * math.ceil(cost)} or more, or leave it out"
+    )
+
+
+def _put(model: torch.nn.Module, values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for target, value in zip(_tensors(model), values, strict=True):
+            target.copy_(value)
+
+
+def _tensors(model: torch.nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

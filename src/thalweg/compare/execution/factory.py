@@ -1,0 +1,99 @@
+"""An optimizer driven as its user would: through closure, groups and state dicts."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.averaging import Average
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.guidance import Guidance
+from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.optimizers import make_optimizers, restored, state_of
+from thalweg.compare.execution.step_run import StepRun
+from thalweg.compare.strategy.variants import averaging_of
+
+
+class FactoryRun(StepRun):
+    """A model and an optimizer, driven through the ordinary interface, with whatever objective the guidance has."""
+
+    def __init__(self, context: TaskContext, job: Job, guidance: Guidance) -> None:
+        self.context, self.job, self.guidance = context, job, guidance
+        self.model = context.fresh_model(job.strategy.initialization, job.seed)
+        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay)
+        self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
+        averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)
+        if job.snapshot is not None and "params" in job.snapshot:
+            context.begin(self.model, job.snapshot)
+        self.average = None if averaging is None else Average(self.model, averaging, buffers="average")
+        if job.snapshot is not None and "params" not in job.snapshot:
+            self._restore(job.snapshot)
+        self.objective = guidance.objective(context, job, self.model)
+
+    def advance(self, t: int, end: int) -> Tensor:
+        """Trains from ``t`` to ``end``, a step where enough is spent for one; returns the losses of the steps."""
+        rows = self.guidance.rows(self.context, self.job, t, end)
+        self.model.train()
+        at = [i for i in range(end - t) if self.guidance.steps_at(self.job, t + i)]
+        if not at:
+            with torch.no_grad():
+                return self.objective(rows[-1], end - 1)[None]
+        return torch.stack([self.step(rows[i], t + i) for i in at])
+
+    def prepare(self, start: int, stop: int) -> None:
+        """Nothing to prepare: the optimizer computes its own scalars."""
+
+    def step(self, rows: Tensor, t: int) -> Tensor:
+        """Takes one training step and returns the minibatch loss before it."""
+        spent = self.job.prepared
+        factor = self.job.strategy.schedule(t - spent, self.job.total - spent)
+        for optimizer, rates in zip(self.optimizers, self.base, strict=True):
+            for group, lr in zip(optimizer.param_groups, rates, strict=True):
+                if lr is not None:
+                    group["lr"] = lr * factor
+        losses: list[Tensor] = []
+
+        def closure() -> Tensor:
+            self.model.zero_grad()
+            loss = self.objective(rows, t)
+            loss.backward()
+            losses.append(loss.detach())
+            return loss
+
+        self.optimizers[0].step(closure)  # type: ignore[arg-type]
+        for optimizer in self.optimizers[1:]:
+            optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        if len(losses) != 1:
+            raise ValueError(
+                f"strategy {self.job.strategy.name!r} evaluated the gradient {len(losses)} times in a step: "
+                "give it as a thalweg.Strategy with closure=True, so that each of them is paid for"
+            )
+        return losses[0]
+
+    @contextmanager
+    def shown(self) -> Iterator[nn.Module]:
+        """Runs its body with the average in the model, where there is one."""
+        with self.average.applied() if self.average is not None else nullcontext():
+            yield self.model
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Returns model, optimizer state and average as flat names to tensors."""
+        found = {f"model.{name}": value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        if self.average is not None:
+            state = self.average.state_dict()
+            found |= {f"{part}.{n}": t.cpu().clone() for part in ("means", "copies") for n, t in state[part].items()}
+            found["step"] = torch.tensor(state["step"])
+        return found | state_of(self.optimizers)
+
+    def _restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{name}."): v for k, v in snapshot.items() if k.startswith(f"{name}.")}
+
+        self.model.load_state_dict(part("model"))
+        if self.average is not None:
+            own = {"means": part("means"), "copies": part("copies"), "step": int(snapshot["step"])}
+            self.average.load_state_dict(self.average.state_dict() | own)
+        restored(self.optimizers, snapshot)

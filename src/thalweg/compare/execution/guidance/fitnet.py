@@ -1,0 +1,65 @@
+"""FitNets: a teacher is trained, its hints lead the model's first half, and its softened answers help it after that."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.guidance.guidance import Guidance, Objective
+from thalweg.compare.execution.guidance.staging import stage_of
+from thalweg.compare.execution.guidance.teacher import SHARE, Teacher, teacher_of
+from thalweg.compare.execution.job import Job
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.user_errors import TaskError
+from thalweg.pretraining import HintTraining
+from thalweg.stages import Plan, Stage
+from thalweg.tensors import generator
+
+
+class FitNet(Guidance):
+    """A quarter of the run trains the teacher, an eighth the hints; τ = 3, λ from 4 to 1 as in Romero et al. 2014."""
+
+    pretrains = True
+    reason = "a teacher's answers are part of its objective"
+
+    def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
+        teacher, model = self._teacher(context), context.fresh_model("default", 0)
+        stage = stage_of(context, strategy, strategy.default_configuration(), 1, 0)
+        _hints(context, teacher.own.fresh_model("default", 0), model, 0).plan(stage, 1)  # refuses what cannot be joined
+        return {**teacher.charged(total, looks=True), "hints": _steps(total)}
+
+    def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
+        plan = self.plan(context, job, model, self.stage(context, job))
+        x, y = context.data.train_x, context.data.train_y
+        teacher = self._teacher(context).model(job)
+        answers = context.cached(("answers", id(teacher)), lambda: _answers(teacher, x))
+        whole, learned = plan.model.train(), plan.stages[-1].objective
+        return lambda rows, t: learned(whole, (x[rows], y[rows], answers[rows]), t - job.prepared)
+
+    def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
+        teacher = self._teacher(context).model(job)
+        return _hints(context, teacher, model, job.seed).plan(stage, _steps(job.total))
+
+    def _teacher(self, context: TaskContext) -> Teacher:
+        guides = context.task.guides
+        if guides.teacher is None or not guides.hint or not guides.guided:
+            raise TaskError(
+                "fitnet takes a teacher, a layer of it and one of the model: "
+                "give Task(guides=Guides(teacher=..., hint=..., guided=...))"
+            )
+        return teacher_of(context, guides.teacher)
+
+
+def _hints(context: TaskContext, teacher: nn.Module, model: nn.Module, seed: int) -> HintTraining:
+    guides = context.task.guides
+    return HintTraining(teacher, model, guides.hint, guides.guided, generator=generator(seed, "regressors"))
+
+
+def _steps(total: int) -> int:
+    return max(1, total // SHARE // 2)
+
+
+def _answers(teacher: nn.Module, x: Any) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([teacher(part) for part in x.split(1024)])

@@ -1,0 +1,41 @@
+"""A strategy on a task as a stage of the training loop."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from thalweg.averaging import Average
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.optimizers import optimizer_for, refused
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.variants import averaging_of
+from thalweg.stages import Batches, Stage
+
+
+def stage_of(context: TaskContext, strategy: Strategy, hyper: dict[str, float], steps: int, seed: int) -> Stage:
+    """Returns the strategy on the task as one stage, with the large batches that compare gives a closure."""
+    task, data = context.task, context.data
+    size = task.batch_size * (int(hyper["batches"]) if strategy.closure else 1)
+    averaging = averaging_of(strategy.averaging, steps)
+
+    def objective(model: nn.Module, batch: Any, step: int) -> Any:
+        output = model(batch[0])
+        loss = task.training_loss(model, output, batch[1])
+        return (loss, output) if strategy.closure else loss
+
+    def optimizer(params: Any) -> torch.optim.Optimizer:
+        try:
+            return optimizer_for(strategy, params, hyper, context.decay)
+        except (TypeError, ValueError) as error:
+            raise refused(strategy, hyper, error) from error
+
+    return Stage(
+        name=strategy.name,
+        objective=objective,
+        data=Batches(data.train_x, data.train_y, batch_size=min(size, len(data.train_x)), seed=seed, drop_last=True),
+        optimizer=optimizer,
+        steps=steps,
+        schedule=strategy.schedule,
+        average=None if averaging is None else lambda m: Average(m, averaging, buffers="average"),
+    )

@@ -1,0 +1,34 @@
+"""How much memory there is, and how much a lane takes."""
+
+import os
+
+import torch
+
+from thalweg.compare.execution.context import TaskContext
+
+
+def free_memory(device: torch.device) -> int:
+    """Returns the bytes that are free on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo") as lines:
+            return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def lane_bytes(context: TaskContext) -> int:
+    """Returns the bytes that one lane takes: parameters, gradient, state, activations kept for the backward pass."""
+    kept = 0
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    rows = context.batches(0, 0, 1)[0]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        context.task.training_loss(context.model, context.model(context.data.train_x[rows]), context.data.train_y[rows])
+    evaluated = context.data.valid_x[:1024].numel() * 4
+    return 4 * context.layout.size * 8 + 2 * kept + evaluated

@@ -1,0 +1,1 @@
+"""``--engine ray``: the trials of a study on the workers of a Ray cluster."""

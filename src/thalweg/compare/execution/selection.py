@@ -1,0 +1,277 @@
+"""Which engine trains what, measured in turns for a moment, with the reason in words."""
+
+import math
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from thalweg.compare.execution.closure_run import ClosureRun, unaffordable
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.guidance import guidance_of
+from thalweg.compare.execution.job import Engine, Job, Unstackable
+from thalweg.compare.execution.lanes import Lanes, has_randomness
+from thalweg.compare.execution.memory import free_memory, lane_bytes
+from thalweg.compare.execution.optimizers import make_optimizers
+from thalweg.compare.execution.serial import Serial
+from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
+from thalweg.compare.strategy import Strategy
+from thalweg.second_order import NotAnObjective
+from thalweg.tensors.private import ConvolutionBase
+
+Name = Literal["auto", "lanes", "serial"]
+WIDEST = 64  # more lanes than this gain nothing
+OVERHEAD = 12  # what a step costs whatever its width, in steps of one lane
+COMPILE_SECONDS = 10.0  # what compiling a task's gradient and update kernels takes, between a cold and a warm cache
+TOO_SLOW = 6.0  # times a step alone: where stacked steps take so long, compiling them does not make them faster
+MARGIN = 1.25  # times as fast another engine must be to take over from the one that trains
+AGAIN = "; chosen again, with the same results to rounding"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a group of strategies, and why."""
+
+    group: str
+    name: str
+    reason: str
+    trial_steps_per_second: float
+    width: int = 1
+    set_up_seconds: float = 0.0
+    serial_threads: int = 0  # threads of a serial run, also of the finalists that are timed alone
+    variant: str = ""  # of the model
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the choice as plain values."""
+        return asdict(self)
+
+    @property
+    def title(self) -> str:
+        """What it was made for."""
+        return f"{self.group} of {self.variant}" if self.variant else self.group
+
+
+class EngineSelector:
+    """Chooses among the engines for one study and keeps those it made.
+
+    ``memory`` bounds the bytes that lanes may take; ``rungs`` are the study's (number of runs, steps of each);
+    ``variant`` is that of the context's model.
+    """
+
+    def __init__(
+        self,
+        context: TaskContext,
+        wanted: Name,
+        memory: int | None,
+        rungs: Sequence[tuple[int, int]],
+        variant: str = "",
+    ) -> None:
+        self.context, self.wanted, self.rungs, self.left, self.variant = context, wanted, rungs, rungs, variant
+        self.memory = memory if memory is not None else free_memory(context.device) // 2
+        self.serial = Serial(context)
+        self.lanes: Lanes | None = None
+        self.choices: list[Choice] = []
+        self._of: dict[str, Engine] = {}
+
+    def engine_of(self, strategy: Strategy) -> Engine:
+        """Returns the engine chosen for the strategy."""
+        return self._of[strategy.name]
+
+    def choose(self, strategies: Sequence[Strategy], job: Job) -> list[Choice]:
+        """Chooses for all strategies; ``job`` is a specimen of the first rule's runs.
+
+        Raises:
+            Unstackable: lanes were asked for and the model cannot be stacked.
+        """
+        self.serial.settle_threads(job)
+        rules = _rules(strategies)
+        choices = [self._choose_for_rules(job, len(rules))] if rules else []
+        choices += [self._choose_for_factory(s, job) for s in strategies if s not in rules]
+        self._take(strategies, choices)
+        return self.choices
+
+    def choose_again(self, strategies: Sequence[Strategy], job: Job, left: Sequence[tuple[int, int]]) -> None:
+        """Chooses anew for the rungs that are ``left``, where they take so long that it pays.
+
+        A study that began on a busy machine need not stay with what was measured then. Records are the same to
+        rounding, whichever engine trains and with however many threads.
+        """
+        self.left = left
+        pace = sum(1 / choice.trial_steps_per_second for choice in self.choices) / len(self.choices)
+        if pace * sum(runs * steps for runs, steps in left) < COMPILE_SECONDS:
+            return
+        threads = self.serial.threads
+        self.serial.settle_threads(job, MARGIN)
+        choices, rules = list(self.choices), _rules(strategies)
+        if rules and self.wanted == "auto":
+            again = self._choose_for_rules(job, len(rules), choices[0].name)
+            if again.name != choices[0].name:
+                choices[0] = replace(again, reason=again.reason + AGAIN)
+        if self.serial.threads != threads:
+            now = f"{AGAIN}, on {self.serial.threads} thread{'s' * (self.serial.threads > 1)}"
+            choices = [
+                replace(c, reason=c.reason.partition(AGAIN)[0] + now) if c.name == "serial" else c for c in choices
+            ]
+        self._take(strategies, choices)
+
+    def _take(self, strategies: Sequence[Strategy], choices: Sequence[Choice]) -> None:
+        own = {"serial_threads": self.serial.threads, "variant": self.variant}
+        self.choices = [replace(choice, **own) for choice in choices]  # type: ignore[arg-type]
+        by_group = {choice.group: choice for choice in choices}
+        for strategy in strategies:
+            choice = by_group.get(strategy.name, choices[0])  # that of the rules comes first
+            if choice.name == "lanes" and self.lanes is None:
+                self.lanes = Lanes(self.context, choice.width)
+            self._of[strategy.name] = self.lanes if choice.name == "lanes" and self.lanes else self.serial
+
+    def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
+        """Takes up the choice that the store recorded, so that a resumed study runs on the same engine."""
+        choices = [c for c in (Choice(**choice) for choice in stored) if c.variant == self.variant]
+        self.serial.threads = choices[0].serial_threads or self.serial.threads
+        self._take(strategies, choices)
+
+    def _choose_for_factory(self, strategy: Strategy, job: Job) -> Choice:
+        specimen = replace(job, strategy=strategy, hyper=strategy.default_configuration())
+        if strategy.closure:
+            return self._choose_for_closure(specimen)
+        if reason := guidance_of(strategy).reason:
+            return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job))
+        hyper = strategy.stepping(specimen.hyper)
+        specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
+        optimizers = make_optimizers(strategy, self.context.model, specimen.hyper, self.context.decay)
+        reason = "an optimizer made by a factory steps one model at a time"
+        if len(optimizers) > 1:
+            reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"
+        return Choice(strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
+
+    def _seconds_of(self, specimen: Job) -> float:
+        """Returns the seconds of a step. Raises ValueError where the strategy's optimizer cannot take one."""
+        try:
+            return self.serial.seconds_per_step(specimen)
+        except Exception as error:
+            place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+            if not isinstance(error, (NotImplementedError, NotAnObjective)) and "optim" not in place.parts:
+                raise  # not by the optimizer
+            raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
+
+    def _choose_for_closure(self, specimen: Job) -> Choice:
+        too_much = unaffordable(self.context, replace(specimen, stop=self.rungs[0][1]))
+        if too_much:
+            raise ValueError(too_much)
+        unit = ClosureRun(self.context, specimen).unit
+        reason = f"it evaluates the loss several times a step, at {unit:.3g} minibatches each by default"
+        if has_randomness(self.context.model):
+            reason += "; the model draws noise, as dropout does, so that no two evaluations are alike"
+        return Choice(specimen.strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
+
+    def _choose_for_rules(self, job: Job, count: int, trains: str = "") -> Choice:
+        """Chooses for so many strategies; the engine that ``trains`` them goes on unless the other is much faster."""
+        group = f"update rules ({count} strateg{'y' if count == 1 else 'ies'})"
+        began, (alone,) = time.perf_counter(), in_turns([partial(self.serial.seconds_per_step, job)])
+        reason = "asked for" if self.wanted == "serial" else self._against_lanes(job, alone)
+        if reason or self.lanes is None:
+            return Choice(group, "serial", reason, 1 / alone)
+        stacked, alone = self._in_turns(self.lanes, self.serial, job)
+        setup, width = time.perf_counter() - began, self.lanes.width
+        both = [f"{stacked * 1e6:.0f} µs a trial-step in {width} lanes", f"{alone * 1e6:.0f} µs alone"]
+        handicap = {"lanes": MARGIN, "serial": 1 / MARGIN}.get(trains, 1.0)
+        if self.wanted == "auto" and stacked > handicap * alone:
+            return Choice(group, "serial", f"measured in turns {both[1]}, {both[0]}", 1 / alone, 1, setup)
+        reason = f"measured in turns {both[0]}, {both[1]}"
+        if has_randomness(self.context.model):
+            reason += "; dropout draws differ from a serial run's, equal in distribution only"
+        return Choice(group, "lanes", reason, 1 / stacked, width, setup)
+
+    def _against_lanes(self, job: Job, alone: float) -> str:
+        """Returns why lanes are not worth compiling; where there is no reason, compiles them.
+
+        Raises:
+            Unstackable: they were asked for, and are not possible.
+        """
+        if self.lanes:
+            return ""
+        try:
+            trial = Lanes(self.context, self._width(), compile_=False)
+            trial.probe()
+        except Unstackable as error:
+            if self.wanted == "lanes":
+                raise
+            return f"lanes are not possible: {error}"
+        if self.wanted == "auto":
+            whole = alone * sum(runs * steps for runs, steps in self.left)
+            if whole < COMPILE_SECONDS:
+                return f"one at a time all takes about {whole:.0f} s, less than compiling lanes would"
+            slower = self._times_alone(trial, job)
+            if slower > TOO_SLOW:
+                usual = " (typical of convolutions on a CPU)" if self._convolves() else ""
+                return f"measured in turns, stacked steps take {slower:.1f} × as long as steps alone{usual}"
+        lanes = Lanes(self.context, trial.width)
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                self._stacked(lanes, job)
+        except Exception as error:  # what torch's compiler raises is of any kind
+            reason = f"torch cannot compile it ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]})"
+            if self.wanted == "lanes":
+                raise Unstackable(reason) from error
+            return f"lanes are not possible: {reason}"
+        self.lanes = lanes
+        return ""
+
+    def _times_alone(self, lanes: Lanes, job: Job) -> float:
+        """Returns how many times as long as a step alone an uncompiled stacked step takes for each of its lanes.
+
+        On a busy machine many short operations wait for a thread that is kept from running, many times each step; they
+        count only where they take long on one thread too.
+        """
+        stacked, alone = self._in_turns(lanes, self.serial, job)
+        if stacked > TOO_SLOW * alone and torch.get_num_threads() > 1:
+            with with_threads(1):
+                again = self._in_turns(lanes, Serial(self.context, 1), job)
+            return min(stacked / alone, again[0] / again[1])
+        return stacked / alone
+
+    def _convolves(self) -> bool:
+        convolution = ConvolutionBase
+        return self.context.device.type == "cpu" and any(
+            isinstance(m, convolution) for m in self.context.model.modules()
+        )
+
+    def _width(self) -> int:
+        """Returns the number of slots, within memory, with which the rungs leave the least of them empty."""
+        fits = max(1, min(WIDEST, self.memory // lane_bytes(self.context)))
+
+        def cost(width: int) -> float:
+            return sum(math.ceil(runs / width) * steps * (width + OVERHEAD) for runs, steps in self.rungs)
+
+        return min(range(1, fits + 1), key=cost)
+
+    def _in_turns(self, lanes: Lanes, serial: Serial, job: Job) -> tuple[float, float]:
+        """Returns the seconds of a step of one lane, all slots being full, and of a step alone."""
+        by_itself = partial(serial.seconds_per_step, job, torch.get_num_threads())
+        stacked, alone = in_turns([self._stacked(lanes, job), by_itself])
+        return stacked, alone
+
+    def _stacked(self, lanes: Lanes, job: Job) -> Callable[[], float]:
+        """Returns what measures the seconds of a step of one lane; compiles the steps and the scores before."""
+        flat = self.context.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
+        rows = self.context.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
+
+        def step(_: int) -> None:
+            with torch.no_grad():
+                lanes.gradient(flat, lanes.buffers.now, rows)
+
+        step(0)
+        step(0)
+        lanes.scores.of_slots(flat, lanes.buffers.now, [0])
+        return lambda: mean_seconds(step, self.context.device, torch.get_num_threads()) / lanes.width
+
+
+def _rules(strategies: Sequence[Strategy]) -> list[Strategy]:
+    """Returns the strategies that lanes can train, where the model allows it."""
+    return [s for s in strategies if s.rule is not None and not guidance_of(s).reason]

@@ -1,0 +1,230 @@
+"""One trial at a time: any model, any optimizer."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.compare.execution.closure_run import ClosureRun
+from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.divergence import first_divergence
+from thalweg.compare.execution.factory import FactoryRun
+from thalweg.compare.execution.guidance import Guidance, after_pretraining, guidance_of
+from thalweg.compare.execution.job import Job, Progress, ResultCallback, diverged_before_start, ignore_results
+from thalweg.compare.execution.kernels import AVERAGE, Kernel, update_kernel
+from thalweg.compare.execution.shortage import TookTooLong, within
+from thalweg.compare.execution.step_run import StepRun
+from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
+from thalweg.compare.storage.result import Curve, TrialResult
+from thalweg.rules.rule import Rule
+from thalweg.tensors import derive_seed
+from thalweg.tensors.form import taken
+
+COMPILE_ABOVE = 200_000  # parameters; below, a compiled update saves less than its second of compiling costs
+WARM_UP = 2  # steps before those that are timed
+
+
+class Serial:
+    """Trains jobs one after another.
+
+    A rule steps flat memory: the model's parameters and gradients are views of one vector each, so that a
+    step is one kernel. An optimizer made by a factory, or a loss of a guidance's own, is driven as its user would.
+    """
+
+    name = "serial"
+
+    def __init__(self, context: TaskContext, threads: int | None = None) -> None:
+        self.context, self.threads = context, threads or torch.get_num_threads()
+        self._kernels: dict[tuple[Rule, tuple[str, ...]], Kernel] = {}
+
+    def run(
+        self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
+    ) -> list[TrialResult]:
+        """Trains every job to its end."""
+        results = []
+        with with_threads(self.threads):
+            for job in jobs:
+                results.append(self._limited(job, progress))
+                on_results(results[-1:])
+        return results
+
+    def settle_threads(self, job: Job, margin: float = 1.0) -> None:
+        """Chooses one thread or all of them, whichever trains the job faster: small models gain nothing from two.
+
+        It changes the number only for one that is faster by the ``margin``.
+        """
+
+        def seconds(count: int) -> float:
+            self.threads = count
+            return self.seconds_per_step(job, most)
+
+        most, now = torch.get_num_threads(), self.threads
+        if most > 1 and self.context.device.type == "cpu":
+            other = most if now == 1 else 1
+            this, that = in_turns([partial(seconds, now), partial(seconds, other)])
+            self.threads = other if margin * that < this else now
+
+    def seconds_per_step(self, job: Job, threads: int | None = None) -> float:
+        """Returns the mean seconds of a training step of the job, run alone, after a warm-up; its limit at most.
+
+        ``threads`` are those of what it is compared with, its own by default, see :func:`timing.now`.
+        """
+        try:
+            with within(job.limit), with_threads(self.threads):
+                return self._seconds_per_step(job, threads or self.threads)
+        except TookTooLong:
+            return job.limit or math.inf
+
+    def _seconds_per_step(self, job: Job, threads: int) -> float:
+        run = self._open(job)
+        if isinstance(run, ClosureRun):
+            return run.seconds_per_unit(threads)
+        start, most = job.prepared, min(300, job.total - job.prepared)
+        rows = guidance_of(job.strategy).rows(self.context, job, start, start + most)
+        for i in range(min(WARM_UP, most)):
+            run.step(rows[i], start + i)
+        return mean_seconds(lambda i: run.step(rows[i], start + i), self.context.device, threads, most=most)
+
+    def _open(self, job: Job) -> "_RuleRun | FactoryRun | ClosureRun":
+        if job.strategy.closure:
+            return ClosureRun(self.context, job)
+        guidance = guidance_of(job.strategy)
+        if job.strategy.rule is None or guidance.reason:
+            return FactoryRun(self.context, job, guidance)
+        return _RuleRun(self.context, job, guidance, self._kernel(job))
+
+    def _kernel(self, job: Job) -> Kernel:
+        assert job.strategy.rule is not None
+        names = tuple(coefficient_names(job))
+        key = (job.strategy.rule, names)
+        if key not in self._kernels:
+            self._kernels[key] = update_kernel(
+                job.strategy.rule, names, self.context.decayed, self.context.layout.size > COMPILE_ABOVE
+            )
+        return self._kernels[key]
+
+    def _limited(self, job: Job, progress: Progress) -> TrialResult:
+        try:
+            with within(job.limit):
+                return self._begin(job, progress)
+        except TookTooLong:
+            return TrialResult(job.key, "timed out", job.start, Curve(), math.nan)
+
+    def _begin(self, job: Job, progress: Progress) -> TrialResult:
+        ready = after_pretraining(self.context, guidance_of(job.strategy), job)
+        if job.snapshot is None:
+            progress(job.prepared)
+        return diverged_before_start(job) if ready is None else self._train(ready, progress)
+
+    def _train(self, job: Job, progress: Progress) -> TrialResult:
+        context, run, curve = self.context, self._open(job), Curve()
+        first, t = job.first_loss, job.start
+        while t < job.stop:
+            end = job.next_event(t)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(job.seed, "noise", t))
+                losses = run.advance(t, end)
+            progress(end - t)
+            first = float(losses[0]) if first is None else first
+            start = torch.tensor([first], device=losses.device)
+            bad = first_divergence(losses[:, None], start, context.usual_loss())[0]
+            if bad is not None:
+                return TrialResult(job.key, "diverged", t + bad + 1, curve, first)
+            t = end
+            with run.shown() as model:
+                loss, metric = self._evaluate(model, context.data.valid_x, context.data.valid_y)
+            curve.add(t, float(losses.mean()), loss, metric)
+        assert first is not None
+        with run.shown() as model:
+            test = self._evaluate(model, context.data.test_x, context.data.test_y)[1] if job.test else None
+        return TrialResult(job.key, "finished", t, curve, first, test, run.snapshot())
+
+    def untrained_test(self, scheme: str, seed: int) -> float:
+        """Returns the test metric of the model before any step."""
+        return self._evaluate(
+            self.context.fresh_model(scheme, seed), self.context.data.test_x, self.context.data.test_y
+        )[1]
+
+    def _evaluate(self, model: nn.Module, x: Tensor, y: Tensor, chunk: int = 4096) -> tuple[float, float]:
+        model.eval()
+        with torch.no_grad():
+            output = torch.cat([model(x[i : i + chunk]) for i in range(0, len(x), chunk)])
+            loss, metric = self.context.score(output, y)
+        self.context.check_data()
+        return float(loss), float(metric)
+
+
+class _RuleRun(StepRun):
+    """A model whose parameters and gradients are views of flat vectors ``(1, n)``, stepped by a rule."""
+
+    def __init__(self, context: TaskContext, job: Job, guidance: Guidance, kernel: Kernel) -> None:
+        assert job.strategy.rule is not None
+        self.context, self.job, self.kernel, self.rule = context, job, kernel, job.strategy.rule
+        self.guidance = guidance
+        self.model = context.fresh_model(job.strategy.initialization, job.seed)
+        snapshot = job.snapshot or {}
+        start = context.start(job.strategy.initialization, job.seed)
+        start = start if job.snapshot is None else taken(snapshot, "params", start)
+        self.flat = start.to(context.device, copy=True)[None]
+        self.grads = torch.zeros_like(self.flat)
+        fresh = {slot: torch.full_like(self.flat, initial) for slot, initial in self.rule.buffers.items()}
+        if job.strategy.averaging != "none":
+            fresh[AVERAGE] = self.flat.clone()
+        self.state = {
+            slot: taken(snapshot, slot, initial[0]).clone()[None] if slot in snapshot else initial
+            for slot, initial in fresh.items()
+        }
+        values, grads = context.layout.unflatten(self.flat[0]), context.layout.unflatten(self.grads[0])
+        for name, parameter in self.model.named_parameters():
+            if name in values:
+                parameter.data, parameter.grad = values[name], grads[name]
+        for name, buffer in self.model.named_buffers():
+            if f"buffer.{name}" in snapshot:
+                buffer.copy_(taken(snapshot, f"buffer.{name}", buffer))
+        held = {n: b for n, b in self.model.named_buffers() if b.is_floating_point()} if AVERAGE in self.state else {}
+        averages = {f"average.buffer.{n}": b for n, b in held.items()} | dict(snapshot)
+        self.means = [(b, taken(averages, f"average.buffer.{n}", b).clone(), n) for n, b in held.items()]
+        self.prepare(job.start, min(job.total, job.start + 300))
+
+    def prepare(self, start: int, stop: int) -> None:
+        """Computes the coefficients of steps ``start`` to ``stop``."""
+        self.offset, self.table = start, coefficient_table(self.job, start, stop).to(self.flat)
+
+    def step(self, rows: Tensor, t: int) -> Tensor:
+        """Takes one training step and returns the minibatch loss."""
+        self.grads.zero_()
+        data = self.context.data
+        loss = self.context.task.training_loss(self.model, self.model(data.train_x[rows]), data.train_y[rows])
+        loss.backward()
+        i = t - self.offset
+        with torch.no_grad():
+            self.kernel(self.flat, self.grads, list(self.state.values()), self.table[i : i + 1])
+            for buffer, mean, _ in self.means:
+                mean.lerp_(buffer, self.table[i, -1])
+        return loss.detach()
+
+    @contextmanager
+    def shown(self) -> Iterator[nn.Module]:
+        """Runs its body with the averages in the model, where there are such."""
+        if AVERAGE not in self.state:
+            yield self.model
+            return
+        pairs = [(self.flat, self.state[AVERAGE]), *((buffer, mean) for buffer, mean, _ in self.means)]
+        kept = [value.clone() for value, _ in pairs]
+        with torch.no_grad():
+            for value, mean in pairs:
+                value.copy_(mean)
+            yield self.model
+            for (value, _), before in zip(pairs, kept, strict=True):
+                value.copy_(before)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Returns all that the rest of the run depends on."""
+        state = {slot: buffer[0].cpu() for slot, buffer in self.state.items()}
+        buffers = {f"buffer.{name}": value.cpu() for name, value in self.model.named_buffers()}
+        means = {f"average.buffer.{name}": mean.cpu() for _, mean, name in self.means}
+        return {"params": self.flat[0].detach().cpu(), **state, **buffers, **means}

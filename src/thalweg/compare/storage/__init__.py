@@ -1,0 +1,1 @@
+"""A study in a file: its facts and the results of its trials."""

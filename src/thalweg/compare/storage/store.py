@@ -1,0 +1,337 @@
+"""The store: one SQLite file, append-only, one writer.
+
+A study is written as its trials end, in one transaction what ended together, so that a kill at any moment loses what
+was trained just then and nothing else. Every row bears its digest, so that a byte that turned over is found when it is
+read.
+Snapshots are safetensors bytes: reading a study never unpickles or executes.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from thalweg.compare.names import check_name
+from thalweg.compare.storage.folder_lock import FolderLock
+from thalweg.compare.storage.old_designs import as_meant
+from thalweg.compare.storage.result import TrialResult
+from thalweg.compare.storage.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, result_of, sealed
+from thalweg.compare.user_errors import StudyError
+from thalweg.tensors.files import sync_folder
+
+VERSION = 2
+EMPTY_LOG = 32  # bytes of a write-ahead log that holds nothing yet
+PART = "study.sqlite.part"
+# What SQLite reports where the system refuses, whatever is in the file; CUT is the exception: a file that is too short.
+_REFUSALS = "PERM BUSY LOCKED NOMEM READONLY IOERR FULL CANTOPEN PROTOCOL NOLFS AUTH"
+REFUSED = [getattr(sqlite3, f"SQLITE_{name}") for name in _REFUSALS.split()]
+CUT = sqlite3.SQLITE_IOERR_SHORT_READ
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL);
+CREATE TABLE outcomes (
+    rung TEXT NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL, strategy TEXT NOT NULL,
+    hyper TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, steps INTEGER NOT NULL,
+    curve TEXT NOT NULL, first_loss REAL, test REAL, digest BLOB NOT NULL, snapshot BLOB,
+    PRIMARY KEY (rung, position)
+);
+"""
+
+
+class Store:
+    """An open study file; use :meth:`create`, :meth:`open` or :meth:`resume_or_create`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FolderLock | None = None) -> None:
+        self.path, self._db, self._lock = path, connection, lock
+        self._snapshot: dict[tuple[str, int], dict[str, Tensor]] = {}
+
+    @classmethod
+    def resume_or_create(cls, folder: Path, design: Mapping[str, Any]) -> "Store":
+        """Opens the folder's study for writing if it is this one, or begins it; no other process may write it then.
+
+        Another study that was never set up, so that nothing was trained, gives way.
+
+        Raises:
+            StudyError: the folder holds a different or damaged study, is being written, or cannot be written.
+        """
+        path = folder / "study.sqlite"
+        try:
+            if folder.exists() and not folder.is_dir():
+                raise StudyError(f"{folder} is a file, not a folder: choose another --out")
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock(folder)
+        except BlockingIOError as error:
+            raise StudyError(
+                f"another thalweg compare is at work in {folder}: wait until it ends, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        try:
+            if not path.exists():
+                _begin(folder, path, design)
+            store = cls.open(folder)
+            if not finished(store.facts()):  # a finished one need not be written any more
+                store.close()
+                store = cls.open(folder, write=True)
+            store._lock = lock
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            held = store.fact("design")
+            asked = json.loads(json.dumps(design))
+            if held != asked and "engine" not in store.facts() and not store.counts():
+                with store._writing():
+                    store._db.execute("DELETE FROM facts")
+                    store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(asked)))
+            elif held != asked:
+                different = sorted(k for k in {*held, *asked} if held.get(k) != asked.get(k))
+                raise StudyError(
+                    f"{folder} holds a different study ({', '.join(different)} differ): choose another --out, "
+                    "or move that folder away"
+                )
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def open(cls, folder: Path, write: bool = False, check: bool = True) -> "Store":
+        """Opens a folder's study; without ``check`` only what is read is known to be whole, which is quick.
+
+        Raises:
+            StudyError: there is none, or it is damaged.
+        """
+        path, connection = folder / "study.sqlite", None
+        try:
+            if not path.is_file():
+                raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
+            mode = "mode=rw" if write else _reading(path)
+            connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            sound = connection.execute("PRAGMA integrity_check(1)").fetchone()[0] if check else "ok"
+        except (sqlite3.Error, UnicodeError, OSError) as error:
+            if connection:
+                connection.close()
+            raise fault(path, error, write) from error
+        if sound != "ok" or version != VERSION:
+            connection.close()
+            why = f"version {version}, this program reads {VERSION}" if sound == "ok" else sound.splitlines()[0]
+            raise StudyError(
+                f"{path} is damaged or not a study of this version ({why}): restore it, or choose another --out"
+            )
+        store = cls(path, connection)
+        try:
+            if write:
+                connection.execute("PRAGMA synchronous=FULL")
+            with store.reading():
+                _check_names(store.fact("design"))
+        except KeyError as error:
+            store.close()
+            raise StudyError(f"{path} is damaged (no design in it): restore it, or choose another --out") from error
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Closes the file, and lets others write it."""
+        self._db.close()
+        if self._lock:
+            self._lock.release()
+
+    def fact(self, name: str) -> Any:
+        """Returns a fact. Raises KeyError when it is not there, StudyError when it is damaged."""
+        found = dict(self._facts("WHERE name = ?", (name,)))
+        return found[name]
+
+    def facts(self) -> dict[str, Any]:
+        """Returns all facts. Raises StudyError when one is damaged."""
+        return dict(self._facts())
+
+    def add_fact(self, name: str, value: Any) -> None:
+        """Adds a fact; one that is there already stays."""
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", sealed(name, json.dumps(value)))
+
+    def add(self, rung: str, records: Iterable[tuple[int, str, Mapping[str, float], int, TrialResult]]) -> None:
+        """Writes (position in the rung, strategy, hyperparameters, seed, result) in one transaction.
+
+        What is there already stays.
+        """
+        with self._writing():
+            for position, strategy, hyper, seed, result in records:
+                row = sealed(
+                    rung,
+                    position,
+                    result.key,
+                    strategy,
+                    json.dumps(dict(hyper)),
+                    seed,
+                    result.status,
+                    result.steps,
+                    json.dumps(vars(result.curve)),
+                    number(result.first_loss),
+                    number(result.test),
+                )
+                self._db.execute(
+                    f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(result.snapshot))
+                )
+
+    def rung(self, rung: str) -> dict[str, TrialResult]:
+        """Returns the results of a rung that were written, by their keys, snapshots left out.
+
+        Raises:
+            StudyError: a record is damaged.
+        """
+        with self.reading():
+            return {record["key"]: result_of(record) for record in self._rows("WHERE rung = ?", (rung,))}
+
+    def snapshot(self, rung: str, position: int) -> dict[str, Tensor]:
+        """Returns the snapshot at the end of a run; the last one asked for is not read again.
+
+        Raises:
+            StudyError: there is none, or it is damaged.
+        """
+        if (rung, position) not in self._snapshot:
+            with self.reading():
+                which = "WHERE rung = ? AND position = ?"
+                (raw,) = self._db.execute(f"SELECT snapshot FROM outcomes {which}", (rung, position)).fetchone()
+                self._check((), raw[:DIGEST], raw[DIGEST:])
+                self._snapshot = {(rung, position): decoded(raw)}
+        return self._snapshot[rung, position]
+
+    def counts(self) -> dict[str, int]:
+        """Returns the number of records of each rung that has any."""
+        with self.reading():
+            return dict(self._db.execute("SELECT rung, COUNT(*) FROM outcomes GROUP BY rung"))
+
+    def records(self, key: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yields every record, or those of one configuration, as plain values in the order of the plan.
+
+        Snapshots are left out.
+
+        Raises:
+            StudyError: a record is damaged.
+        """
+        rungs = sorted(self.counts(), key=lambda rung: (rung == "final", rung))
+        for rung in rungs if key is None else [""]:
+            which, given = ("rung = ?", rung) if key is None else ("key = ?", key)
+            for record in self._rows(f"WHERE {which} ORDER BY rung, position", (given,)):
+                del record["position"]
+                yield record
+
+    def _facts(self, which: str = "", given: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+        with self.reading():
+            for name, value, digest in self._db.execute(f"SELECT * FROM facts {which} ORDER BY rowid", given):
+                self._check((name, value), digest)
+                found = json.loads(value)
+                yield name, as_meant(found) if name == "design" else found
+
+    def _rows(self, which: str, given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        columns = ", ".join((*FIELDS, "digest"))
+        with self.reading():
+            for *row, digest in self._db.execute(f"SELECT {columns} FROM outcomes {which}", given):
+                self._check(tuple(row), digest)
+                record = dict(zip(FIELDS, row, strict=True))
+                yield record | {"hyper": json.loads(record["hyper"]), "curve": json.loads(record["curve"])}
+
+    def _check(self, row: tuple[Any, ...], digest: Any, more: bytes = b"") -> None:
+        if digest_of(row, more) != digest:
+            what = ", ".join(map(str, row[:3])) if row else "a snapshot"
+            raise damaged(self.path, f"{what}: its bytes are not those that were written")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Runs its body, which reads the study and what was read. Raises StudyError where that fails."""
+        try:
+            yield
+        except StudyError:
+            raise
+        except Exception as error:  # also where digests are right, but somebody made them for what is no record
+            raise fault(self.path, error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise fault(self.path, error, write=True) from error
+        except BaseException:
+            if self._db.in_transaction:  # an interruption may come before it is begun, or once it is committed
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def _reading(path: Path) -> str:
+    """Returns how to open the file so that reading changes no byte of it, nor of the files beside it."""
+    log = path.with_name(path.name + "-wal")
+    if not log.exists() or log.stat().st_size <= EMPTY_LOG:  # a kill left its head alone, at which SQLite would balk
+        return "mode=ro&immutable=1"
+    return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
+
+
+def finished(facts: Mapping[str, Any]) -> bool:
+    """Says whether the study holds all that its results need; its untrained scores are written last."""
+    return "untrained_test" in facts
+
+
+def _check_names(design: Mapping[str, Any]) -> None:
+    """Raises ValueError where a name in the study could not be one of this program's."""
+    for what in ("name", "metric"):
+        check_name(f"the task's {what}" if what != "name" else "the task", design["task"][what])
+    for strategy in design["strategies"]:
+        check_name("a strategy", strategy["name"])
+
+
+def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
+    """Writes an empty study beside its place and puts it there, so that a kill leaves a whole one or none."""
+    part = folder / PART
+    beside = [folder / f"{PART}{end}" for end in ("", "-journal", "-wal", "-shm")]
+    try:
+        for file in beside:  # what a kill left
+            file.unlink(missing_ok=True)
+        if any(folder.iterdir()):
+            raise StudyError(f"{folder} is not empty and holds no study: choose another --out, or empty it")
+        connection = sqlite3.connect(part, isolation_level=None)
+        try:
+            connection.executescript(f"PRAGMA synchronous=FULL; BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT")
+            connection.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(design)))
+            connection.execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+        os.replace(part, path)
+        sync_folder(folder)
+    except (OSError, sqlite3.Error) as error:
+        for file in beside:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: Exception) -> StudyError:
+    return StudyError(f"cannot write to {folder} ({error}): choose a folder that can be written with --out")
+
+
+def fault(path: Path, error: Exception, write: bool = False) -> StudyError:
+    """Returns the error that says what is wrong: what is refused by the system is no damage of the file."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, (OSError, MemoryError)) or (code is not None and code & 0xFF in REFUSED and code != CUT):
+        what, remedy = "read", "check its permissions and the disk"
+        if write:
+            what, remedy = "write to", "free some space or choose another --out"
+        return StudyError(f"cannot {what} {path} ({error}): {remedy}")
+    return damaged(path, error)
+
+
+def damaged(path: Path, why: object) -> StudyError:
+    """Returns the error that says so."""
+    return StudyError(f"{path} is damaged or not a study ({why}): restore it, or choose another --out")

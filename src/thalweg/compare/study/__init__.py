@@ -1,0 +1,1 @@
+"""The protocol carried out, and what its records come to."""

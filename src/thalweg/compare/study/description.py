@@ -1,0 +1,111 @@
+"""What a study is, by which a folder with another one is refused, and in which circumstances it was run."""
+
+import hashlib
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.compare.design import Budget
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.variants import Variant
+from thalweg.compare.task.task import Guides
+from thalweg.optim.decay import Decay
+
+
+def design_of(
+    contexts: Mapping[Variant, TaskContext],
+    strategies: Sequence[Strategy],
+    budget: Budget,
+    seed: int,
+    engine: str,
+    device: str,
+    decay: Decay = "all",
+) -> dict[str, Any]:
+    """Returns what makes the study what it is; a folder with another one is refused."""
+    context = contexts[Variant()]
+    task, data = context.task, context.data
+    digest = hashlib.sha256()
+    starts = [own.start("default", 0) for own in contexts.values()]
+    for tensor in (*data, *starts, *_tensors(task.guides)):
+        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {
+        "task": {
+            "name": task.name,
+            "description": task.description,
+            "metric": task.metric_name,
+            "direction": task.direction,
+            "range": [bound if math.isfinite(bound) else None for bound in task.metric_range],
+            "target": task.target,
+            "train_size": len(data.train_x),
+            "valid_size": len(data.valid_x),
+            "test_size": len(data.test_x),
+            "parameters": context.layout.size,
+            "batch_size": task.batch_size,
+            "model": str(context.model),
+            "guides": _names(task.guides),
+            "digest": digest.hexdigest(),
+        },
+        "strategies": [s.describe() for s in strategies],
+        "budget": {
+            "gradient_evaluations_per_strategy": budget.tuning_evaluations + budget.final_evaluations,
+            "trials": budget.trials,
+            "steps": budget.steps,
+            "seeds": budget.seeds,
+            "tuning_gradient_evaluations": budget.tuning_evaluations,
+            "final_gradient_evaluations": budget.final_evaluations,
+        },
+        "decay": decay,
+        "seed": seed,
+        "engine": engine,
+        "device": device,
+        "torch": torch.__version__,
+    }
+
+
+def circumstances(device: torch.device, command: str | None) -> dict[str, Any]:
+    """Returns where and when the study is run, and by which versions."""
+    import numpy
+    import scipy
+
+    from thalweg import __version__
+
+    return {
+        "command": command or "thalweg.compare(...) from Python",
+        "versions": {
+            "thalweg": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "numpy": numpy.__version__,
+            "scipy": scipy.__version__,
+        },
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+        "device": str(device),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": sys.executable.rsplit("/", 1)[-1],
+    }
+
+
+def _tensors(guides: Guides) -> list[Tensor]:
+    """Returns the numbers in a task's guides: difficulties, and the weights of a teacher that is trained already."""
+    difficulty = [] if guides.difficulty is None else [torch.as_tensor(guides.difficulty)]
+    return [*difficulty, *(guides.teacher.state_dict().values() if isinstance(guides.teacher, nn.Module) else [])]
+
+
+def _names(guides: Guides) -> dict[str, str]:
+    """Returns what else is in a task's guides, in words."""
+    made = {name: getattr(guides, name) for name in ("teacher", "source")}
+    words = {name: getattr(value, "__qualname__", str(value)) for name, value in made.items() if value is not None}
+    return words | {name: str(getattr(guides, name)) for name in ("hint", "guided", "blocks", "parts")}

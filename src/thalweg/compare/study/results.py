@@ -1,0 +1,288 @@
+"""From the store to ``results.json``: everything that the report shows, computed from the records alone."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from thalweg.compare import statistics
+from thalweg.compare.design import edge, widened_from_fact
+from thalweg.compare.storage.store import Store, finished
+from thalweg.compare.study import verdict
+from thalweg.compare.study.study import TITLES
+from thalweg.compare.user_errors import StudyError
+
+Record = dict[str, Any]
+
+
+def collect(store: Store) -> dict[str, Any]:
+    """Returns the results of a finished study as plain values; see the guide for the fields.
+
+    Raises:
+        StudyError: the study is not finished.
+    """
+    facts = store.facts()
+    if not finished(facts):
+        raise StudyError(
+            f"the study in {store.path.parent} is not finished: the same thalweg compare command goes on with it"
+        )
+    design, records = facts["design"], slim(store.records())
+    direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
+    finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
+    target = _target(design, finals)
+    per_seed = {
+        s["name"]: _test_scores(finals[s["name"]], facts["untrained_test"][s["start"]]) for s in design["strategies"]
+    }
+    strategies = [
+        _strategy(s, records, finals[s["name"]], per_seed[s["name"]], target, design, facts)
+        for s in design["strategies"]
+    ]
+    sign = -1 if direction == "max" else 1
+    strategies.sort(key=lambda s: sign * s["test"]["mean"] if math.isfinite(s["test"]["mean"]) else math.inf)
+    budget = design["budget"]
+    results = {
+        "task": {**design["task"], "target": target},
+        "budget": budget,
+        "decay": design["decay"],
+        "engine": engines(facts),
+        "strategies": strategies,
+        "pairs": verdict.pairs(per_seed),
+        "expected_best": {s["name"]: expected_best(s, direction) for s in strategies},
+        "verdict": vars(_verdict(per_seed, strategies, design, target)),
+        "diagnosis": facts.get("diagnosis"),
+        "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
+        "notes": _notes(strategies, facts, budget),
+    }
+    late = sum(r["status"] == "timed out" for r in records)
+    if late:
+        runs = "run" if late == 1 else "runs"
+        results["notes"].append(f"{late} {runs} passed the time limit, and count as diverged.")
+    return plain(results)
+
+
+def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the choices of engines, each with the rung ``from`` which on it holds, None for the first."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for name, choices in facts.items():
+        if name.partition(" ")[0] == "engine":
+            rung = TITLES.get(name.partition(" ")[2])
+            for choice in choices:
+                key = choice["group"], choice.get("variant", ""), choice["reason"]
+                found.setdefault(key, {**choice, "from": rung})
+    return list(found.values())
+
+
+def _verdict(
+    per_seed: Mapping[str, Sequence[float]],
+    strategies: Sequence[Mapping[str, Any]],
+    design: Mapping[str, Any],
+    target: float | None,
+) -> verdict.Verdict:
+    metric = design["task"]["metric"]
+    reached = {s["name"]: s["to_target"] for s in strategies if s["to_target"]["steps"] is not None}
+    costs = {name: verdict.Cost(t["gradient_evaluations"], t["seconds"]) for name, t in reached.items()}
+    goal = "" if target is None else f"validation {metric} {target:.4g}"
+    return verdict.decide(per_seed, design["task"]["direction"], metric, costs, goal)
+
+
+def plain(value: Any) -> Any:
+    """Returns the value with tuples as lists and non-finite numbers as None, fit for strict JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.item() if hasattr(value, "item") else value
+
+
+def in_json(results: Mapping[str, Any]) -> str:
+    """Returns the text of ``results.json``."""
+    return json.dumps(results, indent=1, allow_nan=False) + "\n"
+
+
+def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -> float | None:
+    """Returns the validation metric that "time to target" counts to.
+
+    The task's own where it has one; else 95 % of the way from the start of the curves to the best
+    strategy's mean end, so that it depends on no one's opinion and at least one strategy reaches it.
+    """
+    if design["task"]["target"] is not None:
+        return float(design["task"]["target"])
+    ends, starts = [], []
+    for runs in finals.values():
+        sound = [r["curve"]["valid_metric"] for r in runs if r["status"] == "finished"]
+        if sound and len(sound) == len(runs):
+            ends.append(sum(c[-1] for c in sound) / len(sound))
+            starts.append(sum(c[0] for c in sound) / len(sound))
+    if not ends:
+        return None
+    best, worst = (max, min) if design["task"]["direction"] == "max" else (min, max)
+    start = worst(starts)
+    return float(start + 0.95 * (best(ends) - start))
+
+
+def _test_scores(runs: Sequence[Record], untrained: Sequence[float]) -> list[float]:
+    """Returns the test metric of each seed; where it diverged or is no number, that of the untrained model."""
+    return [r["test"] if r["test"] is not None else score for r, score in zip(runs, untrained, strict=True)]
+
+
+def _strategy(
+    described: Mapping[str, Any],
+    records: Sequence[Record],
+    runs: Sequence[Record],
+    per_seed: Sequence[float],
+    target: float | None,
+    design: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    name, direction = described["name"], design["task"]["direction"]
+    last = last_of_each(records, name)
+    winner = facts[f"winner {name}"]
+    chosen = last[f"{name}/{winner['index']}"]
+    least, most = design["task"]["range"]
+    within = (-math.inf if least is None else least, math.inf if most is None else most)
+    interval = statistics.mean_interval(per_seed, within)
+    reached = [_steps_to(r, target, direction) for r in runs]
+    steps = _median_reached(reached)
+    per_step = facts["seconds_per_step"][name]
+    return {
+        "name": name,
+        "hyperparameters": winner["hyper"],
+        "valid": end(chosen),
+        "test": {"mean": interval.mean, "low": interval.low, "high": interval.high, "per_seed": list(per_seed)},
+        "to_target": {
+            "steps": steps,
+            "gradient_evaluations": steps,
+            "seconds": None if steps is None else steps * per_step,
+            "reached": sum(r is not None for r in reached),
+        },
+        **tried(last, design["budget"]["steps"]),
+        "final_diverged": sum(r["test"] is None for r in runs),
+        "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
+        "seconds_per_step": per_step,
+        "charged": facts.get("charged", {}).get(name, {}),
+        "curves": curves(runs, direction),
+        "space": described["space"],
+    }
+
+
+def slim(records: Iterable[Record]) -> list[Record]:
+    """Returns the records, of tuning curves the last point alone: a large study has millions of points."""
+    return [
+        r if r["rung"] == "final" else r | {"curve": {field: points[-1:] for field, points in r["curve"].items()}}
+        for r in records
+    ]
+
+
+def last_of_each(records: Sequence[Record], name: str) -> dict[str, Record]:
+    """Returns the furthest tuning record of each configuration of a strategy, by its key."""
+    return {r["key"]: r for r in records if r["rung"] != "final" and r["strategy"] == name}
+
+
+def tried(last: Mapping[str, Record], steps: int) -> dict[str, Any]:
+    """Returns what a strategy's configurations came to; ``steps`` are those of a whole run."""
+    return {
+        "trials": len(last),
+        "diverged": sum(r["status"] != "finished" for r in last.values()),
+        "sensitivity": [
+            {"lr": r["hyper"].get("lr"), "valid": end(r), "status": _status(r, steps)} for r in last.values()
+        ],
+    }
+
+
+def _status(record: Record, steps: int) -> str:
+    if record["status"] != "finished":
+        return "diverged"
+    return "finished" if record["steps"] == steps else "stopped"
+
+
+def end(record: Record) -> float | None:
+    """Returns the validation metric at the record's end, None where it diverged or is no number."""
+    value = record["curve"]["valid_metric"][-1] if record["status"] == "finished" else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _steps_to(record: Record, target: float | None, direction: str) -> int | None:
+    if target is None:
+        return None
+    curve = record["curve"]
+    return statistics.time_to_target(curve["step"], curve["valid_metric"], target, direction)
+
+
+def _median_reached(reached: Sequence[int | None]) -> float | None:
+    """Returns the median steps over all seeds, those that never reach it last; None when that is one of them."""
+    ranked = sorted(math.inf if r is None else r for r in reached)
+    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    return middle if math.isfinite(middle) else None
+
+
+def _widened(
+    described: Mapping[str, Any], hyper: Mapping[str, float], fact: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    if fact is None:
+        return None
+    record = widened_from_fact(fact)
+    space = {name: tuple(bounds) for name, bounds in described["space"].items()} | {record.hyperparameter: record.after}
+    still = edge(space, hyper)
+    return {
+        "hyperparameter": record.hyperparameter,
+        "side": record.side,
+        "from": record.before,
+        "to": record.after,
+        "still_on_edge": still == (record.hyperparameter, record.side),
+    }
+
+
+def curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:
+    """Returns median and quartile band over the seeds at each step; a run that diverged is the worst after it."""
+    steps: list[int] = max((r["curve"]["step"] for r in runs), key=len, default=[])
+
+    def band(field: str, worst: float) -> dict[str, list[float | None]]:
+        at = [dict(zip(r["curve"]["step"], r["curve"][field], strict=True)) for r in runs]
+        rows = [[points.get(step) for points in at] for step in steps]
+        return statistics.median_and_band(rows, worst)
+
+    worst = -math.inf if direction == "max" else math.inf
+    return {"step": steps, "train_loss": band("train_loss", math.inf), "valid_metric": band("valid_metric", worst)}
+
+
+def expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | None]:
+    """Returns the expected best validation metric of k of the configurations, for k = 1 … N."""
+    return statistics.expected_best([s["valid"] for s in strategy["sensitivity"]], direction)
+
+
+def before_first_step(costs: Mapping[str, int], steps: int) -> str:
+    """Returns in words what each run spends before its first step.
+
+    >>> before_first_step({"teacher": 250, "hints": 125}, 1000)
+    'before its first step a run spends teacher 250, hints 125 of its 1,000 gradient evaluations'
+    """
+    parts = ", ".join(f"{what} {count:,}" for what, count in costs.items())
+    return f"before its first step a run spends {parts} of its {steps:,} gradient evaluations"
+
+
+def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], budget: Mapping[str, Any]) -> list[str]:
+    notes = [
+        "Seconds to target are steps to target times the seconds of a step, measured with each winner alone, in turns.",
+        "Expected best at k counts a configuration that was stopped at the first rung with the value it had there.",
+    ]
+    if budget["trials"] < 4:
+        notes.append("Fewer than 4 trials leave none to look beyond an edge: no range was widened.")
+    for s in strategies:
+        if s["diverged"] == s["trials"]:
+            notes.append(f"{s['name']}: every configuration diverged; its default was run for the record.")
+    for s in strategies:
+        if s["charged"]:
+            notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
+    if any(s["final_diverged"] for s in strategies):
+        notes.append(
+            "A final run that diverged, or whose metric is no number, counts with the untrained model's score."
+        )
+    for s in strategies:
+        if s["widened"]:
+            w = s["widened"]
+            more = "; the winner is still on the edge: a wider space may be better" if w["still_on_edge"] else ""
+            what = f"the best {w['hyperparameter']} lay on the {w['side']} edge, so its range was widened"
+            notes.append(f"{s['name']}: {what}{more}.")
+    return notes + list(facts.get("notes", []))

@@ -1,0 +1,253 @@
+"""The protocol, carried out: tune every strategy alike, then judge the winners on fresh paired seeds.
+
+Four rungs, written to the store as their trials end: ``tune-1`` (default and three quarters of the configurations,
+to a third of the steps), ``tune-2`` (the held-back quarter, see :mod:`thalweg.compare.design`), ``tune-3`` (the best
+third to the end), ``final`` (each strategy's winner on fresh seeds, tested once).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from thalweg.compare.design import Budget, Space, Widened, configuration, edge, sobol, survivors, widen
+from thalweg.compare.execution.engine_set import SerialRunner
+from thalweg.compare.execution.job import Engine, Job, trained, training
+from thalweg.compare.execution.timing import in_turns
+from thalweg.compare.storage.result import TrialResult
+from thalweg.compare.storage.store import Store
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.study.result_writer import ResultWriter, StoredSnapshot
+from thalweg.tensors import derive_seed
+
+
+class Reporter(Protocol):
+    """Is told how the study goes."""
+
+    def stage(self, title: str, steps: int, left: int) -> None:
+        """A stage begins; ``steps`` in it and ``left`` in the study, this stage included."""
+
+    def advance(self, steps: int) -> None:
+        """Trial-steps were done."""
+
+    def standing(self, best: Mapping[str, float]) -> None:
+        """The best validation metric of each strategy so far."""
+
+    def say(self, line: str) -> None:
+        """Something that the user should know."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration of one strategy, through all its rungs."""
+
+    strategy: Strategy
+    index: int
+    hyper: Mapping[str, float]
+
+    @property
+    def key(self) -> str:
+        """Its name in the store."""
+        return f"{self.strategy.name}/{self.index}"
+
+
+class Study:
+    """A comparison in progress: the plan, the engines and the store.
+
+    ``engine_of`` says which engine trains a strategy, ``serial_of`` which one runs it alone; ``sign`` is −1 where a
+    higher metric is better; ``prepared`` holds what a run of each strategy spends before its first step; ``begin`` is
+    called with each rung that has anything to train, before that.
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Strategy],
+        budget: Budget,
+        seed: int,
+        store: Store,
+        engine_of: Callable[[Strategy], Engine],
+        serial_of: Callable[[Strategy], SerialRunner],
+        sign: float,
+        reporter: Reporter,
+        prepared: Mapping[str, int] | None = None,
+        begin: Callable[[str], None] = lambda rung: None,
+    ) -> None:
+        self.strategies, self.budget, self.seed, self.store = strategies, budget, seed, store
+        self.engine_of, self.serial_of, self.sign, self.reporter = engine_of, serial_of, sign, reporter
+        self.prepared, self.begin = prepared or {}, begin
+        self.tuning_seed = derive_seed(seed, "tuning") % 2**31
+        self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
+        self.points = sobol(budget.trials, seed)
+
+    def run(self) -> None:
+        """Runs what the store does not hold yet."""
+        budget = self.budget
+        first = {s.name: self._first_trials(s) for s in self.strategies}
+        trials = [trial for name in first for trial in first[name]]
+        done = self._rung("tune-1", [self._job(t, self.tuning_seed, 0, budget.rung) for t in trials], trials)
+        extra: list[Trial] = []
+        for strategy in self.strategies:
+            space, widened = self._second_space(strategy, first[strategy.name], done)
+            if widened:
+                self.store.add_fact(f"widened {strategy.name}", asdict(widened))
+            extra += self._second_trials(strategy, space)
+        if extra:
+            done |= self._rung("tune-2", [self._job(t, self.tuning_seed, 0, budget.rung) for t in extra], extra)
+        places = {
+            t.key: (rung, i) for rung, some in (("tune-1", trials), ("tune-2", extra)) for i, t in enumerate(some)
+        }
+        trials += extra
+        promoted = self._promoted(trials, done)
+        if budget.rung < budget.steps:
+            jobs = [
+                replace(
+                    self._job(t, self.tuning_seed, budget.rung, budget.steps),
+                    snapshot=StoredSnapshot(self.store, *places[t.key]),
+                    first_loss=done[t.key].first_loss,
+                )
+                for t in promoted
+            ]
+            done |= self._rung("tune-3", jobs, promoted)
+        winners = [self._winner(s, trials, promoted, done) for s in self.strategies]
+        for winner in winners:
+            chosen = {"index": winner.index, "hyper": dict(winner.hyper)}
+            self.store.add_fact(f"winner {winner.strategy.name}", chosen)
+        finals = [(w, i, seed) for i, seed in enumerate(self.final_seeds) for w in winners]
+        jobs = [
+            replace(self._job(w, seed, 0, budget.steps, test=True), key=f"{w.key}/final/{i}") for w, i, seed in finals
+        ]
+        self._rung("final", jobs, [w for w, _, _ in finals])
+        self._measure(winners)
+
+    def _first_trials(self, strategy: Strategy) -> list[Trial]:
+        count = self.budget.trials - self.budget.held_back
+        drawn = [self._drawn(strategy, strategy.space, p) for p in self.points[:count]]
+        return [Trial(strategy, i, hyper) for i, hyper in enumerate([strategy.default_configuration(), *drawn])]
+
+    def _second_space(
+        self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, TrialResult]
+    ) -> tuple[Space, Widened | None]:
+        """Returns the space of the held-back configurations: a widened strip when the incumbent lies on the edge."""
+        scores = [self._score(done[t.key]) for t in tried]
+        best = min(range(len(tried)), key=lambda i: scores[i])
+        on_edge = edge(strategy.space, tried[best].hyper) if math.isfinite(scores[best][0]) else None
+        return widen(strategy.space, *on_edge) if on_edge and self.budget.held_back else (strategy.space, None)
+
+    def _second_trials(self, strategy: Strategy, space: Space) -> list[Trial]:
+        """Returns the held-back configurations, drawn from the space."""
+        start = self.budget.trials - self.budget.held_back
+        points = self.points[start:]
+        return [Trial(strategy, start + 1 + i, self._drawn(strategy, space, p)) for i, p in enumerate(points)]
+
+    def _drawn(self, strategy: Strategy, space: Space, point: Sequence[float]) -> dict[str, float]:
+        return strategy.rounded({**strategy.defaults, **configuration(space, point)})
+
+    def _promoted(self, trials: Sequence[Trial], done: Mapping[str, TrialResult]) -> list[Trial]:
+        kept = []
+        for strategy in self.strategies:
+            own = [t for t in trials if t.strategy is strategy]
+            kept += [own[i] for i in survivors([self._score(done[t.key]) for t in own], self.budget.promoted)]
+        return kept
+
+    def _winner(
+        self, strategy: Strategy, trials: Sequence[Trial], promoted: Sequence[Trial], done: Mapping[str, TrialResult]
+    ) -> Trial:
+        """Returns the strategy's best promoted trial; its default where every trial diverged."""
+        own = [t for t in promoted if t.strategy is strategy] or [t for t in trials if t.strategy is strategy][:1]
+        return min(own, key=lambda t: self._score(done[t.key]))
+
+    def _score(self, result: TrialResult) -> tuple[float, float]:
+        """Returns (signed metric, loss) on validation at the result's end; infinite where it failed."""
+        if result.status != "finished" or not math.isfinite(result.curve.valid_metric[-1]):
+            return math.inf, math.inf
+        return self.sign * result.curve.valid_metric[-1], result.curve.valid_loss[-1]
+
+    def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
+        budget, prepared = self.budget, self.prepared.get(trial.strategy.name, 0)
+        return Job(
+            trial.key,
+            trial.strategy,
+            trial.hyper,
+            seed,
+            max(start, prepared),
+            stop,
+            budget.steps,
+            budget.evaluation_interval,
+            test,
+            prepared=prepared,
+            limit=budget.trial_seconds,
+        )
+
+    def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, TrialResult]:
+        """Returns the rung's results from the store, and trains and writes those that are not there."""
+        held = self.store.rung(name)
+        steps = {job.key: job.stop - (job.start if job.snapshot is not None else 0) for job in jobs}
+        self.reporter.stage(TITLES[name], sum(steps.values()), self._left(name))
+        if held:
+            self.reporter.advance(sum(steps[key] for key in held))
+        owners = {job.key: trial.strategy.name for job, trial in zip(jobs, trials, strict=True)}
+        best: dict[str, float] = {}
+        goes_on = name in ("tune-1", "tune-2") and self.budget.rung < self.budget.steps
+        write = ResultWriter(self.store, name, jobs, owners, goes_on)
+
+        def on_results(results: Sequence[TrialResult]) -> None:
+            write(results)
+            self._stand(best, owners, results)
+
+        self._stand(best, owners, list(held.values()))
+        left = [job for job in jobs if job.key not in held]
+        if left:
+            self.begin(name)
+        with write:
+            for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in left)}.values():
+                own = [job for job in left if self.engine_of(job.strategy) is engine]
+                held |= {result.key: result for result in trained(engine, own, self.reporter.advance, on_results)}
+        return held
+
+    def _stand(self, best: dict[str, float], owners: Mapping[str, str], results: Sequence[TrialResult]) -> None:
+        """Tells where the strategies stand with these results."""
+        for result in results:
+            if math.isfinite(score := self._score(result)[0]):
+                name = owners[result.key]
+                best[name] = self.sign * min(score, self.sign * best.get(name, self.sign * math.inf))
+        if best:
+            self.reporter.standing(best)
+
+    def _left(self, rung: str) -> int:
+        """Returns the planned trial-steps from this rung to the end."""
+        budget, count = self.budget, len(self.strategies)
+        plan = {
+            "tune-1": (budget.trials + 1 - budget.held_back) * budget.rung,
+            "tune-2": budget.held_back * budget.rung,
+            "tune-3": budget.promoted * (budget.steps - budget.rung),
+            "final": budget.final_evaluations,
+        }
+        names = list(plan)
+        return count * sum(plan[name] for name in names[names.index(rung) :])
+
+    def _measure(self, winners: Sequence[Trial]) -> None:
+        """Times the finalists alone, in turns, and scores the untrained models; written once."""
+        known = self.store.facts()
+        if "seconds_per_step" not in known:
+            jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
+            with training():
+                alone = [partial(self.serial_of(job.strategy).seconds_per_step, job) for job in jobs.values()]
+                seconds = dict(zip(jobs, in_turns(alone), strict=True))
+            self.store.add_fact("seconds_per_step", seconds)
+        if "untrained_test" not in known:
+            starts = {w.strategy.start: w.strategy for w in winners}
+            with training():
+                scores = {
+                    start: [self.serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
+                    for start, s in starts.items()
+                }
+            self.store.add_fact("untrained_test", scores)
+
+
+TITLES = {
+    "tune-1": "tuning, first rung",
+    "tune-2": "tuning, held-back configurations",
+    "tune-3": "tuning, the best third to the end",
+    "final": "final runs on fresh seeds",
+}

@@ -1,0 +1,112 @@
+"""What can be shown of a study that is not finished, from its records alone."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from thalweg.compare.design import Budget
+from thalweg.compare.storage.store import Store, finished
+from thalweg.compare.study.results import Record, curves, end, expected_best, last_of_each, plain, slim, tried
+from thalweg.compare.study.study import TITLES
+
+
+def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Returns the ``stage`` in words and the trial-steps ``done`` and ``left``; ``counts`` are records of each rung.
+
+    A run counts when it is in the store, one that diverged with all the steps that it was given.
+
+    >>> budget = {"trials": 4, "steps": 30, "seeds": 2, "tuning_gradient_evaluations": 5 * 10 + 2 * 20}
+    >>> facts = {"design": {"budget": budget, "strategies": ["sgd"]}, "engine": []}
+    >>> progress(facts, {"tune-1": 4, "tune-2": 1})
+    {'stage': 'tuning, the best third to the end', 'done': 50, 'left': 100}
+    >>> progress(facts, {"tune-1": 3})
+    {'stage': 'tuning, first rung', 'done': 30, 'left': 120}
+    """
+    rungs = _budget(facts["design"]).rungs(len(facts["design"]["strategies"]))
+    plan = [(rung, runs, steps) for rung, (runs, steps) in zip(TITLES, rungs, strict=True) if runs * steps]
+    done = sum(counts.get(rung, 0) * steps for rung, _, steps in plan)
+    begun = [i for i, (rung, _, _) in enumerate(plan) if rung in counts]
+    ahead = plan[max(begun, default=0) :]  # earlier ones are whole
+    left = [(rung, max(0, runs - counts.get(rung, 0)) * steps) for rung, runs, steps in ahead]
+    stage = next((TITLES[rung] for rung, steps in left if steps), "timing the finalists")
+    if "engine" not in facts:
+        stage = "setting up"
+    return {"stage": "finished" if finished(facts) else stage, "done": done, "left": sum(n for _, n in left)}
+
+
+def pace(facts: Mapping[str, Any]) -> float | None:
+    """Returns the seconds of a trial-step as measured when the study last chose its engines; None before."""
+    engines, count = None, len(facts["design"]["strategies"])
+    for name, value in facts.items():
+        engines = value if name.partition(" ")[0] == "engine" else engines
+    if not engines:
+        return None
+    alone = {s["name"] for s in facts["design"]["strategies"]} & {e["group"] for e in engines}
+    shared = sum(e["group"] not in alone for e in engines)
+    weights = [1.0 if e["group"] in alone else (count - len(alone)) / shared for e in engines]
+    return sum(w / e["trial_steps_per_second"] for w, e in zip(weights, engines, strict=True)) / count
+
+
+def so_far(store: Store) -> dict[str, Any]:
+    """Returns what :func:`thalweg.compare.study.results.collect` does, as far as the tuning records say.
+
+    ``verdict`` is None, and so is what final runs alone can tell. Strategies are ranked by the validation metric of
+    their best configuration, of those that went furthest.
+    """
+    facts, records = store.facts(), slim(store.records())
+    design = facts["design"]
+    direction = design["task"]["direction"]
+    strategies = [_strategy(s, records, design, store) for s in design["strategies"]]
+    sign = -1 if direction == "max" else 1
+    strategies.sort(key=lambda s: math.inf if s["valid"] is None else sign * s["valid"])
+    best = {s["name"]: expected_best(s, direction) for s in strategies}
+    shown = {"strategies": strategies, "expected_best": best, "verdict": None, "diagnosis": facts.get("diagnosis")}
+    return plain(
+        {"task": design["task"], "budget": design["budget"], "decay": design["decay"], "run": facts.get("run"), **shown}
+    )
+
+
+def _budget(design: Mapping[str, Any]) -> Budget:
+    """Returns the budget whose evaluations the design states."""
+    stated = design["budget"]
+    budget = Budget(stated["trials"], stated["steps"], stated["seeds"])
+    whole, runs = budget.promoted * budget.steps, budget.trials + 1 - budget.promoted
+    return replace(budget, warmup=(stated["tuning_gradient_evaluations"] - whole) // runs - 1)
+
+
+def _strategy(
+    described: Mapping[str, Any], records: Sequence[Record], design: Mapping[str, Any], store: Store
+) -> dict[str, Any]:
+    name, direction = described["name"], design["task"]["direction"]
+    last = last_of_each(records, name)
+    best = _best(list(last.values()), direction)
+    finals = [r for r in records if r["rung"] == "final" and r["strategy"] == name]
+    return {
+        "name": name,
+        "hyperparameters": best["hyper"] if best else {},
+        "valid": end(best) if best else None,
+        "at": best["steps"] if best else None,
+        **tried(last, design["budget"]["steps"]),
+        "seconds_per_step": None,
+        "curves": curves(finals or ([_whole(best, store)] if best else []), direction),
+        "space": described["space"],
+    }
+
+
+def _best(records: Sequence[Record], direction: str) -> Record | None:
+    """Returns the best of the records that went furthest; the validation loss breaks ties, as in the study."""
+    sound = [r for r in records if r["status"] == "finished" and math.isfinite(r["curve"]["valid_metric"][-1])]
+    most = max((r["steps"] for r in sound), default=0)
+    sign = -1 if direction == "max" else 1
+
+    def score(record: Record) -> tuple[float, float]:
+        return sign * record["curve"]["valid_metric"][-1], record["curve"]["valid_loss"][-1]
+
+    return min((r for r in sound if r["steps"] == most), key=score, default=None)
+
+
+def _whole(record: Record, store: Store) -> Record:
+    """Returns the record with the learning curve of all its rungs."""
+    curves = [r["curve"] for r in store.records(record["key"])]
+    return record | {"curve": {field: [v for curve in curves for v in curve[field]] for field in record["curve"]}}

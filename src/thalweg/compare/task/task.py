@@ -1,0 +1,195 @@
+"""A task: a model, its data, its loss how it is judged, and what guides strategies on it."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import Dataset
+
+from thalweg.architecture import AuxiliaryHeads
+from thalweg.compare.names import check_name
+from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
+from thalweg.compare.user_errors import TaskError, user_errors
+from thalweg.pretraining.blocks import Blocks
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+KINDS: Mapping[str, tuple[Any, str]] = {
+    "loss": (Callable, "a function (output, target)"),
+    "metric": ((Callable, str, type(None)), "accuracy, r2, loss or a function (output, target)"),
+    "target": ((int, float, type(None)), "a number, or leave it out"),
+    "higher_is_better": ((bool, type(None)), "True or False"),
+}
+
+
+class Data(NamedTuple):
+    """The examples of a task as stacked tensors, first dimension the example."""
+
+    train_x: Tensor
+    train_y: Tensor
+    valid_x: Tensor
+    valid_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+@dataclass(frozen=True)
+class Guides:
+    """What guided strategies take from a task; each needs only its own.
+
+    Arguments:
+        teacher: for ``fitnet``, and for the difficulties of curricula, where the task's own model teaches by default: a
+            function that builds it, trained in each run and charged to it, or a trained module, which is not charged.
+        hint, guided: a layer of the teacher and one of the model, or as many of both, for ``fitnet``.
+        blocks: the model's hidden blocks for ``greedy``, where it is no ``nn.Sequential``.
+        source: a related task, whose trained model ``transfer`` takes parts of.
+        parts: names of those parts, or how many of the first blocks; half of the blocks by default.
+        difficulty: one number a training example ``(n,)``, larger for harder, for curricula.
+
+    Source: Deep Learning, §8.7.4 and §8.7.6.
+    """
+
+    teacher: Callable[[], nn.Module] | nn.Module | None = None
+    hint: str | Sequence[str] = ""
+    guided: str | Sequence[str] = ""
+    blocks: Blocks | None = None
+    source: "Callable[[], Task] | None" = None
+    parts: int | Sequence[str] | None = None
+    difficulty: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: any model, any map-style dataset of (input, target) pairs.
+
+    Arguments:
+        model: a function that builds the model (drawing from torch's global generator, which is seeded), or a
+            module, which is copied and initialized anew for every seed. With auxiliary heads it is trained
+            on their losses too, and judged without them.
+        train, valid, test: datasets of ``(input, target)`` pairs of tensors of one shape.
+        loss: ``(output, target) -> scalar``, the mean over the batch.
+        metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; accuracy for
+            cross-entropy by default, else the loss. Accuracy takes targets as cross-entropy does: classes in the second
+            dimension of the output, labels or probabilities; what the loss ignores does not count.
+        batch_size: examples a minibatch.
+        name: its name in reports.
+        higher_is_better: direction of a metric that is a function; the named ones know theirs.
+        target: metric value that "time to target" counts to; chosen by the protocol by default.
+        steps: default length of a run, in gradient evaluations.
+        architectures: other models for the same data by name, for strategies such as ``adam+NAME``.
+        description: one line for the report.
+        guides: what guided strategies such as ``adam+fitnet`` take from the task.
+
+    >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
+    >>> data = torch.utils.data.TensorDataset(x, y)
+    >>> Task(lambda: nn.Linear(3, 2), data, data, data, nn.functional.cross_entropy).metric_name
+    'accuracy'
+    """
+
+    model: Callable[[], nn.Module] | nn.Module
+    train: Dataset[Any]
+    valid: Dataset[Any]
+    test: Dataset[Any]
+    loss: Loss
+    metric: Loss | Literal["accuracy", "r2", "loss"] | None = None
+    batch_size: int = 64
+    name: str = "task"
+    higher_is_better: bool | None = None
+    target: float | None = None
+    steps: int = 1000
+    description: str = ""
+    architectures: Mapping[str, Callable[[], nn.Module] | nn.Module] = field(default_factory=dict)
+    guides: Guides = field(default_factory=Guides)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):
+            raise TaskError(f"unknown metric {self.metric!r}: use accuracy, r2, loss or a function (output, target)")
+        for name, (kind, right) in KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TaskError(f"{name} is {getattr(self, name)!r}: give {right}")
+        check_name("the task", self.name)
+        check_name("the metric", self.metric_name)
+        for name in self.architectures:
+            check_name("an architecture", name)
+        if self.target is not None and not math.isfinite(self.target):
+            raise TaskError(f"target is {self.target}: give a number, or leave it out")
+
+    @property
+    def metric_name(self) -> str:
+        """The metric's name."""
+        if self.metric is None:
+            return "accuracy" if self.is_classification else "loss"
+        return self.metric if isinstance(self.metric, str) else getattr(self.metric, "__name__", "metric")
+
+    @property
+    def direction(self) -> Literal["max", "min"]:
+        """Whether a higher (``"max"``) or a lower metric is better."""
+        if self.metric_name in ("accuracy", "r2", "loss") and not callable(self.metric):
+            return "min" if self.metric_name == "loss" else "max"
+        return "min" if self.higher_is_better is False else "max"
+
+    @property
+    def metric_range(self) -> tuple[float, float]:
+        """Least and largest value that the metric can have; infinite where that is not known."""
+        known = {accuracy: (0.0, 1.0), r2: (-math.inf, 1.0), "accuracy": (0.0, 1.0), "r2": (-math.inf, 1.0)}
+        return known.get(self.metric or self.metric_name, (-math.inf, math.inf))
+
+    def training_loss(self, model: nn.Module, output: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss that is trained, with that of the model's auxiliary heads where it has them."""
+        return model.loss(output, target, self.loss) if isinstance(model, AuxiliaryHeads) else self.loss(output, target)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Returns the metric of one model's output."""
+        if callable(self.metric):
+            return torch.as_tensor(self.metric(output, target))
+        if self.metric_name == "accuracy":
+            return accuracy(output, target, ignored_by(self.loss), 1 if self.is_classification else None)
+        return r2(output, target) if self.metric_name == "r2" else self.loss(output, target)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the loss is cross-entropy, so that targets are labels or their probabilities."""
+        return self.loss in CROSS_ENTROPY or isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss))
+
+
+def build_model(task: Task) -> nn.Module:
+    """Returns a new model of the task.
+
+    Raises:
+        TaskError: the factory raises or gives no module.
+    """
+    if isinstance(task.model, nn.Module):
+        with user_errors("copying the task's model", "give a function that builds it"):
+            model = copy.deepcopy(task.model)
+        return _shaped(model, task)
+    with user_errors("the task's model()", "correct the function that builds the model"):
+        model = task.model()
+    if not isinstance(model, nn.Module):
+        raise TaskError(f"the task's model() gives a {type(model).__name__}: return a torch.nn.Module")
+    return _shaped(model, task)
+
+
+def _shaped(model: nn.Module, task: Task) -> nn.Module:
+    """Returns the model with its lazy parameters made, as the first examples have them."""
+    if not _lazy(model):
+        return model
+    draws = torch.get_rng_state()  # so that parameters do not depend on what reading draws
+    with user_errors("reading the train data"):
+        rows = [task.train[i][0] for i in range(min(task.batch_size, len(task.train)))]  # type: ignore[arg-type]
+        x = torch.stack([torch.as_tensor(row) for row in rows])
+    torch.set_rng_state(draws)
+    training = model.training
+    with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), torch.no_grad():
+        model.eval()(x)
+    if left := _lazy(model):
+        raise TaskError(f"{left[0]} has no shape after a batch has gone through the model: give its module its sizes")
+    return model.train(training)
+
+
+def _lazy(model: nn.Module) -> list[str]:
+    named = (*model.named_parameters(), *model.named_buffers())
+    return [name for name, tensor in named if is_lazy(tensor)]

@@ -1,0 +1,520 @@
+"""A whole study: equal budgets, the same records after any interruption, results that add up."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import thalweg
+from tests.compare.small import small_task
+from thalweg.compare.comparison import Comparison
+from thalweg.compare.execution import serial
+from thalweg.compare.run import Silent
+from thalweg.compare.storage.store import Store, StudyError
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.study import result_writer
+
+SMALL = {"trials": 4, "steps": 12, "seeds": 3, "engine": "serial"}
+
+
+def study(out, strategies=("sgd", "adam@warmup-linear"), task=None, **options):
+    return thalweg.compare(task or small_task(), strategies, out=out, **{**SMALL, **options})
+
+
+def records(folder):
+    store = Store.open(Path(folder))
+    try:
+        return list(store.records())
+    finally:
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    return study(tmp_path_factory.mktemp("study") / "out")
+
+
+def test_the_results_have_all_that_is_promised(done):
+    r = json.loads((done.folder / "results.json").read_text())
+    assert set(r) >= {"task", "budget", "engine", "strategies", "pairs", "expected_best", "verdict"}
+    assert set(r["budget"]) >= {"gradient_evaluations_per_strategy", "trials", "steps", "seeds"}
+    assert set(r["engine"][0]) >= {"group", "name", "reason", "trial_steps_per_second"}
+    names = {"name", "hyperparameters", "valid", "test", "to_target", "trials", "diverged", "widened"}
+    assert set(r["strategies"][0]) >= names
+    assert set(r["strategies"][0]["test"]) == {"mean", "low", "high", "per_seed"}
+    assert set(r["strategies"][0]["to_target"]) >= {"steps", "gradient_evaluations", "seconds"}
+    assert set(r["pairs"][0]) == {"a", "b", "difference", "low", "high", "p", "p_holm"}
+    assert set(r["verdict"]) == {"winner", "tied", "sentence"}
+    assert r == json.loads(json.dumps(done.results))
+
+
+def test_every_strategy_has_the_same_budget_and_it_is_the_printed_one(done):
+    budget = done.results["budget"]
+    spent = {}
+    for r in records(done.folder):
+        started = 0 if r["rung"] != "tune-3" else 4
+        spent[r["strategy"]] = spent.get(r["strategy"], 0) + r["steps"] - started
+    assert set(spent.values()) == {budget["gradient_evaluations_per_strategy"]}
+    assert budget["gradient_evaluations_per_strategy"] == 5 * 4 + 2 * 8 + 3 * 12
+
+
+def test_strategies_are_paired(done):
+    finals = [r for r in records(done.folder) if r["rung"] == "final"]
+    seeds = {s: [r["seed"] for r in finals if r["strategy"] == s] for s in ("sgd", "adam@warmup-linear")}
+    assert seeds["sgd"] == seeds["adam@warmup-linear"]
+    assert len(set(seeds["sgd"])) == 3
+    tuning = {r["seed"] for r in records(done.folder) if r["rung"] != "final"}
+    assert not tuning & set(seeds["sgd"])  # fresh seeds
+    first = {s: next(r["first_loss"] for r in finals if r["strategy"] == s) for s in seeds}
+    assert len(set(first.values())) == 1  # same weights, same first batch
+
+
+def test_the_test_set_is_touched_by_final_runs_alone(done):
+    assert all((r["test"] is not None) == (r["rung"] == "final") for r in records(done.folder))
+
+
+def test_the_winner_of_tuning_is_the_best_validation_score(done):
+    for s in done.results["strategies"]:
+        finished = [p["valid"] for p in s["sensitivity"] if p["status"] == "finished"]
+        assert s["valid"] == max(finished)
+        assert len(s["sensitivity"]) == s["trials"] == 5
+
+
+def test_a_study_run_again_is_read_not_trained(done):
+    class Refuse(Silent):
+        def advance(self, steps):
+            pytest.fail("trains again")
+
+    before = (done.folder / "study.sqlite").read_bytes()
+    again = study(done.folder, reporter=Refuse())
+    assert again.results == done.results
+    assert (done.folder / "study.sqlite").read_bytes() == before
+
+
+class Interrupt(Silent):
+    """Interrupts a study after so many calls."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def advance(self, steps):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("engine", ["serial", "lanes"])
+def test_interrupted_anywhere_it_ends_with_the_same_records_bit_for_bit(tmp_path, engine):
+    whole = study(tmp_path / "whole", engine=engine)
+    expected = records(whole.folder)
+    out, interruptions = tmp_path / "cut", 0
+    for after in (1, 3, 8, 13, 30, 60):
+        try:
+            study(out, engine=engine, reporter=Interrupt(after))
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions >= 3
+    study(out, engine=engine)
+    assert records(out) == expected
+
+
+USER = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+import thalweg
+
+x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
+y = x[:, :3].argmax(dim=1)
+a, b, c = (TensorDataset(x[i:j], y[i:j]) for i, j in ((0, 200), (200, 300), (300, 400)))
+
+def task():
+    return thalweg.Task(lambda: nn.Linear(6, 3), a, b, c, nn.functional.cross_entropy, batch_size=20, name="user")
+"""
+
+
+class Counting(Interrupt):
+    """Interrupts, and counts the steps that were done before."""
+
+    done = 0
+
+    def advance(self, steps):
+        super().advance(steps)
+        self.done += steps
+
+
+@pytest.mark.parametrize("after", [3, 9, 14, 27, 40, 55])
+def test_every_trial_that_ended_before_an_interruption_is_in_the_store(tmp_path, after):
+    counting = Counting(after)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "s", reporter=counting)
+    kept = sum(r["steps"] - (4 if r["rung"] == "tune-3" else 0) for r in records(tmp_path / "s"))
+    assert kept <= counting.done < kept + 12  # but for the one in flight
+
+
+def test_snapshots_are_in_memory_a_trial_at_a_time(tmp_path, monkeypatch):
+    held = []
+
+    class Counted(dict):
+        def __init__(self, tensors):
+            super().__init__(tensors)
+            held.append(weakref.ref(self))
+
+    snapshot = serial._RuleRun.snapshot
+    monkeypatch.setattr(serial._RuleRun, "snapshot", lambda run: Counted(snapshot(run)))
+    monkeypatch.setattr(result_writer, "PAUSE", 0.0)
+    most = []
+    run = serial.Serial._limited
+    monkeypatch.setattr(
+        serial.Serial,
+        "_limited",
+        lambda self, job, told: (most.append(sum(ref() is not None for ref in held)), run(self, job, told))[1],
+    )
+    study(tmp_path / "s")
+    assert len(held) == len(records(tmp_path / "s"))
+    assert max(most) <= 1
+
+
+KILLED = """
+import os, signal, sys
+from thalweg.cli.main import run
+from thalweg.compare.storage.store import Store
+
+add, rung = Store.add, sys.argv.pop(1)
+
+def add_and_die(store, name, records):
+    add(store, name, records)
+    if name == rung:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Store.add = add_and_die
+run()
+"""
+
+
+def test_killed_as_soon_as_a_rung_is_written_it_loses_at_most_what_is_in_flight(tmp_path):
+    (tmp_path / "my.py").write_text(USER)
+    words = ["compare", "my.py:task", "--strategies", "sgd,adam", "--trials", "8", "--steps", "120", "--seeds", "4"]
+    words += ["--engine", "serial", "--out"]
+    plain = [sys.executable, "-m", "thalweg", *words]
+    subprocess.run([*plain, "whole"], cwd=tmp_path, check=True, capture_output=True)
+    for rung in ("tune-1", "tune-3"):
+        killed = subprocess.run([sys.executable, "-c", KILLED, rung, *words, "cut"], cwd=tmp_path, capture_output=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert rung in {record["rung"] for record in records(tmp_path / "cut")}
+    subprocess.run([*plain, "cut"], cwd=tmp_path, check=True, capture_output=True)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+
+
+def test_a_study_that_never_began_gives_way(tmp_path):
+    unstackable = small_task(model=lambda: nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3)))
+    with pytest.raises(ValueError, match="--engine lanes is not possible .*; use --engine auto"):
+        study(tmp_path / "s", task=unstackable, engine="lanes")
+    assert study(tmp_path / "s", task=unstackable, engine="auto").results["engine"][0]["name"] == "serial"
+
+
+def test_a_study_that_goes_on_says_from_where(tmp_path):
+    class Telling(Interrupt):
+        def __init__(self, after):
+            super().__init__(after)
+            self.said = []
+
+        def say(self, line):
+            self.said.append(line)
+
+    first, second, third = Telling(14), Telling(10**9), Telling(10**9)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "s", reporter=first)
+    kept = len(records(tmp_path / "s"))
+    for reporter in (second, third):
+        study(tmp_path / "s", reporter=reporter)
+    assert not any("going on" in line for line in first.said)
+    assert f"going on: {kept} runs are in the store" in second.said
+    assert "the study is finished: nothing is trained again" in third.said
+
+
+def test_a_tasks_name_leads_nowhere_else(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    done = study(None, strategies=("sgd",), task=small_task(name="../../up & <b>x</b>"))
+    assert done.folder == tmp_path / "in" / "thalweg-up-b-x-b"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_different_study_is_refused_untouched(done):
+    before = (done.folder / "study.sqlite").read_bytes()
+    with pytest.raises(StudyError, match="holds a different study .budget differ.: choose another --out"):
+        study(done.folder, steps=13)
+    with pytest.raises(StudyError, match="strategies differ"):
+        study(done.folder, strategies=("sgd", "nadam"))
+    with pytest.raises(StudyError, match="task differ"):
+        study(done.folder, task=small_task(batch_size=10))
+    with pytest.raises(StudyError, match="seed differ"):
+        study(done.folder, seed=1)
+    assert (done.folder / "study.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "empty", "other", "holes"])
+def test_a_damaged_study_is_refused_untouched(tmp_path, done, damage):
+    raw = (done.folder / "study.sqlite").read_bytes()
+    path = tmp_path / "study.sqlite"
+    if damage == "other":
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE songs (name TEXT)")
+    else:
+        holes = raw[:4096] + bytes(4096) + raw[8192:]
+        path.write_bytes({"text": b"hello" * 1000, "cut": raw[:5000], "empty": b"", "holes": holes}[damage])
+    before = path.read_bytes()
+    with pytest.raises(StudyError, match="is damaged|not a study") as raised:
+        study(tmp_path)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(StudyError):
+        Comparison.open(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(StudyError, match="not empty and holds no study"):
+        study(tmp_path)
+    with pytest.raises(StudyError, match="is a file, not a folder"):
+        study(tmp_path / "thesis.txt")
+
+
+def test_an_unfinished_study_has_no_report_and_says_what_to_do(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "out", reporter=Interrupt(15))
+    with pytest.raises(StudyError, match="not finished.*same thalweg compare command"):
+        Comparison.open(tmp_path / "out")
+
+
+def test_a_full_disk_is_one_line_and_the_study_goes_on_later(tmp_path, monkeypatch):
+    """A database that may not grow stands for a full disk."""
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        study(out, reporter=Interrupt(12))
+    opened = Store.open.__func__
+
+    def narrow(cls, folder, write=False):
+        store = opened(cls, folder, write)
+        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count={pages}")
+        return store
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "open", classmethod(narrow))
+        with pytest.raises(StudyError, match="cannot write to .* full.*: free some space or choose another --out"):
+            study(out)
+    study(out)
+    assert records(out) == records(study(tmp_path / "whole").folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StudyError, match="cannot write to .*: choose a folder that can be written"):
+        study(tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line():
+    with pytest.raises(StudyError, match="cannot write to .*: choose a folder that can be written"):
+        study("/proc/nowhere/out")
+
+
+def test_opening_a_study_runs_nothing_and_unpickles_nothing(done, monkeypatch):
+    import pickle
+
+    def refuse(*_, **__):
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    assert Comparison.open(done.folder).results == done.results
+
+
+def test_divergence_stays_in_the_denominator(tmp_path):
+    from thalweg import Strategy
+
+    wild = Strategy("wild", factory=torch.optim.SGD, defaults={"lr": 1e4}, space={"lr": (1e3, 1e6)})
+    result = study(tmp_path / "out", strategies=(wild, "sgd")).results
+    s = next(s for s in result["strategies"] if s["name"] == "wild")
+    assert (s["trials"], s["diverged"]) == (5, 5)
+    assert s["final_diverged"] == 3
+    assert s["valid"] is None
+    assert all(math.isfinite(x) for x in s["test"]["per_seed"])  # the untrained model's score
+    assert any("wild: every configuration diverged" in note for note in result["notes"])
+
+
+def test_a_winner_on_the_edge_widens_the_space_and_says_so(tmp_path):
+    from thalweg import Strategy
+    from thalweg.rules import RULES
+
+    timid = Strategy("timid", RULES["sgd"], None, {**RULES["sgd"].defaults, "lr": 1e-4}, {"lr": (1e-5, 1e-3)})
+    result = study(tmp_path / "out", strategies=(timid,), trials=8).results
+    s = result["strategies"][0]
+    assert s["widened"]["side"] == "high"
+    assert s["widened"]["to"] == [1e-5, 1e-2]
+    assert s["hyperparameters"]["lr"] > 1e-3
+    assert s["trials"] == 9
+    assert any("its range was widened" in note for note in result["notes"])
+
+
+def test_one_strategy_under_two_names_is_a_tie(tmp_path):
+    from dataclasses import replace
+
+    from thalweg import Strategy
+
+    one = Strategy.parse("adam")
+    verdict = study(tmp_path / "out", strategies=(one, replace(one, name="twin"))).results["verdict"]
+    assert verdict["winner"] is None
+    assert set(verdict["tied"]) == {"adam", "twin"}
+
+
+def test_the_order_of_strategies_does_not_change_their_results(tmp_path, done):
+    turned = study(tmp_path / "out", strategies=("adam@warmup-linear", "sgd")).results
+    scores = {s["name"]: s["test"] for s in turned["strategies"]}
+    assert scores == {s["name"]: s["test"] for s in done.results["strategies"]}
+
+
+def test_a_comparison_shows_itself_in_a_notebook(done):
+    html = done._repr_html_()
+    assert done.verdict.split(":")[0] in html
+    assert "<table>" in html
+    assert all(strategy["name"] in repr(done) for strategy in done.results["strategies"])
+
+
+SEVERAL = Strategy("several", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"trials": 0}, "trials must be at least 1, not 0"),
+        ({"steps": -1}, "steps must be at least 1, not -1"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"strategies": ()}, "no strategies: name at least one"),
+        ({"strategies": ("adam", "adam")}, "'adam' is named twice"),
+        ({"device": "cuda:77"}, "cannot be used here .*: use --device cpu"),
+        ({"device": "teapot"}, "cannot be used here"),
+        ({"strategies": ("sgd", SEVERAL)}, "evaluated the gradient .* times in a step"),
+        ({"strategies": ("sgd", "torch.nn.Linear")}, "cannot step this model"),
+    ],
+)
+def test_bad_settings_leave_no_folder_behind(tmp_path, options, match):
+    with pytest.raises(ValueError, match=match):
+        study(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_lanes_for_a_model_that_cannot_be_stacked_are_refused(tmp_path):
+    from torch import nn
+
+    task = small_task(model=lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
+    with pytest.raises(ValueError, match="--engine lanes is not possible .*BatchNorm1d.*use --engine auto"):
+        study(tmp_path / "out", task=task, engine="lanes")
+    result = study(tmp_path / "auto", task=task, engine="auto").results
+    assert result["engine"][0]["name"] == "serial"
+    assert "BatchNorm1d" in result["engine"][0]["reason"]
+
+
+def test_two_at_once_on_one_folder_the_second_is_refused_and_the_first_goes_on(tmp_path):
+    class Second(Silent):
+        said = ""
+
+        def standing(self, best):
+            with pytest.raises(
+                StudyError, match="another thalweg compare is at work in .*: wait until it ends"
+            ) as error:
+                study(tmp_path / "out")
+            Second.said = str(error.value)
+
+    study(tmp_path / "out", reporter=Second())
+    assert "\n" not in Second.said != ""
+    assert records(tmp_path / "out") == records(study(tmp_path / "whole").folder)
+    study(tmp_path / "out")  # the lock went with its holder
+
+
+@pytest.mark.parametrize("column", ["curve", "first_loss", "test", "snapshot", "hyper", "digest"])
+def test_a_number_that_was_changed_is_found_where_the_file_is_sound(tmp_path, column):
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "out", reporter=Interrupt(50))
+    path = tmp_path / "out" / "study.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute(f"UPDATE outcomes SET {column} = substr({column}, 2) WHERE {column} IS NOT NULL")
+        if not db.total_changes:
+            db.execute(f"UPDATE outcomes SET {column} = 0.5")
+    with pytest.raises(StudyError, match="is damaged .*its bytes are not those that were written"):
+        study(tmp_path / "out")
+
+
+def test_a_kill_while_a_folder_is_begun_leaves_one_that_can_be_begun(tmp_path, done):
+    (tmp_path / "study.sqlite.part").write_bytes(b"half a page")
+    (tmp_path / "study.sqlite.part-journal").write_bytes(b"")
+    assert records(study(tmp_path).folder) == records(done.folder)
+
+
+@pytest.mark.parametrize("last", ["run", "diagnosis", "engine", "seconds_per_step", "untrained_test", "seconds"])
+def test_killed_between_two_facts_it_goes_on(tmp_path, monkeypatch, done, last):
+    add = Store.add_fact
+
+    def cut(store, name, value):
+        if name == last:
+            raise KeyboardInterrupt
+        add(store, name, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_fact", cut)
+        with pytest.raises(KeyboardInterrupt):
+            study(tmp_path / "out")
+    assert records(study(tmp_path / "out").folder) == records(done.folder)
+
+
+def test_a_kill_that_leaves_a_log_of_a_head_alone_is_read_past_at_once(tmp_path):
+    """SQLite waits ten seconds for it, and then gives up."""
+    made = study(tmp_path / "out")
+    with sqlite3.connect(made.folder / "study.sqlite", isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO facts VALUES ('more', '1', x'')")
+        writer.execute("COMMIT")
+        shutil.copytree(made.folder, tmp_path / "killed")
+    log = tmp_path / "killed" / "study.sqlite-wal"
+    log.write_bytes(log.read_bytes()[:32])
+    found = Store.open(tmp_path / "killed")
+    assert "untrained_test" in found.facts()
+    assert "more" not in found.facts()
+    found.close()
+
+
+def test_an_interruption_once_a_fact_is_committed_is_the_interruption(tmp_path, done):
+    class Interrupting:
+        in_transaction = False
+
+        def __init__(self, held):
+            self.held = held
+
+        def execute(self, statement, *values):
+            found = self.held.execute(statement, *values)
+            if statement == "COMMIT":
+                raise KeyboardInterrupt
+            return found
+
+    shutil.copytree(done.folder, tmp_path / "s")
+    store = Store.open(tmp_path / "s", write=True)
+    held, store._db = store._db, Interrupting(store._db)
+    with pytest.raises(KeyboardInterrupt):
+        store.add_fact("more", 1)
+    store._db = held
+    assert store.fact("more") == 1
+    store.close()
