@@ -81,7 +81,7 @@ def test_strip_gives_the_model_without_hooks():
     assert (count, heads.strip() is bare, hooks(bare)) == (2, True, 0)
     assert torch.equal(bare(X), output)
     assert list(bare.state_dict()) == list(model().state_dict())
-    with pytest.raises(RuntimeError, match=r"stripped before: keep the model that the first strip\(\) gave"):
+    with pytest.raises(RuntimeError, match=r"already stripped: keep the model that the first strip\(\) returned"):
         heads.strip()
     with pytest.raises(RuntimeError, match=r"were stripped: use the model that strip\(\) gave"):
         heads(X)
@@ -213,9 +213,9 @@ def test_transforms_equal_the_plain_loss(how):
         ({"5": nn.Identity()}, {}, r"no layer '5': choose among 0, 1, 2, 3, 4"),
         ([""], {"outputs": 3}, "no layer ''"),
         ([], {"outputs": 3}, "name at least one layer, and each once"),
-        (["1", "1"], {"outputs": 3}, "each once"),
-        (["1"], {}, "outputs is None: say how many"),
-        ({"1": nn.Linear(8, 3)}, {"outputs": 3}, "leave it out"),
+        (["1", "1"], {"outputs": 3}, "each only once"),
+        (["1"], {}, "outputs is None: give the number"),
+        ({"1": nn.Linear(8, 3)}, {"outputs": 3}, "omit it"),
         ({"1": nn.Linear(8, 3)}, {"weight": {"2": 0.3}}, r"weights are for \['2'\] and heads at \['1'\]"),
         (["1"], {"outputs": 3, "decay": 0}, "decay is 0: pass the number of steps"),
         (["1"], {"outputs": 3, "probe": normal(2, 5)}, "shapes cannot be multiplied"),
@@ -246,7 +246,7 @@ def test_layers_that_run_twice_or_never_are_named():
     output = heads(X)
     with pytest.raises(ValueError, match="layer 'never' did not run in the last forward"):
         heads.loss(output, Y, cross_entropy)
-    with pytest.raises(TypeError, match="the layer gives a tuple, no tensor: pass a head of your own"):
+    with pytest.raises(TypeError, match="the layer returns a tuple, not a tensor: pass your own head"):
         AuxiliaryHeads(Odd(), ["gru"], outputs=3)(X)
     own = AuxiliaryHeads(Odd(), {"gru": Last()})
     own.loss(own(X), Y, cross_entropy).backward()

@@ -129,9 +129,13 @@ def test_given_shortcut_is_used():
     [
         (lambda: nn.Sequential(nn.Linear(5, 5), nn.ReLU()), {}, "ends in a ReLU, which passes no gradient at 0"),
         (lambda: nn.Sequential(nn.Linear(5, 5), nn.Sigmoid()), {}, "ends in a Sigmoid, which is not 0 at 0"),
-        (lambda: nn.Sequential(nn.BatchNorm1d(5, affine=False)), {}, "BatchNorm1d without a weight of its own"),
-        (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 5)), {}, "without a weight of its own"),
-        (lambda: nn.TransformerEncoderLayer(4, 2), {}, "which layer of a TransformerEncoderLayer ends the branch"),
+        (lambda: nn.Sequential(nn.BatchNorm1d(5, affine=False)), {}, "BatchNorm1d that has no weight of its own"),
+        (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 5)), {}, "that has no weight of its own"),
+        (
+            lambda: nn.TransformerEncoderLayer(4, 2),
+            {},
+            "the last layer of a TransformerEncoderLayer cannot be determined",
+        ),
         (lambda: nn.Sequential(nn.Tanh()), {}, "no normalization or layer to start at zero"),
         (lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 5)), {}, r"starts with ReLU\(inplace=True\)"),
         (dense, {"start": "one"}, "unknown start 'one': choose zero, gate or None"),

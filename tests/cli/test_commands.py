@@ -62,7 +62,7 @@ def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(fol
     printed = (folder / "printed").read_text()
     for words in (
         "engine for",
-        "gradient evaluations a strategy",
+        "gradient evaluations per strategy",
         "interval",
         "report: o/report.html",
         "strategy",
@@ -109,7 +109,7 @@ def test_expectations_gate_by_exit_code(folder):
     for text in ("sgd ties tuned", "sgd beats tuned", "tuned beats sgd"):
         done = command(*COMPARE, "--expect", text, cwd=folder)
         assert done.returncode == (0 if text == holds else 1), done.stderr
-        assert ("does not bear out" in done.stderr) == (text != holds)
+        assert ("does not meet" in done.stderr) == (text != holds)
 
 
 def test_initializations_are_crossed_with_strategies(folder):
@@ -156,7 +156,7 @@ def test_export_to_parquet(folder):
     assert parquet.read_table(folder / "o.parquet").num_rows > 10
     refused = command("export", "o", "--format", "parquet", cwd=folder)
     assert refused.returncode == 2
-    assert "name a file with --to" in refused.stderr
+    assert "name one with --to" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_help_and_lists(words, needle):
         (["compare", "--trials", "-3"], "trials must be at least 1, not -3"),
         (["compare", "--steps", "0"], "steps must be at least 1"),
         (["compare", "--seeds", "0"], "seeds must be at least 1"),
-        (["compare", "--memory", "lots"], "write it as 500M or 4G"),
+        (["compare", "--memory", "lots"], "write, for example, 500M or 4G"),
         (["compare", "--device", "teapot"], "use --device cpu"),
         (["compare", "--expect", "adam wins"], 'write "adam beats sgd"'),
         (["compare", "nowhere.py:task"], "there is no file nowhere.py"),
@@ -236,4 +236,4 @@ def test_an_interrupted_study_says_that_nothing_is_lost(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 130, errors
-    assert errors.strip() == "interrupted: nothing finished is lost; the same command goes on"
+    assert errors.strip() == "interrupted: no finished trial is lost, and the same command resumes the study"

@@ -62,7 +62,7 @@ def test_an_output_that_takes_nothing(kind, words, here):
     if kind == "full":
         done = command(*words, out="/dev/full")
         assert done.returncode == 2
-        line = "thalweg: cannot write to standard output (No space left on device): send it elsewhere, or make room"
+        line = "thalweg: cannot write to standard output (No space left on device): redirect it, or free some space"
         assert done.stderr.strip() == line
     else:
         reader, writer = os.pipe()
@@ -144,7 +144,7 @@ NUMBERS = [
     (["compare", "--steps", HUGE], "steps must be at most 10,000,000"),
     (["compare", "--seed", HUGE], "seed must be at most"),
     (["compare", "--trials", "many"], "'--trials'"),
-    (["compare", "--memory", "infG"], "write it as 500M or 4G"),
+    (["compare", "--memory", "infG"], "write, for example, 500M or 4G"),
     (["compare", "--trial-seconds", "nan"], "trial_seconds must be a number above 0"),
     (["compare", "--trial-seconds", "inf"], "trial_seconds must be a number above 0"),
     (["compare", "--ray-cpus", "nan", "--engine", "ray"], "--ray-cpus must be more than 0"),
@@ -154,8 +154,8 @@ NUMBERS = [
     (["train", "--accumulate", HUGE], "accumulate must be at most"),
     (["train", "--evaluate-every", "0"], "evaluate-every must be at least 1"),
     (["train", "--seed", f"-{HUGE}"], "seed must be at least"),
-    (["train", "--set", "lr=nan"], "--set 'lr=nan' sets no finite number"),
-    (["train", "--set", "lr=inf"], "--set 'lr=inf' sets no finite number"),
+    (["train", "--set", "lr=nan"], "--set 'lr=nan' does not give a finite number"),
+    (["train", "--set", "lr=inf"], "--set 'lr=inf' does not give a finite number"),
     (["diagnose", "--seed", HUGE], "seed must be at most"),
     (["sparse-code", "x.npy", "--alpha", "nan"], "alpha"),
     (["sparse-code", "x.npy", "--atoms", HUGE], "atoms must be at most"),

@@ -57,11 +57,11 @@ def test_codes_of_an_array_are_at_the_minimum(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("none.png", None, "no such file"),
-        ("text.png", b"not an image", "not an image that can be read"),
+        ("none.png", None, "none.png does not exist"),
+        ("text.png", b"not an image", "not a readable image"),
         ("text.npy", b"not an array", "not an array of numbers"),
-        ("objects.npy", np.array([["a"]]), "pass real numbers (samples, features)"),
-        ("line.npy", np.ones(3), "pass real numbers (samples, features)"),
+        ("objects.npy", np.array([["a"]]), "pass real numbers of shape (samples, features)"),
+        ("line.npy", np.ones(3), "pass real numbers of shape (samples, features)"),
         ("holes.npy", np.full((3, 4), np.nan), "NaN"),
         ("small.png", np.zeros((4, 4), np.uint8), "at least 8 × 8 pixels"),
     ],

@@ -78,8 +78,8 @@ def test_a_killed_process_is_started_anew_and_the_run_ends_as_one_that_was_never
 @pytest.mark.parametrize(
     ("options", "environment", "words"),
     [
-        (["--shard"], {}, "--shard divides a model among processes: start several, by torchrun"),
-        ([], {"TORCHELASTIC_MAX_RESTARTS": "3"}, "torchrun starts all processes anew when one is lost"),
+        (["--shard"], {}, "--shard divides a model among processes: start several with torchrun"),
+        ([], {"TORCHELASTIC_MAX_RESTARTS": "3"}, "torchrun restarts all processes if one is lost"),
     ],
 )
 def test_what_one_process_can_tell_is_refused_by_it(options, environment, words, here, monkeypatch, capsys):

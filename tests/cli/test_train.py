@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these tests run in the background
     )
     assert done.returncode == 130, done.stderr
-    assert "interrupted: --resume goes on from cut" in done.stderr
+    assert "interrupted: --resume continues from cut" in done.stderr
     assert [p.name for p in (here / "cut").iterdir()] == ["checkpoint.pt"]
     assert called(monkeypatch, *command, "--out", "cut", "--resume") == 0
     assert "resumed at step" in capsys.readouterr().out
@@ -130,12 +130,12 @@ def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
         (["my.py:task", "--steps", "0"], "steps must be at least 1, not 0"),
         (["my.py:task", "--accumulate", "0"], "accumulate must be at least 1, not 0"),
         (["my.py:task", "--patience", "0"], "patience must be at least 1, not 0"),
-        (["my.py:task", "--set", "mom=3"], "adam@cosine has no 'mom' to set: choose among lr, beta1"),
-        (["my.py:task", "--set", "lr=fast"], "--set 'lr=fast' sets no number: write it as lr=0.01"),
+        (["my.py:task", "--set", "mom=3"], "adam@cosine has no hyperparameter 'mom': choose among lr, beta1"),
+        (["my.py:task", "--set", "lr=fast"], "--set 'lr=fast' does not give a number: write, for example, lr=0.01"),
         (["my.py:task", "--device", "teapot"], "use --device cpu"),
         (["my.py:task", "--out", "my.py"], "my.py is a file, not a folder"),
-        (["my.py:task", "--out", "."], "is not empty and holds no run"),
-        (["my.py:task", "--out", "o"], "o holds a run: go on with --resume, or choose another --out"),
+        (["my.py:task", "--out", "."], "is not empty and contains no run"),
+        (["my.py:task", "--out", "o"], "o contains a run: continue it with --resume, or choose another --out"),
         (["my.py:task", "--out", "o", "--resume"], "o/checkpoint.pt is no checkpoint of a training run"),
         (["my.py:task", "--strategy", "sgd", "--set", "lr=1e39", "--steps", "5"], "lower the learning rate"),
     ],

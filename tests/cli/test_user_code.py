@@ -126,7 +126,7 @@ def test_an_exit_past_python_is_told_too(here, monkeypatch):
     monkeypatch.setenv("PLACE", "step")
     done = command(*COMPARE)
     assert done.returncode == 2
-    assert done.stderr.startswith("thalweg: os._exit(0) ends the process (my.py, line ")
+    assert done.stderr.startswith("thalweg: the process was ended by os._exit(0) (my.py, line ")
     assert "Tie" not in done.stdout
 
 

@@ -140,7 +140,7 @@ def test_a_nonlinearity_used_twice_stays_one_and_kinds_may_be_ones_own():
 
 
 def test_what_cannot_be_morphed_is_refused():
-    with pytest.raises(ValueError, match=r"the model holds no nonlinearity as a module: use nn\.ReLU"):
+    with pytest.raises(ValueError, match=r"the model contains no nonlinearity as a module: use nn\.ReLU"):
         morph(nn.Sequential(nn.Linear(1, 1)))
     with pytest.raises(ValueError, match=r"no nonlinearity of the model is morphed: call morph\(model\) first"):
         Morphing(cost)(network(), problem(), 0.5)

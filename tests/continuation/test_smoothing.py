@@ -209,7 +209,7 @@ def test_it_is_repeated_from_its_state_and_leaves_other_draws_alone():
     other.load_state_dict(smooth.state_dict())
     assert smooth(model, batch) == other(model, batch)
     assert torch.equal(before, torch.random.get_rng_state())
-    with pytest.raises(ValueError, match="disagree on generator=: pass one as when it was saved"):
+    with pytest.raises(ValueError, match="differ in generator=: pass one exactly if"):
         other.load_state_dict(GaussianSmoothing(mean_square, 0.3).state_dict())
     with torch.no_grad():
         assert not smooth(model, batch).requires_grad

@@ -232,14 +232,14 @@ def test_a_code_of_one_atom_is_the_soft_threshold():
 
 def test_alpha_0_is_least_squares_and_said_so():
     x, atoms = problem(d=10, k=6)
-    with pytest.warns(UserWarning, match="alpha=0 asks for no sparsity"):
+    with pytest.warns(UserWarning, match="alpha=0 gives least-squares codes without sparsity"):
         codes = lasso(x, atoms, 0.0).codes
     torch.testing.assert_close(codes.T, torch.linalg.lstsq(atoms.T, x.T).solution, atol=1e-6, rtol=0)
 
 
 def test_codes_all_zero_are_said_to_be_so():
     x, atoms = problem()
-    with pytest.warns(UserWarning, match="all codes are zero: alpha=1000, pass less than"):
+    with pytest.warns(UserWarning, match="all codes are zero at alpha=1000: pass less than"):
         found = lasso(x, atoms, 1000.0)
     assert not found.codes.any()
     assert not found.gap.any()

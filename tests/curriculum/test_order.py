@@ -65,9 +65,9 @@ def test_each_prefix_has_each_classs_easiest_in_proportion(examples):
 @pytest.mark.parametrize(
     ("difficulty", "options", "message"),
     [
-        ([1.0, float("nan")], {}, "difficulty of example 1 is NaN: give a number, inf for those"),
-        (torch.zeros(2, 2), {}, r"difficulty is float32 of shape \(2, 2\): give one number an example"),
-        (["a"], {}, "give one number an example"),
+        ([1.0, float("nan")], {}, "difficulty of example 1 is NaN: give a number; inf puts"),
+        (torch.zeros(2, 2), {}, r"difficulty is float32 of shape \(2, 2\): give one number per example"),
+        (["a"], {}, "give one number per example"),
         ([], {}, "difficulty has 0 examples"),
         ([1.0, 2.0], {"classes": [0]}, r"classes have shape \(1,\): give the class of each of 2 examples"),
         ([1.0], {"order": "up"}, "unknown order 'up': choose among easy-first, hard-first, random"),

@@ -235,7 +235,7 @@ def test_global_generators_are_left_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pacing": lambda t: 0.0}, r"pacing gives 0\.0 at step 0, no example is admitted: let it give a number in"),
+        ({"pacing": lambda t: 0.0}, r"pacing gives 0\.0 at step 0, no example is admitted: return a number in"),
         ({"pacing": lambda t: float("nan")}, "pacing gives nan at step 0"),
         ({"pacing": lambda t: 2}, "pacing gives 2.0 at step 0, no share of the examples"),
         ({"mixture": 1.1}, r"mixture must be in \[0, 1\], not 1.1"),
@@ -277,6 +277,6 @@ def test_the_state_of_another_sampler_is_refused_and_nothing_changed(other, name
         sampler.load_state_dict(CurriculumSampler(**(arguments | other)).state_dict())
     state = sampler.state_dict()
     del state["place"]
-    with pytest.raises(ValueError, match="no state of a curriculum: it lacks place"):
+    with pytest.raises(ValueError, match="not the state of a curriculum: it lacks place"):
         sampler.load_state_dict(state)
     assert first + draw(sampler, 8) == draw(CurriculumSampler(**arguments), 10)

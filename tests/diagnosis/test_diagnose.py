@@ -472,11 +472,11 @@ def test_nothing_is_changed(name, training):
 @pytest.mark.parametrize(
     ("batch", "loss", "message"),
     [
-        (torch.randn(8, 20), cross_entropy, "the batch is no pair: pass"),
+        (torch.randn(8, 20), cross_entropy, "the batch is not a pair: pass"),
         ((torch.randn(8, 19), torch.zeros(8).long()), cross_entropy, "the batch does not fit the model"),
         ((torch.randn(8, 20), torch.zeros(7).long()), cross_entropy, "the loss raises on the model's output"),
-        ((torch.randn(8, 20), torch.randn(8, 10)), lambda o, t: o - t, "the loss is no scalar tensor"),
-        ((torch.randn(8, 20), torch.randn(8, 10)), lambda o, t: 3.0, "the loss is no scalar tensor (float)"),
+        ((torch.randn(8, 20), torch.randn(8, 10)), lambda o, t: o - t, "the loss is not a scalar tensor"),
+        ((torch.randn(8, 20), torch.randn(8, 10)), lambda o, t: 3.0, "the loss is not a scalar tensor (float)"),
         ((torch.randn(8, 20), None), lambda o, t: o.detach().sum(), "the loss does not depend on the parameters"),
     ],
 )
@@ -539,5 +539,5 @@ def test_findings_come_gravest_first_and_print_as_a_table():
     diagnosis = Diagnosis(tuple(notes))
     assert [f.kind for f in diagnosis] == ["b", "a", "c"]
     assert str(diagnosis).splitlines()[-1] == "b: fix()"
-    assert str(Diagnosis(())) == "nothing was found"
+    assert str(Diagnosis(())) == "no problem was found"
     assert Diagnosis(()).worst is None

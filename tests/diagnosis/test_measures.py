@@ -112,7 +112,7 @@ def test_further_batches_count_and_pure_noise_cannot_be_told():
     seen = observe(net, batches[0], linear_mean)
     found = gradient_noise(seen, [((x,), y) for x, y in batches[1:]], linear_mean)
     assert found.size == 32
-    assert batch_size(found)[0].meaning.startswith("cannot tell")
+    assert batch_size(found)[0].meaning.startswith("not determined")
     assert "16 examples" not in batch_size(found)[0].meaning
     few = observe(net, noisy(zero, 1.0, 4, 0), linear_mean)
     assert isinstance(gradient_noise(few, [], linear_mean), str)
@@ -177,7 +177,7 @@ def test_the_optimizer_under_test_and_a_range_that_begins_too_high():
 
 @pytest.mark.parametrize("options", [{"low": 0.0}, {"low": 1.0, "high": 0.5}, {"steps": 8}])
 def test_bad_bounds_are_refused(options):
-    with pytest.raises(ValueError, match="give a batch, 0 < low < high"):
+    with pytest.raises(ValueError, match="give at least one batch, 0 < low < high"):
         learning_rate_range(regression(), stream(2, 8), mse, **options)
     with pytest.raises(ValueError, match="no parameter is trained"):
         learning_rate_range(regression().requires_grad_(False), stream(2, 8), mse)

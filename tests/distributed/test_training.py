@@ -303,7 +303,7 @@ def processes_agree_on_what_is_wrong_before_they_begin(folder):
         ValueError, match=f"a batch of {size - 1} cannot be divided among {size} processes: start {size - 1}"
     ):
         processes.check(Plan(model(), [two, small]), group, shard=False)
-    with pytest.raises(ValueError, match="--shard divides a model that is trained as a whole"):
+    with pytest.raises(ValueError, match="--shard requires a model that is trained as a whole"):
         processes.check(Plan(model(), [two, two]), group, shard=True)
     processes.check(Plan(model(), [two]), group, shard=True)
 

@@ -750,7 +750,7 @@ def test_each_steps_end_is_averaged(make):
     ends = torch.stack([torch.cat([p.flatten() for p in run(model, optimizer, 1)]) for _ in range(4)])
     mean = torch.cat([m.flatten() for m in average.means.values()])
     torch.testing.assert_close(mean, ends.mean(0))
-    with average.applied(), pytest.raises(RuntimeError, match=r"step\(\) within applied"):
+    with average.applied(), pytest.raises(RuntimeError, match=r"step\(\) was called within applied"):
         optimizer.step(lambda: loss_of(model))
 
 

@@ -223,7 +223,7 @@ def test_a_step_within_applied_is_refused_before_anything_changes():
     with average.applied():
         loss_of(model).backward()
         before = [p.detach().clone() for p in model.parameters()]
-        with pytest.raises(RuntimeError, match=r"step\(\) within applied"):
+        with pytest.raises(RuntimeError, match=r"step\(\) was called within applied"):
             optimizer.step()
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 

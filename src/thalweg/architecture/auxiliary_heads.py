@@ -120,7 +120,7 @@ class AuxiliaryHeads(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the model's own output."""
         if self.model is None:
-            raise RuntimeError("the heads were stripped: use the model that strip() gave")
+            raise RuntimeError("the heads were stripped: use the model that strip() returned")
         if not self.training or self.factor == 0:
             return self.model(*args, **kwargs)
         self._running, self._last = {}, None
@@ -167,7 +167,7 @@ class AuxiliaryHeads(nn.Module):
             RuntimeError: they were stripped before.
         """
         if self.model is None:
-            raise RuntimeError("the heads were stripped before: keep the model that the first strip() gave")
+            raise RuntimeError("the heads were already stripped: keep the model that the first strip() returned")
         for handle in self._handles:
             handle.remove()
         bare, self.model, self._last = self.model, None, None
@@ -218,13 +218,15 @@ def _check(
         some = ", ".join(sorted(layers)[:8]) + (" …" if len(layers) > 8 else "")
         raise ValueError(f"the model has no layer {unknown!r}: choose among {some}")
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"at is {names}: name at least one layer, and each once")
+        raise ValueError(f"at is {names}: name at least one layer, and each only once")
     if isinstance(weight, Mapping) and set(weight) != set(names):
         raise ValueError(f"weights are for {sorted(weight)} and heads at {sorted(names)}: give each head its weight")
     if given and outputs is not None:
-        raise ValueError("outputs= is for heads that are made here: leave it out, or pass names only")
+        raise ValueError("outputs= applies to heads that are made here: omit it, or pass only names")
     if not given and not is_whole(outputs):
-        raise ValueError(f"outputs is {outputs}: say how many outputs the heads have, or pass a head for each layer")
+        raise ValueError(
+            f"outputs is {outputs}: give the number of outputs of the heads, or pass a head for each layer"
+        )
     shares = weight.values() if isinstance(weight, Mapping) else [weight]
     if not all(is_within(share, 0) for share in shares):
         raise ValueError(f"weight is {weight}: give each head a number of at least 0")

@@ -20,7 +20,7 @@ class PositionMean(nn.Module):
             TypeError: a layer that gives several tensors.
         """
         if isinstance(x, (tuple, list, dict)):
-            raise TypeError(f"the layer gives a {type(x).__name__}, no tensor: pass a head of your own for it")
+            raise TypeError(f"the layer returns a {type(x).__name__}, not a tensor: pass your own head for it")
         return x.unsqueeze(-1).flatten(2).mean(dim=2)
 
 

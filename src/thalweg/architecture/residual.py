@@ -127,7 +127,9 @@ def _end(chain: list[nn.Module]) -> nn.Module:
         name = type(module).__name__
         if isinstance(module, (*NORMS, *WEIGHTED)):
             if own_parameters(module).get("weight") is None:
-                raise ValueError(f"the branch ends in a {name} without a weight of its own to start at zero: {remedy}")
+                raise ValueError(
+                    f"the branch ends in a {name} that has no weight of its own to start at zero: {remedy}"
+                )
             if why := overridden(module, (*NORMS, *WEIGHTED)):
                 raise ValueError(f"the branch ends in a {name} whose start is not known: {why}; {remedy}")
             return module
@@ -143,5 +145,5 @@ def _end(chain: list[nn.Module]) -> nn.Module:
                     f"the branch ends in a {name}, which {what}: put it before the last layer, or pass start='gate'"
                 )
         elif next(module.children(), None) is not None or next(module.parameters(), None) is not None:
-            raise ValueError(f"it cannot be seen which layer of a {name} ends the branch: {remedy}")
+            raise ValueError(f"the last layer of a {name} cannot be determined: {remedy}")
     raise ValueError(f"the branch has no normalization or layer to start at zero: {remedy}")

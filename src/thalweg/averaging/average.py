@@ -82,7 +82,7 @@ class Average:
         generator: Generator | None = None,
     ) -> None:
         if buffers not in ("keep", "copy", "average"):
-            raise ValueError(f"unknown choice {buffers!r} for buffers: choose keep, copy or average")
+            raise ValueError(f"unknown value {buffers!r} of buffers: choose keep, copy or average")
         if dtype not in (None, torch.bfloat16, torch.float32, torch.float64):
             raise ValueError(f"an average is not kept in {dtype}: choose torch.bfloat16, float32 or float64")
         self.averaging = averaging
@@ -222,7 +222,7 @@ class Average:
         """
         own = self.state_dict()
         if set(state) != set(own):
-            raise ValueError(f"no state of an average: it has {sorted(state)}, not {sorted(own)}")
+            raise ValueError(f"this is not the state of an average: it has {sorted(state)}, not {sorted(own)}")
         if state["averaging"] != own["averaging"]:
             raise ValueError(f"the state is of {state['averaging']}, the average is {own['averaging']}")
         if not is_whole(state["step"], 0):
@@ -242,7 +242,9 @@ class Average:
     def check(self, verb: str) -> None:
         """Raises RuntimeError within :meth:`applied`, or if parameters were added, replaced, unfrozen or resized."""
         if not _STANDING.isdisjoint(self._names):
-            raise RuntimeError(f"{verb}() within applied(): an average stands in these parameters; leave it first")
+            raise RuntimeError(
+                f"{verb}() was called within applied(), while the average is in place: leave applied() first"
+            )
         self._check_forms()
 
     def _check_forms(self) -> None:

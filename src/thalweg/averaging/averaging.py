@@ -52,7 +52,7 @@ class Averaging(ABC):
     def tail(self, share: float, steps: int) -> Self:
         """Returns the same averaging over the last ``share``, in (0, 1], of a run of so many steps."""
         if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], not {share}: the part of the run that is averaged")
+            raise ValueError(f"share must be in (0, 1], not {share}: it is the part of the run that is averaged")
         if not is_whole(steps, 0):
             raise ValueError(f"steps must be the whole number of steps of the run, not {steps}")
         return replace(self, start=steps - round(share * steps))

@@ -30,10 +30,12 @@ class Source:
             given = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
         self.params = _named(given)
         if not self.params:
-            raise ValueError("nothing to average: pass a model that has parameters which require gradients")
+            raise ValueError("there is nothing to average: pass a model with parameters that require gradients")
         meta = next((name for name, p in self.params.items() if p.is_meta), None)
         if meta is not None:
-            raise ValueError(f"{meta} is on the meta device: materialize the model first, model.to_empty(device='cpu')")
+            raise ValueError(
+                f"{meta} is on the meta device: materialize the model first with model.to_empty(device='cpu')"
+            )
         self._look()
 
     def _look(self) -> None:

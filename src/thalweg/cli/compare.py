@@ -20,84 +20,110 @@ if TYPE_CHECKING:
 
 def command(
     task: Annotated[
-        str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
+        str, typer.Argument(help="Name of a built-in task (see thalweg list tasks), or your own as my.py:task.")
     ] = "digits",
     strategies: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated OPTIMIZER[+WORD...][@SCHEDULE]; also torch.optim.X or my.py:name.",
-            show_default="sgd to adam, eight optimizers; adam alone with an option that varies the model or its start",
+            help="Strategies, comma-separated, each OPTIMIZER[+WORD...][@SCHEDULE], torch.optim.X or my.py:name.",
+            show_default="eight optimizers; adam alone if an option below varies the model",
         ),
     ] = None,
     initializations: Annotated[
         str | None,
-        typer.Option(
-            help="Comma-separated, or all: each strategy with each of them; adam alone where no --strategies are given."
-        ),
+        typer.Option(help="Initializations, comma-separated, or all. Every strategy is combined with each of them."),
     ] = None,
     normalization: Annotated[
-        str | None, typer.Option(help="Comma-separated, of none and batch: each strategy with each of them.")
+        str | None,
+        typer.Option(help="none, batch or both, comma-separated. Every strategy is combined with each of them."),
     ] = None,
     averaging: Annotated[
-        str | None, typer.Option(help="Comma-separated, of none, polyak and ema: likewise; the average is judged.")
+        str | None, typer.Option(help="Any of none, polyak and ema, comma-separated. The averaged model is evaluated.")
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="Comma-separated, of the task's architectures: likewise.")
+        str | None, typer.Option(help="Architectures that the task names, comma-separated.")
     ] = None,
     guidance: Annotated[
         str | None,
-        typer.Option(help="Comma-separated, of none, greedy, transfer, fitnet, curriculum, smoothing, …: likewise."),
+        typer.Option(
+            help="Any of none, greedy, transfer, fitnet, curriculum, smoothing and others (see thalweg list guidances)."
+        ),
     ] = None,
     swap_batch_norm: Annotated[
-        bool, typer.Option("--swap-batch-norm", help="Replace torch's batch normalization by one that lanes can stack.")
+        bool,
+        typer.Option(
+            "--swap-batch-norm", help="Replace torch's batch normalization with one that the lanes engine supports."
+        ),
     ] = False,
     decay: Annotated[
         Literal["all", "weights"],
-        typer.Option(help="What weight decay is on, where a strategy has any: all, or parameters of 2 dimensions up."),
+        typer.Option(help="Parameters to which weight decay applies: all, or weights of two or more dimensions."),
     ] = "all",
-    trials: Annotated[int, typer.Option(help="Configurations a strategy, beside its default one.")] = 16,
+    trials: Annotated[
+        int, typer.Option(help="Number of configurations per strategy, in addition to its default one.")
+    ] = 16,
     steps: Annotated[
-        int | None, typer.Option(help="Gradient evaluations of a whole run.", show_default="the task's")
+        int | None, typer.Option(help="Number of gradient evaluations of a complete run.", show_default="the task's")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Fresh paired runs of each strategy's best configuration.")] = 10,
+    seeds: Annotated[
+        int, typer.Option(help="Number of final runs of each strategy's best configuration, from new seeds.")
+    ] = 10,
     engine: Annotated[
         Literal["auto", "lanes", "serial", "ray"],
-        typer.Option(help="How trials run; auto measures, ray spreads."),
+        typer.Option(
+            help="How to run trials: auto measures lanes and serial and takes the faster; ray uses a cluster."
+        ),
     ] = "auto",
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="Of a Ray cluster, host:port, or ray://host:port through its client.",
-            show_default="$RAY_ADDRESS, or one started here",
+            help="Address of a Ray cluster: host:port, or ray://host:port for a Ray client.",
+            show_default="$RAY_ADDRESS, or a new one on this machine",
         ),
     ] = None,
     ray_workers: Annotated[
-        int | None, typer.Option(help="Ray workers.", show_default="as many as there is room for")
+        int | None, typer.Option(help="Number of Ray workers.", show_default="as many as the cluster can hold")
     ] = None,
-    ray_cpus: Annotated[float | None, typer.Option(help="CPUs of a Ray worker.", show_default="1")] = None,
+    ray_cpus: Annotated[float | None, typer.Option(help="Number of CPUs per Ray worker.", show_default="1")] = None,
     ray_gpus: Annotated[
-        float | None, typer.Option(help="GPUs of a Ray worker; 0.5 lets two share one.", show_default="0")
+        float | None,
+        typer.Option(help="Number of GPUs per Ray worker; with 0.5, two workers share one.", show_default="0"),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …", show_default="CUDA when present")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study.", show_default="thalweg-TASK")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device to train on, such as cpu or cuda.", show_default="cuda if available")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder in which the study is stored.", show_default="thalweg-TASK")
+    ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Bound for lanes, as 4G or 500M.", show_default="half of what is free")
+        str | None,
+        typer.Option(
+            help="Memory limit of the lanes engine, such as 4G or 500M.", show_default="half of the free memory"
+        ),
     ] = None,
     log: Annotated[
         list[str] | None,
-        typer.Option(metavar="TRACKER[=PLACE]", help="Log records to tensorboard, mlflow or wandb. Repeatable."),
+        typer.Option(
+            metavar="TRACKER[=PLACE]", help="Also log the records to tensorboard, mlflow or wandb. Can be repeated."
+        ),
     ] = None,
     trial_seconds: Annotated[
         float | None,
-        typer.Option(help="Cut off a run that takes longer from one rung to the next.", show_default="none"),
+        typer.Option(help="Stop a run that takes longer than this from one rung to the next.", show_default="none"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Root of every random draw.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed from which all random numbers are derived.")] = 0,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print results.json to standard output, and everything else to standard error."),
+    ] = False,
     expect: Annotated[
-        list[str] | None, typer.Option(help='Exit 1 unless the verdict bears it out: "adam beats sgd". Repeatable.')
+        list[str] | None,
+        typer.Option(
+            help='Exit with code 1 unless this holds, e.g. "adam beats sgd" or "adam ties sgd". Can be repeated.'
+        ),
     ] = None,
 ) -> None:
-    """Say which strategy trains a model best, by how much, how surely and at what cost.
+    """Find out which strategy trains a model best, by how much, with what confidence and at what cost.
 
     Example: `thalweg compare my.py:task --strategies adam,momentum@cosine --trials 16 --seeds 10`
 
@@ -107,8 +133,8 @@ def command(
 
     Example: `thalweg compare digits-deep --strategies adam --guidance none,greedy,fitnet,curriculum`
 
-    Exit codes: 0 done, 1 an expectation does not hold, 2 bad input, 130 interrupted, 143 terminated
-    (the same command goes on).
+    Exit codes: 0 finished; 1 an expectation does not hold; 2 invalid input; 130 interrupted; 143 terminated. After 130
+    or 143, the same command resumes the study.
     """
     from thalweg.cli.ending import Terminated, own_output, raised_by
     from thalweg.cli.progress import LiveReporter
@@ -162,7 +188,7 @@ def command(
         )
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]
-    title = f"{name}: {cost:,} gradient evaluations a strategy"
+    title = f"{name}: {cost:,} gradient evaluations per strategy"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=0)
     rows = done.rows()
     apart = [f" {row['strategy']}: {row.pop('tuned to')}" for row in rows] if not _fits(rows, console.width) else []
@@ -180,7 +206,9 @@ def command(
         print(json.dumps(done.results, indent=1, allow_nan=False))
     for text in expect or []:
         if not check_expectation(text, done.results["pairs"], done.results["task"]["direction"]):
-            Terminal(stderr=True).print(f"the verdict does not bear out {text!r}", style="red", markup=False)
+            Terminal(stderr=True).print(
+                f"the verdict does not meet the expectation {text!r}", style="red", markup=False
+            )
             raise typer.Exit(1)
 
 
@@ -201,7 +229,7 @@ def _cluster(engine: str, shares: Mapping[str, Any]) -> "Cluster | None":
 
         return Cluster(**shares)
     if shares:
-        raise ValueError(f"--ray-{next(iter(shares))} is for --engine ray: give that, or leave it out")
+        raise ValueError(f"--ray-{next(iter(shares))} requires --engine ray: add that, or omit this option")
     return None
 
 
@@ -221,5 +249,5 @@ def _bytes(text: str | None) -> int | None:
     except (ValueError, OverflowError):
         value = 0
     if value <= 0:
-        raise ValueError(f"--memory {text!r} is no amount: write it as 500M or 4G")
+        raise ValueError(f"--memory {text!r} is not an amount of memory: write, for example, 500M or 4G")
     return value

@@ -14,23 +14,24 @@ BATCHES = 32
 
 def command(
     task: Annotated[
-        str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
+        str, typer.Argument(help="Name of a built-in task (see thalweg list tasks), or your own as my.py:task.")
     ] = "digits",
     fix: Annotated[
-        bool, typer.Option("--fix", help="Apply the fixes that lose nothing, and report what is left.")
+        bool,
+        typer.Option("--fix", help="Apply the fixes that discard nothing learned, and report the remaining findings."),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write a page with plots over depth to this file, .html.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the model's parameters and of the batches.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write, with plots over the layers.")] = None,
+    device: Annotated[str, typer.Option(help="Device to run on, such as cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of the model's parameters and of the batches.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what is wrong with a model before it trains: a few batches of the task, forward and backward.
+    """Find out what is wrong with a model before it trains, from a few batches of its task.
 
     Example: `thalweg diagnose digits-deep --out diagnosis.html`
 
-    `--fix` changes the model in memory only: put the lines that it prints into the function that builds your model.
+    `--fix` changes the model only in memory: add the lines that it prints to the function that builds your model.
 
-    Exit codes: 0 done, whatever was found, 2 bad input.
+    Exit codes: 0 finished, whatever the findings; 2 invalid input.
     """
     import torch
 

@@ -32,7 +32,7 @@ class OutputError(ValueError):
     """
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"cannot write to standard output ({error.strerror}): send it elsewhere, or make room")
+        super().__init__(f"cannot write to standard output ({error.strerror}): redirect it, or free some space")
         self.quiet = isinstance(error, BrokenPipeError)
 
 
@@ -62,7 +62,8 @@ def exit_reported(report: Callable[[str], Any], code: int) -> Iterator[None]:
         if os.getpid() == process:  # no child that was forked
             frame = sys._getframe(1)
             report(
-                f"os._exit({status}) ends the process ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+                f"the process was ended by os._exit({status}) ({Path(frame.f_code.co_filename).name}, line "
+                f"{frame.f_lineno})"
             )
             status = code
         exit_(status)
@@ -105,7 +106,7 @@ def output() -> Iterator[None]:
     """
     plain = sys.stdout
     if plain is None:
-        raise ValueError("standard output is closed: send it to a file, or to /dev/null")
+        raise ValueError("standard output is closed: redirect it to a file or to /dev/null")
     own = _Output(plain.buffer, plain.encoding, "backslashreplace", line_buffering=plain.isatty(), write_through=True)
     sys.stdout = own
     try:

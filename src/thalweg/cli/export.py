@@ -25,13 +25,13 @@ Format = Literal["csv", "json", "parquet", "optuna", "tensorboard", "mlflow", "w
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder that thalweg compare wrote (--out).")],
-    format: Annotated[Format, typer.Option(help="What to write.")] = "csv",
+    folder: Annotated[Path, typer.Argument(help="Folder of a study (the --out of thalweg compare).")],
+    format: Annotated[Format, typer.Option(help="Format of the output.")] = "csv",
     to: Annotated[
-        str | None, typer.Option(help="File to write, or a tracker's place.", show_default="standard output")
+        str | None, typer.Option(help="File to write, or the place of a tracker.", show_default="standard output")
     ] = None,
 ) -> None:
-    """Write a study's records: one row for each point of each learning curve, or what other programs show.
+    """Export a study's records as a table with one row per point of each learning curve, or for another program.
 
     Example: `thalweg export thalweg-digits --format parquet --to digits.parquet`
 
@@ -52,7 +52,7 @@ def command(
         else:
             _tabled(list(store.records()), format, path)
     except OSError as error:
-        raise ValueError(f"cannot write to {to} ({error.strerror}): name another file with --to") from error
+        raise ValueError(f"cannot write to {to} ({error.strerror}): choose another file with --to") from error
     except (ValueError, StudyError):
         raise
     except Exception as error:  # its bytes are as they were written, but not by a study
@@ -65,10 +65,13 @@ def _optuna(store: "Store", to: Path | None) -> None:
     from thalweg.compare.to_optuna import to_optuna
 
     if to is None:
-        raise ValueError("optuna needs a file for its storage: name it with --to")
+        raise ValueError("the optuna format needs a file for its storage: name one with --to")
     names = to_optuna(store, to)
     Terminal(stderr=True).print(
-        f"{len(names)} studies: optuna-dashboard {shlex.quote(str(to))}", markup=False, highlight=False, soft_wrap=True
+        f"exported {len(names)} studies: show them with optuna-dashboard {shlex.quote(str(to))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -112,7 +115,7 @@ def _points(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _parquet(rows: list[dict[str, Any]], names: list[str], to: Path | None) -> None:
     if to is None:
-        raise ValueError("parquet is binary: name a file with --to")
+        raise ValueError("the parquet format is binary and needs a file: name one with --to")
     with needs("parquet", "--format parquet"):
         import pyarrow
         import pyarrow.parquet

@@ -10,8 +10,8 @@ from thalweg.cli.console import Terminal
 Kind = Literal["all", "tasks", "strategies", "initializations", "normalizations", "averages", "guidances", "schedules"]
 
 
-def command(kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all") -> None:
-    """List the built-in tasks, strategies, and the words that a strategy may add, as initializations.
+def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list.")] = "all") -> None:
+    """List the built-in tasks and strategies, and the words that can be added to a strategy.
 
     Example: `thalweg list tasks`
     """

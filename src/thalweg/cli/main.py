@@ -17,7 +17,7 @@ from thalweg.cli.processes import is_main_process, was_lost
 from thalweg.compare.user_errors import Stopped, StudyError, TaskError, brief, describe_error
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer has
-GOES_ON = ": nothing finished is lost; the same command goes on"
+GOES_ON = ": no finished trial is lost, and the same command resumes the study"
 
 
 class _Verbs(TyperGroup):
@@ -67,7 +67,7 @@ def main(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Say which training strategy is best for your model, by how much, how surely and at what cost."""
+    """Find out which training strategy is best for your model, by how much, with what confidence and at what cost."""
 
 
 def run() -> None:
@@ -93,13 +93,15 @@ def _code(errors: Terminal) -> int:
         return 143
     except (ValueError, StudyError, RuntimeError) as error:
         if was_lost(error.__cause__ if isinstance(error, TaskError) else error):
-            errors.print("thalweg: another process was lost; with torchrun --max-restarts and --resume the run goes on")
+            errors.print(
+                "thalweg: another process was lost; with torchrun --max-restarts and --resume, the run continues"
+            )
             return 1
         if isinstance(error, RuntimeError):
             return fault(_own(error))
         return fault(error)
     except OSError as error:
-        return fault(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}): choose another")
+        return fault(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}): choose another file")
     except Exception as error:
         return fault(_own(error))
 
@@ -107,7 +109,7 @@ def _code(errors: Terminal) -> int:
 def _own(error: Exception) -> str:
     """Prints the traceback of what is thalweg's own fault; returns the line that says so."""
     traceback.print_exception(error)
-    return f"{brief(error)}: this is a fault of thalweg itself, to be reported with the lines above"
+    return f"{brief(error)}: this is an error in thalweg itself; please report it with the lines above"
 
 
 def _errors() -> Terminal:

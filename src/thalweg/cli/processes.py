@@ -35,7 +35,7 @@ def joined(resume: bool) -> "Iterator[ProcessGroup | None]":
     """
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not resume:
         raise ValueError(
-            "torchrun starts all processes anew when one is lost, which is not to begin at the first step: add --resume"
+            "torchrun restarts all processes if one is lost, and without --resume they would start over: add --resume"
         )
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
@@ -94,15 +94,15 @@ def check(plan: "Plan", group: "ProcessGroup | None", shard: bool) -> None:
     """Raises ValueError where the processes cannot train the plan."""
     if group is None:
         if shard:
-            raise ValueError("--shard divides a model among processes: start several, by torchrun --nproc-per-node")
+            raise ValueError("--shard divides a model among processes: start several with torchrun --nproc-per-node")
         return
     if shard and len(plan.stages) > 1:
-        raise ValueError("--shard divides a model that is trained as a whole: leave it out, or what goes before")
+        raise ValueError("--shard requires a model that is trained as a whole: omit --shard, or the guidance")
     for stage in plan.stages:
         size = getattr(stage.data, "batch_size", None)
         if isinstance(size, int) and size < group.size():
             raise ValueError(
-                f"a batch of {size} cannot be divided among {group.size()} processes: start {size} at most"
+                f"a batch of {size} cannot be divided among {group.size()} processes: start at most {size}"
             )
 
 
@@ -118,7 +118,9 @@ def own_device(asked: "torch.device", group: "ProcessGroup | None") -> "torch.de
         return asked
     here, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if here > there:
-        raise ValueError(f"{here} processes share {there} GPUs: let torchrun start {there}, or give --device cpu")
+        raise ValueError(
+            f"{here} processes cannot share {there} GPUs: start {there} with torchrun, or use --device cpu"
+        )
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device

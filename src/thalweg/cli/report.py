@@ -9,14 +9,14 @@ from thalweg.cli.console import Terminal
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder that thalweg compare wrote (--out).")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a study (the --out of thalweg compare).")],
     to: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="the study's")] = None,
 ) -> None:
-    """Write results.json and report.html of a study again from its store.
+    """Write the results.json and report.html of a study again from its store.
 
     Example: `thalweg report thalweg-digits`
 
-    Exit codes: 0 done, 2 bad input, or nothing could be written.
+    Exit codes: 0 finished; 2 invalid input, or the files could not be written.
     """
     from thalweg.compare.comparison import Comparison
     from thalweg.tensors.files import FileError
@@ -27,5 +27,5 @@ def command(
     try:
         done.write(place)
     except FileError as error:
-        raise FileError(f"{error}; --to names another folder") from error
+        raise FileError(f"{error}; choose another folder with --to") from error
     console.print(f"report: {place / done.report.name}", markup=False, highlight=False, soft_wrap=True)

@@ -11,24 +11,26 @@ from thalweg.extras import needs
 
 def command(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="A study's folder, or one with studies in it.")
+        Path, typer.Argument(metavar="[DIR]", help="Folder of a study, or a folder that contains studies.")
     ] = Path(),
-    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback asks for a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8642,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Any address but loopback requires a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one.")] = 8642,
     open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Show studies live in a browser, while they run and after: standing, progress, time left, the report's figures.
+    """Show studies in a browser, during the run and afterwards, with their progress and the figures of the report.
 
     Example: `thalweg serve . --port 0 --open`
 
-    Nothing is written. Only this machine can connect, unless `--host` names another address: then a token is printed
-    here, once, and every page asks for it. It travels as plain HTTP: beyond a network that you trust, an SSH tunnel
-    to loopback is the better way.
+    The server writes nothing. Only this machine can connect, unless `--host` names another address. In that case, a
+    token is printed once, and every page asks for it. The connection is plain HTTP: on a network that you do not trust,
+    use an SSH tunnel to loopback instead.
 
-    Exit codes: 0 stopped with Ctrl-C, 2 bad input.
+    Exit codes: 0 stopped with Ctrl-C; 2 invalid input.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: give one that holds studies")
+        raise ValueError(f"there is no folder {folder}: name one that contains studies")
     with needs("serve", "serve"):
         from thalweg.serve import listen, server, token_for
     listener = listen(host, port)
@@ -39,7 +41,7 @@ def command(
     console.print(f"studies in {folder.resolve()}: {address}", markup=False, highlight=False, soft_wrap=True)
     if token:
         # In the fragment it reaches neither a server's log nor a proxy's.
-        console.print(f"with its token: {address}#{token}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"with the token: {address}#{token}", markup=False, highlight=False, soft_wrap=True)
     if open:
         import webbrowser
 

@@ -20,25 +20,30 @@ _BATCH = 16_384  # samples coded at once
 
 def command(
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(help="An image, or samples as rows in a .npy file.", metavar="IMAGE|ARRAY")],
+    data: Annotated[
+        Path, typer.Argument(help="An image, or a .npy file whose rows are samples.", metavar="IMAGE|ARRAY")
+    ],
     atoms: Annotated[int, typer.Option(min=1, help="Number of atoms to learn.")] = 128,
     alpha: Annotated[
-        float | None, typer.Option(min=0, help="Weight of the codes' ℓ1 norm; a tenth of the median sample's norm.")
+        float | None,
+        typer.Option(min=0, help="Weight of the codes' ℓ1 norm.", show_default="a tenth of the samples' median norm"),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("thalweg-sparse-code"),
-    patch: Annotated[int, typer.Option(min=2, help="Pixels along a patch of the image.")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the samples at most.")] = 10,
-    most: Annotated[int, typer.Option(min=1, help="Samples to learn from at most; all are coded.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Of the first atoms and of the samples' order.")] = 0,
+    patch: Annotated[int, typer.Option(min=2, help="Height and width of a patch of the image, in pixels.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Maximum number of passes over the samples.")] = 10,
+    most: Annotated[
+        int, typer.Option(min=1, help="Maximum number of samples to learn from. All samples are coded.")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option(help="Seed of the first atoms and of the order of the samples.")] = 0,
 ) -> None:
-    """Learn a dictionary of an image's patches, or of an array's rows, and code them sparsely.
+    """Learn a dictionary from an image's patches or an array's rows, and code them sparsely.
 
-    Patches lose their mean first; colour becomes grey. The folder gets `dictionary.npy`, `codes.npz` (SciPy's sparse
-    format), `dictionary.png`, and of an image `rebuilt.png` too.
+    Images are converted to grey levels, and the mean of each patch is subtracted first. The command writes
+    `dictionary.npy`, `codes.npz` (SciPy's sparse format), `dictionary.png` and, for an image, `rebuilt.png`.
 
     Example: `thalweg sparse-code photo.jpg --atoms 256`
 
-    Exit codes: 0 done, 2 bad input.
+    Exit codes: 0 finished; 2 invalid input.
     """
     import numpy as np
     import torch
@@ -85,8 +90,9 @@ def command(
     images.fromarray(mosaic(dictionary).numpy()).save(out / "dictionary.png")
     error = float(((samples - rebuilt) ** 2).mean())
     console.print(
-        f"{atoms} atoms of {samples.shape[1]} numbers from {len(learn_from):,} samples, alpha {weight:.3g}\n"
-        f"{len(samples):,} codes, {codes.nnz / max(1, codes.shape[0] * atoms):.1%} non-zero, gap at most "
+        f"{atoms} atoms of {samples.shape[1]} numbers, learned from {len(learn_from):,} samples with alpha "
+        f"{weight:.3g}\n"
+        f"{len(samples):,} codes, {codes.nnz / max(1, codes.shape[0] * atoms):.1%} non-zero, duality gap at most "
         f"{gap:.0e}, root mean square error {error**0.5:.3g}",
         highlight=False,
     )
@@ -125,28 +131,30 @@ def _array(path: Path, images: Any) -> "Tensor":
     import torch
 
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path} does not exist: name an image or a .npy file")
     if path.suffix.lower() == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
         except Exception as error:  # a header at random brings up errors of every kind in NumPy's reader
-            raise ValueError(f"{path}: not an array of numbers ({error})") from error
+            raise ValueError(f"{path} is not an array of numbers ({error}): save one with np.save") from error
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"{path}: an archive of arrays, save one of them with np.save")
+            raise ValueError(f"{path} is an archive of arrays: save one of them with np.save")
         if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
-            raise ValueError(f"{path}: {array.dtype} of shape {array.shape}, pass real numbers (samples, features)")
+            raise ValueError(
+                f"{path} is {array.dtype} of shape {array.shape}: pass real numbers of shape (samples, features)"
+            )
         with np.errstate(over="ignore"):
             single = array.astype(np.float32)
         if not np.isfinite(single).all():
             bad = int((~np.isfinite(single)).any(1).sum())
             raise ValueError(
-                f"{path}: NaN, infinity or numbers beyond single precision in {bad} rows, drop or fill them"
+                f"{path} contains NaN, infinity or numbers beyond single precision in {bad} rows: drop or replace them"
             )
         return torch.from_numpy(single)
     try:
         with images.open(path) as image:
             return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32) / 255)
     except images.DecompressionBombError as error:
-        raise ValueError(f"{path}: too large an image ({error}); cut or shrink it first") from error
+        raise ValueError(f"{path} is too large an image ({error}): crop or shrink it first") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: not an image that can be read ({error})") from error
+        raise ValueError(f"{path} is not a readable image ({error}): choose another file") from error

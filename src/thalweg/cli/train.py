@@ -22,52 +22,61 @@ CHUNK = 4096  # examples that are judged at a time
 def command(
     context: typer.Context,
     task: Annotated[
-        str, typer.Argument(help="A built-in task (thalweg list tasks) or your own: my.py:task.")
+        str, typer.Argument(help="Name of a built-in task (see thalweg list tasks), or your own as my.py:task.")
     ] = "digits",
     strategy: Annotated[
-        str, typer.Option(help="OPTIMIZER[+WORD…][@SCHEDULE], as for compare; also torch.optim.X or my.py:name.")
+        str, typer.Option(help="Strategy, as for compare: OPTIMIZER[+WORD...][@SCHEDULE], torch.optim.X or my.py:name.")
     ] = "adam@cosine",
     steps: Annotated[
-        int | None, typer.Option(help="Steps, of which a guidance's come first.", show_default="the task's")
+        int | None, typer.Option(help="Number of steps, including those of a guidance.", show_default="the task's")
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter, as lr=0.01. Repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Value of a hyperparameter, such as lr=0.01. Can be repeated.")
+    ] = None,
     decay: Annotated[
         Literal["all", "weights"],
-        typer.Option(help="What weight decay is on, where there is any: all, or parameters of 2 dimensions up."),
+        typer.Option(help="Parameters to which weight decay applies: all, or weights of two or more dimensions."),
     ] = "all",
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many validations without a better one, and keep the best.")
+        int | None,
+        typer.Option(help="Stop after this many validations without improvement, and keep the best parameters."),
     ] = None,
     evaluate_every: Annotated[
-        int | None, typer.Option(help="Steps between validations.", show_default="a twentieth of the run")
+        int | None, typer.Option(help="Number of steps between validations.", show_default="a twentieth of the run")
     ] = None,
-    accumulate: Annotated[int, typer.Option(help="Batches a step.")] = 1,
-    precision: Annotated[Literal["full", "bfloat16"], typer.Option(help="Type that layers compute in.")] = "full",
+    accumulate: Annotated[int, typer.Option(help="Number of batches per step.")] = 1,
+    precision: Annotated[Literal["full", "bfloat16"], typer.Option(help="Precision in which layers compute.")] = "full",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of weights, history, checkpoint.", show_default="thalweg-train-TASK")
+        Path | None,
+        typer.Option(help="Folder for the weights, the history and the checkpoint.", show_default="thalweg-train-TASK"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoint, if there is one.")
+        bool, typer.Option("--resume", help="Resume from the checkpoint in the folder, if there is one.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …", show_default="CUDA when present")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device to train on, such as cpu or cuda.", show_default="cuda if available")
+    ] = None,
     shard: Annotated[
-        bool, typer.Option("--shard", help="Divide the model among the processes of torchrun, not batches alone.")
+        bool,
+        typer.Option("--shard", help="Divide not only the batches but also the model among the processes of torchrun."),
     ] = False,
     log: Annotated[
         list[str] | None,
-        typer.Option(metavar="TRACKER[=PLACE]", help="Log the history to tensorboard, mlflow or wandb. Repeatable."),
+        typer.Option(
+            metavar="TRACKER[=PLACE]", help="Also log the history to tensorboard, mlflow or wandb. Can be repeated."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Root of every random draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed from which all random numbers are derived.")] = 0,
 ) -> None:
-    """Train a task's model by one strategy; writes model.safetensors and history.json.
+    """Train the model of a task with one strategy, and write model.safetensors and history.json.
 
     Example: `thalweg train digits --strategy adam+he@warmup-cosine --set lr=0.003 --patience 5`
 
-    By several processes: `torchrun --nproc-per-node 4 --max-restarts 3 -m thalweg train digits --resume`, which goes on
-    when one is lost.
+    Example with several processes: `torchrun --nproc-per-node 4 --max-restarts 3 -m thalweg train digits --resume`. If
+    a process is lost, torchrun restarts all of them, and the run continues from its last checkpoint.
 
-    Exit codes: 0 done, 1 another process was lost, 2 bad input, 130 interrupted (the same command with `--resume` goes
-    on, bit for bit).
+    Exit codes: 0 finished; 1 another process was lost; 2 invalid input; 130 interrupted (the same command with
+    `--resume` continues the run, bit for bit).
     """
     from dataclasses import replace
     from functools import partial
@@ -118,7 +127,7 @@ def command(
         guidance = guidance_of(chosen)
         spent = sum(guidance.charged(task_context, chosen, total).values())
         if spent and spent >= total:
-            raise ValueError(f"{chosen.name} spends {spent} of {total} steps before its first: give more --steps")
+            raise ValueError(f"{chosen.name} spends {spent} of {total} steps before its first step: increase --steps")
         stopping = None
         if patience is not None:
             stopping = EarlyStopping(patience, f"valid_{the_task.metric_name}", the_task.direction == "max")
@@ -139,7 +148,7 @@ def command(
             divide(model, group, torch_device)
     console = Terminal(quiet=not processes.is_main_process())
     try:
-        with LiveTraining(console) as live, user_errors("training", "correct it, and --resume goes on"):
+        with LiveTraining(console) as live, user_errors("training", "correct it, and resume with --resume"):
             history = train(
                 plan.model,
                 plan.stages,
@@ -151,7 +160,7 @@ def command(
             )
     except Interrupted:
         errors = Terminal(stderr=True, quiet=not processes.is_main_process())
-        errors.print(f"\ninterrupted: --resume goes on from {shown}", markup=False, highlight=False)
+        errors.print(f"\ninterrupted: --resume continues from {shown}", markup=False, highlight=False)
         raise typer.Exit(130) from None
     with user_errors("the trained model"):
         test = _judged(the_task, model, task_context.data.test_x, task_context.data.test_y, "test_")
@@ -166,7 +175,7 @@ def command(
     except (OSError, SafetensorError) as error:
         begun.unlink(missing_ok=True)
         raise FileError(
-            f"cannot write {shown / 'model.safetensors'} ({error}): make room, and --resume goes on"
+            f"cannot write {shown / 'model.safetensors'} ({error}): free some space, and resume with --resume"
         ) from error
     record = {
         "task": the_task.name,
@@ -205,13 +214,13 @@ def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:
     for text in settings:
         name, _, value = text.partition("=")
         if name not in hyper:
-            raise ValueError(f"{strategy.name} has no {name!r} to set: choose among {', '.join(hyper)}")
+            raise ValueError(f"{strategy.name} has no hyperparameter {name!r}: choose among {', '.join(hyper)}")
         try:
             hyper[name] = float(value)
         except ValueError:
-            raise ValueError(f"--set {text!r} sets no number: write it as {name}=0.01") from None
+            raise ValueError(f"--set {text!r} does not give a number: write, for example, {name}=0.01") from None
         if not math.isfinite(hyper[name]):
-            raise ValueError(f"--set {text!r} sets no finite number: write it as {name}=0.01")
+            raise ValueError(f"--set {text!r} does not give a finite number: write, for example, {name}=0.01")
     return strategy.rounded(hyper)
 
 
@@ -227,9 +236,9 @@ def _folder(here: Path, shown: Path, resume: bool) -> Path:
         begun = [] if not path.is_dir() else [p for p in path.iterdir() if not p.name.startswith(".checkpoint.pt.")]
         if begun:
             if not (path / "checkpoint.pt").exists():
-                raise ValueError(f"{shown} is not empty and holds no run: choose another --out, or empty it")
+                raise ValueError(f"{shown} is not empty and contains no run: choose another --out, or empty it")
             if not resume:
-                raise ValueError(f"{shown} holds a run: go on with --resume, or choose another --out")
+                raise ValueError(f"{shown} contains a run: continue it with --resume, or choose another --out")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot write to {shown} ({error.strerror}): choose another --out") from error

@@ -29,6 +29,8 @@ class Drawing:
             ValueError: the state is that of no generator, or there is none here to take it on.
         """
         if (state["generator"] is None) != (self.generator is None):
-            raise ValueError("the state and this family disagree on generator=: pass one as when it was saved")
+            raise ValueError(
+                "the state and this family differ in generator=: pass one exactly if one was passed when it was saved"
+            )
         if self.generator is not None:
             self.generator.set_state(state["generator"])

@@ -28,7 +28,7 @@ class Falling:
 
     def __post_init__(self) -> None:
         if not (0 < self.start < float("inf") and 0 < self.end < float("inf")):
-            raise ValueError(f"falling from {self.start} to {self.end}: give positive numbers")
+            raise ValueError(f"start is {self.start} and end is {self.end}: give positive numbers")
         if self.shape not in ("geometric", "linear"):
             raise ValueError(f"unknown shape {self.shape!r}: choose geometric or linear")
 

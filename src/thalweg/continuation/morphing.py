@@ -60,7 +60,9 @@ def morph(model: M, kinds: tuple[type[nn.Module], ...] = ELEMENTWISE) -> M:
     places = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, kinds) and n]
     if not places:
         names = ", ".join(kind.__name__ for kind in kinds[:3])
-        raise ValueError(f"the model holds no nonlinearity as a module: use nn.{names} …, or pass kinds= for your own")
+        raise ValueError(
+            f"the model contains no nonlinearity as a module: use nn.{names} …, or pass kinds= for your own"
+        )
     morphs = {id(module): Morph(module).train(module.training) for _, module in places}
     for name, module in places:
         model.set_submodule(name, morphs[id(module)])

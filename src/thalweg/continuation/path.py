@@ -29,7 +29,7 @@ class Fixed:
 
     def __post_init__(self) -> None:
         if not (is_whole(self.steps) and (self.levels is None or is_whole(self.levels))):
-            raise ValueError(f"steps {self.steps}, levels {self.levels}: give at least 1 of each")
+            raise ValueError(f"steps is {self.steps} and levels is {self.levels}: give at least 1 of each")
 
     def t(self, step: int) -> float:
         """Returns t at a step."""

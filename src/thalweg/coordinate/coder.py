@@ -143,7 +143,7 @@ class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         width = len(self.components_) * (2 if self.split_sign else 1)
         codes = X if isinstance(X, Tensor) else np.asarray(X)
         if codes.ndim != 2 or codes.shape[1] != width:
-            raise ValueError(f"codes {tuple(codes.shape)}: expected {width} columns")
+            raise ValueError(f"codes have shape {tuple(codes.shape)}: pass {width} columns")
         if self.split_sign:
             codes = codes[:, : width // 2] - codes[:, width // 2 :]
         if isinstance(codes, Tensor):

@@ -204,5 +204,5 @@ class CoordinateDescent:
         check_graph(value, self.params)
         number = value.item()
         if not math.isfinite(number):
-            raise ValueError(f"f is {number} where it starts: begin where it is finite")
+            raise ValueError(f"f is {number} at the start: start at a point where it is finite")
         return number

@@ -180,7 +180,7 @@ class DictionaryLearning(Coder):
         else:
             first = torch.as_tensor(check_array(on_host(self.dict_init), dtype=np.float64, input_name="dict_init"))
             if first.shape != (size, samples.shape[1]):
-                raise ValueError(f"dict_init {tuple(first.shape)}: pass ({size}, {samples.shape[1]})")
+                raise ValueError(f"dict_init has shape {tuple(first.shape)}: pass ({size}, {samples.shape[1]})")
             first = allowed(first, self.atom_norm, self.positive_dict)
         self._kind = samples.dtype
         self._set(first)

@@ -111,10 +111,10 @@ def lasso(
         if progress is not None:
             progress(begin + len(x), float(gap[part].max()))
     if alpha == 0:
-        warnings.warn("alpha=0 asks for no sparsity: codes are least squares; pass alpha > 0", stacklevel=3)
+        warnings.warn("alpha=0 gives least-squares codes without sparsity: pass alpha > 0", stacklevel=3)
     elif not codes[0].any() and not codes.any():
         top = _largest(samples, d, positive, batch_size)
-        warnings.warn(f"all codes are zero: alpha={alpha:g}, pass less than {top:g} for any other", stacklevel=3)
+        warnings.warn(f"all codes are zero at alpha={alpha:g}: pass less than {top:g} for non-zero codes", stacklevel=3)
     short = int((gap > tol).sum())
     if short:
         warnings.warn(
@@ -144,10 +144,13 @@ def _check(
 ) -> None:
     if samples.dim() != 2 or dictionary.dim() != 2 or samples.shape[1] != dictionary.shape[1]:
         raise ValueError(
-            f"samples {tuple(samples.shape)} and dictionary {tuple(dictionary.shape)}: pass (n, d) and (K, d)"
+            f"samples have shape {tuple(samples.shape)} and the dictionary {tuple(dictionary.shape)}: pass (n, d) "
+            "and (K, d)"
         )
     if not samples.numel() or not len(dictionary):
-        raise ValueError(f"samples {tuple(samples.shape)}, {len(dictionary)} atoms: pass at least one of each")
+        raise ValueError(
+            f"samples have shape {tuple(samples.shape)}, and {len(dictionary)} atoms: pass at least one of each"
+        )
     if not (0 <= alpha < math.inf and 0 <= l2 < math.inf):
         raise ValueError(f"alpha={alpha}, l2={l2}: pass numbers >= 0")
     if not is_whole(batch_size):
@@ -156,14 +159,14 @@ def _check(
         raise ValueError(f"tol={tol}, max_iter={max_iter}: pass a number >= 0 and a whole number >= 1")
     n, atoms = len(samples), len(dictionary)
     if start is not None and start.shape != (n, atoms):
-        raise ValueError(f"start {tuple(start.shape)}: pass codes ({n}, {atoms})")
+        raise ValueError(f"start has shape {tuple(start.shape)}: pass codes of shape ({n}, {atoms})")
     if gram is not None and gram.shape != (atoms, atoms):
-        raise ValueError(f"gram {tuple(gram.shape)}: pass D Dᵀ ({atoms}, {atoms})")
+        raise ValueError(f"gram has shape {tuple(gram.shape)}: pass D Dᵀ of shape ({atoms}, {atoms})")
     for name, tensor in (("samples", samples), ("dictionary", dictionary), ("start", start), ("gram", gram)):
         if tensor is not None:
             require(name, tensor, tensor.shape)
         if tensor is not None and not all(bool(part.isfinite().all()) for part in tensor.split(batch_size)):
-            raise ValueError(f"{name} hold NaN or infinity: drop or fill those rows first")
+            raise ValueError(f"{name} contain NaN or infinity: drop or replace those rows first")
 
 
 @cache

@@ -81,4 +81,4 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        warnings.warn("interrupted: the best dictionary so far is kept", stacklevel=3)
+        warnings.warn("the fit was interrupted: the best dictionary so far is kept", stacklevel=3)

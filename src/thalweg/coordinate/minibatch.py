@@ -133,7 +133,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
                     if self._done(before, len(batch), size) or self._callback_ends(self.n_steps_):
                         return self
                 if not self.error_:
-                    raise ValueError("the loader gives no batches: pass one with samples in it")
+                    raise ValueError("the loader has no batches: pass a loader that yields samples")
                 report(self.n_iter_, self.error_[-1], self.gap_)
         return self
 

@@ -121,7 +121,7 @@ class Steps:
 
     def __call__(self, block: Block, fun: Closure) -> None:
         if block.index is not None:
-            raise ValueError("an optimizer moves whole parameters: leave coordinates=True away, or use NewtonStep")
+            raise ValueError("an optimizer updates whole parameters: omit coordinates=True, or use NewtonStep")
         if block not in self._made:
             self._made[block] = self.optimizer(list(block.params))
 

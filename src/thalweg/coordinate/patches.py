@@ -20,7 +20,7 @@ def patches(image: Tensor, size: int, stride: int = 1) -> Tensor:
     [[0.0, 1.0, 3.0, 4.0], [1.0, 2.0, 4.0, 5.0]]
     """
     if image.dim() != 2 or min(image.shape) < size:
-        raise ValueError(f"an image {tuple(image.shape)}: pass a matrix of at least {size} × {size} pixels")
+        raise ValueError(f"the image has shape {tuple(image.shape)}: pass a matrix of at least {size} × {size} pixels")
     return unfold(image[None, None], size, stride=stride)[0].T.contiguous()
 
 

@@ -33,7 +33,7 @@ def mosaic(atoms: Any, shape: Shape | None = None, columns: int | None = None) -
     root = math.isqrt(size)
     height, width = shape or ((root, root) if root * root == size else (1, size))
     if height * width != size:
-        raise ValueError(f"shape {shape} for atoms of {size} numbers: pass height and width whose product that is")
+        raise ValueError(f"shape is {shape} for atoms of {size} numbers: pass a height and a width with that product")
     across = columns or math.ceil(math.sqrt(count * height / width))
     scaled = rows / rows.abs().amax(1, keepdim=True).clamp(min=1e-300)
     grey = (127.5 * (1 + scaled)).round().clamp(0, 255).to(torch.uint8).view(count, height, width)

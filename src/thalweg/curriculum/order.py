@@ -56,14 +56,16 @@ def check(difficulty: Any, data: Sized | None = None) -> NDArray[Any]:
         values = values.float()  # NumPy has no such type
     values = np.asarray(values)
     if values.ndim != 1 or values.dtype.kind not in "buif":
-        raise ValueError(f"difficulty is {values.dtype} of shape {values.shape}: give one number an example, (n,)")
+        raise ValueError(
+            f"difficulty is {values.dtype} of shape {values.shape}: give one number per example, of shape (n,)"
+        )
     if not 0 < len(values) < 2**31:
         raise ValueError(f"difficulty has {len(values)} examples: give one number for each of 1 to 2³¹ − 1 examples")
     if data is not None and len(values) != len(data):
         raise ValueError(f"difficulty has {len(values)} numbers for {len(data)} examples: give one for each")
     if values.dtype.kind == "f" and np.isnan(values).any():
         example = int(np.isnan(values).argmax())
-        raise ValueError(f"difficulty of example {example} is NaN: give a number, inf for those that are to come last")
+        raise ValueError(f"difficulty of example {example} is NaN: give a number; inf puts an example last")
     return values
 
 

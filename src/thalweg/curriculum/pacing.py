@@ -55,7 +55,9 @@ class Pacing:
         if self.shape not in SHAPES:
             raise ValueError(f"unknown shape {self.shape!r}: choose among {', '.join(SHAPES)}")
         if not (is_within(self.start, 0, 1) and self.start > 0):
-            raise ValueError(f"start must be in (0, 1], not {self.start}: the share of examples admitted at first")
+            raise ValueError(
+                f"start must be in (0, 1], not {self.start}: it is the share of examples admitted at first"
+            )
         if self.by not in ("step", "epoch"):
             raise ValueError(f"by must be step or epoch, not {self.by!r}")
         if not (is_within(self.over, 1) and is_within(self.power, 0) and self.power > 0 and is_whole(self.jumps)):

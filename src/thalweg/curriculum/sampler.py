@@ -77,7 +77,7 @@ class CurriculumSampler(Sampler[int]):
         data: Sized | None = None,
     ) -> None:
         if not is_within(mixture, 0, 1):
-            raise ValueError(f"mixture must be in [0, 1], not {mixture}: the share of draws from all examples")
+            raise ValueError(f"mixture must be in [0, 1], not {mixture}: it is the share of draws from all examples")
         if not (is_whole(num_replicas) and is_whole(rank, 0) and rank < num_replicas):
             raise ValueError(f"rank must be in [0, {num_replicas}), not {rank}: num_replicas is the number of ranks")
         self._source = difficulty if isinstance(difficulty, SelfPaced) else None
@@ -137,7 +137,7 @@ class CurriculumSampler(Sampler[int]):
         share = float(self.pacing(step // self._steps if by_epoch else step))
         if not 0 < share <= 1:
             meaning = "no example is admitted" if share <= 0 else "no share of the examples"
-            raise ValueError(f"pacing gives {share} at step {step}, {meaning}: let it give a number in (0, 1]")
+            raise ValueError(f"pacing gives {share} at step {step}, {meaning}: return a number in (0, 1]")
         return share
 
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class CurriculumSampler(Sampler[int]):
         """
         missing = [name for name in (*self._settings, "place", "difficulty") if name not in state]
         if missing:
-            raise ValueError(f"no state of a curriculum: it lacks {', '.join(missing)}")
+            raise ValueError(f"this is not the state of a curriculum: it lacks {', '.join(missing)}")
         for name, own in self._settings.items():
             if state[name] != own:
                 raise ValueError(f"the state is of another sampler: its {name} is {state[name]!r}, not {own!r}")

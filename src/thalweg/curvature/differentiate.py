@@ -9,11 +9,11 @@ from thalweg.tensors.error_texts import is_changed, is_gone, lacks_derivative
 
 # What torch says, and what it means to someone who wants curvature.
 GONE = "the graph of the loss is gone: the closure must return the loss without calling backward()"
-CHANGED = "a tensor of the graph was changed in place after the loss was computed: compute loss and curvature anew"
+CHANGED = "a tensor of the graph was changed in place after the loss was computed: recompute the loss and the curvature"
 ONCE = (
-    "an operation of the model has no second derivative. Flash attention: compute the loss under "
-    "torch.nn.attention.sdpa_kernel(SDPBackend.MATH); recurrent layers of cuDNN: under "
-    "torch.backends.cudnn.flags(enabled=False); compiled models: call the uncompiled one"
+    "an operation of the model has no second derivative. For flash attention, compute the loss under "
+    "torch.nn.attention.sdpa_kernel(SDPBackend.MATH); for recurrent layers of cuDNN, under "
+    "torch.backends.cudnn.flags(enabled=False); for compiled models, call the uncompiled one"
 )
 
 
@@ -26,12 +26,12 @@ def check_graph(loss: Tensor, params: Sequence[Tensor]) -> None:
     if loss.numel() != 1 or not loss.is_floating_point():
         raise ValueError(f"the loss must be one real number, not a {loss.dtype} tensor of shape {tuple(loss.shape)}")
     if not params:
-        raise ValueError("there are no parameters to differentiate by")
+        raise ValueError("there are no parameters to differentiate with respect to")
     fixed = [i for i, p in enumerate(params) if not p.requires_grad]
     if fixed:
         raise ValueError(f"parameter {fixed[0]} does not require a gradient: pass the trainable ones")
     if not loss.requires_grad:
-        raise ValueError("the loss has no graph: it was detached, or computed under no_grad or from numbers alone")
+        raise ValueError("the loss has no graph: it was detached, or computed under no_grad or from constants")
 
 
 def gradients(

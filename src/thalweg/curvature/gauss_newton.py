@@ -54,7 +54,7 @@ class GaussNewton(LinearOperator):
             raise ValueError("the outputs have no graph: they were detached, or computed under no_grad")
         slopes = gradients([loss], self.outputs, create_graph=True)
         if all(s is None for s in slopes):
-            raise ValueError("the loss does not depend on the outputs: pass the very tensor it was computed from")
+            raise ValueError("the loss does not depend on the outputs: pass the same tensor from which it was computed")
         # A slope without a graph is constant: the loss is linear in that output.
         self._curved = [(i, s) for i, s in enumerate(slopes) if s is not None and s.requires_grad]
         found = gradients([loss], self.params)

@@ -63,7 +63,7 @@ def growing(operator: LinearOperator, start: Tensor, steps: int) -> Iterator[Tri
     """
     length = float(start.norm())
     if steps < 1 or not 0 < length < math.inf:
-        raise ValueError(f"Lanczos needs a step or more, not {steps}, and a start of finite norm, not {length}")
+        raise ValueError(f"Lanczos needs at least one step, not {steps}, and a start of finite norm, not {length}")
     steps = min(steps, operator.size)
     basis = torch.empty(steps, operator.size, dtype=operator.dtype, device=operator.device)
     basis[0] = start.detach() / length

@@ -30,7 +30,7 @@ def activation_scale(seen: Seen) -> list[Finding]:
         return []
     names, sizes = levels(seen, lambda layer: deviation(layer.output, seen.examples))
     if not sizes[0] > 0:
-        meaning = "its output is the same for every example: the inputs do not differ, or its weights are 0"
+        meaning = "the output is the same for every example: the inputs do not differ, or the weights are 0"
         first = seen.layers[names[0]]
         empty = not any(p.detach().any() for p in first.module.parameters() if p.dim() > 1)
         choices = (*redraw(first, safe=empty), *rescale(seen, first))
@@ -41,12 +41,12 @@ def activation_scale(seen: Seen) -> list[Finding]:
     at, ratio = found
     weight = getattr(seen.layers[names[-1]].module, "weight", None)
     if at == len(names) - 1 and weight is not None and not weight.detach().any():
-        meaning = "the output layer gives every example the same: the first step trains that layer alone"
+        meaning = "the output layer gives the same output for every example: the first step trains only that layer"
         return [Finding("constant output", "note", names[at], 0.0, meaning)]
     kind = "vanishing signal" if ratio < SMALL else "exploding signal"
     meaning = (
-        f"from here on outputs differ between examples {'less' if ratio < SMALL else 'more'} than "
-        f"{'1e-3' if ratio < SMALL else '1e3'} times as much as the first layer's; at the end {ratio:.2g} times"
+        f"from this layer on, outputs vary between examples {'less' if ratio < SMALL else 'more'} than "
+        f"{'1e-3' if ratio < SMALL else '1e3'} times as much as in the first layer; at the last layer {ratio:.2g} times"
     )
     bound = SMALL if ratio < SMALL else LARGE
     choices = rescale(seen, seen.layers[names[at]])

@@ -16,7 +16,7 @@ def as_batch(pair: Any) -> Batch:
         ValueError: it is no pair.
     """
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-        raise ValueError("the batch is no pair: pass (inputs, target); several inputs are a tuple in its first place")
+        raise ValueError("the batch is not a pair: pass (inputs, target), with several inputs as a tuple")
     return pair[0] if isinstance(pair[0], tuple) else (pair[0],), pair[1]
 
 

@@ -31,8 +31,8 @@ def broadcast_target(seen: Seen) -> list[Finding]:
     test = trial(seen)
     if size <= y.numel() or test is None or not _pairs_all(test):
         return []
-    shapes = f"{tuple(y.shape)} against targets of {tuple(target.shape)}"
-    meaning = f"outputs of {shapes} make {size} differences, not {y.numel()}: every output goes with every target"
+    shapes = f"{tuple(y.shape)} and targets of shape {tuple(target.shape)}"
+    meaning = f"outputs of shape {shapes} give {size} differences instead of {y.numel()}: each output meets each target"
     fix = f"target = target.reshape({', '.join(map(str, (-1, *y.shape[1:])))})"
     return [Finding("broadcast target", "error", "", float(size), meaning, fix, threshold=float(y.numel()))]
 

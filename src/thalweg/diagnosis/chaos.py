@@ -81,7 +81,7 @@ def chaos(growths: dict[str, float]) -> list[Finding]:
         return []
     begins = next(name for name in names if growths[name] > MOST)
     end = growths[names[-1]]
-    meaning = f"a small difference between inputs grows {end:.2g} times as much as those between examples"
+    meaning = f"a small difference between inputs grows {end:.2g} times as much as the differences between examples"
     fix = 'thalweg.initialization.initialize(model, "orthogonal", gain="nonlinearity")'
     return [Finding("chaos", "warning", begins, end, meaning, fix, threshold=MOST)]
 

@@ -34,7 +34,7 @@ def dead_units(seen: Seen) -> list[Finding]:
             share, bound = float(dead(layer, name).float().mean()), _bound(layer)
             if share >= bound:
                 who = "all" if share == 1 else f"{share:.0%} of"
-                meaning = f"{who} its rectifiers are 0 for every example of the batch and get no gradient"
+                meaning = f"{who} the rectifiers are 0 for every example of the batch and receive no gradient"
                 grave: Severity = "error" if share == 1 else "warning"
                 choices = rescale(seen, layer, center=True)
                 found.append(Finding("dead units", grave, layer.name, share, meaning, threshold=bound, choices=choices))

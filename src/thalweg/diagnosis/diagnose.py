@@ -129,7 +129,7 @@ def diagnose(
     )
     for name, value, least in asked:
         if value and value < least:
-            raise ValueError(f"{name} is {value}: it must be at least {least}, or 0, which leaves that out")
+            raise ValueError(f"{name} is {value}: it must be at least {least}, or 0 to skip this measurement")
     if isinstance(model, AuxiliaryHeads) and model.model is not None:
         model = model.model  # its heads rest where it runs on its own
     report = progress or (lambda _: None)

@@ -16,5 +16,5 @@ def few_examples(seen: Seen) -> list[Finding]:
     """
     if seen.examples >= FEWEST:
         return []
-    meaning = f"dead and saturated units show from {FEWEST} examples on: pass a larger batch"
+    meaning = f"dead and saturated units can be recognized from {FEWEST} examples on: pass a larger batch"
     return [Finding("few examples", "note", "", float(seen.examples), meaning)]

@@ -113,7 +113,7 @@ class Diagnosis:
 
     @property
     def worst(self) -> Severity | None:
-        """The gravest severity; None where nothing was found."""
+        """The gravest severity; None where no problem was found."""
         return self.findings[0].severity if self.findings else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Diagnosis:
     def __str__(self) -> str:
         done = [f"fixed: {_title(f)}: {f.fix_code}" for f in self.fixed]
         if not self.findings:
-            return "\n".join([*done, "nothing was found"])
+            return "\n".join([*done, "no problem was found"])
         head = ("severity", "finding", "layer", "figure", "threshold", "meaning")
         cells = [head, *((f.severity, f.kind, f.layer, f"{f.figure:.4g}", _bound(f), f.meaning) for f in self.findings)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(head))]

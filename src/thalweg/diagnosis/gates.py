@@ -39,8 +39,8 @@ def saturated_gates(seen: Seen) -> list[Finding]:
             share = float(at_bounds(values, 0.0, high).float().mean())
             if share >= SHARE:
                 gate = name.replace("gate", "gates")
-                meaning = f"{share:.0%} of its {gate} are shut or wide open for 90 % of the cases, and hardly learn"
-                fix = f"thalweg.initialization.initialize(model.get_submodule({layer.name!r}))  # gates start half open"
+                meaning = f"{share:.0%} of the {gate} are closed or fully open for 90 % of the cases, and hardly learn"
+                fix = f"thalweg.initialization.initialize(model.get_submodule({layer.name!r}))  # gates start half-open"
                 found.append(Finding("saturated gates", "warning", layer.name, share, meaning, fix, threshold=SHARE))
     return found
 

@@ -45,7 +45,7 @@ def gradient_noise(seen: Seen, more: Sequence[Batch], loss: Loss, parts: int = 1
         batches = cut(seen.batch, min(parts, size // 2))
     batches = batches[: min(parts, MOST_BYTES // max(4 * sum(p.numel() for p in params), 1))]
     if len(batches) < FEWEST or not params:
-        return f"it takes {2 * FEWEST} examples and memory for {FEWEST} gradients; pass more examples"
+        return f"the estimate needs {2 * FEWEST} examples and memory for {FEWEST} gradients; pass more examples"
     try:
         with as_trained(seen.model):
             gradients = torch.stack([gradient(seen.model, b, loss, params) for b in batches])
@@ -75,22 +75,23 @@ def batch_size(found: Noise | str) -> list[Finding]:
     >>> [(f.kind, f.figure) for f in batch_size(Noise(0.01, 0.002, 64))]
     [('gradient noise scale', 100.0)]
     >>> batch_size(Noise(0.01, 0.02, 64))[0].meaning
-    'cannot tell: above 20 examples, but the gradients measured are noise for the most part; pass more batches'
+    'not determined: above 20 examples, but the measured gradients are mostly noise; pass more batches'
 
     Source: McCandlish et al. 2018, §2.2, App. A; Deep Learning, §8.1.3.
     """
     kind = "gradient noise scale"
     if isinstance(found, str):
-        return [Finding(kind, "note", "", 0.0, f"cannot tell: {found}")]
+        return [Finding(kind, "note", "", 0.0, f"not determined: {found}")]
     low, high = found.inverse - 2 * found.error, found.inverse + 2 * found.error
     if low <= 0:
         least = f"above {1 / high:.2g} examples, but " if high > 0 else ""
-        meaning = f"cannot tell: {least}the gradients measured are noise for the most part; pass more batches"
+        meaning = f"not determined: {least}the measured gradients are mostly noise; pass more batches"
         return [Finding(kind, "note", "", 0.0, meaning)]
     scale = 1 / found.inverse
     meaning = (
-        f"a batch of {scale:.3g} examples has as much noise as gradient ({1 / high:.3g} to {1 / low:.3g}): far fewer "
-        "make steps noisy, far more hardly better; it grows as training goes on"
+        f"noise and gradient are equally large in a batch of {scale:.3g} examples ({1 / high:.3g} to "
+        f"{1 / low:.3g}): far "
+        "fewer make steps noisy, far more bring little; the scale grows during training"
     )
     size = 2 ** max(round(math.log2(scale)), 0)
     return [Finding(kind, "note", "", scale, meaning, f"batch_size = {size}")]

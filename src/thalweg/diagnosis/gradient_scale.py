@@ -43,8 +43,9 @@ def gradient_scale(seen: Seen) -> list[Finding]:
     at, ratio = found
     kind = "vanishing gradient" if ratio < SMALL else "exploding gradient"
     meaning = (
-        f"from here back to the first layer gradients are {'below 1e-3' if ratio < SMALL else 'above 1e3'} times the "
-        f"last layer's; at the first {ratio:.2g} times"
+        f"from this layer back to the first, gradients are {'below 1e-3' if ratio < SMALL else 'above 1e3'} times "
+        "those "
+        f"of the last layer; at the first layer {ratio:.2g} times"
     )
     bound = SMALL if ratio < SMALL else LARGE
     choices = rescale(seen, seen.layers[shown[at][0]])

@@ -23,7 +23,9 @@ def heavy_dropout(seen: Seen) -> list[Finding]:
     found = []
     for name, module in seen.model.named_modules():
         if isinstance(module, DropoutBase) and module.p > MOST:
-            meaning = f"it drops {module.p:.0%} of the units: keep half of the inner units and more of the inputs"
+            meaning = (
+                f"dropout removes {module.p:.0%} of the units: keep half of the inner units, and more of the inputs"
+            )
             fix = f"model.get_submodule({name!r}).p = 0.5"
             found.append(Finding("heavy dropout", "warning", name, module.p, meaning, fix, threshold=MOST))
     return found

@@ -52,8 +52,8 @@ def input_scale(seen: Seen) -> list[Finding]:
         name = read.layer.name or "(the model)"
         if odd:
             meaning = (
-                f"{_which(odd)} of what layer {name} reads {'has' if len(odd) == 1 else 'have'} a scale far from the "
-                f"others', which is {middle:.2g}"
+                f"{_which(odd)} in the input of layer {name} {'has' if len(odd) == 1 else 'have'} a scale far from "
+                f"that of the others, {middle:.2g}"
             )
             worst = float(ratio.max())
             found.append(Finding("input scale", "warning", read.name, worst, meaning, read.fix_code, threshold=APART))
@@ -62,13 +62,17 @@ def input_scale(seen: Seen) -> list[Finding]:
         spread = float(read.features.var(1, correction=0).mean().sqrt())
         if whole > SCALE:
             low, high = float(read.features.min()), float(read.features.max())
-            meaning = f"what layer {name} reads is {low:.3g} to {high:.3g}, of scale {whole:.3g} where 1 is asked"
+            meaning = (
+                f"the input of layer {name} ranges from {low:.3g} to {high:.3g} with scale {whole:.3g}, not about 1"
+            )
             found.append(Finding("input scale", "warning", read.name, whole, meaning, read.fix_code, threshold=SCALE))
         elif 0 < middle < SMALL:
-            meaning = f"what layer {name} reads is of scale {middle:.3g} where 1 is asked: biases alone are seen"
+            meaning = f"the input of layer {name} has scale {middle:.3g}, not about 1, so that only biases matter"
             found.append(Finding("input scale", "warning", read.name, middle, meaning, read.fix_code, threshold=SMALL))
         elif spread > 0 and whole / spread > OFFSET and len(scales) > 1:
-            meaning = f"what layer {name} reads has a mean of {whole / spread:.3g} times its deviation between examples"
+            meaning = (
+                f"the input of layer {name} has a mean of {whole / spread:.3g} times its deviation between examples"
+            )
             figure = whole / spread
             found.append(Finding("input scale", "warning", read.name, figure, meaning, read.fix_code, threshold=OFFSET))
     return found
@@ -97,8 +101,9 @@ def constant_features(seen: Seen) -> list[Finding]:
         rare = [i for i in same.nonzero().flatten().tolist() if float((others == x[i, 0]).double().mean()) < 0.01]
         if rare:
             meaning = (
-                f"{_which(rare)} of what layer {read.layer.name or '(the model)'} reads "
-                f"{'is' if len(rare) == 1 else 'are'} the same for every example: nothing can be learned from that"
+                f"{_which(rare)} in the input of layer {read.layer.name or '(the model)'} "
+                f"{'is' if len(rare) == 1 else 'are'} the same for every example, so that nothing can be learned "
+                "from it"
             )
             fix = _without(seen, read, rare)
             found.append(

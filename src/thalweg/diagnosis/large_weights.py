@@ -37,7 +37,7 @@ def large_weights(seen: Seen) -> list[Finding]:
         gain = gain_of_weights(layer)
         if gain is None or gain <= GAIN or layer.normalized or "sin" in layer.activations or not _grows(seen, layer):
             continue
-        meaning = f"its weights multiply the signal by {gain:.3g}, and no normalization follows"
+        meaning = f"the weights multiply the signal by {gain:.3g}, and no normalization follows"
         place = f"model.get_submodule({layer.name!r})"
         fix = f"{place}.weight.data.div_({gain:.3g})"
         if isinstance(layer.module, nn.RNNBase):

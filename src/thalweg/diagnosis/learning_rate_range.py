@@ -60,7 +60,7 @@ def learning_rate_range(
     steps: int = 100,
     optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
 ) -> RangeTest:
-    """Runs the test from ``low`` to ``high`` and says which learning rate to start from, or that it cannot tell.
+    """Runs the test from ``low`` to ``high`` and says which learning rate to start from, or that none is found.
 
     The suggestion is the middle of the window of 16 steps over which the loss falls most, among those where it surely
     falls: by a thousandth of the first loss, and d_t / lr_t, whose members are alike, below 0 by Student's t at 5 %,
@@ -90,12 +90,13 @@ def learning_rate_range(
     """
     if not batches or not 0 < low < high < math.inf or steps < 2 * WINDOW:
         raise ValueError(
-            f"{len(batches)} batches, low {low}, high {high}, {steps} steps: give a batch, 0 < low < high and "
-            f"{2 * WINDOW} steps or more"
+            f"{len(batches)} batches, low {low}, high {high}, {steps} steps: give at least one batch, 0 < low < "
+            "high, and "
+            f"at least {2 * WINDOW} steps"
         )
     params = [p for p in model.parameters() if p.requires_grad]
     if not params:
-        raise ValueError("no parameter is trained: set requires_grad on what is to be trained")
+        raise ValueError("no parameter is trained: set requires_grad on the parameters to train")
     lrs = [low * (high / low) ** (i / (steps - 1)) for i in range(steps)]
     with as_trained(model), put_back(params):
         descent = optimizer(list(params)) if optimizer else torch.optim.SGD(params, lr=low)
@@ -144,14 +145,17 @@ def _judge(lrs: Sequence[float], losses: Sequence[float], changes: Sequence[floa
     starts = range(0, turn - WINDOW + 1, WINDOW // 2)
     falls = {start: sum(sound[start : start + WINDOW]) for start in starts}
     sure = [s for s in starts if falls[s] < -FALL * size and _falls(lrs, sound, s, len(starts))]
-    best, why = None, "cannot tell: no learning rate lowers the loss of the next batch for sure; pass more batches"
+    best, why = (
+        None,
+        "not determined: no learning rate lowers the loss of the next batch significantly; pass more batches",
+    )
     if sure:
         start = min(sure, key=falls.__getitem__)
         best = math.sqrt(lrs[start] * lrs[start + WINDOW - 1])
-        end = f"from {highest:.2g} on it rises" if highest else f"up to {lrs[-1]:.2g} it does not rise"
-        why = f"about here a step of gradient descent lowers the next batch's loss most, and surely; {end}"
+        end = f"from {highest:.2g} on, the loss rises" if highest else f"up to {lrs[-1]:.2g}, it does not rise"
+        why = f"about this rate, a step of gradient descent lowers the loss of the next batch most; {end}"
     elif turn < WINDOW:
-        why = "cannot tell: the loss is gone within a few steps of the lowest learning rate; begin lower"
+        why = "not determined: the loss diverges within a few steps of the lowest learning rate; start with a lower one"
     return RangeTest(tuple(lrs), tuple(losses), tuple(changes), best, highest, why)
 
 

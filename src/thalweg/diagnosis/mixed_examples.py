@@ -49,7 +49,7 @@ def mixed_examples(seen: Seen) -> list[Finding]:
         return []
     layer, function, last, inside = _mixing_layer(seen, changed)
     what = f"{function}, after or in {layer or 'the model'}," if function else layer or "the model"
-    meaning = f"outputs of examples change with another example: {what} mixes the batch"
+    meaning = f"outputs of examples change if another example changes: {what} mixes the batch"
     fix = _fix(seen, layer, last, inside)
     return [Finding("mixed examples", "error", layer, influence, meaning, fix, threshold=INFLUENCE)]
 

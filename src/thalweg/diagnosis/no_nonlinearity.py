@@ -46,6 +46,6 @@ def no_nonlinearity(seen: Seen) -> list[Finding]:
     off = float((after - mixed(before[last])).double().square().mean().sqrt()) / spread
     if not off < LEAST:
         return []
-    meaning = f"from {first} to {last} the model is linear, {len(layers)} layers in all: they do what one does"
+    meaning = f"from {first} to {last} the model is linear: the {len(layers)} layers are equivalent to one"
     fix = f"model.set_submodule({first!r}, torch.nn.Sequential(model.get_submodule({first!r}), torch.nn.ReLU()))"
     return [Finding("no nonlinearity", "warning", first, off, meaning, fix, threshold=LEAST)]

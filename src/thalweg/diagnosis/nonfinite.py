@@ -27,11 +27,11 @@ def nonfinite(seen: Seen) -> list[Finding]:
     """
     count = sum(map(_bad, seen.inputs))
     if count:
-        return [_finding("", count, "the inputs hold NaN or infinity", "inputs = inputs.nan_to_num()")]
+        return [_finding("", count, "the inputs contain NaN or infinity", "inputs = inputs.nan_to_num()")]
     for name, p in seen.model.named_parameters():
         if count := _bad(p):
             fix = "thalweg.initialization.initialize(model)"
-            return [_finding(name, count, "the parameter holds NaN or infinity", fix)]
+            return [_finding(name, count, "the parameter contains NaN or infinity", fix)]
     every = seen.layers | seen.norms
     for name in seen.order:
         if count := _bad(every[name].output):
@@ -39,7 +39,7 @@ def nonfinite(seen: Seen) -> list[Finding]:
             return [_finding(name, count, "the first layer whose output is NaN or infinite", fix)]
     if _bad(seen.output) or _bad(torch.tensor(seen.loss)):
         what = "the model's output is" if _bad(seen.output) else "the output is finite, the loss is"
-        fix = "loss = torch.nn.functional.cross_entropy  # takes logits; no log or division of one's own"
+        fix = "loss = torch.nn.functional.cross_entropy  # takes logits; no log or division of your own"
         return [_finding("", 1, f"{what} NaN or infinite", fix)]
     for name, gradient in seen.gradients.items():
         if count := _bad(gradient):

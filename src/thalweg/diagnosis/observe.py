@@ -93,7 +93,7 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
     inputs, target = as_batch(batch)
     lazy = next((name for name, p in model.named_parameters() if is_lazy(p)), None)
     if lazy is not None:
-        raise ValueError(f"{lazy} has no shape yet: run a batch through the model before")
+        raise ValueError(f"{lazy} has no shape yet: run a batch through the model first")
     recorder = ForwardRecorder(model)
     with as_trained(model):
         try:
@@ -101,7 +101,7 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
                 output = model(*inputs)
                 shown = tree_flatten(output)[0]
         except Exception as error:
-            raise ValueError(f"the batch does not fit the model ({brief(error)}): pass one of its inputs") from error
+            raise ValueError(f"the batch does not fit the model ({brief(error)}): pass a batch that fits") from error
         value = loss_value(loss, output, target)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         leaves, operations = _leaves(
@@ -122,7 +122,8 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
                 found = list(torch.autograd.grad(value, asked, allow_unused=True))
             except RuntimeError as error:
                 raise ValueError(
-                    f"the loss cannot be differentiated ({brief(error)}): change no tensor in place that is needed"
+                    f"the loss cannot be differentiated ({brief(error)}): do not change tensors in place that the "
+                    "gradient needs"
                 ) from error
     every = recorder.layers | recorder.norms
     rest = iter(found)
@@ -194,10 +195,10 @@ def loss_value(loss: Loss, output: Any, target: Any) -> Tensor:
     try:
         value = loss(output, target)
     except Exception as error:
-        raise ValueError(f"the loss raises on the model's output ({brief(error)}): pass the target it needs") from error
+        raise ValueError(f"the loss raises on the model's output ({brief(error)}): pass a target that fits") from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"the loss is no scalar tensor ({what}): return the mean over the batch")
+        raise ValueError(f"the loss is not a scalar tensor ({what}): return the mean over the batch")
     return value.reshape(())
 
 

@@ -46,8 +46,8 @@ def output_form(seen: Seen) -> list[Finding]:
     end = _end(seen, y, form)
     if form.takes != "values" and end in ("softmax", "sigmoid", "hardsigmoid"):
         low, high = float(y.min()), float(y.max())
-        wanted = "scores, of which it takes the softmax or sigmoid itself" if form.takes == "scores" else "logarithms"
-        meaning = f"outputs are {end} values, {low:.2g} to {high:.2g}, and the loss takes {wanted}"
+        wanted = "scores, to which it applies softmax or sigmoid itself" if form.takes == "scores" else "logarithms"
+        meaning = f"outputs are {end} values, {low:.2g} to {high:.2g}, and the loss expects {wanted}"
         inner = "logit(1e-6)" if end != "softmax" else "clamp_min(1e-12).log()"
         inner = "clamp(1e-6, 1 - 1e-6).log()" if end != "softmax" and form.takes != "scores" else inner
         fix = f"loss = lambda output, target, loss=loss: loss(output.{inner}, target)"
@@ -55,7 +55,9 @@ def output_form(seen: Seen) -> list[Finding]:
     if form.takes == "log-probabilities" and form.dim is not None:
         total = float(y.exp().sum(form.dim).log().abs().max())
         if total > 1e-3:
-            meaning = "the loss adds up log-probabilities, and the outputs are none: it falls without end as they grow"
+            meaning = (
+                "the loss expects log-probabilities, which the outputs are not: it falls without limit as they grow"
+            )
             fix = f"loss = lambda output, target, loss=loss: loss(output.log_softmax({form.dim}), target)"
             return [Finding("scores as log-probabilities", "error", layer, total, meaning, fix, threshold=1e-3)]
     return _bounded(seen, y, form, end, layer)
@@ -90,8 +92,8 @@ def _bounded(seen: Seen, y: Tensor, form: Form, end: str, layer: str) -> list[Fi
         beyond = float(((target < low - slack) | (target > high + slack)).double().mean())
         if beyond <= SHARE:
             return []
-    what = "the scores that the loss takes" if form.takes != "values" else f"{beyond:.0%} of the targets"
-    meaning = f"outputs are {end} values, in [{low:g}, {high:g}], and {what} go beyond"
+    what = "the scores that the loss expects" if form.takes != "values" else f"{beyond:.0%} of the targets"
+    meaning = f"outputs are {end} values, in [{low:g}, {high:g}], and {what} lie outside"
     return [
         Finding("bounded outputs", "warning", layer, beyond, meaning, _unbounded(seen, end, layer), threshold=SHARE)
     ]

@@ -29,7 +29,7 @@ def redundant_bias(seen: Seen) -> list[Finding]:
     for layer in seen.layers.values():
         bias = getattr(layer.module, "bias", None)
         if layer.norm and bias is not None and bias is not True and bias.requires_grad:
-            meaning = f"{layer.norm}, which follows, takes the bias away: its {bias.numel()} numbers do nothing"
+            meaning = f"{layer.norm}, which follows, removes the bias: its {bias.numel()} numbers have no effect"
             fix = f'model.get_submodule({layer.name!r}).register_parameter("bias", None)  # bias=False'
             apply_fix = partial(_leave_out, layer.name, layer.norm)
             found.append(Finding("redundant bias", "note", layer.name, float(bias.numel()), meaning, fix, apply_fix))

@@ -35,9 +35,7 @@ def saturated_attention(seen: Seen) -> list[Finding]:
         if layer.entropy is None or layer.entropy >= LEAST or named & (twins := _twins(seen, layer.reads)):
             continue
         named |= twins
-        meaning = (
-            f"attention has {layer.entropy:.0%} of the entropy that it could have: softmax hardly passes a gradient"
-        )
+        meaning = f"attention has {layer.entropy:.0%} of its maximum entropy: softmax passes hardly any gradient"
         name, by = layer.name, max(layer.scores, 1.0)
         place = f"model.get_submodule({name!r})"
         draw = Choice(f'thalweg.initialization.initialize({place}, "glorot-normal")', partial(_draw, name), False)

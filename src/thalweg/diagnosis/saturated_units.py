@@ -31,7 +31,9 @@ def saturated_units(seen: Seen) -> list[Finding]:
             share = float(saturated(layer, name).float().mean())
             if share >= SHARE:
                 who = "all" if share == 1 else f"{share:.0%} of"
-                meaning = f"{who} its {name} units are at their bounds for 90 % of the examples, where slopes are ~0"
+                meaning = (
+                    f"{who} the {name} units are at their bounds for 90 % of the examples, where slopes are close to 0"
+                )
                 grave: Severity = "error" if share == 1 else "warning"
                 choices = rescale(seen, layer, center=True)
                 found.append(

@@ -47,7 +47,7 @@ def sees_target(seen: Seen) -> list[Finding]:
             influence = max(influence, float(early.max()) / max(float(a.double().square().mean().sqrt()), 1e-300))
     if influence <= INFLUENCE:
         return []
-    meaning = "the targets are the next tokens, and outputs change with later tokens: it sees what it is to predict"
+    meaning = "the targets are the next tokens, and outputs depend on later tokens: the model sees what it predicts"
     return [Finding("sees its target", "error", "", influence, meaning, _fix(seen), threshold=INFLUENCE)]
 
 

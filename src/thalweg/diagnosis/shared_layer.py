@@ -30,7 +30,7 @@ def shared_layer(seen: Seen) -> list[Finding]:
                 places.setdefault(id(child), []).append(f"{name}.{own}" if name else own)
         for same in places.values():
             if len(same) > MOST:
-                meaning = f"{', '.join(same)} are one layer: they share all parameters and stay equal"
+                meaning = f"{', '.join(same)} are the same layer: they share all parameters"
                 copies = "; ".join(
                     f"model.set_submodule({other!r}, copy.deepcopy(model.get_submodule({same[0]!r})))"
                     for other in same[1:]

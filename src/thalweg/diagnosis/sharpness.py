@@ -63,7 +63,9 @@ def curvature(
         return "no parameter is trained"
     needed = steps * sum(p.numel() * p.element_size() for p in params)
     if needed > MOST_BYTES:
-        return f"{steps} vectors of the parameters' size take {needed / 2**30:.1f} GiB; pass fewer curvature_steps"
+        return (
+            f"{steps} vectors of the size of the parameters take {needed / 2**30:.1f} GiB; pass fewer curvature_steps"
+        )
     try:
         with _plain(), as_trained(seen.model), put_back(params):
             if descended:
@@ -147,14 +149,14 @@ def sharpness(found: Curvature | str, when: str = "at the start") -> list[Findin
     Source: Deep Learning, §4.3.1, §8.2.1, §8.2.3.
     """
     if isinstance(found, str):
-        return [Finding("curvature", "note", "", 0.0, f"{when} not looked at: {found}")]
+        return [Finding("curvature", "note", "", 0.0, f"{when}, not measured: {found}")]
     notes = []
     if found.largest > 0:
         ends = f"λmax {found.largest:.3g}, λmin {found.smallest:.3g}"
-        meaning = f"{when} gradient descent diverges above 2/λmax; {ends}"
+        meaning = f"{when}, gradient descent diverges above 2/λmax; {ends}"
         notes.append(Finding("largest stable lr", "note", "", 2 / found.largest, meaning))
-    times = "at least so many times" if math.isfinite(found.condition) else "infinitely many times"
-    meaning = f"{when} the greatest curvature is {times} the least: steps that suit one do not suit the other"
+    times = "at least this many times" if math.isfinite(found.condition) else "infinitely many times"
+    meaning = f"{when}, the largest curvature is {times} the smallest: no step size suits both"
     notes.append(Finding("condition", "note", "", found.condition, meaning))
     meaning = f"{found.negative:.0%} of the absolute curvature {when} is negative"
     return [*notes, Finding("negative curvature", "note", "", found.negative, meaning)]

@@ -91,7 +91,11 @@ def start_loss(seen: Seen, constant: Constant | None) -> list[Finding]:
         return []
     last = next(reversed(seen.layers), "")
     fix_code, apply_fix = _fix(seen, constant, last)
-    why = "the outputs' mean is off" if apply_fix else "outputs differ more between examples than the targets do"
+    why = (
+        "the mean of the outputs is wrong"
+        if apply_fix
+        else "the outputs vary more between examples than the targets do"
+    )
     meaning = f"the loss starts at {seen.loss:.3g}, that of the best constant output is {constant.best:.3g}: {why}"
     found = Finding("high start loss", "warning", last, times, meaning, fix_code, apply_fix, constant.threshold)
     return [found]

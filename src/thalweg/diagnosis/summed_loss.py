@@ -29,7 +29,7 @@ def summed_loss(seen: Seen) -> list[Finding]:
     if double is None or abs(double / test.start - 2) > 1e-3:
         return []
     ratio = round(double / test.start, 3)
-    meaning = "the loss of the batch taken twice is twice as large: it is a sum, and the best learning rate hangs on N"
+    meaning = "the loss of the batch taken twice is twice as large: it is a sum, so the best learning rate depends on N"
     fix = f"loss = lambda output, target, loss=loss: loss(output, target) / {_count(seen)}"
     return [Finding("summed loss", "warning", "", ratio, meaning, fix, threshold=RATIO)]
 

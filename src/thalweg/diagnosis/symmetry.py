@@ -42,8 +42,8 @@ def symmetry(seen: Seen) -> list[Finding]:
         stay = _stay(seen, layer, blocks) if any(len(b.unique(dim=0)) < len(b) for b in blocks) else 0
         if stay or equal >= max(SHARE * units, 2):
             many = stay or equal
-            end = "will stay equal" if stay else "are one unit at the first step"
-            meaning = f"{many} of {units} units start equal to another one and {end}"
+            end = "will stay equal" if stay else "act as one unit at the first step"
+            meaning = f"{many} of {units} units start equal to another unit and {end}"
             choices = tuple(redraw(layer, safe=many == units))
             grave: Severity = "error" if stay else "warning"
             bound = 0.0 if stay else SHARE * units

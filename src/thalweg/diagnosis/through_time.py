@@ -34,7 +34,7 @@ def through_time(seen: Seen) -> list[Finding]:
         ratio = _ratio(norms)
         bound = SMALL if len(norms) < LONG else SMALL_IF_LONG
         if ratio is not None and ratio < bound:
-            meaning = f"over {len(norms)} steps the gradient by the first is {ratio:.2g} times that by the largest"
+            meaning = f"over {len(norms)} steps, the gradient at the first is {ratio:.2g} times the largest one"
             fix = _fix(name, seen.model.get_submodule(name), len(norms))
             kind = "vanishing gradient through time"
             found.append(Finding(kind, "warning", name, ratio, meaning, fix, threshold=bound))

@@ -42,7 +42,7 @@ def unregistered(seen: Seen) -> list[Finding]:
     found = []
     for place, (count, fix) in sorted(by_place.items()):
         what = "tensors of shapes " + ", ".join(str(tuple(t.shape)) for t in seen.leaves[:3])
-        meaning = f"{place or what} is used and not registered: no optimizer, state_dict or .to() reaches it"
+        meaning = f"{place or what} is used but not registered: no optimizer, state_dict or .to() reaches it"
         new = "" if fix in printed else fix
         name = "unregistered parameters"
         found.append(Finding(name, "error", place, float(count), meaning, new, threshold=float(MOST)))

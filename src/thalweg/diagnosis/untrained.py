@@ -44,13 +44,13 @@ def _frozen(seen: Seen) -> list[Finding]:
     found = []
     for name in late:
         own = [n for n in frozen if n.startswith(f"{name}.")]
-        meaning = f"it is not trained while others are: {_some(own)}"
-        fix = f"model.get_submodule({name!r}).requires_grad_(True)  # if that is not on purpose"
+        meaning = f"it is not trained, while others are: {_some(own)}"
+        fix = f"model.get_submodule({name!r}).requires_grad_(True)  # unless this is intended"
         found.append(Finding(kind, "warning", name, float(len(own)), meaning, fix, threshold=0.0))
     rest = [n for n in frozen if not any(n.startswith(f"{name}.") for name in late)]
     if rest:
-        meaning = f"not trained while others are: {_some(rest)}"
-        fix = f"model.get_submodule({_module(rest[0])!r}).requires_grad_(True)  # if that is not on purpose"
+        meaning = f"not trained, while others are: {_some(rest)}"
+        fix = f"model.get_submodule({_module(rest[0])!r}).requires_grad_(True)  # unless this is intended"
         found.append(Finding(kind, "note", _module(rest[0]), float(len(rest)), meaning, fix))
     return found
 
