@@ -12,7 +12,8 @@ from thalweg.optim.adadelta import Adadelta
 from thalweg.optim.adagrad import AdaGrad
 from thalweg.optim.adam import Adam, AdamW
 from thalweg.optim.bfgs import BFGS
-from thalweg.optim.closure_optimizer import ClosureOptimizer, StepReport
+from thalweg.optim.closure_optimizer import ClosureOptimizer
+from thalweg.optim.closure_state import StepReport
 from thalweg.optim.conjugate_gradient import ConjugateGradient
 from thalweg.optim.decay import no_decay_groups
 from thalweg.optim.lbfgs import LBFGS

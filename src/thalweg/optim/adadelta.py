@@ -6,7 +6,8 @@ from torch import Tensor
 
 from thalweg.optim.entries import Group
 from thalweg.optim.implementations import Engine
-from thalweg.optim.optimizer import Options, Params, RuleOptimizer
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.optim.settings import Options, settings_of
 from thalweg.rules.adadelta import Adadelta as AdadeltaRule
 from thalweg.rules.rule import Rule
 
@@ -19,15 +20,11 @@ class Adadelta(RuleOptimizer):
     Equations: :mod:`thalweg.rules.adadelta`.
 
     Arguments:
-        params: parameters, groups or ``(name, parameter)`` pairs.
         lr: factor on the step; the method's own is 1.
         rho: ρ, decay of both averages.
         eps: inside both roots; sets the size of the first steps.
         weight_decay: λ of the added gradient λθ.
-        maximize: ascend.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
-            ``foreach`` and ``fused`` are taken as wishes for an engine.
+        params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -56,9 +53,7 @@ class Adadelta(RuleOptimizer):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, engine, maximize, options
-        )
+        super().__init__(params, settings_of(locals()), engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return AdadeltaRule()

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from thalweg.optim.entries import Group
 from thalweg.optim.implementations import Engine
-from thalweg.optim.optimizer import Options, Params, RuleOptimizer
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.optim.settings import Options, settings_of
 from thalweg.rules.adagrad import AdaGrad as AdaGradRule
 from thalweg.rules.rule import Rule
 
@@ -19,16 +20,12 @@ class AdaGrad(RuleOptimizer):
     Equations: :mod:`thalweg.rules.adagrad`.
 
     Arguments:
-        params: parameters, groups or ``(name, parameter)`` pairs.
         lr: global learning rate ε; a number or a tensor of one element.
         lr_decay: inverse-time decay of the learning rate.
         weight_decay: λ of the added gradient λθ.
         initial_accumulator_value: r at the start.
         eps: δ, outside the root.
-        maximize: ascend.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
-            ``foreach`` and ``fused`` are taken as wishes for an engine.
+        params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -58,14 +55,7 @@ class AdaGrad(RuleOptimizer):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-        }
-        super().__init__(params, defaults, engine, maximize, options)
+        super().__init__(params, settings_of(locals()), engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return AdaGradRule(initial_accumulator_value=group["initial_accumulator_value"])

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from thalweg.optim.entries import Group
 from thalweg.optim.implementations import Engine
-from thalweg.optim.optimizer import Options, Params, RuleOptimizer
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.optim.settings import Options, settings_of
 from thalweg.rules.adam import Adam as AdamRule
 from thalweg.rules.adam import AdamW as AdamWRule
 from thalweg.rules.rule import Rule
@@ -21,7 +22,6 @@ class Adam(RuleOptimizer):
     Equations: :mod:`thalweg.rules.adam`.
 
     Arguments:
-        params: parameters, groups or ``(name, parameter)`` pairs.
         lr: learning rate ε; a number or a tensor of one element.
         betas: decays (β₁, β₂) of the moments; the book's ρ₁, ρ₂.
         eps: δ, outside the root.
@@ -29,10 +29,7 @@ class Adam(RuleOptimizer):
         amsgrad: divide by the largest r so far.
         bias_correction: False leaves ŝ = s and r̂ = r, to show what the correction does.
         decoupled_weight_decay: shrink the parameters instead, which makes it AdamW.
-        maximize: ascend.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
-            ``foreach`` and ``fused`` are taken as wishes for an engine.
+        params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -64,16 +61,7 @@ class Adam(RuleOptimizer):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "bias_correction": bias_correction,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, defaults, engine, maximize, options)
+        super().__init__(params, settings_of(locals()), engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         form = AdamWRule if group["decoupled_weight_decay"] else AdamRule
@@ -110,16 +98,4 @@ class AdamW(Adam):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            bias_correction=bias_correction,
-            decoupled_weight_decay=True,
-            maximize=maximize,
-            engine=engine,
-            **options,
-        )
+        super().__init__(params, decoupled_weight_decay=True, **settings_of(locals()), **options)

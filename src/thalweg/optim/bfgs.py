@@ -1,13 +1,12 @@
 """BFGS as a torch.optim.Optimizer."""
 
-from typing import Any
-
 from torch import Tensor
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.decay import Decay
 from thalweg.optim.lbfgs import LineSearchName
+from thalweg.optim.settings import settings_of
 from thalweg.second_order.bfgs import BFGS as BFGSDirection
 
 
@@ -53,18 +52,7 @@ class BFGS(ClosureOptimizer):
         maximize: bool = False,
         average: Average | None = None,
     ) -> None:
-        defaults: dict[str, Any] = {
-            "lr": lr,
-            "max_iter": max_iter,
-            "max_eval": max_eval,
-            "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change,
-            "line_search_fn": line_search_fn,
-            "weight_decay": weight_decay,
-            "decay": decay,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, average)
+        super().__init__(params, settings_of(locals()), average)
 
     def _method(self, group: Group) -> BFGSDirection:
         return BFGSDirection()

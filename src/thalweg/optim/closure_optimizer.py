@@ -4,7 +4,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,51 +12,22 @@ from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from thalweg.averaging import Average
-from thalweg.optim.divided_state import divided, joined
+from thalweg.optim.closure_state import StepReport, blank, divided, joined, limits_of, scale_of
 from thalweg.optim.one_pass import check_average
 from thalweg.optim.parameter_objective import Closure, Curvature, NoGradient, Pair, ParameterObjective
-from thalweg.optim.settings import check_added, check_settings, is_number
-from thalweg.second_order import Direction, Limits, Model, NotFinite, Scale, descend, follow_model
-from thalweg.second_order.approach import Approach
+from thalweg.optim.settings import check_added, check_settings, check_step_settings
+from thalweg.second_order import Direction, Model, NotFinite, descend, follow_model
 from thalweg.second_order.descent import search_for
 from thalweg.second_order.objective import factor_for
-from thalweg.second_order.progress import MESSAGES, Ending, Place
+from thalweg.second_order.progress import Place
 from thalweg.second_order.ranks import Ranks, ranks_of
-from thalweg.tensors.ranges import is_whole
 from thalweg.tensors.vector import to_vector
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
 
 OWN = ("weight_decay", "decay")  # in which groups may differ
-SEARCHES = ("strong_wolfe", "hager_zhang", "backtracking", None)
 LIKE = 10.0  # a step that begins with a gradient so many times another than the last one ended with begins anew
-SAME = 1e3  # roundings by which two evaluations at the same parameters may differ, as sums in another order do
-
-
-class StepReport(NamedTuple):
-    """What a step came to.
-
-    Attributes:
-        ending: why it ended, in a word; ``message`` says it in a sentence.
-        iterations: of the method, within the step.
-        evaluations: of the closure.
-        products: with the Hessian or the Gauss–Newton matrix.
-        loss: the closure's, at the parameters that the step leaves.
-        gradient_norm: ‖∇f‖∞ there, weight decay included.
-    """
-
-    ending: Ending
-    iterations: int
-    evaluations: int
-    products: int
-    loss: float
-    gradient_norm: float
-
-    @property
-    def message(self) -> str:
-        """Why the step ended."""
-        return MESSAGES[self.ending]
 
 
 class ClosureOptimizer(Optimizer):
@@ -111,21 +82,11 @@ class ClosureOptimizer(Optimizer):
         except TypeError as error:  # of a comparison
             raise ValueError(f"a setting is no number: {error}") from error
         check_settings(group)
-        for name in ("tolerance_grad", "tolerance_change"):
-            if not is_number(group[name]) or math.isnan(group[name]):
-                raise ValueError(f"Invalid {name}: {group[name]}")
+        check_step_settings(group)
         if not self.distributed and any(hasattr(p, "device_mesh") for p in group["params"]):
             raise ValueError(
                 f"{type(self).__name__} cannot step sharded parameters (DTensor), since its matrix spans the "
                 "shards: take LBFGS or ConjugateGradient"
-            )
-        for name, least in (("max_iter", 1), ("max_eval", 2)):
-            if group[name] is not None and not is_whole(group[name], least):
-                raise ValueError(f"Invalid {name}: {group[name]}: give a whole number of at least {least}")
-        if group.get("line_search_fn") not in SEARCHES:
-            raise ValueError(
-                f"Invalid line_search_fn: {group['line_search_fn']!r}: choose strong_wolfe, hager_zhang, "
-                "backtracking or None"
             )
 
     @abstractmethod
@@ -182,7 +143,7 @@ class ClosureOptimizer(Optimizer):
             return loss
         state = self._state()
         if not state:
-            self._check_repeats(objective, x)
+            objective.check_repeats(type(self).__name__, x.dtype)
         state["members"] = self._members(objective.params)
         method, lr = self._resume(group, x, state), float(group["lr"])
         start, last = objective.start.norm, float(state["last_norm"])
@@ -195,7 +156,7 @@ class ClosureOptimizer(Optimizer):
         objective.factor = float(state["factor"])
         if math.isnan(objective.factor):
             objective.factor = factor_for(start, x.dtype)
-        scale, limits = _scale_of(state), _limits_of(group, state, objective.evaluations, not lr, self.share)
+        scale, limits = scale_of(state), limits_of(group, state, objective.evaluations, not lr, self.share)
         good = x
 
         def on_iteration(place: Place) -> bool | None:
@@ -280,16 +241,7 @@ class ClosureOptimizer(Optimizer):
     def _resume(self, group: Group, x: Tensor, state: dict[str, Tensor]) -> Direction | Model:
         """Returns the method with what it learned, anew where the vector's size or a setting has changed."""
         method, shapes = self._method(group), self._method(group)
-        nan = torch.tensor(math.nan, dtype=torch.float64)
-        blank = {
-            "func_evals": torch.tensor(0),
-            "n_iter": torch.tensor(0),
-            "approach": nan.repeat(6),
-            "last_step": nan.repeat(3),
-        }
-        for name in ("first_norm", "last_norm", "factor"):
-            blank[name] = nan.clone()
-        for name, value in blank.items():
+        for name, value in blank().items():
             state.setdefault(name, value)
         shapes.prepare(x.to("meta"))  # nothing is allocated there
         wanted = shapes.state()
@@ -298,18 +250,6 @@ class ClosureOptimizer(Optimizer):
         else:
             method.prepare(x)
         return method
-
-    def _check_repeats(self, objective: ParameterObjective, x: Tensor) -> None:
-        """Warns where the loss differs between two evaluations at the same parameters."""
-        one, two = objective.first_loss, objective.again()
-        if not abs(one - two) <= SAME * torch.finfo(x.dtype).eps * max(abs(one), abs(two)):
-            warnings.warn(
-                f"the closure gave {one:.9g} and then {two:.9g} at the same parameters: {type(self).__name__} needs "
-                "the same loss each time. Dropout (call eval() on it, or seed it in the closure), batch norm, or a new "
-                "minibatch a call make it change",
-                RuntimeWarning,
-                stacklevel=5,
-            )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state, whose vectors are divided among the parameters."""
@@ -349,23 +289,3 @@ class ClosureOptimizer(Optimizer):
         for group in self.param_groups:
             for key, value in self.defaults.items():
                 group.setdefault(key, value)
-
-
-def _limits_of(group: Group, state: dict[str, Tensor], spent: int, still: bool, share: float) -> Limits:
-    """Returns when a step ends; no iteration where it is to stand still."""
-    first, most, cap = float(state["first_norm"]), group["max_iter"], group["max_eval"]
-    cap = max(25, int(share * most)) if cap is None else cap
-    gradient, change = max(0.0, group["tolerance_grad"]), max(0.0, group["tolerance_change"])
-    approach = None
-    if not math.isnan(first):
-        approach = Approach()
-        approach.load(state["approach"])
-    return Limits(gradient, 0 if still else most, cap + spent, change, None if approach is None else first, approach)
-
-
-def _scale_of(state: dict[str, Tensor]) -> Scale:
-    """Returns what is known of the last step."""
-    scale, (step, slope, decrease) = Scale(), state["last_step"].tolist()
-    if not math.isnan(step):
-        scale.last = step, slope, decrease
-    return scale

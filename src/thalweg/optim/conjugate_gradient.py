@@ -1,7 +1,5 @@
 """Nonlinear conjugate gradients as a torch.optim.Optimizer."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
@@ -9,6 +7,7 @@ from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.decay import Decay
 from thalweg.optim.lbfgs import LineSearchName
+from thalweg.optim.settings import settings_of
 from thalweg.second_order.conjugate_gradient import Beta
 from thalweg.second_order.conjugate_gradient import ConjugateGradient as ConjugateGradientDirection
 
@@ -64,21 +63,7 @@ class ConjugateGradient(ClosureOptimizer):
         average: Average | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        defaults: dict[str, Any] = {
-            "lr": lr,
-            "max_iter": max_iter,
-            "max_eval": max_eval,
-            "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change,
-            "line_search_fn": line_search_fn,
-            "beta": beta,
-            "restart_orthogonality": restart_orthogonality,
-            "restart_every": restart_every,
-            "weight_decay": weight_decay,
-            "decay": decay,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, average, process_group)
+        super().__init__(params, settings_of(locals()), average, process_group)
 
     def _method(self, group: Group) -> ConjugateGradientDirection:
         return ConjugateGradientDirection(group["beta"], group["restart_orthogonality"], group["restart_every"])

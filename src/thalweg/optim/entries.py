@@ -38,6 +38,11 @@ def state_dtype(p: Tensor) -> torch.dtype:
     return torch.float32 if p.dtype in HALF else p.dtype
 
 
+def scalar_dtype() -> torch.dtype:
+    """Returns the type of step counts and other scalars of the state."""
+    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+
+
 def tensors_of(entry: Entry, rule: Rule) -> list[Any]:
     """Returns what a kernel is given of the entry: parameter, gradient, buffers and mean."""
     p, grad, state, mean, _ = entry
@@ -97,6 +102,24 @@ def check(owner: str, work: Work) -> None:
             if fault is not None:
                 label = labels[id(entry.p)]
                 raise RuntimeError(f"{owner} cannot step parameter {label}, which is {form(entry.p)}: {fault}")
+
+
+def prepare(entry: Entry, rule: Rule, capturable: bool) -> None:
+    """Allocates what the parameter's state lacks; a state without any of the rule's buffers begins at step 1."""
+    p, state = entry.p, entry.state
+    begins = not any(state.get(name) is not None for name in rule.buffers)
+    if "step" not in state or (begins and rule.buffers):
+        # A state of torch's SGD counts no steps: what matters is whether there was one.
+        state["step"] = 0.0 if begins else 1.0
+    for name, initial in {"step": 0.0, **rule.scalar_state}.items():
+        if not isinstance(value := state.get(name, initial), Tensor):
+            state[name] = torch.tensor(value, dtype=scalar_dtype())
+        if capturable:
+            state[name] = state[name].to(p.device)
+    for name, initial in rule.buffers.items():
+        if state.get(name) is None:
+            value = complex(initial, initial) if p.is_complex() else initial
+            state[name] = torch.full_like(p, value, dtype=state_dtype(p), memory_format=torch.preserve_format)
 
 
 def worked_out(entry: Entry, rule: Rule) -> Entry:

@@ -1,6 +1,6 @@
 """L-BFGS as a torch.optim.Optimizer."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch.distributed import ProcessGroup
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.decay import Decay
+from thalweg.optim.settings import settings_of
 from thalweg.second_order.lbfgs import LBFGS as LBFGSDirection
 
 LineSearchName = Literal["strong_wolfe", "hager_zhang", "backtracking"]
@@ -86,21 +87,7 @@ class LBFGS(ClosureOptimizer):
         average: Average | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        defaults: dict[str, Any] = {
-            "lr": lr,
-            "max_iter": max_iter,
-            "max_eval": max_eval,
-            "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change,
-            "history_size": history_size,
-            "line_search_fn": line_search_fn,
-            "weight_decay": weight_decay,
-            "decay": decay,
-            "damping": damping,
-            "history_dtype": history_dtype,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, average, process_group)
+        super().__init__(params, settings_of(locals()), average, process_group)
 
     def _method(self, group: Group) -> LBFGSDirection:
         return LBFGSDirection(group["history_size"], group["damping"], group["history_dtype"])

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from thalweg.optim.entries import Group
 from thalweg.optim.implementations import Engine
-from thalweg.optim.optimizer import Options, Params, RuleOptimizer
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.optim.settings import Options, settings_of
 from thalweg.rules.nadam import NAdam as NAdamRule
 from thalweg.rules.nadam import NAdamW as NAdamWRule
 from thalweg.rules.rule import Rule
@@ -21,17 +22,13 @@ class NAdam(RuleOptimizer):
     Equations: :mod:`thalweg.rules.nadam`.
 
     Arguments:
-        params: parameters, groups or ``(name, parameter)`` pairs.
         lr: learning rate; a number or a tensor of one element.
         betas: decays (β₁, β₂) of the moments.
         eps: outside the root.
         weight_decay: λ of the added gradient λθ.
         momentum_decay: ψ.
         decoupled_weight_decay: shrink the parameters instead.
-        maximize: ascend.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
-            ``foreach`` and ``fused`` are taken as wishes for an engine.
+        params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -62,15 +59,7 @@ class NAdam(RuleOptimizer):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum_decay": momentum_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, defaults, engine, maximize, options)
+        super().__init__(params, settings_of(locals()), engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return NAdamWRule() if group["decoupled_weight_decay"] else NAdamRule()

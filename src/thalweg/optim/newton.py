@@ -1,13 +1,12 @@
 """Newton's method as a torch.optim.Optimizer."""
 
-from typing import Any
-
 from torch import Tensor
 
 from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.decay import Decay
 from thalweg.optim.parameter_objective import Curvature
+from thalweg.optim.settings import settings_of
 from thalweg.second_order import Model
 from thalweg.second_order.newton import Damping, newton_model
 
@@ -57,19 +56,7 @@ class Newton(ClosureOptimizer):
         maximize: bool = False,
         average: Average | None = None,
     ) -> None:
-        defaults: dict[str, Any] = {
-            "lr": lr,
-            "max_iter": max_iter,
-            "max_eval": max_eval,
-            "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change,
-            "damping": damping,
-            "alpha": alpha,
-            "weight_decay": weight_decay,
-            "decay": decay,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, average)
+        super().__init__(params, settings_of(locals()), average)
 
     def _curvature(self, group: Group) -> Curvature:
         return "hessian"

@@ -12,40 +12,18 @@ Source: Deep Learning, §8.7.3, §10.11.1 (clipping the gradient's norm); Pascan
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from thalweg.averaging import Average
-from thalweg.optim.decay import Decay
 from thalweg.optim.entries import HALF, Group
 from thalweg.optim.implementations import working_dtype
 from thalweg.tensors.vector import real
 
 LARGE = 65_536  # elements from which BLAS's dot is worth it
-
-
-class StepOptions(TypedDict, total=False):
-    """Options of every optimizer of a rule, beside the method's own arguments.
-
-    Attributes:
-        clip_norm: largest norm of the gradient, over all groups; None leaves it as it is.
-        skip_nonfinite: whether a step whose gradient holds NaN or infinity changes nothing and is counted.
-        average: an :class:`thalweg.averaging.Average` of the parameters that takes part in each step.
-        norm_in_backward: has no effect any more, and will be taken away: the norm is that of the gradient as it is at
-            the step, whatever was written into it since the backward pass.
-        decay: to what weight decay is applied: ``"all"`` parameters, as in torch's own optimizers, by default;
-            ``"weights"``, tensors of two dimensions or more, so that biases and the scales of normalizations are
-            spared, as :func:`thalweg.optim.no_decay_groups` does for any optimizer.
-    """
-
-    clip_norm: float | None
-    skip_nonfinite: bool
-    norm_in_backward: bool
-    average: Average | None
-    decay: Decay
 
 
 class GradientNorm(NamedTuple):

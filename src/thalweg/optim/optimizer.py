@@ -1,5 +1,8 @@
 """The torch.optim face of an update rule: groups, state, engines; the method itself is the rule's."""
 
+import inspect
+import re
+import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -12,13 +15,13 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from thalweg.averaging import Average
 from thalweg.optim.decay import decayed
-from thalweg.optim.entries import HALF, Entry, Forms, Group, state_dtype, worked_out
+from thalweg.optim.entries import HALF, Entry, Forms, Group, prepare, scalar_dtype, state_dtype, worked_out
 from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
 from thalweg.optim.implementations import Engine, update, update_differentiable, update_traced
 from thalweg.optim.kernel.engine import Kernels
-from thalweg.optim.one_pass import StepOptions, check_average, clip_coefficients, global_gradient_norm, mean_of
-from thalweg.optim.settings import check_added, check_options, check_settings
+from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
+from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
 from thalweg.optim.sparse import Rows, check_sparse
 from thalweg.rules.rule import Rule, scalars_of_step
 from thalweg.tensors.private import foreach_add_
@@ -28,30 +31,22 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tenso
 NORM_IN_BACKWARD = (
     "norm_in_backward has no effect and will be taken away: the norm is that of the gradient as it is at the step"
 )
-_STEP_OPTIONS: Group = {"clip_norm": None, "skip_nonfinite": False, "decay": "all", "skipped": 0}
-_SWITCHES: Group = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}  # torch's
-
-
-class Options(StepOptions, total=False):
-    """What every optimizer takes beside its own arguments: see :class:`StepOptions`, and torch's switches.
-
-    ``fused`` and ``foreach`` are wishes for an engine here.
-    """
-
-    foreach: bool | None
-    fused: bool | None
-    capturable: bool
-    differentiable: bool
 
 
 class RuleOptimizer(Optimizer):
     """Base of the optimizers: a subclass names its rule and hyperparameters, all else is here.
 
-    Every group has, beside the method's own, ``maximize`` (ascend) and ``engine``: ``"foreach"`` (a kernel an
-    operation over lists of tensors), ``"compiled"`` (one pass over the memory of each large tensor through
-    torch.compile; foreach with one warning where there is no compiler) or ``"auto"`` (torch's fused kernels, on a
-    CPU, for plain steps of the rules that it has one for; otherwise compiled from four million elements on). torch's
-    ``fused=True`` asks for the compiled engine and ``foreach=True`` for that over lists.
+    Arguments of every optimizer, beside the method's own:
+        params: parameters, groups or ``(name, parameter)`` pairs.
+        maximize: ascend.
+        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see below.
+        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`Options`; torch's
+            ``capturable`` and ``differentiable``, and its ``foreach`` and ``fused`` as wishes for an engine.
+
+    Engines are ``"foreach"`` (a kernel an operation over lists of tensors), ``"compiled"`` (one pass over the memory of
+    each large tensor through torch.compile; foreach with one warning where there is no compiler) and ``"auto"``
+    (torch's fused kernels, on a CPU, for plain steps of the rules that it has one for; otherwise compiled from four
+    million elements on). torch's ``fused=True`` asks for the compiled engine and ``foreach=True`` for that over lists.
     State of float16 and bfloat16 parameters is float32. SGD and AdaGrad take sparse gradients, as torch's do;
     AdaGrad, and SGD without momentum, then read and write the rows alone that have one.
 
@@ -60,7 +55,7 @@ class RuleOptimizer(Optimizer):
     can hold it.
 
     In the same pass over memory a step clips the gradient's norm (``clip_norm``), leaves everything as it is where
-    the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`StepOptions`.
+    the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`Options`.
     Weight decay is for all parameters, as torch has it; ``decay="weights"`` spares biases and the scales of
     normalizations, and all other parameters of at most one dimension.
 
@@ -88,11 +83,16 @@ class RuleOptimizer(Optimizer):
     _forms: Forms | None = None
     _kernels: Kernels | None = None
 
+    def __init_subclass__(cls) -> None:
+        """Puts what the rule's module states in the place of the docstring's reference to its equations."""
+        super().__init_subclass__()
+        cls.__doc__ = re.sub(r"Equations: :mod:`([\w.]+)`\.", _stated, inspect.cleandoc(cls.__doc__ or ""))
+
     def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
-        engine = _engine_of(engine, options)
+        engine = engine_of(engine, options)
         if options.get("norm_in_backward"):
             warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
-        own = {name: options.get(name, value) for name, value in {**_STEP_OPTIONS, **_SWITCHES}.items()}
+        own = {name: options.get(name, value) for name, value in OPTIONS.items()}
         defaults = {**defaults, "maximize": maximize, "engine": engine, **own}
         check_settings(defaults)
         super().__init__(params, defaults)
@@ -219,7 +219,7 @@ class RuleOptimizer(Optimizer):
         for group, rule, entries in work:
             for i, entry in enumerate(entries):
                 self.state[entry.p] = entry.state
-                _prepare(entry, rule, group["capturable"])
+                prepare(entry, rule, group["capturable"])
                 entries[i] = worked_out(entry, rule)
         self._forms.note(work)
         sparse: list[Rows] = []
@@ -291,7 +291,7 @@ class RuleOptimizer(Optimizer):
         for name, value in given.items():
             if name in rule.scalar_state:
                 where = p.device if group["capturable"] else "cpu"
-                self.state[p][name] = torch.as_tensor(value).to(where, _scalar_dtype(), copy=True)
+                self.state[p][name] = torch.as_tensor(value).to(where, scalar_dtype(), copy=True)
             elif name in rule.buffers and isinstance(value, Tensor) and (p.dtype in HALF or value.is_sparse):
                 dense = value.to_dense() if value.is_sparse else value
                 self.state[p][name] = dense.to(p.device, state_dtype(p), copy=True)
@@ -305,11 +305,11 @@ class RuleOptimizer(Optimizer):
             check_settings(group)
         super().__setstate__(state)
         for group in self.param_groups:
-            for key, value in {**_STEP_OPTIONS, **_SWITCHES, **self.defaults}.items():
+            for key, value in {**OPTIONS, **self.defaults}.items():
                 group.setdefault(key, value)
         for entries in self.state.values():
             if "step" in entries and not isinstance(entries["step"], Tensor):
-                entries["step"] = torch.tensor(float(entries["step"]), dtype=_scalar_dtype())
+                entries["step"] = torch.tensor(float(entries["step"]), dtype=scalar_dtype())
 
 
 _hooked = Optimizer.profile_hook_step(RuleOptimizer._step)
@@ -326,40 +326,7 @@ def _skipped(entries: list[Entry], ok: Tensor, rule: Rule) -> Tensor:
     return before
 
 
-def _engine_of(engine: Engine, switches: Mapping[str, Any]) -> Engine:
-    """Returns the engine that is asked for, in this library's words or in torch's."""
-    unknown = set(switches) - set(Options.__annotations__)
-    if unknown:
-        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    if switches.get("fused") and switches.get("differentiable"):
-        raise RuntimeError("`fused` does not support `differentiable`")
-    if switches.get("fused") and switches.get("foreach"):
-        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-    given = [name for name in ("clip_norm", "skip_nonfinite", "average") if switches.get(name)]
-    if switches.get("differentiable") and given:
-        raise ValueError(f"differentiable=True steps without {given[0]}: clip or average in the graph yourself")
-    if engine != "auto":
-        return engine
-    return "compiled" if switches.get("fused") else "foreach" if switches.get("foreach") else "auto"
-
-
-def _scalar_dtype() -> torch.dtype:
-    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
-
-
-def _prepare(entry: Entry, rule: Rule, capturable: bool) -> None:
-    """Allocates what the parameter's state lacks; a state without any of the rule's buffers begins at step 1."""
-    p, state = entry.p, entry.state
-    begins = not any(state.get(name) is not None for name in rule.buffers)
-    if "step" not in state or (begins and rule.buffers):
-        # A state of torch's SGD counts no steps: what matters is whether there was one.
-        state["step"] = 0.0 if begins else 1.0
-    for name, initial in {"step": 0.0, **rule.scalar_state}.items():
-        if not isinstance(value := state.get(name, initial), Tensor):
-            state[name] = torch.tensor(value, dtype=_scalar_dtype())
-        if capturable:
-            state[name] = state[name].to(p.device)
-    for name, initial in rule.buffers.items():
-        if state.get(name) is None:
-            value = complex(initial, initial) if p.is_complex() else initial
-            state[name] = torch.full_like(p, value, dtype=state_dtype(p), memory_format=torch.preserve_format)
+def _stated(module: re.Match[str]) -> str:
+    """Returns a module's docstring without its first line and its sources."""
+    text = inspect.cleandoc(sys.modules[module[1]].__doc__ or "")
+    return text.partition("\n\n")[2].partition("\n\nSource:")[0]

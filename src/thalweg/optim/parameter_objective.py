@@ -4,6 +4,7 @@ f(θ) = ± loss(θ) + ½ Σ_groups λ ‖θ_group‖²
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from thalweg.tensors.vector import from_vector, local, real, to_vector
 Curvature = Literal["hessian", "gauss_newton"]
 Closure = Callable[[], Any]
 Found = Hessian | GaussNewton | list[Tensor]
+SAME = 1e3  # roundings by which two evaluations at the same parameters may differ, as sums in another order do
 
 
 class NoGradient(NotAnObjective):
@@ -107,10 +109,18 @@ class ParameterObjective(Objective):
             )
         return x
 
-    def again(self) -> float:
-        """Returns the closure's loss where the parameters are, evaluated anew."""
+    def check_repeats(self, owner: str, dtype: torch.dtype) -> None:
+        """Warns where the closure's loss is another when it is evaluated anew where the parameters are."""
         self.evaluations += 1
-        return float(self._call(curvature=False)[0])
+        one, two = self.first_loss, float(self._call(curvature=False)[0])
+        if not abs(one - two) <= SAME * torch.finfo(dtype).eps * max(abs(one), abs(two)):
+            warnings.warn(
+                f"the closure gave {one:.9g} and then {two:.9g} at the same parameters: {owner} needs the same loss "
+                "each time. Dropout (call eval() on it, or seed it in the closure), batch norm, or a new minibatch a "
+                "call make it change",
+                RuntimeWarning,
+                stacklevel=5,
+            )
 
     def put(self, x: Tensor) -> None:
         """Writes the vector into the parameters."""

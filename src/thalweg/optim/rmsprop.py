@@ -6,7 +6,8 @@ from torch import Tensor
 
 from thalweg.optim.entries import Group
 from thalweg.optim.implementations import Engine
-from thalweg.optim.optimizer import Options, Params, RuleOptimizer
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.optim.settings import Options, settings_of
 from thalweg.rules.rmsprop import RMSProp as RMSPropRule
 from thalweg.rules.rule import Rule
 
@@ -19,7 +20,6 @@ class RMSProp(RuleOptimizer):
     Equations: :mod:`thalweg.rules.rmsprop`.
 
     Arguments:
-        params: parameters, groups or ``(name, parameter)`` pairs.
         lr: learning rate ε; a number or a tensor of one element.
         alpha: decay of r (the book's ρ).
         eps: δ; torch's default and place, 1e-8 outside the root. The book: 1e-6 with ``eps_inside_sqrt=True``.
@@ -28,10 +28,7 @@ class RMSProp(RuleOptimizer):
         centered: subtract the squared mean of the gradient from r.
         nesterov: look ahead (book algorithm 8.6); needs momentum.
         eps_inside_sqrt: δ inside the root.
-        maximize: ascend.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
-            ``foreach`` and ``fused`` are taken as wishes for an engine.
+        params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -64,17 +61,7 @@ class RMSProp(RuleOptimizer):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "alpha": alpha,
-            "eps": eps,
-            "centered": centered,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "eps_inside_sqrt": eps_inside_sqrt,
-        }
-        super().__init__(params, defaults, engine, maximize, options)
+        super().__init__(params, settings_of(locals()), engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return RMSPropRule(group["momentum"] != 0, group["nesterov"], group["centered"], group["eps_inside_sqrt"])

@@ -1,15 +1,19 @@
-"""What the settings of a group may be: the same in a constructor, an added group, a loaded state, and at a step."""
+"""What the settings of an optimizer are and may be: in a constructor, an added group, a loaded state, and at a step."""
 
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
-from thalweg.optim.decay import check_decay
+from thalweg.averaging import Average
+from thalweg.optim.decay import Decay, check_decay
+from thalweg.optim.implementations import Engine
+from thalweg.tensors.ranges import is_whole
 
 ENGINES = ("auto", "foreach", "compiled", "triton")
+SEARCHES = ("strong_wolfe", "hager_zhang", "backtracking", None)
 
 # Key of a group -> (torch's words for it, largest value); none may be negative.
 _RANGES = {
@@ -26,6 +30,56 @@ _RANGES = {
 _ONE_RULE = ("nesterov", "amsgrad", "bias_correction", "decoupled_weight_decay", "centered", "eps_inside_sqrt")
 _FLAGS = ("maximize", "skip_nonfinite", "capturable", "differentiable", *_ONE_RULE)
 _WHOLE = ("average", "norm_in_backward")  # of the optimizer, not of a group
+_NOT_OF_A_GROUP = ("self", "__class__", "params", "options", "average", "process_group")
+
+
+class Options(TypedDict, total=False):
+    """Options of every optimizer of a rule, beside the method's own arguments.
+
+    Attributes:
+        clip_norm: largest norm of the gradient, over all groups; None leaves it as it is.
+        skip_nonfinite: whether a step whose gradient holds NaN or infinity changes nothing and is counted.
+        average: an :class:`thalweg.averaging.Average` of the parameters that takes part in each step.
+        norm_in_backward: has no effect any more, and will be taken away: the norm is that of the gradient as it is at
+            the step, whatever was written into it since the backward pass.
+        decay: to what weight decay is applied: ``"all"`` parameters, as in torch's own optimizers, by default;
+            ``"weights"``, tensors of two dimensions or more, so that biases and the scales of normalizations are
+            spared, as :func:`thalweg.optim.no_decay_groups` does for any optimizer.
+        foreach, fused: torch's switches, which are wishes for an engine here.
+        capturable, differentiable: torch's, see :class:`thalweg.optim.RuleOptimizer`.
+    """
+
+    clip_norm: float | None
+    skip_nonfinite: bool
+    norm_in_backward: bool
+    average: Average | None
+    decay: Decay
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+
+
+# What a group has of them, and how many of its steps were skipped.
+OPTIONS: dict[str, Any] = {
+    "clip_norm": None,
+    "skip_nonfinite": False,
+    "decay": "all",
+    "skipped": 0,
+    "foreach": None,
+    "fused": None,
+    "capturable": False,
+    "differentiable": False,
+}
+
+
+def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a group's settings among the arguments of an optimizer's constructor, as ``locals()`` gives them there.
+
+    >>> settings_of({"self": None, "params": [], "lr": 0.1, "maximize": False, "options": {}})
+    {'lr': 0.1, 'maximize': False}
+    """
+    return {name: value for name, value in arguments.items() if name not in _NOT_OF_A_GROUP}
 
 
 def is_number(value: Any) -> bool:
@@ -38,6 +92,23 @@ def is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.numel() == 1 and not value.is_complex()
     return isinstance(value, Real)
+
+
+def engine_of(engine: Engine, options: Options) -> Engine:
+    """Returns the engine that is asked for, in this library's words or in torch's."""
+    unknown = set(options) - set(Options.__annotations__)
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    if options.get("fused") and options.get("differentiable"):
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if options.get("fused") and options.get("foreach"):
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+    given = [name for name in ("clip_norm", "skip_nonfinite", "average") if options.get(name)]
+    if options.get("differentiable") and given:
+        raise ValueError(f"differentiable=True steps without {given[0]}: clip or average in the graph yourself")
+    if engine != "auto":
+        return engine
+    return "compiled" if options.get("fused") else "foreach" if options.get("foreach") else "auto"
 
 
 def check_settings(group: Mapping[str, Any]) -> None:
@@ -57,6 +128,21 @@ def check_settings(group: Mapping[str, Any]) -> None:
         if key in group and group[key] not in (True, False):
             raise ValueError(f"Invalid {key} value: {group[key]!r}: give True or False")
     check_options(group)
+
+
+def check_step_settings(group: Mapping[str, Any]) -> None:
+    """Raises ValueError for the first setting of a closure optimizer's steps that is out of its range."""
+    for name in ("tolerance_grad", "tolerance_change"):
+        if not is_number(group[name]) or math.isnan(group[name]):
+            raise ValueError(f"Invalid {name}: {group[name]}")
+    for name, least in (("max_iter", 1), ("max_eval", 2)):
+        if group[name] is not None and not is_whole(group[name], least):
+            raise ValueError(f"Invalid {name}: {group[name]}: give a whole number of at least {least}")
+    if group.get("line_search_fn") not in SEARCHES:
+        raise ValueError(
+            f"Invalid line_search_fn: {group['line_search_fn']!r}: choose strong_wolfe, hager_zhang, "
+            "backtracking or None"
+        )
 
 
 def check_options(group: Mapping[str, Any]) -> None:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from thalweg.optim.entries import Group
 from thalweg.optim.implementations import Engine
-from thalweg.optim.optimizer import Options, Params, RuleOptimizer
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.optim.settings import Options, settings_of
 from thalweg.rules.rule import Rule
 from thalweg.rules.sgd import SGD as SGDRule
 
@@ -19,16 +20,12 @@ class SGD(RuleOptimizer):
     Equations: :mod:`thalweg.rules.sgd`.
 
     Arguments:
-        params: parameters, groups or ``(name, parameter)`` pairs.
         lr: learning rate ε; a number or a tensor of one element.
         momentum: α, share of the velocity kept, 0 for none.
         dampening: share of the gradient left out of the velocity.
         weight_decay: λ of the added gradient λθ.
         nesterov: look ahead; needs momentum and no dampening.
-        maximize: ascend.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
-        options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`RuleOptimizer`; torch's
-            ``foreach`` and ``fused`` are taken as wishes for an engine.
+        params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
         ValueError: a hyperparameter out of its range.
@@ -58,14 +55,7 @@ class SGD(RuleOptimizer):
         engine: Engine = "auto",
         **options: Unpack[Options],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, defaults, engine, maximize, options)
+        super().__init__(params, settings_of(locals()), engine, maximize, options)
 
     def rule_of(self, group: Group) -> Rule:
         return SGDRule(momentum=group["momentum"] != 0, nesterov=group["nesterov"])

@@ -8,6 +8,7 @@ from thalweg.averaging import Average
 from thalweg.optim.closure_optimizer import ClosureOptimizer, Group, Params
 from thalweg.optim.decay import Decay
 from thalweg.optim.parameter_objective import Curvature
+from thalweg.optim.settings import settings_of
 from thalweg.second_order import HessianFree, Model, TrustRegion
 from thalweg.tensors.renamed import former_keywords, renamed
 
@@ -69,22 +70,7 @@ class TruncatedNewton(ClosureOptimizer):
         maximize: bool = False,
         average: Average | None = None,
     ) -> None:
-        defaults: dict[str, Any] = {
-            "lr": lr,
-            "max_iter": max_iter,
-            "max_eval": max_eval,
-            "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change,
-            "curvature": curvature,
-            "globalization": globalization,
-            "damping": damping,
-            "warm_start": warm_start,
-            "max_products": max_products,
-            "weight_decay": weight_decay,
-            "decay": decay,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, average)
+        super().__init__(params, settings_of(locals()), average)
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group of parameters. Raises ValueError for a setting out of its range."""

@@ -7,13 +7,13 @@
 AMSGrad (Reddi et al. 2018) takes the running maximum of r in its place. With ``bias_correction=False``
 ŝ = s and r̂ = r: after one step s is (1 − β₁) g, with the correction it is g.
 
-====== ============ ================================================
-book   argument     meaning
-====== ============ ================================================
-ε      ``lr``       learning rate
-ρ₁ ρ₂  ``beta1`` ``beta2``  decay of the first and second moment
-δ      ``eps``      added *outside* the root, after the correction
-====== ============ ================================================
+====== ======================= ==============================================
+book   argument                meaning
+====== ======================= ==============================================
+ε      ``lr``                  learning rate
+ρ₁ ρ₂  ``beta1`` ``beta2``     decay of the first and second moment
+δ      ``eps``                 added *outside* the root, after the correction
+====== ======================= ==============================================
 
 Source: Deep Learning, §8.5.3, algorithm 8.7; Kingma & Ba 2014; Loshchilov & Hutter 2017 (AdamW).
 """
