@@ -1,4 +1,4 @@
-"""Every strategy for training deep models of the Deep Learning book's chapter 8, and which trains yours best."""
+"""The training strategies of chapter 8 of the Deep Learning book, and a comparison of them on your own model."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Guides", "Strategy", "Task", "__version__", "compare", "diagnose", "minimize"]
 
-# Loaded when first used: importing thalweg costs next to nothing beyond torch.
+# Loaded on first use, so that importing thalweg costs little more than importing torch.
 _HOMES = {
     "Comparison": "thalweg.compare.comparison",
     "Guides": "thalweg.compare.task",

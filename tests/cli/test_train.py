@@ -136,7 +136,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
         (["my.py:task", "--out", "my.py"], "my.py is a file, not a folder"),
         (["my.py:task", "--out", "."], "is not empty and contains no run"),
         (["my.py:task", "--out", "o"], "o contains a run: continue it with --resume, or choose another --out"),
-        (["my.py:task", "--out", "o", "--resume"], "o/checkpoint.pt is no checkpoint of a training run"),
+        (["my.py:task", "--out", "o", "--resume"], "o/checkpoint.pt is not a checkpoint of a training run"),
         (["my.py:task", "--strategy", "sgd", "--set", "lr=1e39", "--steps", "5"], "lower the learning rate"),
     ],
 )

@@ -201,7 +201,7 @@ def test_bad_input_is_refused():
         CoordinateDescent([torch.zeros(2)])
     with pytest.raises(ValueError, match="in two blocks"):
         CoordinateDescent([x, x])
-    with pytest.raises(ValueError, match="f is nan where it starts"):
+    with pytest.raises(ValueError, match="f is nan at the start"):
         CoordinateDescent([x]).sweep(lambda: (x / 0).sum())
     steps = Steps(lambda p: torch.optim.SGD(p, lr=0.1))
     with pytest.raises(ValueError, match="whole parameters"):

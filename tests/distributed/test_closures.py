@@ -205,10 +205,10 @@ def an_iteration_sends_a_few_hundred_bytes(folder):
 @check
 def what_cannot_be_stepped_together_is_refused(folder):
     for make in (optim.BFGS, optim.Newton, optim.TruncatedNewton):
-        with pytest.raises(ValueError, match=r"cannot step sharded parameters \(DTensor\).*: take LBFGS"):
+        with pytest.raises(ValueError, match=r"cannot step sharded parameters \(DTensor\).*: use LBFGS"):
             make(sharded(net()).parameters())
     plain = nn.Parameter(torch.ones(2))
-    with pytest.raises(ValueError, match="some parameters are sharded otherwise than others, or not at all"):
+    with pytest.raises(ValueError, match="some parameters are sharded differently, or not at all"):
         optim.LBFGS([*sharded(net()).parameters(), plain])
     with pytest.raises(ValueError, match="bring their own process group: pass none"):
         optim.LBFGS(sharded(net()).parameters(), process_group=distributed.group.WORLD)

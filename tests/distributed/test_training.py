@@ -265,7 +265,7 @@ def what_ranks_cannot_train_is_refused_by_all(folder):
     dataset = TensorDataset(X, Y)
     elsewhere = DataLoader(dataset, 8, sampler=DistributedSampler(dataset, num_replicas=3, rank=1))
     for made, refused, words in (
-        (plain, stage(data=batches), "batch norm '1' would normalize by each rank's share of a batch: call convert_"),
+        (plain, stage(data=batches), "batch norm '1' would normalize each rank's share of a batch separately: "),
         (model(), stage(data=batches, objective=nn.Linear(6, 3)), "the objective keeps state"),
         (model(), stage(data=batches, optimizer=optim.Newton), "Newton multiplies by the curvature"),
         (model(), stage(data=[(X, Y[:3])]), "a batch holds tensors of [3, 51] rows and cannot be divided"),
@@ -283,7 +283,7 @@ def what_ranks_cannot_train_is_refused_by_all(folder):
     if rank == 0:
         path.write_bytes(b"")
     distributed.barrier()
-    with pytest.raises(CheckpointError, match="is there for some ranks and not for others"):
+    with pytest.raises(CheckpointError, match="exists for some ranks but not for others"):
         together(model(), [stage(data=batches)], checkpoint=hidden, resume=True)
 
 

@@ -114,7 +114,7 @@ def test_recurrent_layers_run_and_are_left_as_they_are():
 @pytest.mark.parametrize(
     ("change", "options", "match"),
     [
-        (lambda m: m[2].weight.data.zero_(), {}, "layer '2' has an output that is the same for every example"),
+        (lambda m: m[2].weight.data.zero_(), {}, "layer '2' has the same output for every example"),
         (lambda m: m[2].weight.data.fill_(float("nan")), {}, "layer '2' gives NaN or infinity"),
         (lambda m: None, {"method": "best"}, "unknown method 'best': choose first-small or lsuv"),
         (lambda m: None, {"of": "gradients"}, "gradients need a loss"),

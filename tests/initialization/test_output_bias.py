@@ -194,7 +194,7 @@ def test_no_targets_are_refused(kind):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_targets_that_are_not_finite_are_refused_by_number(kind, bad):
     targets = torch.tensor([[0.0, 1.0], [1.0, bad]])
-    with pytest.raises(ValueError, match="1 of 4 targets are NaN or infinite: leave those examples out"):
+    with pytest.raises(ValueError, match="1 of 4 targets are NaN or infinite: omit those examples"):
         output_bias_from(targets, kind)
 
 
@@ -216,14 +216,14 @@ def test_a_number_alone_is_refused(kind):
         ("classification", [0.0, 1.0], "classes are integers, not torch.float32: pass targets.long()"),
         ("classification", [True, False], "classes are integers, not torch.bool"),
         ("classification", [2, 2, 2], "all 3 targets are of class 2: pass examples of at least two classes"),
-        ("classification", [0, -100], "class -100 is below 0: classes count from 0; leave out the targets"),
+        ("classification", [0, -100], "class -100 is below 0: classes count from 0; omit the targets"),
         ("binary", [1, 1], "targets are all 0 or all 1, so that the logit is infinite: pass examples of both"),
         ("binary", [0, 0], "targets are all 0 or all 1"),
-        ("binary", [0, 1, 2], "targets run from 0 to 2: pass labels 0 and 1"),
-        ("binary", [-1.0, 1.0], "targets run from -1 to 1: pass labels 0 and 1"),
-        ("multilabel", [0, 1], "have no labels' dimension: pass (N, labels)"),
+        ("binary", [0, 1, 2], "targets range from 0 to 2: pass labels 0 and 1"),
+        ("binary", [-1.0, 1.0], "targets range from -1 to 1: pass labels 0 and 1"),
+        ("multilabel", [0, 1], "have no dimension of labels: pass (N, labels)"),
         ("multilabel", [[0, 1, 1], [1, 1, 1]], "targets of outputs 1, 2 are all 0 or all 1"),
-        ("multilabel", [[0, 1], [1, 3]], "targets run from 0 to 3"),
+        ("multilabel", [[0, 1], [1, 3]], "targets range from 0 to 3"),
         ("regression", [0.1, 0.1, 0.1], "targets do not vary, so that their scale is 0: pass examples that differ"),
         ("regression", [[1.0, 2.0], [3.0, 2.0]], "targets of outputs 1 do not vary"),
         ("counts", [0, 0], "targets are all 0, so that the logarithm of the mean is infinite"),
@@ -246,7 +246,7 @@ def test_statistics_beyond_the_range_are_refused():
 def test_classes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="class 3 is not among 3 classes, 0 to 2: pass classes=4"):
         output_bias_from(torch.tensor([0, 3]), "classification", 3)
-    with pytest.raises(ValueError, match="classes = 1: there are at least two"):
+    with pytest.raises(ValueError, match="classes = 1: there must be at least two"):
         output_bias_from(torch.tensor([0, 0]), "classification", 1)
     with pytest.raises(ValueError, match="classes = 2 belongs to classification, not to binary"):
         output_bias_from(torch.tensor([0, 1]), "binary", 2)

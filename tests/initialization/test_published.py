@@ -63,12 +63,12 @@ def test_without_a_name_it_is_he_with_the_gain_of_what_follows():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"scheme": "sparse", "gain": 2.0}, "sparse has no gain: leave gain= out"),
+        ({"scheme": "sparse", "gain": 2.0}, "sparse has no gain: omit gain="),
         ({"scheme": "default", "gain": "nonlinearity"}, "default has no gain"),
         ({"scheme": "he", "gain": "relu"}, "gain must be a number above 0, or 'nonlinearity', not 'relu'"),
         *(({"scheme": "he", "gain": gain}, "gain must be a number above 0") for gain in (0, -1, float("nan"))),
-        ({"scheme": "he", "gain": 2.0, "nonlinearity": "tanh"}, "give one of them"),
-        ({"scheme": "default", "rectifier_bias": 0.1}, "rectifier_bias is 0.1: give a number, and a scheme"),
+        ({"scheme": "he", "gain": 2.0, "nonlinearity": "tanh"}, "give only one of them"),
+        ({"scheme": "default", "rectifier_bias": 0.1}, "rectifier_bias is 0.1: give a number, together with a scheme"),
         ({"scheme": "he", "rectifier_bias": float("nan")}, "rectifier_bias is nan"),
     ],
 )
@@ -178,7 +178,7 @@ def test_after_to_empty_everything_is_initialized_or_named(scheme):
         for tensor in [*model.parameters(), *model.buffers()]:
             tensor.fill_(float("nan") if tensor.is_floating_point() else -7)  # as memory may hold
     table = initialize(model, scheme, seeded())
-    named = {row.parameter for row in table if "still to be set" in row.distribution}
+    named = {row.parameter for row in table if "set it yourself" in row.distribution}
     assert named == {"token", "positions", "net.8.weight_mask"}
     assert all(t.isfinite().all() and (t != -7).all() for n, t in model.state_dict().items() if n not in named)
     with torch.no_grad():
@@ -212,7 +212,7 @@ def test_a_frozen_parameter_stays_and_says_so():
     model = nn.Linear(3, 3)
     model.weight.requires_grad_(False)
     before = model.weight.clone()
-    assert initialize(model)["weight"].distribution == "as it was, not trained"
+    assert initialize(model)["weight"].distribution == "unchanged (not trained)"
     assert torch.equal(model.weight, before)
 
 

@@ -171,7 +171,7 @@ def test_schemes_that_scale_by_a_batch_reach_unit_deviation_or_leave_the_model_a
         assert 0.79 < units.var(0, correction=0).mean().sqrt() < 1.26, i
     assert "·" in table["5.weight"].distribution
     start = [p.detach().clone() for p in model.parameters()]
-    with pytest.raises(ValueError, match=f"{name} scales by what a batch shows: pass batch="):
+    with pytest.raises(ValueError, match=f"{name} scales by data: pass batch="):
         initialize(model, name, seeded())
     with pytest.raises(ValueError, match="the same for every example"):
         initialize(model, name, seeded(), batch=torch.ones(8, 1, 4, 4))

@@ -112,8 +112,8 @@ class Twice(nn.Module):
 @pytest.mark.parametrize(
     ("build", "layers", "match"),
     [
-        (mlp, ["0", "6"], "no dense or convolution layer '6' is in the model: choose among 0, 2, 4"),
-        (mlp, ["0", "1"], "no dense or convolution layer '1' is in the model"),
+        (mlp, ["0", "6"], "the model has no dense or convolution layer '6': choose among 0, 2, 4"),
+        (mlp, ["0", "1"], "the model has no dense or convolution layer '1'"),
         (mlp, [], "no layer is left to normalize: pass layers="),
         (lambda: nn.Linear(3, 1), None, "no layer is left to normalize"),
         (lambda: nn.Linear(3, 1), [""], "no dense or convolution layer ''"),
@@ -235,7 +235,7 @@ def test_a_layer_whose_weight_is_used_elsewhere_is_left_as_it_is():
     ("build", "match"),
     [
         (mlp, "nothing can be folded: no batch normalization with running statistics directly follows a layer"),
-        (Branching, "nothing can be folded: the model's graph cannot be read .*side by side into an nn.Sequential"),
+        (Branching, "nothing can be folded: the model's graph cannot be read .*next to each other in an nn.Sequential"),
         (lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(3)), "nothing can be folded: no batch normalization"),
     ],
 )

@@ -177,13 +177,17 @@ def test_channels_may_be_in_any_dimension(make):
 @pytest.mark.parametrize(
     ("options", "shape", "match"),
     [
-        ({}, (1, 3), "a batch with 1 value a channel has no variance .*: pass more examples, drop the last batch"),
+        ({}, (1, 3), "a batch with 1 value per channel has no variance .*: pass more examples, drop the last batch"),
         ({"ghost": 4}, (1, 3), "a batch with 1 value a channel"),
         ({"ghost": 1}, (5, 3), "a batch with 1 value a channel"),
         ({"momentum": None}, (1, 3, 1), "a batch with 1 value a channel"),
         ({}, (4, 2), r"shape \(4, 2\) has no 3 channels in dimension 1 .*: pass \(N, C\)"),
         ({}, (3,), r"shape \(3,\) has no 3 channels in dimension 1"),
-        ({"dim": -3}, (3, 4, 4), r"shape \(3, 4, 4\) has no 3 channels in dimension -3 behind that of the examples"),
+        (
+            {"dim": -3},
+            (3, 4, 4),
+            r"shape \(3, 4, 4\) has no 3 channels in dimension -3, after the dimension of examples",
+        ),
     ],
 )
 def test_what_cannot_be_normalized_is_refused_and_nothing_changes(options, shape, match):
@@ -278,7 +282,9 @@ def test_a_script_computes_the_same_and_keeps_the_names(options, training):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is:DeprecationWarning")
 def test_a_script_without_whole_batches_is_refused():
     script = torch.jit.script(BatchNorm(3, ghost=2))
-    with pytest.raises(torch.jit.Error, match="a script has no ghost batches and no processes: set ghost=None"):
+    with pytest.raises(
+        torch.jit.Error, match="TorchScript supports neither ghost batches nor processes: set ghost=None"
+    ):
         script(torch.ones(4, 3))
 
 

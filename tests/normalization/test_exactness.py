@@ -377,7 +377,7 @@ def test_a_hook_of_all_modules_keeps_everything_as_it_is():
     [
         (lambda: FusedLinear(4, 4), "this FusedLinear has a forward of its own"),
         (lambda: hooked(nn.Linear(4, 4)), "it has a forward hook"),
-        (lambda: parametrizations.weight_norm(nn.Linear(4, 4), "bias", 0), "its bias is no parameter of its own"),
+        (lambda: parametrizations.weight_norm(nn.Linear(4, 4), "bias", 0), "its bias is not its own parameter"),
     ],
 )
 def test_what_is_no_plain_layer_gets_no_normalization_and_is_named(layer, match):

@@ -107,8 +107,8 @@ def test_normalizations_without_statistics_or_that_do_not_run_are_left_alone():
 @pytest.mark.parametrize(
     ("batches", "error", "match"),
     [
-        ([], ValueError, "no batch came: pass a loader that is not used up"),
-        ([normal(4, 3), normal(1, 3)], ValueError, "1 value a channel has no variance"),
+        ([], ValueError, "the loader gave no batch: pass one that is not exhausted"),
+        ([normal(4, 3), normal(1, 3)], ValueError, "1 value per channel has no variance"),
         ([normal(4, 3), normal(4, 3) * float("nan")], ValueError, "the inputs of '1' are not finite"),
         ([normal(4, 3), "text"], TypeError, "a batch of type str has no input to take: pass call="),
     ],

@@ -110,7 +110,7 @@ def test_half_precision_is_joined_in_float32(found):
 def test_one_value_over_all_processes_is_refused_by_each(found):
     for one in found:
         message, batches = one["refused"]
-        assert message.startswith("a batch with 1 value a channel has no variance")
+        assert message.startswith("a batch with 1 value per channel has no variance")
         assert batches == 0
         assert one["evaluation"][0].shape == (1, 3)
 

@@ -147,10 +147,10 @@ def test_frozen_parameters_stand_still_and_can_be_thawed():
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [
-        (nn.Linear(2, 2).weight, {}, TypeError, "params is a Parameter: give the model"),
-        (set(nn.Linear(2, 2).parameters()), {}, TypeError, "params is a set: give the model"),
+        (nn.Linear(2, 2).weight, {}, TypeError, "params is a Parameter: pass the model"),
+        (set(nn.Linear(2, 2).parameters()), {}, TypeError, "params is a set: pass the model"),
         (nn.LazyLinear(3), {}, ValueError, "has no shape yet: run a batch"),
-        ([nn.Parameter(torch.zeros(2))], {"also": (nn.Embedding,)}, ValueError, "give the model"),
+        ([nn.Parameter(torch.zeros(2))], {"also": (nn.Embedding,)}, ValueError, "pass the model"),
     ],
 )
 def test_what_cannot_be_divided_is_one_line(given, options, error, message):

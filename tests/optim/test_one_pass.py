@@ -84,7 +84,7 @@ def test_where_the_host_does_not_wait_a_skipped_step_changes_no_parameter_nor_st
     monkeypatch.setattr(one_pass, "waits", lambda norm: True)
     spoil = {0: math.nan, 3: math.inf}
     if make is OPTIMIZERS["NAdam"]:
-        with pytest.raises(RuntimeError, match="carries a scalar from step to step"):
+        with pytest.raises(RuntimeError, match="keeps a scalar on the host"):
             train(make, 8, spoil=spoil, clip_norm=0.5, skip_nonfinite=True)
         return
     model, optimizer = train(make, 8, spoil=spoil, clip_norm=0.5, skip_nonfinite=True)

@@ -219,12 +219,16 @@ def test_a_deep_sigmoid_network_that_stands_still_when_trained_at_once_moves_blo
         (lambda: nn.Sequential(nn.ReLU(), nn.Linear(6, 3)), {}, "the model has 1 blocks with parameters"),
         (net, {"blocks": ["0", "9"]}, "the model has no layer '9': choose among 0, 1, 2"),
         (net, {"blocks": []}, "there are no blocks"),
-        (net, {"blocks": ["0", "2"]}, "block '2' has nothing to train"),
-        (net, {"blocks": ["0", "4"]}, "block '4' does not take what '0' gives"),
-        (net, {"blocks": ["4"]}, "block '4' does not take what \"the model's input\" gives"),
-        (lambda: Convolutional(True), {"blocks": ["stem", "body.a"]}, "block 'body.a' does not take what 'stem' gives"),
-        (net, {"last": 0}, "last is 0: a stage trains at least 1 block"),
-        (lambda: nn.Sequential(net(), nn.Linear(3, 3), nn.Flatten(0)), {}, "no head is known for a model that gives"),
+        (net, {"blocks": ["0", "2"]}, "block '2' has no parameters"),
+        (net, {"blocks": ["0", "4"]}, "block '4' does not accept the output of '0'"),
+        (net, {"blocks": ["4"]}, "block '4' does not accept the output of \"the model's input\""),
+        (
+            lambda: Convolutional(True),
+            {"blocks": ["stem", "body.a"]},
+            "block 'body.a' does not accept the output of 'stem'",
+        ),
+        (net, {"last": 0}, "last is 0: give at least 1 block"),
+        (lambda: nn.Sequential(net(), nn.Linear(3, 3), nn.Flatten(0)), {}, "no head is known for a model with outputs"),
     ],
 )
 def test_what_cannot_be_trained_block_by_block_is_refused(model, options, words):

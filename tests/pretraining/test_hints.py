@@ -159,7 +159,7 @@ def test_a_regressor_joins_the_two_shapes(guided, hint, kind):
 
 @pytest.mark.parametrize(("guided", "hint"), [((5, 4), (5, 4, 3, 3)), ((5, 4, 6, 6), (5, 4, 7, 6)), ((5,), (5,))])
 def test_shapes_that_no_regressor_joins(guided, hint):
-    with pytest.raises(ValueError, match="no linear or convolutional regressor joins the student's .* or pass regr"):
+    with pytest.raises(ValueError, match="no linear or convolutional regressor maps the student's .* or pass regr"):
         regressor_for(torch.zeros(guided), torch.zeros(hint), seed=0)
 
 
@@ -168,12 +168,12 @@ def test_shapes_that_no_regressor_joins(guided, hint):
     [
         ({"hint": "9"}, "the teacher has no layer '9': choose among 0, 1, 2, 3, 4"),
         ({"guided": "middle"}, "the student has no layer 'middle': choose among 0, 1"),
-        ({"guided": ["2", "5"]}, "1 hints for 2 guided layers: name one for each other"),
+        ({"guided": ["2", "5"]}, "1 hints for 2 guided layers: name one hint for each"),
         ({"hint": [], "guided": []}, "0 hints for 0 guided layers"),
         ({"regressor": [nn.Linear(1, 1)] * 2}, "2 regressors for 1 hints: pass one for each"),
         ({"regressor": "linear"}, "unknown regressor 'linear': pass auto or a module"),
         ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"weight": (1.0, -1.0)}, "weight (1.0, -1.0): give more than 0, and 0 or more"),
+        ({"weight": (1.0, -1.0)}, "weight (1.0, -1.0): give a temperature above 0"),
     ],
 )
 def test_hints_that_cannot_be_given(options, words):
@@ -187,7 +187,7 @@ def test_hints_that_cannot_be_given(options, words):
         ({"regressor": nn.Linear(10, 19)}, "the regressor of '5' gives (4, 19), and the hint is (4, 20)"),
         (
             {"teacher": nn.Sequential(*teacher()[:4], nn.Linear(20, 5))},
-            "the teacher answers with (4, 5) and the student with (4, 3): give both the same outputs",
+            "the teacher outputs (4, 5) and the student (4, 3): give both the same outputs",
         ),
     ],
 )
@@ -199,7 +199,9 @@ def test_shapes_that_do_not_fit(options, words):
 def test_a_teacher_in_the_memory_of_its_student_is_refused():
     student = net()
     for master in (student, nn.Sequential(*list(student)), copying.copy(student)):
-        with pytest.raises(ValueError, match=r"'0.weight' lies in the teacher's memory: pass copy.deepcopy\(teacher\)"):
+        with pytest.raises(
+            ValueError, match=r"'0.weight' shares memory with the teacher: pass copy.deepcopy\(teacher\)"
+        ):
             HintTraining(master, student, "2", "5")
     HintTraining(copying.deepcopy(student), student, "2", "5")
 
@@ -207,7 +209,7 @@ def test_a_teacher_in_the_memory_of_its_student_is_refused():
 def test_an_objective_that_does_not_run_the_student_once():
     stage = joint(objective=lambda m, b, t: LOSS(m(b[0]) + m(b[0]), b[1]))
     plan = training().plan(stage, 3)
-    with pytest.raises(ValueError, match="the objective ran the model 2 times: it takes once"):
+    with pytest.raises(ValueError, match="the objective ran the model 2 times: run it once"):
         train(plan.model, plan.stages)
 
 
@@ -220,7 +222,7 @@ def test_layers_that_do_not_run():
         def forward(self, x):
             return self.used(x)
 
-    with pytest.raises(ValueError, match="layer 'idle' did not run: name one that runs and gives one tensor"):
+    with pytest.raises(ValueError, match="layer 'idle' did not run: name a layer that runs and returns one tensor"):
         HintTraining(Idle(), net(), "idle", "5").plan(joint(), 3)
 
 

@@ -110,7 +110,7 @@ def test_weights_come_from_files_of_every_kind(kind, tmp_path):
         ),
         (lambda s: None, ["8"], "(of another shape: 8.weight (3, 8) for (5, 8), 8.bias (3,) for (5,))"),
         (lambda s: None, ["9"], "the model has no weights in '9': choose among 0, 1, 4, 6, 8"),
-        (lambda s: None, 0, "parts is 0: take 1 to 4 of the model's 4 blocks"),
+        (lambda s: None, 0, "parts is 0: give 1 to 4 of the model's 4 blocks"),
     ],
 )
 def test_weights_that_do_not_fit_are_listed_and_nothing_changes(change, parts, words):
@@ -150,7 +150,7 @@ def test_files_that_are_no_weights_are_refused_in_one_line_and_never_run(name, c
 
 
 def test_nothing_to_train_and_rates_below_zero():
-    with pytest.raises(ValueError, match="nothing is left to train"):
+    with pytest.raises(ValueError, match="so that nothing is trained"):
         transfer(net(), net(), joint(), ["0", "1", "4", "6", "8"], rate=0)
     with pytest.raises(ValueError, match="rate is -1"):
         transfer(net(), net(), joint(), 1, rate=-1)

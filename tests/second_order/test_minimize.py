@@ -151,8 +151,8 @@ def test_bad_input_names_the_mend(call, match):
 @each
 def test_what_is_no_objective_is_refused(method):
     for function, match in (
-        (lambda x: x, "no scalar"),
-        (lambda x: 3.0, "no scalar"),
+        (lambda x: x, "does not return a scalar"),
+        (lambda x: 3.0, "does not return a scalar"),
         (lambda x: x.detach().sum(), "without gradient"),
     ):
         with pytest.raises(NotAnObjective, match=match):

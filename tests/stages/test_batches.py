@@ -40,8 +40,8 @@ def test_orders_differ_by_epoch_and_seed_and_come_again():
 @pytest.mark.parametrize(
     ("tensors", "options", "words"),
     [
-        ([], {"batch_size": 2}, r"first sizes \[\]: pass at least one"),
-        ([torch.zeros(3), torch.zeros(4)], {"batch_size": 2}, r"first sizes \[3, 4\]"),
+        ([], {"batch_size": 2}, r"have \[\] examples: pass at least one"),
+        ([torch.zeros(3), torch.zeros(4)], {"batch_size": 2}, r"have \[3, 4\] examples"),
         ([torch.zeros(3)], {"batch_size": 0}, "batch_size is 0 for 3 examples: give 1 to 3"),
         ([torch.zeros(3)], {"batch_size": 4, "drop_last": True}, "batch_size is 4 for 3 examples: give 1 to 3"),
     ],

@@ -30,7 +30,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch, room):
         patch.setattr(Full, "room", room)
         patch.setattr(Path, "open", lambda p, mode: Full(p, mode) if mode == "wb" else opened(p, mode))
         for write, content in ((write_whole, {"a": torch.zeros(10_000)}), (write_text, "a" * 40_000)):
-            with pytest.raises(FileError, match=r"cannot write .* \(No space left on device\): .*make room"):
+            with pytest.raises(FileError, match=r"cannot write .* \(No space left on device\): .*free some space"):
                 write(content, path)
     assert read_safely(path)["a"].tolist() == [0, 0, 0]
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]

@@ -192,7 +192,7 @@ def test_an_average_within_the_optimizer_is_kept_and_is_where_the_stage_ends(tmp
     kept = Average(apart, EMA(0.8))
     train(apart, [stage(optimizer=partial(optim.AdamW, lr=0.05, clip_norm=0.5), average=lambda _: kept)])
     torch.testing.assert_close(copy(apart), copy(whole))
-    with pytest.raises(ValueError, match="averages twice, its optimizer does too"):
+    with pytest.raises(ValueError, match="averages twice, because its optimizer averages too"):
         train(model(), [stage(average=lambda m: Average(m, EMA(0.8)), optimizer=stages()[0].optimizer)])
 
 

@@ -282,8 +282,8 @@ def test_a_loss_that_is_not_finite_ends_training_and_says_when():
     ("options", "words"),
     [
         ({"steps": 0}, "stage 'training': steps must be a whole number of at least 1, not 0"),
-        ({"steps": None}, "has None steps and None epochs: give one of them"),
-        ({"steps": 3, "epochs": 2}, "has 3 steps and 2 epochs: give one of them"),
+        ({"steps": None}, "has None steps and None epochs: give either steps or epochs"),
+        ({"steps": 3, "epochs": 2}, "has 3 steps and 2 epochs: give either steps or epochs"),
         ({"accumulate": 0}, "accumulate must be a whole number of at least 1"),
         ({"precision": torch.float16}, "precision is torch.float16: choose torch.bfloat16"),
         ({"rates": {"0": -1.0}}, "the rate of '0' is -1.0: give a factor of 0 or more"),
@@ -299,8 +299,8 @@ def test_stages_that_cannot_be(options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"data": []}, "stage 'training' has data without a single batch: give it examples"),
-        ({"data": iter([])}, "stage 'training' has data without a single batch: give it examples"),
+        ({"data": []}, "stage 'training' has data without a batch: give it examples"),
+        ({"data": iter([])}, "stage 'training' has data without a batch: give it examples"),
         ({"data": (x for x in [1]), "epochs": 1}, "counts epochs of data that have no length: give it steps="),
         ({"trainable": ["7"]}, "the model has no parameter in '7': choose among 0, 1, 4, 6"),
         ({"trainable": ["2"]}, "the model has no parameter in '2'"),
@@ -309,11 +309,11 @@ def test_stages_that_cannot_be(options, words):
         ({"early_stopping": EarlyStopping(2)}, "stops early by 'valid_loss', which no row has: choose among lr, train"),
         ({"objective": lambda m, b, t: m(b[0])}, "the objective gives a tensor of shape (16, 3): return a scalar"),
         ({"optimizer": None}, "is the first and has no optimizer: give it one"),
-        ({"data": (data() for _ in range(3))}, "has data that are used up after one pass, as a generator is"),
-        ({"validate": lambda m: {"step": 7.0}}, "validate gives {'step': 7.0}: return a mapping of names to numbers"),
+        ({"data": (data() for _ in range(3))}, "needs more than one pass over data that are exhausted after one"),
+        ({"validate": lambda m: {"step": 7.0}}, "validate returns {'step': 7.0}: return a mapping of names to numbers"),
         (
             {"validate": lambda m: None},
-            "validate gives None: return a mapping of names to numbers, none",
+            "validate returns None: return a mapping of names to numbers, none",
         ),
         ({"schedule": lambda t, total: -1.0}, "schedule gives -1.0 at step 0: return a factor of 0 or more"),
         ({"schedule": lambda t, total: float("nan")}, "schedule gives nan at step 0: return a factor of 0 or more"),

@@ -259,7 +259,7 @@ class Average:
             sound = all(isinstance(t, Tensor) and is_allocated(t) for t in (mean, value)) and not overlaps(mean)
             if not sound or mean.shape != value.shape:
                 raise RuntimeError(
-                    f"{name!r} is {form(value)}, its average {form(mean)}: make a new average of the model as it is now"
+                    f"{name!r} is {form(value)}, its average {form(mean)}: make a new average of the current model"
                 )
         self._forms.note([*held.values(), *(values[name] for name in held)])
 

@@ -68,7 +68,9 @@ class ScaleReport:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         end = (
-            "all within bounds" if self.done else "not all within bounds: allow more passes, or see what precedes them"
+            "all within bounds"
+            if self.done
+            else "not all within bounds: allow more passes, or check the layers before them"
         )
         return "\n".join([*lines, f"{self.passes} passes, {end}"])
 
@@ -168,8 +170,8 @@ def _scale_activations(
         name, layer = wrong[0], probe.layers[wrong[0]]
         if not now[name].deviation > 0:
             raise ValueError(
-                f"layer {name!r} has an output that is the same for every example: nothing to scale; its weights "
-                "are zero, or the units before it are dead"
+                f"layer {name!r} has the same output for every example and cannot be scaled: its weights are zero, "
+                "or the units before it are dead"
             )
         factor = target / now[name].deviation
         factors[name] *= factor
@@ -191,7 +193,7 @@ def _scale_gradients(
         if not all(size > 0 for size in sizes):
             name = order[next(i for i, size in enumerate(sizes) if not size > 0)]
             raise ValueError(
-                f"no gradient comes to layer {name!r}: the units after it are dead, or its output is not used"
+                f"layer {name!r} receives no gradient: the units after it are dead, or its output is not used"
             )
         done = all(bounds[0] <= size / (target * sizes[-1]) <= bounds[1] for size in sizes[:-1])
         if done or used >= passes:
@@ -209,7 +211,7 @@ def _set(name: str, layer: nn.Module, weight: Tensor) -> None:
     tensor = effective_tensors(layer)["weight"]
     tensor.value.copy_(weight)
     if not tensor.write_back():
-        raise ValueError(f"layer {name!r} computes its weight from others, and there is no way back: leave it frozen")
+        raise ValueError(f"layer {name!r} computes its weight from other tensors and cannot be scaled: leave it frozen")
 
 
 def _report(
@@ -263,7 +265,9 @@ class _Probe:
         found = {name: _seen(self.layers[name], _wide(output.detach())) for name, output in outputs.items()}
         bad = next((name for name, seen in found.items() if not math.isfinite(seen.deviation)), None)
         if bad is not None:
-            raise ValueError(f"layer {bad!r} gives NaN or infinity on the batch: correct inputs or weights first")
+            raise ValueError(
+                f"layer {bad!r} gives NaN or infinity on the batch: correct the inputs or the weights first"
+            )
         return found
 
 

@@ -136,7 +136,7 @@ def _recurrent(module: Any, name: str, value: Tensor, scheme: Scheme, gain: floa
     keeps = isinstance(module, GATED) and name.startswith("bias_ih")
     if keeps:
         value.split(size)[1].fill_(1.0)  # of i, f, g, o and of r, z, n the second keeps the memory
-    return Row("", "", "0, and 1 for the gate that keeps" if keeps else "0")
+    return Row("", "", "0, and 1 for the forget gate" if keeps else "0")
 
 
 def _draw(

@@ -282,7 +282,7 @@ def _run(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str
     except Exception as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotTraceable(
-            f"the batch does not fit the model ({type(error).__name__}: {line}): pass one of its inputs"
+            f"the batch does not fit the model ({type(error).__name__}: {line}): pass a batch that fits"
         ) from error
     finally:
         for handle in handles:

@@ -69,7 +69,7 @@ def gain_of(nonlinearity: str) -> float:
         return SIGMOID
     numbers = [float(number) for number in listed.split(",")] if listed else []
     if len(numbers) > len(NUMBERS.get(name, ())):
-        raise ValueError(f"{name} takes no such numbers as {nonlinearity!r} gives")
+        raise ValueError(f"{name} does not accept the numbers that {nonlinearity!r} gives")
     return gain_of_function(lambda z: FUNCTIONS[name](z, *numbers))
 
 
@@ -89,7 +89,7 @@ def gain_of_function(function: Function) -> float:
     with torch.no_grad():
         square = float(sum(((function(side * z).double() ** 2) * density).sum() for side in (1, -1)))
     if not 0 < square < math.inf:
-        raise ValueError(f"the mean square of the nonlinearity's output is {square}: it hands nothing on")
+        raise ValueError(f"the mean square of the nonlinearity's output is {square}: signals cannot pass it")
     return square**-0.5
 
 

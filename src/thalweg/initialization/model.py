@@ -21,7 +21,7 @@ from thalweg.tensors.layers import NORMS, WEIGHTED
 from thalweg.tensors.private import own_parameters
 from thalweg.tensors.ranges import is_within
 
-NOT_TRAINED, NOT_DRAWN = "as it was, not trained", "not drawn here; after to_empty() it is still to be set"
+NOT_TRAINED, NOT_DRAWN = "unchanged (not trained)", "not drawn here; set it yourself after to_empty()"
 
 
 @torch.no_grad()
@@ -93,9 +93,9 @@ def initialize(
         _check_gain(scheme or "he", chosen, gain, nonlinearity)
     _check(model)
     if not is_within(rectifier_bias) or (rectifier_bias and chosen is None):
-        raise ValueError(f"rectifier_bias is {rectifier_bias}: give a number, and a scheme that sets biases")
+        raise ValueError(f"rectifier_bias is {rectifier_bias}: give a number, together with a scheme that sets biases")
     if chosen is not None and chosen.scaled and batch is None:
-        raise ValueError(f"{scheme} scales by what a batch shows: pass batch=, an input of the model")
+        raise ValueError(f"{scheme} scales by data: pass batch=, an input of the model")
     if residual is not None:
         check_residual(model, residual)
     if generator is None:
@@ -145,11 +145,13 @@ def _reset(module: Any) -> list[Tensor]:
 def _check_gain(name: str, scheme: Scheme | None, gain: float | str, nonlinearity: Any) -> None:
     """Raises ValueError for a gain that cannot be given."""
     if scheme is None or not scheme.heeds:
-        raise ValueError(f"{name} has no gain: leave gain= out, or choose a scheme that has one, such as he")
+        raise ValueError(f"{name} has no gain: omit gain=, or choose a scheme that has one, such as he")
     if gain != "nonlinearity" and not (is_within(gain, 0) and float(gain) > 0):
         raise ValueError(f"gain must be a number above 0, or 'nonlinearity', not {gain!r}")
     if gain != "nonlinearity" and nonlinearity is not None:
-        raise ValueError(f"gain is {gain} and nonlinearity {nonlinearity!r}, whose gain is another: give one of them")
+        raise ValueError(
+            f"gain is {gain} and nonlinearity {nonlinearity!r}, which has another gain: give only one of them"
+        )
 
 
 def _scaled(model: nn.Module, batch: Any, before: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -178,7 +180,7 @@ def _nonlinearities(model: nn.Module, given: str | Mapping[str, str] | None, bat
             found = dict.fromkeys(layers, UNKNOWN)
         strange = next((name for name in given or {} if name not in layers), None)
         if strange is not None:
-            raise ValueError(f"nonlinearity names {strange!r}, which is no dense or convolution layer of the model")
+            raise ValueError(f"nonlinearity names {strange!r}, which is not a dense or convolution layer of the model")
         found |= dict(given or {})
     for name in set(found.values()) - {UNKNOWN}:
         gain_of(name)
@@ -191,13 +193,17 @@ def _check(model: nn.Module) -> None:
         if is_lazy(p):
             raise ValueError(f"{name} has no shape yet: run the model on an input first")
         if p.is_meta:
-            raise ValueError(f"{name} is on the meta device: materialize the model first, model.to_empty(device='cpu')")
+            raise ValueError(
+                f"{name} is on the meta device: materialize the model first with model.to_empty(device='cpu')"
+            )
         if p.requires_grad and not (p.is_floating_point() or p.is_complex()):
             raise ValueError(f"{name} is a {p.dtype} tensor, which cannot be drawn: initialize before quantizing")
     for name, module in model.named_modules():
         weight = own_parameters(module).get("weight")
         if isinstance(module, WEIGHTED) and weight is not None and 0 in weight.shape:
-            raise ValueError(f"layer {name!r} has a weight of shape {tuple(weight.shape)}: give it inputs and units")
+            raise ValueError(
+                f"layer {name!r} has a weight of shape {tuple(weight.shape)}: give it at least one input and one unit"
+            )
 
 
 def _shape(p: Tensor) -> str:

@@ -21,7 +21,8 @@ def blocks_at_centre(weight: Tensor, groups: int = 1) -> Tensor:
     """
     if weight.dim() < 2:
         raise ValueError(
-            f"a weight of shape {tuple(weight.shape)} maps no channels to others: it needs at least two dimensions"
+            f"a weight of shape {tuple(weight.shape)} does not map channels to channels: it needs at least two "
+            "dimensions"
         )
     if groups < 1 or weight.shape[0] % groups:
         raise ValueError(
@@ -95,7 +96,7 @@ def delta_orthogonal_(weight: Tensor, generator: Generator | None = None, gain: 
     if outputs < inputs:
         raise ValueError(
             f"{outputs} outputs cannot keep the length of {inputs} inputs{' of a group' if groups > 1 else ''}: "
-            f"the layer needs at least {inputs} outputs, or orthogonal_"
+            f"use at least {inputs} outputs, or orthogonal_"
         )
     weight.zero_()
     device = generator.device if generator is not None else torch.device("cpu")

@@ -64,27 +64,29 @@ def output_bias_from(
     if targets.is_complex():
         raise ValueError(f"targets are {targets.dtype}: pass real numbers, such as their real and imaginary parts")
     if classes is not None and classes < 2:
-        raise ValueError(f"classes = {classes}: there are at least two to tell apart; use binary for a single output")
+        raise ValueError(f"classes = {classes}: there must be at least two; use binary for a single output")
     if classes is not None and kind != "classification":
-        raise ValueError(f"classes = {classes} belongs to classification, not to {kind}: leave it out")
+        raise ValueError(f"classes = {classes} applies to classification, not to {kind}: omit it")
     values = targets.detach().cpu()
     bad = int((~values.isfinite()).sum())
     if bad:
-        raise ValueError(f"{bad} of {values.numel()} targets are NaN or infinite: leave those examples out")
+        raise ValueError(f"{bad} of {values.numel()} targets are NaN or infinite: omit those examples")
     dtype = targets.dtype if targets.dtype in (torch.float32, torch.float64) else torch.get_default_dtype()
     statistics = [s.to(targets.device, dtype) for s in _STATISTICS[kind](values, *([classes] if classes else []))]
     if not all(s.isfinite().all() for s in statistics):
-        raise ValueError(f"the {kind} statistics of the targets leave the range of {dtype}: rescale the targets")
+        raise ValueError(f"the {kind} statistics of the targets exceed the range of {dtype}: rescale the targets")
     return (statistics[0], statistics[1]) if len(statistics) > 1 else statistics[0]
 
 
 def _classification(values: Tensor, classes: int | None = None) -> tuple[Tensor, ...]:
     if values.is_floating_point() or values.dtype == torch.bool:
-        raise ValueError(f"classes are integers, not {values.dtype}: pass targets.long(), or argmax of probabilities")
+        raise ValueError(
+            f"classes are integers, not {values.dtype}: pass targets.long(), or the argmax of probabilities"
+        )
     values = values.long().flatten()
     low, high = int(values.min()), int(values.max())
     if low < 0:
-        raise ValueError(f"class {low} is below 0: classes count from 0; leave out the targets that the loss ignores")
+        raise ValueError(f"class {low} is below 0: classes count from 0; omit the targets that the loss ignores")
     if classes is not None and high >= classes:
         raise ValueError(f"class {high} is not among {classes} classes, 0 to {classes - 1}: pass classes={high + 1}")
     if low == high:
@@ -100,10 +102,10 @@ def _binary(values: Tensor) -> tuple[Tensor, ...]:
 
 def _multilabel(values: Tensor) -> tuple[Tensor, ...]:
     if values.dim() < 2:
-        raise ValueError(f"targets of shape {tuple(values.shape)} have no labels' dimension: pass (N, labels)")
+        raise ValueError(f"targets of shape {tuple(values.shape)} have no dimension of labels: pass (N, labels)")
     low, high = values.min().item(), values.max().item()
     if low < 0 or high > 1:
-        raise ValueError(f"targets run from {low:g} to {high:g}: pass labels 0 and 1, or probabilities between")
+        raise ValueError(f"targets range from {low:g} to {high:g}: pass labels 0 and 1, or probabilities between")
     p = _by_output(values).mean(0)
     _refuse((p == 0) | (p == 1), "are all 0 or all 1, so that the logit is infinite: pass examples of both")
     return (p.logit(),)
@@ -121,7 +123,7 @@ def _log_variance(values: Tensor) -> tuple[Tensor, ...]:
 def _counts(values: Tensor) -> tuple[Tensor, ...]:
     low = values.min().item()
     if low < 0:
-        raise ValueError(f"counts go down to {low:g}: pass numbers of at least 0, or use regression")
+        raise ValueError(f"the smallest count is {low:g}: pass numbers of at least 0, or use regression")
     mean = _by_output(values).mean(0)
     _refuse(mean == 0, "are all 0, so that the logarithm of the mean is infinite: pass examples with counts")
     return (mean.log(),)

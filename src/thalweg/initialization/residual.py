@@ -46,7 +46,7 @@ def residual_ends(model: nn.Module) -> list[str]:
             ends |= dict.fromkeys(f"{name}.{i}".lstrip(".") for i in inner)
     if type(model) in (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer):
         return list(ends)
-    for node in trace(model, "leave residual= out").nodes:
+    for node in trace(model, "omit residual=").nodes:
         summed = node.op in ("call_function", "call_method") and function_name(node.target) in ("add", "iadd")
         terms = [a for a in node.args if isinstance(a, fx.Node)]
         if summed and len(terms) == 2:
@@ -71,13 +71,13 @@ def check_residual(model: nn.Module, how: Residual) -> list[str]:
     try:
         ends = residual_ends(model)
     except NotTraceable as error:
-        raise ValueError(f"residual branches are not found: {error}") from error
+        raise ValueError(f"residual branches cannot be found: {error}") from error
     if not ends:
-        raise ValueError("the model has no residual branch x + F(x): leave residual= out")
+        raise ValueError("the model has no residual branch x + F(x): omit residual=")
     for end in ends:
         module = model.get_submodule(end)
         if why := obstacle(module, (*NORMS, *WEIGHTED)):
-            raise ValueError(f"a residual branch ends in {end!r}, whose start is not known: {why}; leave residual= out")
+            raise ValueError(f"a residual branch ends in {end!r}, whose start is not known: {why}; omit residual=")
     return ends
 
 

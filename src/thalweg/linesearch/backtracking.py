@@ -43,7 +43,7 @@ class Backtracking(LineSearch):
 
     def __post_init__(self) -> None:
         if not 0 < self.c1 < 1:
-            raise ValueError(f"c1 is {self.c1}: give it in (0, 1)")
+            raise ValueError(f"c1 is {self.c1}: give a number in (0, 1)")
         if not 0 < self.shrink[0] <= self.shrink[1] < 1:
             raise ValueError(f"shrink is {self.shrink}: give 0 < least <= most < 1")
         if self.max_evaluations < 1:

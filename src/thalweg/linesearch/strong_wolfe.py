@@ -70,7 +70,7 @@ class MoreThuente(LineSearch):
         if not 0 < self.longest < math.inf:
             raise ValueError(f"longest is {self.longest}: give a finite step > 0")
         if not 0 <= self.rounding < 1:
-            raise ValueError(f"rounding is {self.rounding}: give it in [0, 1)")
+            raise ValueError(f"rounding is {self.rounding}: give a number in [0, 1)")
 
     def __call__(self, phi: Line, start: Point, first: float) -> Found:
         return follow(self._steps(start, first), lambda p: self._accepts(start, p), phi, start, self.max_evaluations)

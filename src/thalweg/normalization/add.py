@@ -79,15 +79,15 @@ def add_batch_norm(model: M, layers: Which | None = None, **options: Any) -> M:
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     for name in meant:
         if name not in named or not name:
-            raise ValueError(f"no dense or convolution layer {name!r} is in the model: choose among {', '.join(named)}")
+            raise ValueError(f"the model has no dense or convolution layer {name!r}: choose among {', '.join(named)}")
         if why := _unlike(named[name]) or (READ if name in read else None):
-            raise ValueError(f"layer {name!r} cannot be normalized: {why}; leave it out of layers=")
+            raise ValueError(f"layer {name!r} cannot be normalized: {why}; omit it from layers=")
         if uses[id(named[name])] > 1 or calls[name] > 1:
-            raise ValueError(f"layer {name!r} is used twice, and its statistics would mix: leave it out of layers=")
+            raise ValueError(f"layer {name!r} is used twice, and its statistics would mix: omit it from layers=")
         parent = type(model.get_submodule(name.rpartition(".")[0]))
         if parent.__module__.startswith("torch.nn") and not issubclass(parent, CONTAINERS):
             raise ValueError(
-                f"layer {name!r} is part of a {parent.__name__}, which uses its weights itself: leave it out"
+                f"layer {name!r} is part of a {parent.__name__}, which uses its weights itself: omit it from layers="
             )
     pairs = {name: _pair(named[name], options) for name in meant}
     for name, pair in pairs.items():
@@ -102,7 +102,7 @@ def _unlike(layer: nn.Module) -> str | None:
         return why
     if forward_hooks(layer):
         return "it has a forward hook"
-    return None if "bias" in own_parameters(layer) else "its bias is no parameter of its own"
+    return None if "bias" in own_parameters(layer) else "its bias is not its own parameter"
 
 
 def _graph(model: nn.Module, needed: bool) -> fx.Graph:

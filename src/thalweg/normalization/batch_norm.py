@@ -85,7 +85,10 @@ def batch_norm(
     ([0.2..., 0.5], 1)
     """
     if ghost is not None and group is not None:
-        raise ValueError("ghost batches are smaller than a process's batch, a group's are larger: pass ghost or group")
+        raise ValueError(
+            "ghost batches are smaller than the batch of a process, and those of a group are larger: pass ghost or "
+            "group, not both"
+        )
     if ghost is not None and not is_whole(ghost):
         raise ValueError(f"ghost must be a whole number of at least 1 example, not {ghost}")
     kind = _kind(x)
@@ -184,6 +187,6 @@ def refuse_single_values(x: Tensor) -> int:
 def _refuse(count: int) -> None:
     if count == 1:
         raise ValueError(
-            "a batch with 1 value a channel has no variance to normalize by: pass more examples, drop the last batch, "
+            "a batch with 1 value per channel has no variance: pass more examples, drop the last batch, "
             "or call eval() first"
         )

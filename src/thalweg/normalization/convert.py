@@ -40,7 +40,7 @@ def convert_batch_norm(model: M, **options: Any) -> M:
     made: dict[nn.Module, Any] = {n: _converted(n, options) for name, n in norms.items() if name not in left}
     put_in_place(model, made)
     if left:
-        warnings.warn(f"some batch normalizations are left as they are{listed(left)}", stacklevel=2)
+        warnings.warn(f"some batch normalizations are not converted{listed(left)}", stacklevel=2)
     return made.get(model, model)
 
 
@@ -48,7 +48,7 @@ def _unlike(norm: nn.Module) -> str | None:
     """Returns why the normalization is not replaced; None where it is one of torch's."""
     if why := obstacle(norm, TORCHS, hooks=True):
         return why
-    return None if type(norm) in TORCHS else f"a {type(norm).__name__} may have more than torch's"
+    return None if type(norm) in TORCHS else f"a {type(norm).__name__} may have more features than torch's"
 
 
 def _converted(norm: Any, options: dict[str, Any]) -> BatchNorm:

@@ -22,7 +22,7 @@ from thalweg.tensors.known import listed, obstacle, put_in_place
 from thalweg.tensors.layers import WEIGHTED, unit_blocks, unit_count
 from thalweg.tensors.private import BatchNormBase, assert_in_graph, own_buffers, own_modules, own_parameters
 
-SIDE_BY_SIDE = "put layer and normalization side by side into an nn.Sequential, as add_batch_norm does"
+SIDE_BY_SIDE = "put the layer and the normalization next to each other in an nn.Sequential, as add_batch_norm does"
 NO_LAYER = "it does not directly follow a dense or convolution layer"
 RANKS = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}  # of the inputs that torch's take
 
@@ -72,7 +72,9 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         before = {norm: _before(norm, graphs, copy, left) for norm in left}
     except NotTraceable:
         graphs, before = [], dict(neighbours(copy))
-        left = dict.fromkeys(left, "the graph cannot be read, and it is not shown to be called with the layer alone")
+        left = dict.fromkeys(
+            left, "the graph cannot be read, so it is unknown whether it is called only after the layer"
+        )
     pairs = {}
     for norm in list(left):
         layer = before.get(norm)
@@ -84,13 +86,13 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     if graphs and not _alike(graphs, _folded(copy, pairs)):
         for norm, layer in list(pairs.items()):
             if not _alike(graphs, _folded(copy, {norm: layer})):
-                left[norm] = "the model asks what it is, or what its layer has"
+                left[norm] = "the model inspects it or its layer"
                 del pairs[norm]
     left = {norm: why for norm, why in left.items() if norm not in pairs}
     if not pairs:
         raise ValueError(f"nothing can be folded: {reason}{listed(left)}")
     if left:
-        warnings.warn(f"some batch normalizations are left as they are{listed(left)}", stacklevel=2)
+        warnings.warn(f"some batch normalizations are not folded{listed(left)}", stacklevel=2)
     folded = _plain(_folded(copy, pairs), pairs)
     places = dict(folded.named_modules())
     for norm, layer in pairs.items():
@@ -133,10 +135,10 @@ def _before(norm: str, graphs: Sequence[fx.Graph], model: nn.Module, left: dict[
             left[norm] = f"{norm if times[norm] > 1 else layer!r} runs twice"
             return None
         if len(first.users) > 1:
-            left[norm] = f"the output of {layer!r} goes elsewhere, too"
+            left[norm] = f"the output of {layer!r} is also used elsewhere"
             return None
         if found not in (None, layer):
-            left[norm] = f"it follows now {found!r}, now {layer!r}"
+            left[norm] = f"it follows different layers, {found!r} and {layer!r}"
             return None
         found = layer
     if found is None:
@@ -149,7 +151,7 @@ def _before(norm: str, graphs: Sequence[fx.Graph], model: nn.Module, left: dict[
             return None
         for node in graph.nodes:
             if node.op == "get_attr" and _holds(model, str(node.target), norm, found):
-                left[norm] = f"{node.target!r} is read by something else"
+                left[norm] = f"{node.target!r} is also read elsewhere"
                 return None
     return found
 
@@ -183,7 +185,7 @@ def _unfit(name: str, layer: nn.Module, norm: nn.Module) -> str | None:
     dim, ranks = getattr(norm, "dim", 1), next((r for kind, r in RANKS.items() if isinstance(norm, kind)), None)
     over_units = dim == 1 - weight.dim() or (dim == 1 and (ranks is None or weight.dim() in ranks))
     if norm.num_features != unit_count(layer) or not over_units:
-        return f"it is not over the units of layer {name!r} before it"
+        return f"it does not normalize the units of layer {name!r} before it"
     return None
 
 

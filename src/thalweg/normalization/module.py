@@ -66,7 +66,7 @@ class BatchNorm(BatchNormBase):
             raise ValueError(f"ghost={ghost}, synchronize={synchronize}: give ghost >= 1, and not both")
         if not is_whole(num_features, 0) or not is_within(eps, 0) or not isinstance(dim, int):
             settings = f"num_features={num_features}, eps={eps}, dim={dim}"
-            raise ValueError(f"{settings}: give whole numbers, at least 0 channels, and eps >= 0")
+            raise ValueError(f"{settings}: give whole numbers with at least 0 channels, and eps >= 0")
         if momentum is not None and not is_within(momentum, 0, 1):
             raise ValueError(f"momentum={momentum}: give a share in [0, 1], or None")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
@@ -130,19 +130,19 @@ class BatchNorm(BatchNormBase):
         channels = self.dim if self.dim >= 0 else self.dim + input.dim()
         if not 0 < channels < input.dim() or input.shape[channels] != self.num_features:
             raise ValueError(
-                f"an input of shape {tuple(input.shape)} has no {self.num_features} channels in dimension {self.dim} "
-                "behind that of the examples: pass (N, C) or (N, C, *extent), or set dim="
+                f"an input of shape {tuple(input.shape)} has no {self.num_features} channels in dimension "
+                f"{self.dim}, after the dimension of examples: pass (N, C) or (N, C, *extent), or set dim="
             )
         own = self.weight if self.weight is not None else self.running_mean
         if own is not None and own.device != input.device:
-            raise ValueError(f"the input is on {input.device}, the normalization on {own.device}: move one of them")
+            raise ValueError(f"the input is on {input.device} and the normalization on {own.device}: move one of them")
         return input if channels == 1 else input.movedim(channels, 1)
 
     def _scripted(self, input: Tensor) -> Tensor:
         """Returns the normalized input by what torch.jit.script knows: of whole batches on one process."""
         if self.ghost is not None or self.synchronize:
             raise ValueError(
-                "a script has no ghost batches and no processes: set ghost=None and synchronize=False first"
+                "TorchScript supports neither ghost batches nor processes: set ghost=None and synchronize=False first"
             )
         share = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:

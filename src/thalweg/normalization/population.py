@@ -75,11 +75,11 @@ def estimate_population_statistics(
         for handle in handles:
             handle.remove()
     if not count:
-        raise ValueError("no batch came: pass a loader that is not used up")
+        raise ValueError("the loader gave no batch: pass one that is not exhausted")
     found = {name: pool.statistics() for name, pool in pools.items() if pool.batches}
     bad = next((name for name, (mean, var, _) in found.items() if not (mean + var).isfinite().all()), None)
     if bad is not None:
-        raise ValueError(f"the inputs of {bad or 'the model'!r} are not finite: look at the data and the weights first")
+        raise ValueError(f"the inputs of {bad or 'the model'!r} are not finite: check the data and the weights")
     for name, values in found.items():
         norm = norms[name]
         for buffer, value in zip((norm.running_mean, norm.running_var, norm.num_batches_tracked), values, strict=True):
@@ -131,5 +131,5 @@ def _call(model: nn.Module, batch: Any) -> Any:
         return model(**{key: v.to(device) if isinstance(v, Tensor) else v for key, v in batch.items()})
     first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     if not isinstance(first, Tensor):
-        raise TypeError(f"a batch of type {type(batch).__name__} has no input to take: pass call=")
+        raise TypeError(f"a batch of type {type(batch).__name__} contains no input: pass call=")
     return model(first.to(device))

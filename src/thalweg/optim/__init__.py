@@ -1,4 +1,4 @@
-"""Every rule and second-order method as a ``torch.optim.Optimizer``: change the import and nothing else.
+"""Every update rule and second-order method as a ``torch.optim.Optimizer``; changing the import is enough.
 
 >>> import torch
 >>> from thalweg import optim

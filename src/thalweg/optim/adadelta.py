@@ -15,20 +15,20 @@ DEFAULTS = AdadeltaRule.defaults
 
 
 class Adadelta(RuleOptimizer):
-    """Adadelta: the gradient times the ratio of the running sizes of past steps and gradients.
+    """Adadelta: the gradient times the ratio of the running magnitudes of past steps and past gradients.
 
     Equations: :mod:`thalweg.rules.adadelta`.
 
     Arguments:
-        lr: factor on the step; the method's own is 1.
+        lr: factor on the step; in the published method it is 1.
         rho: ρ, decay of both averages.
-        eps: inside both roots; sets the size of the first steps.
+        eps: added inside both roots; it determines the size of the first steps.
         weight_decay: λ of the added gradient λθ.
         params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
-        ValueError: a hyperparameter out of its range.
-        RuntimeError: at a step, on sparse gradients.
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a step has sparse gradients.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))

@@ -15,7 +15,7 @@ DEFAULTS = AdaGradRule.defaults
 
 
 class AdaGrad(RuleOptimizer):
-    """AdaGrad: each coordinate's rate falls with the root of the sum of its squared gradients.
+    """AdaGrad: each parameter's learning rate decreases with the root of the sum of its squared gradients.
 
     Equations: :mod:`thalweg.rules.adagrad`.
 
@@ -23,13 +23,13 @@ class AdaGrad(RuleOptimizer):
         lr: global learning rate ε; a number or a tensor of one element.
         lr_decay: inverse-time decay of the learning rate.
         weight_decay: λ of the added gradient λθ.
-        initial_accumulator_value: r at the start.
-        eps: δ, outside the root.
+        initial_accumulator_value: the initial value of r.
+        eps: δ, added outside the root.
         params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
-        ValueError: a hyperparameter out of its range.
-        RuntimeError: at a step, on sparse gradients with weight decay.
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a step has sparse gradients and weight decay.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0, 100.0]))

@@ -17,23 +17,23 @@ BETAS = (DEFAULTS["beta1"], DEFAULTS["beta2"])
 
 
 class Adam(RuleOptimizer):
-    """Adam: momentum on the gradient, scaled by the root of an average of its square, both corrected.
+    """Adam: momentum on the gradient, divided by the root of an average of its square, both with bias correction.
 
     Equations: :mod:`thalweg.rules.adam`.
 
     Arguments:
         lr: learning rate ε; a number or a tensor of one element.
         betas: decays (β₁, β₂) of the moments; the book's ρ₁, ρ₂.
-        eps: δ, outside the root.
+        eps: δ, added outside the root.
         weight_decay: λ of the added gradient λθ.
-        amsgrad: divide by the largest r so far.
-        bias_correction: False leaves ŝ = s and r̂ = r, to show what the correction does.
-        decoupled_weight_decay: shrink the parameters instead, which makes it AdamW.
+        amsgrad: divide by the root of the largest r so far.
+        bias_correction: whether to correct the bias of the moments; False keeps ŝ = s and r̂ = r.
+        decoupled_weight_decay: shrink the parameters instead of changing the gradient, as AdamW does.
         params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
-        ValueError: a hyperparameter out of its range.
-        RuntimeError: at a step, on sparse gradients.
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a step has sparse gradients.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))
@@ -71,7 +71,7 @@ class Adam(RuleOptimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: θ ← (1 − lr · weight_decay) θ before each step.
 
-    Arguments are :class:`Adam`'s; ``weight_decay`` is 0.01 by default.
+    The arguments are those of :class:`Adam`; ``weight_decay`` is 0.01 by default.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([[1.0]]))

@@ -11,18 +11,18 @@ from thalweg.second_order.bfgs import BFGS as BFGSDirection
 
 
 class BFGS(ClosureOptimizer):
-    """BFGS: a dense estimate of the inverse Hessian, for models of up to some ten thousand parameters.
+    """BFGS: a dense estimate of the inverse Hessian, for models of up to about ten thousand parameters.
 
         d = −M g;   θ ← θ + α d;   M ← (I − ρ s yᵀ) M (I − ρ y sᵀ) + ρ s sᵀ,   ρ = 1 / sᵀy
 
-    Memory and work an iteration: O(n²).
+    The memory, and the work per iteration, are O(n²).
 
     Arguments:
         params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, decay, maximize,
             average: as :class:`thalweg.optim.LBFGS`.
 
     Raises:
-        ValueError: a setting out of its range; at a step, where n² numbers are more than 2 GiB, and what is no
+        ValueError: a setting is out of its range, n² numbers take more than 2 GiB at a step, or the closure is not an
             objective (see :meth:`step`).
 
     >>> import torch

@@ -31,18 +31,19 @@ LIKE = 10.0  # a step that begins with a gradient so many times another than the
 
 
 class ClosureOptimizer(Optimizer):
-    """Base of the methods whose step evaluates a closure several times; a subclass names its direction or model.
+    """Base class of the methods whose step evaluates a closure several times; a subclass gives its direction or model.
 
-    The closure is the objective for the whole step: with minibatches, let it keep to one batch. Each step goes on from
-    what earlier ones learned, and stops where the minimum is near, as told by how the gradient fell on the way:
-    multiplying the loss by a constant changes nothing. What fell is forgotten where a step begins with a gradient ten
-    times larger or smaller than the last step ended with. At the very first step the closure is evaluated twice at the
-    start, beside what ``max_eval`` allows; where the values differ a warning says so.
+    The closure is the objective of the whole step: with minibatches, let it use one batch throughout. Each step keeps
+    the state of earlier ones, and stops when the minimum is estimated to be near, from the decrease of the gradient
+    along the way: multiplying the loss by a constant changes nothing. The record of the decrease is discarded if a step
+    begins with a gradient ten times larger or smaller than at the end of the last step. At the very first step, the
+    closure is evaluated twice at the start, in addition to ``max_eval``; if the values differ, a warning is issued.
 
     Attributes:
         report: the last step's :class:`StepReport`.
-        average: the :class:`thalweg.averaging.Average` that takes in where each step ends, if there is one.
-        process_group: of the ranks that each hold all parameters and together evaluate the loss, if they do.
+        average: the :class:`thalweg.averaging.Average` of the points at which the steps end, if there is one.
+        process_group: the group of the ranks that each hold all parameters and evaluate the loss together, if there is
+            one.
     """
 
     rests = False  # whether a step without any gradient changes nothing, with a warning; else it is an error
@@ -80,13 +81,13 @@ class ClosureOptimizer(Optimizer):
         try:
             self._method(group)
         except TypeError as error:  # of a comparison
-            raise ValueError(f"a setting is no number: {error}") from error
+            raise ValueError(f"a setting is not a number: {error}") from error
         check_settings(group)
         check_step_settings(group)
         if not self.distributed and any(hasattr(p, "device_mesh") for p in group["params"]):
             raise ValueError(
-                f"{type(self).__name__} cannot step sharded parameters (DTensor), since its matrix spans the "
-                "shards: take LBFGS or ConjugateGradient"
+                f"{type(self).__name__} cannot step sharded parameters (DTensor), because its matrix spans the "
+                "shards: use LBFGS or ConjugateGradient"
             )
 
     @abstractmethod
@@ -168,7 +169,7 @@ class ClosureOptimizer(Optimizer):
         try:
             if isinstance(method, Model):
                 if pair is not None:
-                    raise TypeError(f"{type(self).__name__} learns nothing from pairs: pass no pair")
+                    raise TypeError(f"{type(self).__name__} does not use pairs: omit pair=")
                 report = follow_model(objective, x, method, limits, on_iteration, lr=lr)
             else:
                 search = search_for(group["line_search_fn"], x.dtype, self.loose)
@@ -183,8 +184,8 @@ class ClosureOptimizer(Optimizer):
         place = report.place
         if not place.finite:
             raise NotFinite(
-                "the gradient is not finite where the step begins: the parameters are left as they are; correct the "
-                "inputs or the parameters first"
+                "the gradient is not finite where the step begins: the parameters are unchanged; correct the inputs "
+                "or the parameters first"
             )
         state["n_iter"] = state["n_iter"] + report.iterations
         norm = place.norm / objective.factor
@@ -202,7 +203,8 @@ class ClosureOptimizer(Optimizer):
         if float(group["lr"]) or any(p.grad is not None and bool(p.grad.any()) for p in params):
             raise RuntimeError(
                 f"{type(self).__name__} evaluates the loss several times a step: call step(closure), where closure() "
-                "returns it. Trainers that call step() bare, and gradient scaling in float16, cannot use it: take "
+                "returns it. Trainers that call step() without a closure, and gradient scaling in float16, cannot "
+                "use it: take "
                 "bfloat16 or float32 and a loop of your own"
             )
         state = self._state()
@@ -218,7 +220,7 @@ class ClosureOptimizer(Optimizer):
                 if name in self.defaults and name not in OWN and group[name] != value:
                     raise ValueError(
                         f"{type(self).__name__} steps all groups together: {name} is {value} in one group and "
-                        f"{group[name]} in another, give them the same"
+                        f"{group[name]} in another: give them the same value"
                     )
         return first
 

@@ -122,4 +122,4 @@ def joined(states: Sequence[Mapping[str, Any]], vectors: Sequence[str], params: 
 def _check_share(share: Any, param: Tensor, what: str) -> None:
     wanted = (*param.shape, 2) if param.is_complex() else tuple(param.shape)
     if not isinstance(share, Tensor) or share.shape[share.dim() - len(wanted) :] != wanted or not is_allocated(share):
-        raise ValueError(f"{what} is {form(share)}, the parameter {form(param)}: load this model's own state")
+        raise ValueError(f"{what} is {form(share)}, the parameter {form(param)}: load the state of this model")

@@ -13,23 +13,24 @@ from thalweg.second_order.conjugate_gradient import ConjugateGradient as Conjuga
 
 
 class ConjugateGradient(ClosureOptimizer):
-    """Nonlinear conjugate gradients: each direction keeps what the last one gained; memory of a few vectors.
+    """Nonlinear conjugate gradients: each direction keeps the progress of the previous one; memory of a few vectors.
 
         d = −g + β d₋;   θ ← θ + α d,   α by the line search
 
-    It begins anew with −g when d is no descent direction, when successive gradients are far from orthogonal, and
+    The method restarts with −g if d is not a descent direction, if successive gradients are far from orthogonal, and
     after ``restart_every`` steps.
 
     Arguments:
         params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, line_search_fn, weight_decay, decay, maximize,
-            average, process_group: as :class:`thalweg.optim.LBFGS`, but for a default of 3 ``max_iter`` evaluations.
+            average, process_group: as in :class:`thalweg.optim.LBFGS`, except that ``max_eval`` is 3 ``max_iter`` by
+                default.
         beta: ``"dai_yuan"``, ``"fletcher_reeves"``, ``"polak_ribiere"``, ``"polak_ribiere_plus"``,
             ``"hestenes_stiefel"`` or ``"hager_zhang"``.
-        restart_orthogonality: it begins anew when |gᵀg₋| ≥ this ‖g‖²; Powell's constant is 0.2, infinity never.
-        restart_every: it begins anew after so many steps; classically n; never by default.
+        restart_orthogonality: restart if |gᵀg₋| ≥ this · ‖g‖²; Powell's constant is 0.2, and infinity disables it.
+        restart_every: restart after this many steps, classically n; None (the default) disables it.
 
     Raises:
-        ValueError: a setting out of its range; what is no objective (see :meth:`step`).
+        ValueError: a setting is out of its range, or the closure is not an objective (see :meth:`step`).
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))

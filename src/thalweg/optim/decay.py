@@ -38,23 +38,24 @@ def decayed(group: Mapping[str, Any], p: Tensor) -> bool:
 def no_decay_groups(
     params: nn.Module | Iterable[Any], weight_decay: float | None = None, *, also: tuple[type[nn.Module], ...] = ()
 ) -> list[dict[str, Any]]:
-    """Returns the groups for an optimizer, this library's or any other, that decays weights alone.
+    """Returns parameter groups with which any optimizer decays only weights.
 
-    The first group holds what is decayed; the second, with ``weight_decay=0.0``, the biases, the scales of
-    normalizations and all other parameters of at most one dimension. An empty group is left out. A parameter that is
-    tied stands once, and is spared where any of its places is. Frozen parameters are in their groups, so that they
-    can be thawed; an optimizer leaves alone what has no gradient. Embeddings are weights, unless ``also`` names them.
+    The first group contains the parameters that are decayed. The second, with ``weight_decay=0.0``, contains the
+    biases, the scales of normalizations and all other parameters of at most one dimension. An empty group is omitted. A
+    tied parameter is listed once, and is not decayed if any of its uses is not. Frozen parameters stay in their groups,
+    so that they can be unfrozen; an optimizer ignores parameters without a gradient. Embeddings are decayed, unless
+    ``also`` names them.
 
     Arguments:
-        params: the model; or what an optimizer takes: parameters, ``(name, parameter)`` pairs, whose names are kept,
-            or groups, each of which is divided and keeps its other settings. Given the model, normalizations and
-            biases of more than one dimension are known too, by their modules and names.
-        weight_decay: of the first group; the optimizer's own, or the group's, where it is None.
-        also: classes of modules, such as ``nn.Embedding``, all of whose parameters are spared; needs the model.
+        params: the model, or anything that an optimizer accepts: parameters, ``(name, parameter)`` pairs, whose names
+            are kept, or groups, each of which is divided and keeps its other settings. If the model is given,
+            normalizations and biases of more than one dimension are recognized too, by their modules and names.
+        weight_decay: weight decay of the first group; None keeps the optimizer's or the group's own.
+        also: classes of modules, such as ``nn.Embedding``, whose parameters are not decayed either; requires the model.
 
     Raises:
-        TypeError: a set, whose order changes from run to run, or a single tensor.
-        ValueError: a parameter of a lazy module that has no shape yet; ``also`` without the model.
+        TypeError: ``params`` is a set, whose order changes from run to run, or a single tensor.
+        ValueError: a parameter of a lazy module has no shape yet, or ``also`` is given without the model.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1, bias=False))
@@ -70,9 +71,11 @@ def no_decay_groups(
     if isinstance(params, nn.Module):
         return _divided({"params": list(params.parameters())}, weight_decay, _spared_in(params, also))
     if also:
-        raise ValueError("also= names classes of modules: give the model, whose parameters cannot be told otherwise")
+        raise ValueError(
+            "also= names classes of modules: pass the model, because parameters alone do not show their modules"
+        )
     if isinstance(params, (set, Tensor)):
-        raise TypeError(f"params is a {type(params).__name__}: give the model, or a list of its parameters")
+        raise TypeError(f"params is a {type(params).__name__}: pass the model, or a list of its parameters")
     given = list(params)
     groups = given if given and all(isinstance(one, dict) for one in given) else [{"params": given}]
     return [part for group in groups for part in _divided(group, weight_decay, frozenset())]

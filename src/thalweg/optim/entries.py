@@ -152,24 +152,28 @@ def _fault(entry: Entry, rule: Rule) -> str | None:
     """Returns what is wrong with the entry, and what to do about it."""
     p, grad, state, mean, _ = entry
     if not (p.is_floating_point() or p.is_complex()) or p.layout != torch.strided:
-        return "give it as a dense tensor of real or complex numbers"
+        return "pass a dense tensor of real or complex numbers"
     if overlaps(p) or not is_allocated(p):
-        return "give it memory of its own, p.data = torch.empty(p.shape), before what it holds"
+        return "give it its own memory with p.data = torch.empty(p.shape) before filling it"
     fit = grad.shape == p.shape and grad.device == p.device and hasattr(grad, "to_local") == hasattr(p, "to_local")
     if not fit or (grad.is_complex() and not p.is_complex()) or not is_allocated(grad):
-        return f"its gradient is {form(grad)}; call zero_grad() and backward() anew"
+        return f"its gradient is {form(grad)}; call zero_grad() and backward() again"
     for name in rule.buffers:
         value = state.get(name)
         if value is not None and not fits(value, p, state_dtype(p)):
             alike = isinstance(value, Tensor) and value.shape == p.shape and not hasattr(p, "to_local")
-            then = "optimizer.load_state_dict(optimizer.state_dict()) converts it" if alike else "load this model's own"
+            then = (
+                "optimizer.load_state_dict(optimizer.state_dict()) converts it"
+                if alike
+                else "load the state of this model"
+            )
             return f"its state {name!r} is {form(value)}; {then}"
     for name in ("step", *rule.scalar_state):
         value = state.get(name)
         if value is not None and not _is_number(value):
             return f"its state {name!r} is {form(value)}, not one number; load a state of this model"
     if mean is not None and not fits(mean, p, mean.dtype):
-        return f"its average is {form(mean)}; make a new Average of the model as it is now"
+        return f"its average is {form(mean)}; make a new Average of the current model"
     return None
 
 

@@ -20,39 +20,41 @@ class LBFGS(ClosureOptimizer):
 
         d = −M g,   M from the last m pairs (s, y);   θ ← θ + α d,   α by the line search
 
-    Memory: 2 m vectors for the pairs, and about ten. Arguments have torch's names. Other than there, the line search is
-    on and the history 15 pairs by default; groups may be several, with weight decay; tolerances are relative, so that
-    the loss's scale does not matter; the last loss is returned; ``report`` says why a step ended. torch's states do not
-    fit. As there, a step whose loss has no gradient changes nothing (with a warning), and no step ends by a negative
-    tolerance.
+    The memory is 2 m vectors for the pairs, and about ten more. Arguments have torch's names. Unlike torch's LBFGS,
+    this one uses a line search and a history of 15 pairs by default; supports several groups and weight decay; has
+    relative tolerances, so that the scale of the loss does not matter; returns the last loss; and says in ``report``
+    why a step ended. It does not load torch's states. As in torch, a step whose loss has no gradient changes nothing
+    (with a warning), and a negative tolerance is never met.
 
-    Of parameters that are sharded over ranks, each rank keeps its shards of the pairs. The loss is the mean of the
-    ranks' losses, as the gradient is of their gradients. All take the same steps, from three messages an iteration: of
-    5 numbers a rank with each evaluation, of 2 m + 5 for the direction and of 5 a rank for its slope and length.
+    If parameters are sharded over ranks, each rank keeps its shards of the pairs. The loss is the mean of the losses of
+    all ranks, and the gradient is the mean of their gradients. All ranks take the same steps and send three messages
+    per iteration: 5 numbers per rank with each evaluation, 2 m + 5 for the direction, and 5 per rank for its slope and
+    length.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs; of any real or complex types and devices.
         lr: factor on the first step that the line search tries, or on every step without one.
-        max_iter: iterations a step.
-        max_eval: evaluations of the closure a step, at least 2; the larger of 25 and 1.25 ``max_iter`` by default.
-        tolerance_grad: a step ends when the minimum is within this share of ‖θ‖∞, as told by how the gradient fell on
-            the way; see :mod:`thalweg.second_order.approach`.
+        max_iter: maximum number of iterations per step.
+        max_eval: maximum number of evaluations of the closure per step, at least 2; by default the larger of 25 and
+            1.25 ``max_iter``.
+        tolerance_grad: a step ends when the minimum is estimated to be within this share of ‖θ‖∞, from the decrease
+            of the gradient along the way; see :mod:`thalweg.second_order.approach`.
         tolerance_change: a step ends when the loss changes by no more than this share of itself.
-        history_size: m, pairs kept.
+        history_size: m, the number of pairs.
         line_search_fn: ``"strong_wolfe"`` (Moré and Thuente), ``"hager_zhang"``, ``"backtracking"`` (Armijo), or None
             for steps of lr.
-        weight_decay: λ of the added ½λ‖θ‖², a group's own.
-        decay: θ of that term: ``"all"`` parameters, or the group's ``"weights"``, see :class:`RuleOptimizer`.
-        damping: Powell's, for pairs without curvature, in [0, 1); 0 skips them.
-        history_dtype: type of the pairs; the widest of the parameters, at least float32, by default. bfloat16 halves
-            memory and what is read an iteration.
-        maximize: ascend.
-        average: an :class:`thalweg.averaging.Average` that takes in where each step ends.
-        process_group: of ranks that each hold the whole model and evaluate the closure on data of their own, as
+        weight_decay: λ of the added ½λ‖θ‖²; each group can have its own.
+        decay: the θ in that term: ``"all"`` parameters of the group, or its ``"weights"``; see :class:`RuleOptimizer`.
+        damping: Powell's damping of pairs without curvature, in [0, 1); 0 skips such pairs.
+        history_dtype: type of the pairs; by default the widest type of the parameters, at least float32. bfloat16
+            halves the memory of the history.
+        maximize: ascend instead of descend.
+        average: an :class:`thalweg.averaging.Average` of the points at which the steps end.
+        process_group: the group of ranks that each hold the whole model and evaluate the closure on their own data, as
             under DistributedDataParallel: ``ddp.process_group``. Sharded parameters (``fully_shard``) need none.
 
     Raises:
-        ValueError: a setting out of its range; what is no objective (see :meth:`step`).
+        ValueError: a setting is out of its range, or the closure is not an objective (see :meth:`step`).
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))

@@ -17,22 +17,22 @@ BETAS = (DEFAULTS["beta1"], DEFAULTS["beta2"])
 
 
 class NAdam(RuleOptimizer):
-    """NAdam: Adam with Nesterov's look ahead in the first moment and a momentum that warms up.
+    """NAdam: Adam with Nesterov's look-ahead in the first moment, and with a momentum that warms up.
 
     Equations: :mod:`thalweg.rules.nadam`.
 
     Arguments:
         lr: learning rate; a number or a tensor of one element.
         betas: decays (β₁, β₂) of the moments.
-        eps: outside the root.
+        eps: added outside the root.
         weight_decay: λ of the added gradient λθ.
-        momentum_decay: ψ.
-        decoupled_weight_decay: shrink the parameters instead.
+        momentum_decay: ψ, the decay of the momentum schedule.
+        decoupled_weight_decay: shrink the parameters instead of changing the gradient.
         params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
-        ValueError: a hyperparameter out of its range.
-        RuntimeError: at a step, on sparse gradients.
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a step has sparse gradients.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))

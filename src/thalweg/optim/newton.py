@@ -12,22 +12,23 @@ from thalweg.second_order.newton import Damping, newton_model
 
 
 class Newton(ClosureOptimizer):
-    """Newton's method with the whole Hessian, for models of up to some thousand parameters.
+    """Newton's method with the full Hessian, for models of up to about a thousand parameters.
 
         θ ← θ − lr (H + αI)⁻¹ g
 
-    Memory O(n²), work an iteration O(n³) and n Hessian products. The closure returns the loss and leaves ``backward``.
+    The memory is O(n²), and the work per iteration is O(n³) and n Hessian products. The closure returns the loss and
+    does not call ``backward``.
 
     Arguments:
         params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, decay, maximize,
-            average: as :class:`thalweg.optim.LBFGS`; one iteration a step by default.
+            average: as :class:`thalweg.optim.LBFGS`; with one iteration per step by default.
         lr: factor on the step.
-        damping: ``"adaptive"`` (α outweighs the most negative eigenvalue, then Levenberg and Marquardt's rule),
-            ``"saddle-free"`` (|H| for H, then the same), ``"fixed"`` (α as given, every step taken).
-        alpha: α; absolute for fixed damping, else a share of ‖H‖ to begin with.
+        damping: ``"adaptive"`` (α exceeds the most negative eigenvalue, then the Levenberg–Marquardt rule),
+            ``"saddle-free"`` (|H| replaces H, then the same rule), ``"fixed"`` (α as given, every step accepted).
+        alpha: α; absolute for fixed damping, otherwise the initial value as a share of ‖H‖.
 
     Raises:
-        ValueError: a setting out of its range; at a step, where n² numbers are more than 2 GiB, and what is no
+        ValueError: a setting is out of its range, n² numbers take more than 2 GiB at a step, or the closure is not an
             objective (see :meth:`step`).
 
     >>> import torch

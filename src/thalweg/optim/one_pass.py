@@ -129,5 +129,5 @@ def check_average(average: Any, groups: Sequence[Group]) -> None:
         raise ValueError(f"Invalid average: {average!r}: give Average(model, EMA(0.999)), of thalweg.averaging")
     if not any(average.averages(p) for group in groups for p in group["params"]):
         raise ValueError(
-            "Invalid average: it averages none of the parameters that this optimizer steps: make it of the same model"
+            "Invalid average: it averages none of the parameters of this optimizer: make it of the same model"
         )

@@ -34,37 +34,37 @@ NORM_IN_BACKWARD = (
 
 
 class RuleOptimizer(Optimizer):
-    """Base of the optimizers: a subclass names its rule and hyperparameters, all else is here.
+    """Base class of the optimizers with an update rule; a subclass names its rule and its hyperparameters.
 
-    Arguments of every optimizer, beside the method's own:
+    Every optimizer has these arguments in addition to those of its method:
         params: parameters, groups or ``(name, parameter)`` pairs.
-        maximize: ascend.
+        maximize: ascend instead of descend.
         engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see below.
         options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`Options`; torch's
-            ``capturable`` and ``differentiable``, and its ``foreach`` and ``fused`` as wishes for an engine.
+            ``capturable`` and ``differentiable``, and its ``foreach`` and ``fused`` as requests for an engine.
 
-    Engines are ``"foreach"`` (a kernel an operation over lists of tensors), ``"compiled"`` (one pass over the memory of
-    each large tensor through torch.compile; foreach with one warning where there is no compiler) and ``"auto"``
-    (torch's fused kernels, on a CPU, for plain steps of the rules that it has one for; otherwise compiled from four
-    million elements on). torch's ``fused=True`` asks for the compiled engine and ``foreach=True`` for that over lists.
-    State of float16 and bfloat16 parameters is float32. SGD and AdaGrad take sparse gradients, as torch's do;
-    AdaGrad, and SGD without momentum, then read and write the rows alone that have one.
+    The engines are ``"foreach"`` (one kernel per operation over lists of tensors), ``"compiled"`` (one pass over the
+    memory of each large tensor through torch.compile; ``"foreach"`` with one warning if there is no compiler) and
+    ``"auto"`` (on a CPU, torch's fused kernels for plain steps of the rules that have one; otherwise compiled from four
+    million elements on). torch's ``fused=True`` requests the compiled engine, and ``foreach=True`` the one over lists.
+    The state of float16 and bfloat16 parameters is float32. SGD and AdaGrad accept sparse gradients, as torch's do;
+    AdaGrad, and SGD without momentum, then read and write only the rows that have a gradient.
 
     With torch's ``differentiable=True`` gradients flow through steps, to parameters, gradients, state and
     hyperparameters that are tensors; with its ``capturable=True`` no step waits for the device, so that a CUDA graph
     can hold it.
 
-    In the same pass over memory a step clips the gradient's norm (``clip_norm``), leaves everything as it is where
-    the gradient is not finite (``skip_nonfinite``) and averages the parameters (``average``); see :class:`Options`.
-    Weight decay is for all parameters, as torch has it; ``decay="weights"`` spares biases and the scales of
-    normalizations, and all other parameters of at most one dimension.
+    In the same pass over memory, a step can clip the norm of the gradient (``clip_norm``), change nothing if the
+    gradient is not finite (``skip_nonfinite``), and average the parameters (``average``); see :class:`Options`. Weight
+    decay applies to all parameters, as in torch; ``decay="weights"`` excludes biases, the scales of normalizations, and
+    all other parameters of at most one dimension.
 
-    On the CPU a skipped step is none: nothing is counted or averaged but :attr:`skipped`. On other devices, where the
-    host does not wait for the norm, its point is averaged again.
+    On the CPU, a skipped step changes nothing but :attr:`skipped`. On other devices, where the host does not wait for
+    the norm, the current point is averaged once more.
 
     Attributes:
-        average: the :class:`thalweg.averaging.Average` that takes part in each step; it has a state of its own.
-        gradient_norm: ‖g‖ of the last step, before clipping, a tensor where the parameters are; None where no group
+        average: the :class:`thalweg.averaging.Average` that each step updates; it has its own state.
+        gradient_norm: ‖g‖ of the last step before clipping, a tensor on the device of the parameters; None if no group
             clips or skips.
 
     >>> from thalweg.averaging import EMA, Average
@@ -101,7 +101,7 @@ class RuleOptimizer(Optimizer):
 
     @property
     def skipped(self) -> int:
-        """Steps that were skipped since their gradient was not finite; reading it waits for the device."""
+        """Number of steps that were skipped because their gradient was not finite; reading it waits for the device."""
         return max((int(group["skipped"]) for group in self.param_groups), default=0)
 
     @abstractmethod
@@ -319,7 +319,7 @@ RuleOptimizer.step.hooked = True  # type: ignore[attr-defined]  # which keeps to
 def _skipped(entries: list[Entry], ok: Tensor, rule: Rule) -> Tensor:
     """Returns how many steps these parameters skipped before this one, counted where they are; counts this one."""
     if rule.scalar_state:
-        raise RuntimeError(f"{rule.name} carries a scalar from step to step on the host: leave skip_nonfinite out here")
+        raise RuntimeError(f"{rule.name} keeps a scalar on the host from step to step: omit skip_nonfinite")
     counts = [e.state.setdefault("skipped", torch.zeros((), device=e.p.device)) for e in entries]
     before = counts[0].clone()
     foreach_add_(counts, [(1 - ok).to(c.device) for c in counts])

@@ -81,7 +81,7 @@ class ParameterObjective(Objective):
         """
         if not self._all:
             loss, _ = self._closure()
-            raise NoGradient("no parameter requires a gradient: set requires_grad on those to be trained", loss)
+            raise NoGradient("no parameter requires a gradient: set requires_grad on the parameters to train", loss)
         self.params = self._all
         loss, found = self._call(curvature)
         self.first_loss = float(loss)
@@ -104,8 +104,8 @@ class ParameterObjective(Objective):
         self.start = Place.of(x, self._first, self.ranks)
         if not math.isfinite(self.start.loss):
             raise NotFinite(
-                f"the loss is {self.start.loss} where the step begins: the parameters are left as they are; correct "
-                "the inputs or the parameters first"
+                f"the loss is {self.start.loss} where the step begins: the parameters are unchanged; correct the "
+                "inputs or the parameters first"
             )
         return x
 
@@ -179,7 +179,7 @@ class ParameterObjective(Objective):
         if all(p.grad is None for p in self._all):
             if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.requires_grad:
                 raise NoGradient(
-                    "the closure gives a loss without gradient: do not detach or round on the way to it", loss
+                    "the closure returns a loss without a gradient: do not detach or round its inputs", loss
                 )
             check_loss(loss, "the closure")
             loss.backward()
@@ -189,7 +189,9 @@ class ParameterObjective(Objective):
         loss = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
         loss = loss.full_tensor() if hasattr(loss, "full_tensor") else loss
         if loss.numel() != 1:
-            raise NotAnObjective(f"the closure gives no scalar ({tuple(loss.shape)}): return the loss as one number")
+            raise NotAnObjective(
+                f"the closure does not return a scalar ({tuple(loss.shape)}): return the loss as one number"
+            )
         grads = [_gradient(p) for p in self.params]
         return loss.reshape(()), grads
 

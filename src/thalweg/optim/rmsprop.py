@@ -15,24 +15,24 @@ DEFAULTS = RMSPropRule.defaults
 
 
 class RMSProp(RuleOptimizer):
-    """RMSProp: AdaGrad with a memory that fades; also with momentum, Nesterov's momentum, and centered.
+    """RMSProp: AdaGrad with an exponentially decaying memory; optionally with momentum, Nesterov momentum, or centered.
 
     Equations: :mod:`thalweg.rules.rmsprop`.
 
     Arguments:
         lr: learning rate ε; a number or a tensor of one element.
         alpha: decay of r (the book's ρ).
-        eps: δ; torch's default and place, 1e-8 outside the root. The book: 1e-6 with ``eps_inside_sqrt=True``.
+        eps: δ, by default 1e-8 outside the root as in torch. The book uses 1e-6 with ``eps_inside_sqrt=True``.
         weight_decay: λ of the added gradient λθ.
         momentum: μ (the book's α), 0 for none.
         centered: subtract the squared mean of the gradient from r.
-        nesterov: look ahead (book algorithm 8.6); needs momentum.
-        eps_inside_sqrt: δ inside the root.
+        nesterov: use Nesterov momentum (book algorithm 8.6); requires momentum.
+        eps_inside_sqrt: whether δ is added inside the root.
         params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
-        ValueError: a hyperparameter out of its range.
-        RuntimeError: at a step, on sparse gradients.
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a step has sparse gradients.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))

@@ -45,7 +45,7 @@ class Options(TypedDict, total=False):
         decay: to what weight decay is applied: ``"all"`` parameters, as in torch's own optimizers, by default;
             ``"weights"``, tensors of two dimensions or more, so that biases and the scales of normalizations are
             spared, as :func:`thalweg.optim.no_decay_groups` does for any optimizer.
-        foreach, fused: torch's switches, which are wishes for an engine here.
+        foreach, fused: torch's switches, which are requests for an engine here.
         capturable, differentiable: torch's, see :class:`thalweg.optim.RuleOptimizer`.
     """
 
@@ -159,7 +159,7 @@ def check_added(group: Mapping[str, Any]) -> None:
     """Raises ValueError for what a group of its own cannot have."""
     for key in _WHOLE:
         if key in group:
-            raise ValueError(f"{key} is of the whole optimizer: give it to the constructor, not to a group")
+            raise ValueError(f"{key} belongs to the whole optimizer: pass it to the constructor, not in a group")
 
 
 def _check_betas(group: Mapping[str, Any]) -> None:

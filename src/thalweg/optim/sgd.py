@@ -15,21 +15,21 @@ DEFAULTS = SGDRule.defaults
 
 
 class SGD(RuleOptimizer):
-    """Stochastic gradient descent, with Polyak's or Nesterov's momentum.
+    """Stochastic gradient descent, optionally with Polyak's or Nesterov's momentum.
 
     Equations: :mod:`thalweg.rules.sgd`.
 
     Arguments:
         lr: learning rate ε; a number or a tensor of one element.
-        momentum: α, share of the velocity kept, 0 for none.
-        dampening: share of the gradient left out of the velocity.
+        momentum: α, the share of the velocity that is kept; 0 disables momentum.
+        dampening: the share of the gradient that is not added to the velocity.
         weight_decay: λ of the added gradient λθ.
         nesterov: look ahead; needs momentum and no dampening.
         params, maximize, engine, options: as :class:`RuleOptimizer`.
 
     Raises:
-        ValueError: a hyperparameter out of its range.
-        RuntimeError: at a step, on sparse gradients with weight decay.
+        ValueError: a hyperparameter is out of its range.
+        RuntimeError: a step has sparse gradients and weight decay.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))

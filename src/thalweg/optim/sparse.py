@@ -36,13 +36,14 @@ class Rows:
 def check_sparse(owner: str, rule: Rule, group: Group) -> None:
     """Raises RuntimeError, in torch's words, unless the group's rule takes sparse gradients."""
     if rule.sparse is None:
-        more = " (torch.optim.SparseAdam is Adam of the rows alone)" if "Adam" in owner else ""
+        more = " (torch.optim.SparseAdam is Adam for the named rows only)" if "Adam" in owner else ""
         raise RuntimeError(
-            f"{owner} does not support sparse gradients, since its steps move rows whose gradient is zero: build the "
-            f"embedding with sparse=False, or take SGD or AdaGrad{more}"
+            f"{owner} does not support sparse gradients, because its steps also change rows whose gradient is zero: "
+            "build the "
+            f"embedding with sparse=False, or use SGD or AdaGrad{more}"
         )
     if group["weight_decay"]:
         raise RuntimeError(
-            "weight_decay option is not compatible with sparse gradients, since it moves every row: build the "
+            "weight_decay option is not compatible with sparse gradients, because it changes every row: build the "
             "embedding with sparse=False, or put it in a group with weight_decay=0"
         )

@@ -17,28 +17,28 @@ FORMERLY = {"leash": "globalization"}
 
 
 class TruncatedNewton(ClosureOptimizer):
-    """Truncated Newton: Newton's step by linear conjugate gradients on curvature products alone.
+    """Truncated Newton: Newton's step by linear conjugate gradients, from curvature products only.
 
         (B + λI) d = −g,   θ ← θ + lr d         λ by Levenberg and Marquardt's rule (Hessian-free), or
         min gᵀd + ½ dᵀBd,  ‖d‖ ≤ Δ              Δ by how well the model predicted (Steihaug)
 
-    Memory: some ten vectors and one graph of the loss. The closure returns the loss and leaves ``backward``; for the
-    Gauss–Newton matrix it returns ``(loss, outputs)``, with the very tensor from which the loss is computed; in it the
-    loss must not be linear: logits, not their log_softmax.
+    The memory is about ten vectors and one graph of the loss. The closure returns the loss and does not call
+    ``backward``. For the Gauss–Newton matrix it returns ``(loss, outputs)`` with the same tensor from which the loss is
+    computed; the loss must not be linear in it: return logits, not their log_softmax.
 
     Arguments:
         params, max_iter, max_eval, tolerance_grad, tolerance_change, weight_decay, decay, maximize,
-            average: as :class:`thalweg.optim.LBFGS`; one iteration a step by default.
+            average: as :class:`thalweg.optim.LBFGS`; with one iteration per step by default.
         lr: factor on the step.
         curvature: B, ``"hessian"`` or ``"gauss_newton"``.
-        globalization: what bounds the step, ``"levenberg_marquardt"`` or ``"trust_region"``.
-        damping: λ to begin with, as a share of the curvature along the gradient.
-        warm_start: share of the last step's solution that linear CG starts from, with Levenberg–Marquardt.
-        max_products: products an iteration at most.
+        globalization: the method that limits the step, ``"levenberg_marquardt"`` or ``"trust_region"``.
+        damping: the initial λ, as a share of the curvature along the gradient.
+        warm_start: the share of the previous step's solution from which linear CG starts, with Levenberg–Marquardt.
+        max_products: maximum number of products per iteration.
 
     Raises:
-        ValueError: a setting out of its range; what is no objective (see :meth:`step`).
-        NotImplementedError: at a step, where an operation of the model has no second derivative.
+        ValueError: a setting is out of its range, or the closure is not an objective (see :meth:`step`).
+        NotImplementedError: an operation of the model has no second derivative.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))

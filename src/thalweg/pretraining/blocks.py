@@ -25,7 +25,7 @@ def blocks_of(model: nn.Module) -> list[list[str]]:
     """
     if not isinstance(model, nn.Sequential):
         raise ValueError(
-            f"a {type(model).__name__} has no order that can be seen: pass blocks=, the names of its hidden blocks"
+            f"a {type(model).__name__} has no visible order of blocks: pass blocks=, the names of its hidden blocks"
         )
     blocks: list[list[str]] = []
     head: list[str] = []
@@ -38,7 +38,7 @@ def blocks_of(model: nn.Module) -> list[list[str]]:
         else:
             head.append(name)
     if len(blocks) < 2:
-        raise ValueError(f"the model has {len(blocks)} blocks with parameters: it takes a hidden one and an output")
+        raise ValueError(f"the model has {len(blocks)} blocks with parameters: it needs a hidden block and an output")
     return blocks
 
 
@@ -56,7 +56,7 @@ def checked_blocks(model: nn.Module, blocks: Blocks, inputs: Any) -> list[list[s
         check_layer(model, name, "the model")
     for block in named:
         if not any(p.requires_grad for name in block for p in model.get_submodule(name).parameters()):
-            raise ValueError(f"block {block[0]!r} has nothing to train: join it to one with parameters")
+            raise ValueError(f"block {block[0]!r} has no parameters: join it to a block that has some")
     taken: dict[str, Any] = {}
     given: dict[str, Any] = {}
 
@@ -77,8 +77,8 @@ def checked_blocks(model: nn.Module, blocks: Blocks, inputs: Any) -> list[list[s
     for name in chain:
         if not isinstance(taken.get(name), Tensor) or not isinstance(value, Tensor) or not _same(taken[name], value):
             raise ValueError(
-                f"block {name!r} does not take what {before!r} gives: name blocks in their order, with all that is "
-                "computed between them"
+                f"block {name!r} does not accept the output of {before!r}: name the blocks in their order, with "
+                "everything that is computed between them"
             )
         before, value = name, given[name]
     return named

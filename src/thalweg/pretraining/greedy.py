@@ -88,7 +88,7 @@ def greedy(
     Source: Deep Learning, §8.7.4; Bengio et al. 2007.
     """
     if last is not None and not is_whole(last):
-        raise ValueError(f"last is {last}: a stage trains at least 1 block, or all so far with None")
+        raise ValueError(f"last is {last}: give at least 1 block per stage, or None for all blocks so far")
     inputs = few_examples(joint.data, model)
     named = checked_blocks(model, blocks_of(model)[:-1] if blocks is None else blocks, inputs)
     chain = [nn.Sequential(*(model.get_submodule(name) for name in block)) for block in named]
@@ -133,7 +133,9 @@ def greedy(
 def _default_head(output: Any, generator: Generator | None) -> Callable[[Tensor], nn.Module]:
     if not isinstance(output, Tensor) or output.dim() < 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"no head is known for a model that gives {shape}: pass head=, a function of a block's output")
+        raise ValueError(
+            f"no head is known for a model with outputs {shape}: pass head=, a function of a block's output"
+        )
 
     def made(features: Tensor) -> nn.Module:
         if features.dim() == output.dim() and features.shape[:-1] == output.shape[:-1]:

@@ -98,16 +98,21 @@ class HintTraining:
         self.hint = [hint] if isinstance(hint, str) else list(hint)
         self.guided = [guided] if isinstance(guided, str) else list(guided)
         if not self.hint or len(self.hint) != len(self.guided):
-            raise ValueError(f"{len(self.hint)} hints for {len(self.guided)} guided layers: name one for each other")
+            raise ValueError(
+                f"{len(self.hint)} hints for {len(self.guided)} guided layers: name one hint for each guided layer"
+            )
         for model, names, owner in ((teacher, self.hint, "the teacher"), (student, self.guided, "the student")):
             for name in names:
                 check_layer(model, name, owner)
         if not (is_within(temperature, 0) and temperature > 0 and all(is_within(w, 0) for w in weight)):
-            raise ValueError(f"temperature is {temperature} and weight {weight}: give more than 0, and 0 or more")
+            raise ValueError(
+                f"temperature is {temperature} and weight {weight}: give a temperature above 0 and a weight of at "
+                "least 0"
+            )
         in_teacher = {t.untyped_storage().data_ptr(): name for name, t in _tensors(teacher)}
         shared = next((n for n, t in _tensors(student) if t.untyped_storage().data_ptr() in in_teacher), None)
         if shared is not None:
-            raise ValueError(f"the student's {shared!r} lies in the teacher's memory: pass copy.deepcopy(teacher)")
+            raise ValueError(f"the student's {shared!r} shares memory with the teacher: pass copy.deepcopy(teacher)")
         self.regressors: list[nn.Module] | None = None
         if not isinstance(regressor, str):
             self.regressors = [regressor] if isinstance(regressor, nn.Module) else list(regressor)
@@ -139,8 +144,7 @@ class HintTraining:
             guided, logits = outputs_at(self.student, self.guided, inputs, whole=True)
             if not isinstance(answer, Tensor) or not isinstance(logits, Tensor) or answer.shape != logits.shape:
                 raise ValueError(
-                    f"the teacher answers with {_shape(answer)} and the student with {_shape(logits)}: give both the "
-                    "same outputs"
+                    f"the teacher outputs {_shape(answer)} and the student {_shape(logits)}: give both the same outputs"
                 )
             regressors = self.regressors or [
                 regressor_for(g, h, draw_seed(self.generator)) for g, h in zip(guided, hints, strict=True)
@@ -193,7 +197,7 @@ class HintTraining:
                 value = stage.objective(both.student, (inputs, target), step)
             if len(outputs) != 1:
                 raise ValueError(
-                    f"the objective ran the model {len(outputs)} times: it takes once, on a batch's inputs"
+                    f"the objective ran the model {len(outputs)} times: run it once, on the inputs of a batch"
                 )
             (answer,) = answers or self._answer(inputs)
             weight = start + (end - start) * min(1.0, step / max(1, total - 1))

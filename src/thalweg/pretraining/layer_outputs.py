@@ -63,7 +63,7 @@ def outputs_at(model: nn.Module, names: Sequence[str], inputs: Any, whole: bool 
     for name in names:
         if not isinstance(found.get(name), Tensor):
             what = f"gives a {type(found[name]).__name__}" if name in found else "did not run"
-            raise ValueError(f"layer {name!r} {what}: name one that runs and gives one tensor")
+            raise ValueError(f"layer {name!r} {what}: name a layer that runs and returns one tensor")
     return [found[name] for name in names], output
 
 

@@ -41,7 +41,7 @@ def regressor_for(guided: Tensor, hint: Tensor, seed: int) -> nn.Module:
         module = CONVOLUTIONS[dimensions](student[0], teacher[0], kernel)  # type: ignore[arg-type]
     else:
         raise ValueError(
-            f"no linear or convolutional regressor joins the student's {student} to the teacher's {teacher}: name "
+            f"no linear or convolutional regressor maps the student's {student} to the teacher's {teacher}: name "
             "layers of as many dimensions, the student's no smaller, or pass regressor="
         )
     weight, bias = module.weight, module.bias

@@ -39,11 +39,11 @@ def few_examples(data: Any, model: nn.Module) -> Any:
     tensors = tensors_of(data)
     if tensors is None:
         if callable(data):
-            raise ValueError("the stage's data are a function: pass a loader, from which shapes can be found")
+            raise ValueError("the stage's data are a function: pass a loader, so that shapes can be determined")
         with torch.random.fork_rng():
             batch = next(iter(data), None)
         tensors = tuple(batch) if isinstance(batch, (tuple, list)) else ()
     if len(tensors) != 2:
-        raise ValueError("the stage's data give no pairs (inputs, target): pass a loader of such")
+        raise ValueError("the stage's data give no pairs (inputs, target): pass a loader of pairs")
     inputs = tensors[0]
     return inputs[:FEW].to(next(model.parameters()).device) if isinstance(inputs, Tensor) else inputs

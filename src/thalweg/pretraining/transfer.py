@@ -58,15 +58,18 @@ def transfer(
     Source: Deep Learning, §8.7.4; Yosinski et al. 2014.
     """
     if not is_within(rate, 0):
-        raise ValueError(f"rate is {rate}: give a factor of 0, which freezes, or more")
+        raise ValueError(f"rate is {rate}: give a factor of at least 0, which freezes the blocks")
     if isinstance(parts, int):
         blocks = blocks_of(model)
         if not 1 <= parts < len(blocks):
-            raise ValueError(f"parts is {parts}: take 1 to {len(blocks) - 1} of the model's {len(blocks)} blocks")
+            raise ValueError(f"parts is {parts}: give 1 to {len(blocks) - 1} of the model's {len(blocks)} blocks")
         parts = [name for block in blocks[:parts] for name in block if any(model.get_submodule(name).state_dict())]
     rest = _rest(model, parts)
     if not rate and not rest:
-        raise ValueError("all of the model is taken and rate is 0: nothing is left to train; take less, or pass a rate")
+        raise ValueError(
+            "the whole model is transferred and rate is 0, so that nothing is trained: transfer fewer blocks, or "
+            "pass a rate"
+        )
     before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     try:
         if scheme is not None:

@@ -29,7 +29,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             line = str(error).splitlines()[0]
-            raise FileError(f"{path} cannot be read as safetensors ({line}): take another file") from error
+            raise FileError(f"{path} cannot be read as safetensors ({line}): choose another file") from error
     state = read_safely(path)
     for key in ("model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
@@ -37,7 +37,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             break
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, Mapping) else {}
     if not tensors:
-        raise FileError(f"{path} holds no named tensors: save a model's state_dict()")
+        raise FileError(f"{path} contains no named tensors: save a model's state_dict()")
     return tensors
 
 
@@ -87,7 +87,7 @@ def load_weights(
     wrong = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     if any(wrong.values()):
         lists = "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items() if names)
-        raise ValueError(f"the weights do not fit the model ({lists}): name parts that both have alike")
+        raise ValueError(f"the weights do not fit the model ({lists}): name parts that are equal in both")
     for name in wanted:
         own[name].copy_(given[name])
     return wanted

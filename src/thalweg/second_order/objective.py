@@ -134,8 +134,8 @@ def check_loss(loss: object, what: str) -> None:
     """Raises NotAnObjective unless the loss is a scalar tensor with a graph."""
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.dim() > 1:
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise NotAnObjective(f"{what} gives no scalar ({shape}): return the loss as one number")
+        raise NotAnObjective(f"{what} does not return a scalar ({shape}): return the loss as one number")
     if loss.is_complex():
-        raise NotAnObjective(f"{what} gives a complex number: return a real loss")
+        raise NotAnObjective(f"{what} returns a complex number: return a real loss")
     if not loss.requires_grad:
-        raise NotAnObjective(f"{what} gives a loss without gradient: do not detach or round on the way to it")
+        raise NotAnObjective(f"{what} returns a loss without a gradient: do not detach or round its inputs")

@@ -27,14 +27,14 @@ FAR = 1e15  # times as far away as the start's size: a function that still falls
 ROUNDING = 200.0  # units in the last place by which a value may be off: it is a sum of larger terms
 MESSAGES: dict[Ending, str] = {
     "gradient": "The gradient is small enough.",
-    "change": "The value changes too little.",
-    "iterations": "The number of iterations was reached.",
-    "evaluations": "The number of evaluations was reached.",
+    "change": "The change of the value is small enough.",
+    "iterations": "The maximum number of iterations was reached.",
+    "evaluations": "The maximum number of evaluations was reached.",
     "no progress": "No progress can be made in this precision.",
     "singular": "The Hessian is zero or singular here: damp it, or choose a method that needs no Hessian.",
-    "not finite": "The value or the gradient is not finite where it starts or wherever it could go.",
-    "unbounded": "The function falls without end.",
-    "callback": "The callback ended it.",
+    "not finite": "The value or the gradient is not finite at the start or at all points that it could reach.",
+    "unbounded": "The function decreases without limit.",
+    "callback": "The callback stopped the minimization.",
 }
 LONG = 10_000  # numbers from which aminmax is faster than vector_norm, in the end twenty times
 FALLS = 3  # iterations in a row that halved the value and came near: where the least value is zero, none is level

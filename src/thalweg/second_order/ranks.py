@@ -83,7 +83,7 @@ def ranks_of(params: Sequence[Tensor], group: ProcessGroup | None = None) -> Ran
         raise ValueError("sharded parameters (DTensor) bring their own process group: pass none")
     placed: set[tuple[Any, int]] = {(getattr(p, "device_mesh", None), _copies(p)) for p in params}
     if len(placed) > 1:
-        raise ValueError("some parameters are sharded otherwise than others, or not at all: shard all over one mesh")
+        raise ValueError("some parameters are sharded differently, or not at all: shard all of them over one mesh")
     mesh, copies = placed.pop()
     return Ranks(mesh.get_all_groups(), copies)
 

@@ -31,7 +31,10 @@ class Batches:
     ) -> None:
         sizes = {len(t) for t in tensors}
         if len(sizes) != 1:
-            raise ValueError(f"tensors of first sizes {sorted(sizes)}: pass at least one, and all of as many examples")
+            raise ValueError(
+                f"the tensors have {sorted(sizes)} examples: pass at least one tensor, and the same number of "
+                "examples in all"
+            )
         (self.count,) = sizes
         least = self.count if drop_last else 1
         if not isinstance(batch_size, int) or batch_size < 1 or (drop_last and batch_size > least):

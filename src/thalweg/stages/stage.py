@@ -82,7 +82,9 @@ class Stage:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError(f"stage {self.name!r} has {self.steps} steps and {self.epochs} epochs: give one of them")
+            raise ValueError(
+                f"stage {self.name!r} has {self.steps} steps and {self.epochs} epochs: give either steps or epochs"
+            )
         for what in ("steps", "epochs", "accumulate", "evaluate_every"):
             value = getattr(self, what)
             if value is not None and not (isinstance(value, int) and value >= 1):
@@ -113,7 +115,7 @@ class Stage:
         except TypeError:
             length = None
         if length == 0:
-            raise ValueError(f"stage {self.name!r} has data without a single batch: give it examples")
+            raise ValueError(f"stage {self.name!r} has data without a batch: give it examples")
         if self.steps is not None:
             return self.steps
         if length is None:

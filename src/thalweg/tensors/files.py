@@ -57,7 +57,7 @@ def check_utf8(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise FileError(f"cannot write {str(path)!a} (no UTF-8): choose a name of letters") from error
+        raise FileError(f"cannot write {str(path)!a} (no UTF-8): choose another name") from error
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def _partial(path: Path) -> Path:
 
 
 def _refused(path: Path, error: OSError) -> FileError:
-    return FileError(f"cannot write {path} ({error.strerror}): choose another place, or make room")
+    return FileError(f"cannot write {path} ({error.strerror}): choose another place, or free some space")
 
 
 def sync_folder(folder: Path) -> None:
@@ -117,10 +117,14 @@ def read_safely(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise FileError(f"there is no file {path}") from None
+        raise FileError(f"the file {path} does not exist") from None
     except Exception as error:  # bytes at random bring up errors of every kind in torch's reader
-        why = "it is cut short, damaged" if not isinstance(error, pickle.UnpicklingError) else "it is no such file"
+        why = (
+            "it is truncated or damaged"
+            if not isinstance(error, pickle.UnpicklingError)
+            else "it is not a file of tensors"
+        )
         raise FileError(
-            f"{path} cannot be read as tensors: {why}, or it holds code, which is never run; save a state_dict() with "
-            "torch.save, or take another file"
+            f"{path} cannot be read as tensors: {why}, or it contains code, which is never run; save a state_dict() "
+            "with torch.save, or choose another file"
         ) from error

@@ -41,17 +41,19 @@ def load(path: Path, run: Mapping[str, Any], model: nn.Module) -> dict[str, Any]
     except FileError as error:
         raise CheckpointError(f"cannot resume: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"cannot resume: {path} is no checkpoint of a training run: take another file")
+        raise CheckpointError(f"cannot resume: {path} is not a checkpoint of a training run: choose another file")
     if state.get("version") == VERSION and not all(isinstance(state.get(k), dict) for k in ("outline", "model")):
-        raise CheckpointError(f"cannot resume: {path} lacks a part of a checkpoint: take another file")
+        raise CheckpointError(f"cannot resume: {path} lacks a part of a checkpoint: choose another file")
     if state.get("version") != VERSION:
-        raise CheckpointError(f"cannot resume: {path} is of version {state.get('version')}, not {VERSION}: begin anew")
+        raise CheckpointError(
+            f"cannot resume: {path} is of version {state.get('version')}, not {VERSION}: start a new run"
+        )
     if state["outline"] != dict(run):
         saved, asked = state["outline"], dict(run)
         key = next(key for key in (*asked, *saved) if saved.get(key) != asked.get(key))
         raise CheckpointError(
             f"cannot resume: {path} is of another run, its {key} {saved.get(key)}, not {asked.get(key)}: resume "
-            "with the same, or begin anew elsewhere"
+            "with the same, or start a new run elsewhere"
         )
     here, there = _forms(model.state_dict()), _forms(joined(state["model"]))
     for name in [*here, *there]:

@@ -43,7 +43,7 @@ def only(model: nn.Module, trainable: Sequence[str] | None) -> Iterator[list[nn.
                 if params and not any(p.requires_grad for p in params):
                     still.append(module)
         if not any(p.requires_grad for p in model.parameters()):
-            raise ValueError("no parameter is trained: set requires_grad, or name others in trainable=")
+            raise ValueError("no parameter is trained: set requires_grad, or name other parameters in trainable=")
         yield still
     finally:
         for p, flag in flags:

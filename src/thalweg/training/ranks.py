@@ -115,10 +115,13 @@ class Ranks:
                 remedy = "call convert_batch_norm(model, synchronize=True)"
                 if isinstance(module, BatchNorm):
                     remedy = f"set synchronize=True and no ghost on {name!r}"
-                raise ValueError(f"batch norm {name!r} would normalize by each rank's share of a batch: {remedy}")
+                raise ValueError(
+                    f"batch norm {name!r} would normalize each rank's share of a batch separately: {remedy}"
+                )
         if hasattr(objective, "state_dict"):
             raise ValueError(
-                "the objective keeps state, which would differ from rank to rank: train by one process, or without"
+                "the objective keeps state, which would differ from rank to rank: use one process, or an objective "
+                "without state"
             )
 
 
@@ -152,7 +155,7 @@ def _rows(batch: Any) -> int:
     sizes = {len(t) if t.dim() else 0 for t in tensors_of(batch)}
     if len(sizes) != 1:
         raise ValueError(
-            f"a batch holds tensors of {sorted(sizes)} rows and cannot be divided among ranks: let all have a row an "
-            "example, or divide the data by a sampler with num_replicas and rank"
+            f"a batch holds tensors of {sorted(sizes)} rows and cannot be divided among ranks: give all of them one "
+            "row per example, or use a sampler with num_replicas and rank"
         )
     return sizes.pop()

@@ -61,14 +61,17 @@ class StageRun:
         if ranks.size > 1 and self.stepper.wants_curvature:
             kind = type(self.stepper.optimizer).__name__
             raise ValueError(
-                f"stage {stage.name!r}: {kind} multiplies by the curvature, of which no mean over ranks is taken: take "
-                "LBFGS or ConjugateGradient, or train by one process"
+                f"stage {stage.name!r}: {kind} multiplies by the curvature, which is not averaged over ranks: use "
+                "LBFGS or ConjugateGradient, or one process"
             )
         self.objective = ranks.joined(model, stage.objective)
         self.draws = RankDraws(ranks)
         within: Any = getattr(self.stepper.optimizer, "average", None)  # one that its step updates
         if within is not None and stage.average:
-            raise ValueError(f"stage {stage.name!r} averages twice, its optimizer does too: leave one of them out")
+            raise ValueError(
+                f"stage {stage.name!r} averages twice, because its optimizer averages too: remove one of the two "
+                "averages"
+            )
         self.average: Averaged | None = stage.average(model) if stage.average else within
         self.heads = [module for module in model.modules() if isinstance(module, AuxiliaryHeads)]
         self.step, self.ended = 0, False
@@ -83,7 +86,8 @@ class StageRun:
             factor = self.stage.schedule(self.step, self.total)
             if not isinstance(factor, (Real, Tensor)) or not factor >= 0:
                 raise ValueError(
-                    f"stage {self.stage.name!r}: schedule gives {factor!r:.200} at step {self.step}: return a factor "
+                    f"stage {self.stage.name!r}: the schedule gives {factor!r:.200} at step {self.step}: return a "
+                    "factor "
                     "of 0 or more"
                 )
             self.stepper.scale_rates(factor)
@@ -159,7 +163,9 @@ class StageRun:
             self._diverged(f"{named[bad][0]} is not finite after step {self.step}")
 
     def _diverged(self, what: str) -> NoReturn:
-        raise Diverged(f"stage {self.stage.name!r}: {what}: lower the learning rate, warm it up, or correct the inputs")
+        raise Diverged(
+            f"stage {self.stage.name!r}: {what}: lower the learning rate, use warm-up, or correct the inputs"
+        )
 
     def look(self, seconds: float) -> Row:
         """Returns the history's next row, and judges by it whether the stage ends; may raise :class:`Diverged`."""
@@ -190,7 +196,7 @@ class StageRun:
                 given = validate(self.model)
                 if not isinstance(given, Mapping) or OWN & set(given):
                     raise ValueError(
-                        f"stage {self.stage.name!r}: validate gives {given!r:.200}: return a mapping of names to "
+                        f"stage {self.stage.name!r}: validate returns {given!r:.200}: return a mapping of names to "
                         f"numbers, none of them called {', '.join(sorted(OWN))}, which a row has already"
                     )
                 found = {name: float(value) for name, value in given.items()}

@@ -72,11 +72,12 @@ class Stream:
                 return [self._moved(part) for part in self.ranks.parts(taken, self._divided)]
             if empty and self.epoch > 1:
                 raise ValueError(
-                    f"stage {self.name!r} has data that are used up after one pass, as a generator is, and wants more: "
+                    f"stage {self.name!r} needs more than one pass over data that are exhausted after one, as a "
+                    "generator is: "
                     "give a list, a loader or Batches"
                 )
             if empty:
-                raise ValueError(f"stage {self.name!r} has data without a single batch: give it examples")
+                raise ValueError(f"stage {self.name!r} has data without a batch: give it examples")
 
     def _moved(self, part: Part) -> Part:
         """Returns the part with its tensors on the device."""
@@ -134,7 +135,8 @@ class Stream:
         before, now = state.get("ranks", 1), self.ranks.size if self._divided else 1
         if before != now:
             raise CheckpointError(
-                f"cannot resume: the sampler divided the data among {before} ranks, not {now}: resume with as many"
+                f"cannot resume: the sampler divided the data among {before} ranks, not {now}: resume with the same "
+                "number"
             )
         self.epoch, self.position, self._began = state["epoch"], state["position"], state["began"]
         if self._direct or not self._began:

@@ -113,7 +113,7 @@ def train(
     ranks, sharded = Ranks(process_group, next(model.parameters()).device), is_sharded(model)
     if path is not None and _seen(path, ranks):
         if not resume:
-            raise CheckpointError(f"{path} holds a run: resume it, or choose another checkpoint")
+            raise CheckpointError(f"{path} contains a run: resume it, or choose another checkpoint")
         kept, before = checkpoints.load(path, run, model), copied(model.state_dict())
         model.load_state_dict(kept["model"])
     history, carried = History(list(kept["rows"])), kept["optimizer"]
@@ -173,7 +173,9 @@ def _seen(path: Path, ranks: Ranks) -> bool:
     """Returns whether there is a checkpoint; raises CheckpointError where ranks do not see the same."""
     least, most = ranks.least(int(path.exists())), -ranks.least(-int(path.exists()))
     if least != most:
-        raise CheckpointError(f"{path} is there for some ranks and not for others: put it where all of them see it")
+        raise CheckpointError(
+            f"{path} exists for some ranks but not for others: put it on storage that all of them share"
+        )
     return bool(least)
 
 

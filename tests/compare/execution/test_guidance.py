@@ -210,7 +210,7 @@ def test_the_axis_crosses_and_parses():
         (Guides(), "adam+transfer", "give Task.guides=Guides.source"),
         (replace(GUIDES, guided="9"), "adam+fitnet", "the student has no layer '9'"),
         (replace(GUIDES, parts=["7"]), "adam+transfer", "7"),
-        (replace(GUIDES, blocks=["2", "0"]), "adam+greedy", "does not take what"),
+        (replace(GUIDES, blocks=["2", "0"]), "adam+greedy", "does not accept the output of"),
         (Guides(difficulty=torch.zeros(3)), "adam+curriculum", "difficulty has 3 numbers for 100 examples"),
         (Guides(difficulty=torch.full((100,), torch.nan)), "adam+curriculum", "NaN"),
     ],
