@@ -28,9 +28,7 @@ from thalweg.tensors.private import foreach_add_
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
-NORM_IN_BACKWARD = (
-    "norm_in_backward has no effect and will be taken away: the norm is that of the gradient as it is at the step"
-)
+NORM_IN_BACKWARD = "norm_in_backward has no effect and will be removed: the norm is that of the gradient at the step"
 
 
 class RuleOptimizer(Optimizer):

@@ -34,17 +34,17 @@ _NOT_OF_A_GROUP = ("self", "__class__", "params", "options", "average", "process
 
 
 class Options(TypedDict, total=False):
-    """Options of every optimizer of a rule, beside the method's own arguments.
+    """Options that every optimizer with an update rule has in addition to the arguments of its method.
 
     Attributes:
-        clip_norm: largest norm of the gradient, over all groups; None leaves it as it is.
-        skip_nonfinite: whether a step whose gradient holds NaN or infinity changes nothing and is counted.
-        average: an :class:`thalweg.averaging.Average` of the parameters that takes part in each step.
-        norm_in_backward: has no effect any more, and will be taken away: the norm is that of the gradient as it is at
-            the step, whatever was written into it since the backward pass.
-        decay: to what weight decay is applied: ``"all"`` parameters, as in torch's own optimizers, by default;
-            ``"weights"``, tensors of two dimensions or more, so that biases and the scales of normalizations are
-            spared, as :func:`thalweg.optim.no_decay_groups` does for any optimizer.
+        clip_norm: largest allowed norm of the gradient over all groups; None disables clipping.
+        skip_nonfinite: whether a step whose gradient contains NaN or infinity changes nothing and is counted.
+        average: an :class:`thalweg.averaging.Average` of the parameters that each step updates.
+        norm_in_backward: has no effect and will be removed: the norm is that of the gradient at the step, whatever was
+            written into it since the backward pass.
+        decay: the parameters to which weight decay applies: ``"all"`` (the default, as in torch's own optimizers), or
+            ``"weights"``, which are tensors of two dimensions or more, so that biases and the scales of normalizations
+            are excluded; :func:`thalweg.optim.no_decay_groups` does the same for any optimizer.
         foreach, fused: torch's switches, which are requests for an engine here.
         capturable, differentiable: torch's, see :class:`thalweg.optim.RuleOptimizer`.
     """
