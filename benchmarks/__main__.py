@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import re
 import textwrap
 import time
 from datetime import UTC, datetime
@@ -79,9 +80,18 @@ def _question(name: str) -> ModuleType:
 
 
 def _wrapped(text: str) -> str:
-    """Returns the text with its paragraphs, but neither tables nor lists, wrapped at 120 columns."""
-    parts = text.strip().split("\n\n")
-    return "\n\n".join(part if part.startswith(("|", "!", "- ")) else textwrap.fill(part, 120) for part in parts)
+    """Returns the text with its paragraphs, but neither tables nor lists, wrapped at 120 columns.
+
+    Neither code nor the address of a link is broken.
+    """
+
+    def filled(part: str) -> str:
+        kept = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), part)
+        return textwrap.fill(kept, 120, break_on_hyphens=False, break_long_words=False).replace("\0", " ")
+
+    return "\n\n".join(
+        part if part.startswith(("|", "!", "- ")) else filled(part) for part in text.strip().split("\n\n")
+    )
 
 
 def _page() -> str:
