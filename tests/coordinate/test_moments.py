@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thalweg.coordinate import DictionaryLearning, MiniBatchDictionaryLearning, moments
-from thalweg.coordinate.threads import one_thread
+from thalweg.coordinate.lasso import one_thread
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -11,7 +11,7 @@ from torch.nn import functional
 import thalweg
 from tests.diagnosis.test_diagnose import CLASSES, IMAGES, QUICK, SERIES, VECTORS, Recurrent, batch_for, cnn, mlp
 from thalweg.diagnosis import Diagnosis, Finding
-from thalweg.diagnosis.apply_fixes import apply_fixes
+from thalweg.diagnosis.fixes import apply_fixes
 from thalweg.initialization import initialize, too_large_
 from thalweg.normalization import BatchNorm
 

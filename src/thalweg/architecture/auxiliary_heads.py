@@ -16,8 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from thalweg.architecture.linear_start import draw_seed
-from thalweg.architecture.pooled_linear import pooled_linear
+from thalweg.architecture.linear_start import draw_seed, pooled_linear
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.ranges import is_whole, is_within
 

@@ -87,7 +87,7 @@ def command(
 
     from thalweg.cli import processes
     from thalweg.cli.ending import Interrupted
-    from thalweg.cli.training_progress import LiveTraining
+    from thalweg.cli.progress import LiveTraining
     from thalweg.compare.execution.context import TaskContext
     from thalweg.compare.execution.guidance import guidance_of
     from thalweg.compare.execution.guidance.staging import stage_of

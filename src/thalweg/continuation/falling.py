@@ -1,8 +1,11 @@
-"""How the width, noise or temperature of a family falls on the way from the easiest cost to the true one."""
+"""What families share: an amount that falls on the way from the easiest cost to the true one, and a generator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import torch
+from torch import Generator
 
 Amount = float | Callable[[float], float]  # a constant, or a function of t in [0, 1]
 
@@ -49,3 +52,32 @@ def amount_at(amount: Amount, t: float, name: str) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} is {value} at t = {t:g}: give a positive number, or a function of t that stays so")
     return value
+
+
+class Drawing:
+    """Holds the generator, torch's global one where it is None, and gives its state to checkpoints."""
+
+    def __init__(self, generator: Generator | None) -> None:
+        self.generator = generator
+
+    @property
+    def device(self) -> torch.device:
+        """Where is drawn."""
+        return torch.device("cpu") if self.generator is None else self.generator.device
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of the generator, None for the global one."""
+        return {"generator": None if self.generator is None else self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes a state on.
+
+        Raises:
+            ValueError: the state is that of no generator, or there is none here to take it on.
+        """
+        if (state["generator"] is None) != (self.generator is None):
+            raise ValueError(
+                "the state and this family differ in generator=: pass one exactly if one was passed when it was saved"
+            )
+        if self.generator is not None:
+            self.generator.set_state(state["generator"])

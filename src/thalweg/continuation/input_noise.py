@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from thalweg.continuation.drawing import Drawing
-from thalweg.continuation.falling import Amount, amount_at
+from thalweg.continuation.falling import Amount, Drawing, amount_at
 
 
 class InputNoise(Drawing):

@@ -8,8 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from thalweg.continuation.drawing import Drawing
-from thalweg.continuation.falling import Amount, amount_at
+from thalweg.continuation.falling import Amount, Drawing, amount_at
 from thalweg.tensors.error_texts import is_about_vmap
 from thalweg.tensors.ranges import is_whole
 

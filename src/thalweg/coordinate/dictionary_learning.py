@@ -12,11 +12,10 @@ from torch import Tensor
 
 from thalweg.coordinate.atoms import Norm, update_atoms
 from thalweg.coordinate.coder import Coder, Data, on_host
-from thalweg.coordinate.lasso import Codes, lasso
+from thalweg.coordinate.lasso import Codes, lasso, one_thread
 from thalweg.coordinate.learning import allowed, first_dictionary, interruptible, revive, shown
 from thalweg.coordinate.moments import moments
 from thalweg.coordinate.scikit_learn import Interval, StrOptions, check_array, check_params, check_sample_weight
-from thalweg.coordinate.threads import one_thread
 
 
 class DictionaryLearning(Coder):

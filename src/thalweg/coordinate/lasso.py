@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,11 +12,23 @@ import torch
 from torch import Tensor
 
 from thalweg.coordinate import sweeps
-from thalweg.coordinate.threads import one_thread
 from thalweg.tensors.form import require
 from thalweg.tensors.ranges import is_whole
 
 _ALMOST_NONE = 1e-10  # α in the stead of 0, as a share of the one that makes all codes zero
+_FEW = 1 << 18  # numbers that one thread is done with before others are awake
+
+
+@contextmanager
+def one_thread(size: int) -> Iterator[None]:
+    """Runs its body, of so many numbers, on one of torch's threads if that is few: others would wait for each other."""
+    before = torch.get_num_threads()
+    if size <= _FEW:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader
 from thalweg.coordinate.atoms import Norm
 from thalweg.coordinate.coder import Data
 from thalweg.coordinate.dictionary_learning import DictionaryLearning
-from thalweg.coordinate.lasso import Codes
+from thalweg.coordinate.lasso import Codes, one_thread
 from thalweg.coordinate.learning import interruptible, shown
 from thalweg.coordinate.moments import moments
 from thalweg.coordinate.scikit_learn import Interval, check_params, check_random_state
-from thalweg.coordinate.threads import one_thread
 
 
 class MiniBatchDictionaryLearning(DictionaryLearning):

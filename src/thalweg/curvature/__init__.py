@@ -1,6 +1,5 @@
 """Curvature (§8.6): matrices known by their products, and what can be asked of them with no more than that."""
 
-from thalweg.curvature.damped import Damped
 from thalweg.curvature.density import Density, spectral_density
 from thalweg.curvature.exact import check_fits, exact_hessian, exact_matrix
 from thalweg.curvature.extremes import Eigenpair, Extremes, extreme_eigenvalues
@@ -9,7 +8,7 @@ from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.hutchinson import Diagonal, Trace, diagonal, trace
 from thalweg.curvature.lanczos import Tridiagonal, lanczos
 from thalweg.curvature.linear_cg import Solution, linear_cg
-from thalweg.curvature.operator import LinearOperator
+from thalweg.curvature.operator import Damped, LinearOperator
 
 __all__ = [
     "Damped",

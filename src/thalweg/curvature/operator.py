@@ -1,4 +1,4 @@
-"""What a curvature matrix is: a linear operator that is known by its products alone."""
+"""What a curvature matrix is: a linear operator that is known by its products alone; and one that is damped."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -44,3 +44,32 @@ class LinearOperator(ABC):
         """Returns the matrix ``(n, n)``, made of n products."""
         identity = torch.eye(self.size, dtype=self.dtype, device=self.device)
         return torch.stack([self.matvec(column) for column in identity], dim=1)
+
+
+class Damped(LinearOperator):
+    """The matrix A + λI (n, n); with λ above the size of A's most negative eigenvalue, positive definite.
+
+        (A + λI) v = A v + λ v
+
+    Arguments:
+        operator: A ``(n, n)``.
+        damping: λ, a number or a tensor without dimensions; a tensor ``(n,)`` of A's type gives A + diag(λ).
+
+    Attributes:
+        damping: may be set anew between products.
+
+    >>> from thalweg.curvature import Hessian
+    >>> import torch
+    >>> saddle = Hessian.of(lambda x: x[0] ** 2 - x[1] ** 2, torch.zeros(2))
+    >>> Damped(saddle, 3.0).dense().tolist()
+    [[5.0, 0.0], [0.0, 1.0]]
+
+    Source: Deep Learning, §8.6.1; Levenberg 1944.
+    """
+
+    def __init__(self, operator: LinearOperator, damping: float | Tensor) -> None:
+        super().__init__(operator.size, operator.dtype, operator.device)
+        self.operator, self.damping = operator, damping
+
+    def _product(self, vector: Tensor) -> Tensor:
+        return self.operator.matvec(vector) + self.damping * vector

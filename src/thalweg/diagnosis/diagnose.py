@@ -1,21 +1,20 @@
 """All checks on a model before it trains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.diagnosis.activation_scale import activation_scale
-from thalweg.diagnosis.apply_fixes import apply_fixes
 from thalweg.diagnosis.batches import as_batch
 from thalweg.diagnosis.broadcast_target import broadcast_target
 from thalweg.diagnosis.chaos import chaos, growth
-from thalweg.diagnosis.dead_units import dead_units
-from thalweg.diagnosis.depth import depth
+from thalweg.diagnosis.dead_units import RECTIFIERS, dead, dead_units
 from thalweg.diagnosis.few_examples import few_examples
-from thalweg.diagnosis.findings import Diagnosis, Finding
-from thalweg.diagnosis.fixes import chosen
+from thalweg.diagnosis.findings import Diagnosis, Finding, Profile
+from thalweg.diagnosis.fixes import apply_fixes, chosen
+from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.gates import saturated_gates
 from thalweg.diagnosis.gradient_noise import batch_size, gradient_noise
 from thalweg.diagnosis.gradient_scale import gradient_scale
@@ -27,11 +26,11 @@ from thalweg.diagnosis.learning_rate_range import WINDOW
 from thalweg.diagnosis.mixed_examples import mixed_examples
 from thalweg.diagnosis.no_nonlinearity import no_nonlinearity
 from thalweg.diagnosis.nonfinite import KIND, nonfinite
-from thalweg.diagnosis.observe import Loss, Seen, observe
+from thalweg.diagnosis.observe import FEWEST, Loss, Seen, deviation, observe
 from thalweg.diagnosis.output_form import output_form
 from thalweg.diagnosis.redundant_bias import redundant_bias
 from thalweg.diagnosis.saturated_attention import saturated_attention
-from thalweg.diagnosis.saturated_units import saturated_units
+from thalweg.diagnosis.saturated_units import BOUNDS, saturated, saturated_units
 from thalweg.diagnosis.sees_target import sees_target
 from thalweg.diagnosis.shared_layer import shared_layer
 from thalweg.diagnosis.sharpness import STEPS, curvature, sharpness
@@ -177,3 +176,32 @@ def _checked(seen: Seen) -> tuple[list[Finding], dict[str, float]]:
         return [*bad, *untrained(seen)], {}
     found, growths = [finding for check in CHECKS for finding in check(seen)], growth(seen)
     return [*found, *start_loss(seen, best_constant(seen)), *chaos(growths)], growths
+
+
+def depth(seen: Seen, growths: Mapping[str, float]) -> tuple[Profile, ...]:
+    """Returns signal, gradient, growth and share of idle units of each layer.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thalweg.diagnosis.observe import observe
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    >>> profile = depth(observe(net, (torch.randn(9, 3), torch.randn(9, 1)), nn.functional.mse_loss), {})
+    >>> [(p.layer, p.idle is None) for p in profile]
+    [('0', False), ('2', True)]
+    """
+    return tuple(
+        Profile(
+            name,
+            deviation(layer.output, seen.examples) if seen.examples > 1 else 0.0,
+            None if layer.gradient is None else float(layer.gradient.float().norm()),
+            growths.get(name),
+            _idle(layer) if seen.examples >= FEWEST else None,
+        )
+        for name, layer in seen.layers.items()
+    )
+
+
+def _idle(layer: Layer) -> float | None:
+    units = [dead(layer, name) for name in layer.activations if name in RECTIFIERS]
+    units += [saturated(layer, name) for name in layer.activations if name in BOUNDS]
+    return max((float(u.float().mean()) for u in units), default=None)

@@ -28,7 +28,7 @@ def saturated_gates(seen: Seen) -> list[Finding]:
     >>> batch = (torch.randn(9, 5, 3), torch.randn(9, 5, 4))
     >>> found = saturated_gates(observe(net, batch, lambda y, t: (y[0] - t).square().mean()))
     >>> found[0].meaning
-    '100% of its input gates are shut or wide open for 90 % of the cases, and hardly learn'
+    '100% of the input gates are closed or fully open for 90 % of the cases, and hardly learn'
 
     Source: Deep Learning, §8.4 (p. 305: gates start open), §10.10.
     """

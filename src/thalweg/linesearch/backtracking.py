@@ -17,8 +17,7 @@ Source: Deep Learning, §8.6; Armijo 1966; Dennis & Schnabel 1983, §6.3.2.
 import math
 from dataclasses import dataclass
 
-from thalweg.linesearch.follow import Steps, finite, follow, share
-from thalweg.linesearch.search import Found, Line, LineSearch, Point, Status
+from thalweg.linesearch.search import Found, Line, LineSearch, Point, Status, Steps, finite, follow, share
 
 
 @dataclass(frozen=True)

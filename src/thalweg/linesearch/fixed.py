@@ -7,8 +7,7 @@ Source: Deep Learning, §8.6; §8.3.1, where the learning rate takes the line se
 
 from dataclasses import dataclass
 
-from thalweg.linesearch.follow import Steps, follow
-from thalweg.linesearch.search import Found, Line, LineSearch, Point
+from thalweg.linesearch.search import Found, Line, LineSearch, Point, Steps, follow
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from thalweg.linesearch.follow import BACK_OFF, Steps, finite, follow, share
-from thalweg.linesearch.search import Found, Line, LineSearch, Point, Status
+from thalweg.linesearch.search import BACK_OFF, Found, Line, LineSearch, Point, Status, Steps, finite, follow, share
 
 Interval = tuple[Point, Point]
 Cut = Generator[float, Point, Interval]

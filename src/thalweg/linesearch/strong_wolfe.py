@@ -27,8 +27,7 @@ Source: Deep Learning, §8.6; Moré & Thuente 1994 (ACM TOMS 20); Hager & Zhang 
 import math
 from dataclasses import dataclass
 
-from thalweg.linesearch.follow import BACK_OFF, Steps, finite, follow, share
-from thalweg.linesearch.search import Found, Line, LineSearch, Point, Status
+from thalweg.linesearch.search import BACK_OFF, Found, Line, LineSearch, Point, Status, Steps, finite, follow, share
 
 # Before a minimizer is enclosed, a trial goes on by 1.1 to 4 times the last stretch.
 EXTEND_LEAST, EXTEND_MOST = 1.1, 4.0

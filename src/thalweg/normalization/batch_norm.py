@@ -11,13 +11,12 @@ over the batches: mean ← (1 − momentum) mean + momentum μ, var alike with t
 Source: Deep Learning, §8.7.1; Ioffe & Szegedy 2015; ghost batches: Hoffer, Hubara & Soudry 2017, algorithm 1.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
-from thalweg.normalization.synchronized import joined_moments
 from thalweg.tensors.ranges import is_whole
 
 Moments = tuple[Tensor, Tensor]
@@ -190,3 +189,46 @@ def _refuse(count: int) -> None:
             "a batch with 1 value per channel has no variance: pass more examples, drop the last batch, "
             "or call eval() first"
         )
+
+
+def joined_moments(x: Tensor, group: "distributed.ProcessGroup") -> tuple[Tensor, Tensor, int]:
+    """Returns the channels' means and biased variances over all processes, and the number of values in each.
+
+        n = Σ_r n_r,    μ = Σ_r n_r μ_r / n,    σ² = Σ_r (M_r + n_r (μ_r − μ)²) / n,    M_r = Σ (H − μ_r)²
+
+    The local moments are joined in one reduction, through which gradients pass: the loss of each process depends on
+    the examples of all (Chan, Golub & LeVeque 1979).
+
+    Every process of the group has to call; one without examples passes an empty tensor.
+
+    Arguments:
+        x: this process's part, ``(N, C, *extent)``; only N may differ between processes.
+        group: the processes.
+    """
+    dims = (0, *range(2, x.dim()))
+    count = x.new_tensor([x.numel() // x.shape[1]])
+    own = x.sum(dims, keepdim=True) / count.clamp(min=1)
+    spread = (x - own).square().sum(dims, keepdim=True)
+    row = torch.cat([count, own.flatten(), spread.flatten()])
+    place = torch.arange(distributed.get_world_size(group), device=x.device) == distributed.get_rank(group)
+    table: Tensor = _Sum.apply(place[:, None] * row, group)
+    counts, means, spreads = table.split([1, x.shape[1], x.shape[1]], dim=1)
+    total = counts.sum()
+    mean = (counts * means).sum(dim=0) / total.clamp(min=1)
+    var = (spreads + counts * (means - mean).square()).sum(dim=0) / total.clamp(min=1)
+    return mean.view_as(own), var.view_as(own), int(total)
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: "distributed.ProcessGroup") -> Tensor:
+        ctx.group = group
+        total = x.clone()
+        distributed.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        return _Sum.apply(gradient, ctx.group), None

@@ -15,14 +15,24 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from thalweg.averaging import Average
 from thalweg.optim.decay import decayed
-from thalweg.optim.entries import HALF, Entry, Forms, Group, prepare, scalar_dtype, state_dtype, worked_out
+from thalweg.optim.entries import (
+    HALF,
+    Entry,
+    Forms,
+    Group,
+    Rows,
+    check_sparse,
+    prepare,
+    scalar_dtype,
+    state_dtype,
+    worked_out,
+)
 from thalweg.optim.entries import check as check_entries
 from thalweg.optim.fused import step_fused
 from thalweg.optim.implementations import Engine, update, update_differentiable, update_traced
 from thalweg.optim.kernel.engine import Kernels
 from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
 from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
-from thalweg.optim.sparse import Rows, check_sparse
 from thalweg.rules.rule import Rule, scalars_of_step
 from thalweg.tensors.private import foreach_add_
 

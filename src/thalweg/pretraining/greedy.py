@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from thalweg.architecture.linear_start import draw_seed
-from thalweg.architecture.pooled_linear import SeededLinear, pooled_linear
+from thalweg.architecture.linear_start import SeededLinear, draw_seed, pooled_linear
 from thalweg.pretraining.blocks import Blocks, blocks_of, checked_blocks
 from thalweg.pretraining.layer_outputs import eval_mode
 from thalweg.pretraining.stage_data import few_examples, tensors_of, with_tensors

@@ -23,7 +23,7 @@ CURVATURE = 1e-10  # a pair with sᵀy ≤ CURVATURE · ‖s‖ ‖y‖ tells no
 def has_curvature(sy: float, ss: float, yy: float, dtype: torch.dtype) -> bool:
     """Returns whether a pair tells of curvature: sᵀy is positive enough, and no product fell out of the type's range.
 
-    >>> tells(1.0, 1.0, 1.0, torch.float64), tells(1e-320, 1.0, 0.0, torch.float64)
+    >>> has_curvature(1.0, 1.0, 1.0, torch.float64), has_curvature(1e-320, 1.0, 0.0, torch.float64)
     (True, False)
     """
     in_range = all(torch.finfo(dtype).tiny <= square < math.inf for square in (sy, ss, yy))

@@ -14,7 +14,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from thalweg.second_order.carried import Carried
+from thalweg.second_order.direction import Carried
 from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.progress import ROUNDING, Callback, Limits, Place, ProgressMonitor, Report, norm
 

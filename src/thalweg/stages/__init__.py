@@ -5,9 +5,7 @@
 
 from thalweg.stages.batches import Batches
 from thalweg.stages.early_stopping import EarlyStopping
-from thalweg.stages.measures import Measures
-from thalweg.stages.objectives import Around, supervised
-from thalweg.stages.plan import Plan
-from thalweg.stages.stage import Stage
+from thalweg.stages.objectives import Around, Measures, supervised
+from thalweg.stages.stage import Plan, Stage
 
 __all__ = ["Around", "Batches", "EarlyStopping", "Measures", "Plan", "Stage", "supervised"]

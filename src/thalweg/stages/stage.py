@@ -1,4 +1,4 @@
-"""A stage: a stretch of training with its objective, data, trainable part, rule and budget."""
+"""A stage: a stretch of training with its objective, data, trainable part, rule and budget; a plan: stages in order."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -122,6 +122,27 @@ class Stage:
             raise ValueError(f"stage {self.name!r} counts epochs of data that have no length: give it steps= instead")
         assert self.epochs is not None
         return self.epochs * -(-length // self.accumulate)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in order for one module, which may hold more than the model: temporary heads, a regressor.
+
+    Arguments:
+        model: what every stage's objective is given; its state is all that outlives a stage.
+        stages: at least one.
+
+    >>> stage = Stage(objective=lambda m, x, t: m(x).sum(), data=[], optimizer=None, epochs=1, name="joint")
+    >>> print(Plan(nn.Linear(1, 1), [stage]))
+    joint: 1 epochs
+    """
+
+    model: nn.Module
+    stages: Sequence[Stage]
+
+    def __str__(self) -> str:
+        budgets = [f"{s.epochs} epochs" if s.steps is None else f"{s.steps} steps" for s in self.stages]
+        return "\n".join(f"{s.name}: {budget}" for s, budget in zip(self.stages, budgets, strict=True))
 
 
 def loss_of(value: Any) -> Tensor:

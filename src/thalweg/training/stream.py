@@ -8,8 +8,7 @@ import torch
 
 from thalweg.training import draws
 from thalweg.training.checkpoint import CheckpointError
-from thalweg.training.nested import mapped
-from thalweg.training.ranks import Part, Ranks
+from thalweg.training.ranks import Part, Ranks, mapped
 
 
 class Stream:
