@@ -212,7 +212,7 @@ def test_transforms_equal_the_plain_loss(how):
     [
         ({"5": nn.Identity()}, {}, r"no layer '5': choose among 0, 1, 2, 3, 4"),
         ([""], {"outputs": 3}, "no layer ''"),
-        ([], {"outputs": 3}, "name at least one layer, and each once"),
+        ([], {"outputs": 3}, "name at least one layer, and each only once"),
         (["1", "1"], {"outputs": 3}, "each only once"),
         (["1"], {}, "outputs is None: give the number"),
         ({"1": nn.Linear(8, 3)}, {"outputs": 3}, "omit it"),

@@ -305,7 +305,7 @@ def test_bad_input_is_refused():
         DictionaryLearning(3, dict_init=np.ones((3, 4))).fit(x)
     with pytest.raises(ValueError, match="Positive constraint not supported for 'omp'"):
         SparseCoder(np.eye(10), positive_code=True).transform(x)
-    with pytest.raises(ValueError, match="gives no batches"):
+    with pytest.raises(ValueError, match="has no batches"):
         MiniBatchDictionaryLearning(3).fit(torch.utils.data.DataLoader(torch.ones(0, 3)))
     with pytest.raises(ValueError, match="contains NaN"):
         DictionaryLearning(3).fit(x * np.nan)

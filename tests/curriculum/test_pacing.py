@@ -45,7 +45,7 @@ def test_the_exponential_share_grows_by_one_factor_and_steps_jump_so_many_times(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": 0.0}, "start must be in (0, 1], not 0.0: the share of examples admitted at first"),
+        ({"start": 0.0}, "start must be in (0, 1], not 0.0: it is the share of examples admitted at first"),
         ({"start": float("nan")}, "start must be in (0, 1]"),
         ({"start": 1.5}, "start must be in (0, 1]"),
         ({"shape": "cubic"}, "unknown shape 'cubic': choose among linear, root"),

@@ -171,7 +171,7 @@ def test_the_optimizer_under_test_and_a_range_that_begins_too_high():
     assert 1e-3 < adam.best < 3
     high = learning_rate_range(regression(), batches, mse, low=10.0, high=1e4)
     assert high.best is None
-    assert "begin lower" in high.why
+    assert "start with a lower one" in high.why
     assert len(high.changes) < 10
 
 

@@ -227,7 +227,7 @@ def test_a_number_alone_is_refused(kind):
         ("regression", [0.1, 0.1, 0.1], "targets do not vary, so that their scale is 0: pass examples that differ"),
         ("regression", [[1.0, 2.0], [3.0, 2.0]], "targets of outputs 1 do not vary"),
         ("counts", [0, 0], "targets are all 0, so that the logarithm of the mean is infinite"),
-        ("counts", [3, -1], "counts go down to -1: pass numbers of at least 0, or use regression"),
+        ("counts", [3, -1], "the smallest count is -1: pass numbers of at least 0, or use regression"),
         ("log-variance", [[0.1] * 7] * 3, "targets of outputs 0, 1, 2, 3, 4 … do not vary"),
         ("log-variance", [5.0], "targets do not vary"),
     ],
@@ -239,7 +239,7 @@ def test_degenerate_targets_are_refused_with_cause_and_mend(kind, targets, cause
 
 
 def test_statistics_beyond_the_range_are_refused():
-    with pytest.raises(ValueError, match="leave the range of torch.float64: rescale"):
+    with pytest.raises(ValueError, match="exceed the range of torch.float64: rescale"):
         output_bias_from(torch.tensor([1e-200, 2e-200], dtype=torch.float64), "log-variance")
 
 
@@ -248,7 +248,7 @@ def test_classes_that_do_not_fit_are_refused():
         output_bias_from(torch.tensor([0, 3]), "classification", 3)
     with pytest.raises(ValueError, match="classes = 1: there must be at least two"):
         output_bias_from(torch.tensor([0, 0]), "classification", 1)
-    with pytest.raises(ValueError, match="classes = 2 belongs to classification, not to binary"):
+    with pytest.raises(ValueError, match="classes = 2 applies to classification, not to binary"):
         output_bias_from(torch.tensor([0, 1]), "binary", 2)
 
 

@@ -117,7 +117,7 @@ class Twice(nn.Module):
         (mlp, [], "no layer is left to normalize: pass layers="),
         (lambda: nn.Linear(3, 1), None, "no layer is left to normalize"),
         (lambda: nn.Linear(3, 1), [""], "no dense or convolution layer ''"),
-        (shared, None, "layer '0' is used twice, and its statistics would mix: leave it out"),
+        (shared, None, "layer '0' is used twice, and its statistics would mix: omit it"),
         (Twice, None, "layer 'a' is used twice"),
         (Twice, ["b", "a"], "layer 'a' is used twice"),
         (Branching, None, "graph cannot be read .*: pass layers="),

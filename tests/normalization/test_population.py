@@ -110,7 +110,7 @@ def test_normalizations_without_statistics_or_that_do_not_run_are_left_alone():
         ([], ValueError, "the loader gave no batch: pass one that is not exhausted"),
         ([normal(4, 3), normal(1, 3)], ValueError, "1 value per channel has no variance"),
         ([normal(4, 3), normal(4, 3) * float("nan")], ValueError, "the inputs of '1' are not finite"),
-        ([normal(4, 3), "text"], TypeError, "a batch of type str has no input to take: pass call="),
+        ([normal(4, 3), "text"], TypeError, "a batch of type str contains no input: pass call="),
     ],
 )
 def test_bad_batches_leave_the_model_as_it_was(batches, error, match):

@@ -553,7 +553,7 @@ def test_without_a_compiler_it_falls_back_and_says_so_once(monkeypatch):
 
 
 def test_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="choose auto, foreach or compiled"):
+    with pytest.raises(ValueError, match="choose auto, foreach, compiled or triton"):
         optim.Adam([nn.Parameter(torch.zeros(1))], engine="fused")
 
 

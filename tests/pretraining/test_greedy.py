@@ -215,7 +215,7 @@ def test_a_deep_sigmoid_network_that_stands_still_when_trained_at_once_moves_blo
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
-        (Convolutional, {}, "a Convolutional has no order that can be seen: pass blocks="),
+        (Convolutional, {}, "a Convolutional has no visible order of blocks: pass blocks="),
         (lambda: nn.Sequential(nn.ReLU(), nn.Linear(6, 3)), {}, "the model has 1 blocks with parameters"),
         (net, {"blocks": ["0", "9"]}, "the model has no layer '9': choose among 0, 1, 2"),
         (net, {"blocks": []}, "there are no blocks"),

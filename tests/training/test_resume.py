@@ -378,7 +378,7 @@ def other(change):
             {"stages": [stage(optimizer=partial(torch.optim.SGD, lr=0.1))]},
             "cannot resume: the optimizer was Adam(lr=0.01,",
         ),
-        (net, {"resume": False}, "run.pt holds a run: resume it, or choose another checkpoint"),
+        (net, {"resume": False}, "run.pt contains a run: resume it, or choose another checkpoint"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_and_nothing_changes(model, options, words, tmp_path):
