@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from thalweg.compare.design import Budget
+from thalweg.compare.design import TITLES, Budget
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.study.study import TITLES
 
 NAMES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "adam@cosine")
 RUNGS = (*TITLES, "facts")

@@ -13,6 +13,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from thalweg.cli.console import Terminal
+from thalweg.compare.execution import EngineName
 
 if TYPE_CHECKING:
     from thalweg.compare.execution.ray.engines import Cluster
@@ -69,7 +70,7 @@ def command(
         int, typer.Option(help="Number of final runs of each strategy's best configuration, from new seeds.")
     ] = 10,
     engine: Annotated[
-        Literal["auto", "lanes", "serial", "ray"],
+        EngineName,
         typer.Option(
             help="How to run trials: auto measures lanes and serial and takes the faster; ray uses a cluster."
         ),
@@ -138,9 +139,10 @@ def command(
     """
     from thalweg.cli.ending import Terminated, own_output, raised_by
     from thalweg.cli.progress import LiveReporter
-    from thalweg.compare.run import compare
+    from thalweg.compare.run import run
     from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
     from thalweg.compare.strategy.variants import INITIALIZATIONS
+    from thalweg.compare.study.config import StudyConfig
     from thalweg.compare.study.verdict import check_expectation, parse_expectation
 
     console = Terminal(stderr=as_json)
@@ -162,30 +164,28 @@ def command(
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
     shares = {"address": ray_address, "workers": ray_workers, "cpus": ray_cpus, "gpus": ray_gpus}
-    cluster = _cluster(engine, {name: value for name, value in shares.items() if value is not None})
+    config = StudyConfig(
+        task,
+        chosen,
+        trials,
+        steps,
+        seeds,
+        engine,
+        _cluster(engine, {name: value for name, value in shares.items() if value is not None}),
+        device,
+        out,
+        _bytes(memory),
+        swap_batch_norm,
+        decay,
+        trial_seconds,
+        log or (),
+        seed,
+        here,
+    )
     # Nothing but the results may stand on standard output then, whatever a task or Ray prints.
     printed = own_output(apart=as_json)
     with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, printed:
-        done = compare(
-            task,
-            chosen,
-            trials=trials,
-            steps=steps,
-            seeds=seeds,
-            engine=engine,
-            cluster=cluster,
-            device=device,
-            out=out,
-            memory=_bytes(memory),
-            swap_batch_norm=swap_batch_norm,
-            decay=decay,
-            trial_seconds=trial_seconds,
-            log=log or (),
-            seed=seed,
-            reporter=reporter,
-            command=shlex.join(["thalweg", *sys.argv[1:]]),
-            here=here,
-        )
+        done = run(config, reporter, shlex.join(["thalweg", *sys.argv[1:]]))
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]
     title = f"{name}: {cost:,} gradient evaluations per strategy"

@@ -35,9 +35,9 @@ def command(
     """
     import torch
 
+    from thalweg.compare.device import usable_device
     from thalweg.compare.ranges import SEED, check_whole
     from thalweg.compare.report.page import write_diagnosis
-    from thalweg.compare.run import usable_device
     from thalweg.compare.task import build_model, examples
     from thalweg.compare.task.loading import load_task
     from thalweg.compare.user_errors import user_errors

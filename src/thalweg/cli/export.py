@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from thalweg.cli.console import Terminal
+from thalweg.compare.log.tracker import TRACKERS, TrackerName
 from thalweg.compare.names import cell
 from thalweg.extras import needs
 
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
     from thalweg.compare.storage.store import Store
 
 FIXED = ("rung", "key", "strategy", "seed", "status", "steps", "test")
-TRACKERS = ("tensorboard", "mlflow", "wandb")
-
-
-Format = Literal["csv", "json", "parquet", "optuna", "tensorboard", "mlflow", "wandb"]
+Format = Literal["csv", "json", "parquet", "optuna", TrackerName]
 
 
 def command(
@@ -76,7 +74,8 @@ def _optuna(store: "Store", to: Path | None) -> None:
 
 
 def _logged(store: "Store", name: str, place: str | None) -> None:
-    from thalweg.compare.log import Log, tracker_of
+    from thalweg.compare.log.log import Log
+    from thalweg.compare.log.tracker import tracker_of
 
     Log(store, [tracker_of(f"{name}={place or ''}")]).all_of_it()
 

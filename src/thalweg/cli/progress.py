@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from thalweg.compare.study.reporter import Reporter
 from thalweg.training.history import Row
 
 REDRAW = 0.1  # seconds
@@ -31,7 +32,7 @@ def _bar(unit: str, *more: ProgressColumn, **options: Any) -> Progress:
     return Progress(*done, *times, *more, **options)
 
 
-class LiveReporter(AbstractContextManager["LiveReporter"]):
+class LiveReporter(Reporter, AbstractContextManager["LiveReporter"]):
     """Shows how a study goes on a terminal; prints a line a stage where there is none."""
 
     def __init__(self, console: Console, higher_is_better: bool | None = None) -> None:

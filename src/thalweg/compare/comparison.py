@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.report import render
-from thalweg.compare.storage.store import Store, damaged
+from thalweg.compare.storage.store import FILE, Store, damaged
 from thalweg.compare.study.results import collect, in_json
 from thalweg.tensors.files import write_text
 
@@ -62,7 +62,7 @@ class Comparison:
         try:
             texts = {"results.json": in_json(self.results), "report.html": render(self.results)}
         except Exception as error:  # its bytes are as they were written, but not by a study
-            raise damaged(self.folder / "study.sqlite", error) from error
+            raise damaged(self.folder / FILE, error) from error
         for name, text in texts.items():
             write_text(text, folder / name)
 

@@ -10,7 +10,7 @@ in that space widened by a decade on that side, else they continue the stream. T
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,13 @@ from thalweg.tensors import derive_seed
 DIMENSIONS = 8
 EDGE = 0.1  # a winner in the outer tenth of its range, in the logarithm, lies on the edge
 DECADE = 10.0
+
+TITLES = {  # of the rungs, in their order
+    "tune-1": "tuning, first rung",
+    "tune-2": "tuning, held-back configurations",
+    "tune-3": "tuning, the best third to the end",
+    "final": "final runs on fresh seeds",
+}
 
 Space = Mapping[str, tuple[float, float]]
 
@@ -78,6 +85,33 @@ class Budget:
     def final_evaluations(self) -> int:
         """Gradient evaluations of one strategy's final runs."""
         return self.seeds * self.steps
+
+    def stated(self) -> dict[str, Any]:
+        """Returns what a design states of it: all of it, and what it comes to."""
+        tuning, final = self.tuning_evaluations, self.final_evaluations
+        return {
+            "gradient_evaluations_per_strategy": tuning + final,
+            **asdict(self),
+            "tuning_gradient_evaluations": tuning,
+            "final_gradient_evaluations": final,
+        }
+
+    @classmethod
+    def from_design(cls, stated: Mapping[str, Any]) -> "Budget":
+        """Returns the budget that a design states; an old design, which does not state the warm-up, implies a rung.
+
+        >>> budget = Budget(4, 30, 2, warmup=12)
+        >>> Budget.from_design(budget.stated()) == budget
+        True
+        >>> Budget.from_design({"trials": 4, "steps": 30, "seeds": 2, "tuning_gradient_evaluations": 99}).rung
+        13
+        """
+        given = {name: stated[name] for name in ("trials", "steps", "seeds")}
+        if "warmup" in stated:
+            return cls(**given, warmup=stated["warmup"], trial_seconds=stated["trial_seconds"])
+        budget = cls(**given)
+        whole, runs = budget.promoted * budget.steps, budget.trials + 1 - budget.promoted
+        return replace(budget, warmup=(stated["tuning_gradient_evaluations"] - whole) // runs - 1)
 
 
 @dataclass(frozen=True)

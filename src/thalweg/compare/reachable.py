@@ -9,7 +9,7 @@ PORTS = {"http": 80, "https": 443}
 def check_reachable(address: str) -> None:
     """Raises OSError where nobody listens at the host and port of an address, if it has such.
 
-    >>> reach("auto"), reach("sqlite:///runs.db")
+    >>> check_reachable("auto"), check_reachable("sqlite:///runs.db")
     (None, None)
     """
     found = urlsplit(address if "://" in address else f"//{address}")

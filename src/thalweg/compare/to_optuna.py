@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.storage.facts import DESIGN
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study.results import Record, last_of_each
 from thalweg.extras import needs
@@ -65,7 +66,7 @@ def to_optuna(store: Store, path: Path) -> list[str]:
 def _written(storage: Any, store: Store) -> list[str]:
     import optuna
 
-    design, records = store.fact("design"), list(store.records())
+    design, records = store.fact(DESIGN), list(store.records())
     task = design["task"]
     direction = optuna.study.StudyDirection.MAXIMIZE if task["direction"] == "max" else None
     names = []

@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from thalweg.compare.storage.store import Store, finished
+from thalweg.compare.storage.facts import DESIGN, RUN, finished
+from thalweg.compare.storage.store import FILE, Store
 from thalweg.compare.study.results import collect
 from thalweg.compare.study.unfinished import pace, progress, so_far
 from thalweg.compare.user_errors import StudyError
 
-FILE = "study.sqlite"
 INDEX = 48  # bytes of the header of SQLite's wal-index, https://sqlite.org/walformat.html
 PAUSE = 3.0  # a pace so many times slower than the measured one is no pace: the study was stopped in between
 
@@ -66,8 +66,8 @@ class Study:
         self.finished = finished(facts)
         shown |= {
             "name": self.name,
-            "task": facts["design"]["task"],
-            "command": facts.get("run", {}).get("command"),
+            "task": facts[DESIGN]["task"],
+            "command": facts.get(RUN, {}).get("command"),
             "written": max(stamp[0] for stamp in stamps if stamp and stamp[1]) / 1e9,  # a log that is begun is empty
             "running": self._ran,
             "finished": self.finished,
@@ -173,7 +173,7 @@ def _seconds_left(shown: dict[str, Any], facts: dict[str, Any], since: float) ->
     """
     seconds = measured = pace(facts)
     if shown["done"]:
-        own = (shown["written"] - datetime.fromisoformat(facts["run"]["started"]).timestamp()) / shown["done"]
+        own = (shown["written"] - datetime.fromisoformat(facts[RUN]["started"]).timestamp()) / shown["done"]
         seconds = own if measured is None or 0 < own < PAUSE * measured else measured
     if seconds is None or not shown["left"]:
         return None

@@ -24,8 +24,8 @@ from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.ray.engines import Cluster, RayEngines
 from thalweg.compare.execution.ray.worker import Worker, portable, versions
 from thalweg.compare.execution.serial import Serial
-from thalweg.compare.run import Silent
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.study.reporter import Reporter
 
 pytestmark = pytest.mark.slow
 
@@ -255,7 +255,7 @@ def test_a_workers_device_follows_its_share():
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"--engine ray needs more packages .*: pip install 'thalweg.ray.'"):
-        thalweg.compare(small_task(), ["sgd"], engine="ray", out=tmp_path / "out", reporter=Silent())
+        thalweg.compare(small_task(), ["sgd"], engine="ray", out=tmp_path / "out", reporter=Reporter())
     assert not (tmp_path / "out").exists()
 
 

@@ -10,10 +10,10 @@ from tests.compare.study.test_study import Interrupt, records
 from thalweg.compare.execution import selection, serial, timing
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.selection import EngineSelector
-from thalweg.compare.run import Silent
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.study.engine_of_rung import choose_again
+from thalweg.compare.study.reporter import Reporter
+from thalweg.compare.study.study import choose_again
 from thalweg.compare.study.unfinished import pace
 from thalweg.tensors import compiling
 
@@ -149,7 +149,7 @@ def test_another_number_of_threads_is_chosen_and_said(monkeypatch):
     assert machine.time > 0
 
 
-class Saying(Silent):
+class Saying(Reporter):
     def __init__(self):
         self.said = []
 

@@ -14,7 +14,9 @@ from tests.serve.synthetic import RUNGS, Writer, make
 from thalweg import compare
 from thalweg.cli.main import run
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.log import TRACKERS, Log, TrackedRun, log_training, tracker_of
+from thalweg.compare.log.log import Log
+from thalweg.compare.log.tracker import TRACKERS, TrackedRun, tracker_of
+from thalweg.compare.log.training import log_training
 from thalweg.compare.storage.store import Store
 
 SMALL = {"names": ("sgd", "adam@cosine"), "trials": 4, "steps": 12, "seeds": 2}

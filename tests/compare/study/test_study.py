@@ -19,10 +19,10 @@ import thalweg
 from tests.compare.small import small_task
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.execution import serial
-from thalweg.compare.run import Silent
 from thalweg.compare.storage.store import Store, StudyError
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import result_writer
+from thalweg.compare.study.reporter import Reporter
 
 SMALL = {"trials": 4, "steps": 12, "seeds": 3, "engine": "serial"}
 
@@ -91,7 +91,7 @@ def test_the_winner_of_tuning_is_the_best_validation_score(done):
 
 
 def test_a_study_run_again_is_read_not_trained(done):
-    class Refuse(Silent):
+    class Refuse(Reporter):
         def advance(self, steps):
             pytest.fail("trains again")
 
@@ -101,7 +101,7 @@ def test_a_study_run_again_is_read_not_trained(done):
     assert (done.folder / "study.sqlite").read_bytes() == before
 
 
-class Interrupt(Silent):
+class Interrupt(Reporter):
     """Interrupts a study after so many calls."""
 
     def __init__(self, after):
@@ -430,7 +430,7 @@ def test_lanes_for_a_model_that_cannot_be_stacked_are_refused(tmp_path):
 
 
 def test_two_at_once_on_one_folder_the_second_is_refused_and_the_first_goes_on(tmp_path):
-    class Second(Silent):
+    class Second(Reporter):
         said = ""
 
         def standing(self, best):

@@ -7,12 +7,12 @@ import pytest
 import thalweg
 from tests.compare.small import small_task
 from tests.serve.synthetic import RUNGS, Writer, make
+from thalweg.compare.design import TITLES
 from thalweg.compare.report import render
 from thalweg.compare.report.figures import figures
-from thalweg.compare.run import Silent
 from thalweg.compare.storage.store import Store
+from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.results import collect
-from thalweg.compare.study.study import TITLES
 from thalweg.compare.study.unfinished import finished, pace, progress, so_far
 
 
@@ -58,7 +58,7 @@ def test_a_rung_that_a_budget_does_not_have_is_never_waited_for(tmp_path, trials
     writer.store.close()
 
 
-class Interrupt(Silent):
+class Interrupt(Reporter):
     """Interrupts a study when a stage begins."""
 
     def __init__(self, title):
@@ -104,7 +104,7 @@ def test_an_interrupted_study_stands_where_it_was_left(tmp_path, rung):
 
 @pytest.mark.parametrize("after", range(2, 60, 7))
 def test_a_study_cut_within_a_rung_shows_the_trials_that_ended(tmp_path, after):
-    class Cut(Silent):
+    class Cut(Reporter):
         left, title = after, ""
 
         def stage(self, title, steps, left):

@@ -27,6 +27,12 @@ class EngineSet(Protocol):
     def choices(self) -> list[Choice]:
         """What was chosen for each group of strategies, and why."""
 
+    def connect(self) -> None:
+        """Connects to what trains, so that a study is begun only where it can be."""
+
+    def close(self) -> None:
+        """Lets go of what trains."""
+
     def choose(self, seed: int) -> None:
         """Measures the engines for a moment, on runs of the first rule's default configuration.
 

@@ -75,14 +75,6 @@ class Engine(Protocol):
         ...
 
 
-def trained(
-    engine: Engine, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
-) -> list[TrialResult]:
-    """Returns what the engine makes of the jobs. Raises TaskError, a line, where the user's code or data do."""
-    with training():
-        return engine.run(jobs, progress, on_results)
-
-
 def training() -> AbstractContextManager[None]:
     """Returns what runs its body, which runs the user's code. Raises TaskError, a line, where that raises anything."""
     return user_errors("training", "correct it, and the same command goes on")

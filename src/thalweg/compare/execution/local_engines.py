@@ -40,6 +40,12 @@ class LocalEngines:
             if group
         }
 
+    def connect(self) -> None:
+        """Does nothing: this process trains."""
+
+    def close(self) -> None:
+        """Does nothing: the process stays."""
+
     def choose(self, seed: int) -> None:
         """Measures the engines for a moment, on runs of the first rule's default configuration.
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.log.tracker import TrackedRun, Tracker
-from thalweg.compare.storage.store import Store, finished
-from thalweg.compare.study.study import Reporter
+from thalweg.compare.storage.facts import DESIGN, RUN, finished
+from thalweg.compare.storage.store import Store
+from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.user_errors import brief
 
 
@@ -35,8 +36,8 @@ class Log:
         facts = self.store.facts()
         if not self._begun:
             project, self._begun = self.store.path.parent.resolve().name, True
-            self._each(lambda tracker: tracker.begin(project, name_of(project, facts), _about(facts["design"])))
-        for run in _runs(self.store, facts["design"]):
+            self._each(lambda tracker: tracker.begin(project, name_of(project, facts), _about(facts[DESIGN])))
+        for run in _runs(self.store, facts[DESIGN]):
             self._each(lambda tracker, run=run: None if tracker.holds(run.name) else tracker.write(run))  # type: ignore[misc]
 
     def conclude(self, comparison: Comparison) -> None:
@@ -70,7 +71,7 @@ class Log:
 SHARE = 20  # the pause after a catching up, in the time that it took
 
 
-class Logging:
+class Logging(Reporter):
     """A reporter that has a log catch up when a stage begins, and now and then as trials end."""
 
     def __init__(self, reporter: Reporter, log: Log) -> None:
@@ -107,7 +108,7 @@ def name_of(project: str, facts: Mapping[str, Any]) -> str:
     >>> name_of("thalweg-digits", {"run": {"started": "2026-01-31T12:30:59+00:00"}})
     'thalweg-digits 2026-01-31 12.30.59'
     """
-    started = facts.get("run", {}).get("started", "")
+    started = facts.get(RUN, {}).get("started", "")
     return f"{project} {started[:19].replace('T', ' ').replace(':', '.')}"
 
 

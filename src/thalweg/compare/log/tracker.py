@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from thalweg.extras import needs
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 # What each reads of the environment when it is imported and later, as far as the user has not said otherwise: that
 # nothing but a server that was named is called, and that a study does not wait four minutes for one.
 TRACKERS: Mapping[str, Mapping[str, str]] = {

@@ -30,7 +30,7 @@ def thinned(points: Sequence[Point], most: int, *kept: Point) -> list[Point]:
 def sampling_note(results: Mapping[str, Any], what: str, count: int) -> str:
     """Returns a sentence on what is left out of so many points a strategy; nothing where all are drawn.
 
-    >>> said({"strategies": [{}]}, "configurations", 20_000)
+    >>> sampling_note({"strategies": [{}]}, "configurations", 20_000)
     ' Of 20,000 configurations a strategy 10,000 are drawn, evenly chosen; results.json has all.'
     """
     drawn = share(results)

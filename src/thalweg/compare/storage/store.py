@@ -17,8 +17,9 @@ from typing import Any
 from torch import Tensor
 
 from thalweg.compare.names import check_name
+from thalweg.compare.storage.facts import DESIGN, ENGINE, finished
 from thalweg.compare.storage.folder_lock import FolderLock
-from thalweg.compare.storage.old_designs import as_meant
+from thalweg.compare.storage.old_designs import as_meant, different
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, result_of, sealed
 from thalweg.compare.user_errors import StudyError
@@ -26,7 +27,8 @@ from thalweg.tensors.files import sync_folder
 
 VERSION = 2
 EMPTY_LOG = 32  # bytes of a write-ahead log that holds nothing yet
-PART = "study.sqlite.part"
+FILE = "study.sqlite"
+PART = f"{FILE}.part"
 # What SQLite reports where the system refuses, whatever is in the file; CUT is the exception: a file that is too short.
 _REFUSALS = "PERM BUSY LOCKED NOMEM READONLY IOERR FULL CANTOPEN PROTOCOL NOLFS AUTH"
 REFUSED = [getattr(sqlite3, f"SQLITE_{name}") for name in _REFUSALS.split()]
@@ -58,7 +60,7 @@ class Store:
         Raises:
             StudyError: the folder holds a different or damaged study, is being written, or cannot be written.
         """
-        path = folder / "study.sqlite"
+        path = folder / FILE
         try:
             if folder.exists() and not folder.is_dir():
                 raise StudyError(f"{folder} is a file, not a folder: choose another --out")
@@ -82,16 +84,16 @@ class Store:
             lock.release()
             raise
         try:
-            held = store.fact("design")
             asked = json.loads(json.dumps(design))
-            if held != asked and "engine" not in store.facts() and not store.counts():
+            with store.reading():
+                parts = different(store.fact(DESIGN), asked)
+            if parts and ENGINE not in store.facts() and not store.counts():
                 with store._writing():
                     store._db.execute("DELETE FROM facts")
-                    store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(asked)))
-            elif held != asked:
-                different = sorted(k for k in {*held, *asked} if held.get(k) != asked.get(k))
+                    store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(asked)))
+            elif parts:
                 raise StudyError(
-                    f"{folder} holds a different study ({', '.join(different)} differ): choose another --out, "
+                    f"{folder} holds a different study ({', '.join(parts)} differ): choose another --out, "
                     "or move that folder away"
                 )
         except BaseException:
@@ -106,7 +108,7 @@ class Store:
         Raises:
             StudyError: there is none, or it is damaged.
         """
-        path, connection = folder / "study.sqlite", None
+        path, connection = folder / FILE, None
         try:
             if not path.is_file():
                 raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
@@ -129,7 +131,7 @@ class Store:
             if write:
                 connection.execute("PRAGMA synchronous=FULL")
             with store.reading():
-                _check_names(store.fact("design"))
+                _check_names(store.fact(DESIGN))
         except KeyError as error:
             store.close()
             raise StudyError(f"{path} is damaged (no design in it): restore it, or choose another --out") from error
@@ -230,7 +232,7 @@ class Store:
             for name, value, digest in self._db.execute(f"SELECT * FROM facts {which} ORDER BY rowid", given):
                 self._check((name, value), digest)
                 found = json.loads(value)
-                yield name, as_meant(found) if name == "design" else found
+                yield name, as_meant(found) if name == DESIGN else found
 
     def _rows(self, which: str, given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         columns = ", ".join((*FIELDS, "digest"))
@@ -279,11 +281,6 @@ def _reading(path: Path) -> str:
     return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
 
 
-def finished(facts: Mapping[str, Any]) -> bool:
-    """Says whether the study holds all that its results need; its untrained scores are written last."""
-    return "untrained_test" in facts
-
-
 def _check_names(design: Mapping[str, Any]) -> None:
     """Raises ValueError where a name in the study could not be one of this program's."""
     for what in ("name", "metric"):
@@ -304,7 +301,7 @@ def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
         connection = sqlite3.connect(part, isolation_level=None)
         try:
             connection.executescript(f"PRAGMA synchronous=FULL; BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT")
-            connection.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(design)))
+            connection.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(design)))
             connection.execute("PRAGMA journal_mode=WAL")
         finally:
             connection.close()

@@ -6,10 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thalweg.compare import statistics
-from thalweg.compare.design import edge, widened_from_fact
-from thalweg.compare.storage.store import Store, finished
+from thalweg.compare.design import TITLES, edge, widened_from_fact
+from thalweg.compare.storage.facts import (
+    CHARGED,
+    DESIGN,
+    DIAGNOSIS,
+    RUN,
+    SECONDS,
+    SECONDS_PER_STEP,
+    UNTRAINED_TEST,
+    engine_choices,
+    finished,
+    widened_of,
+    winner_of,
+)
+from thalweg.compare.storage.store import Store
 from thalweg.compare.study import verdict
-from thalweg.compare.study.study import TITLES
 from thalweg.compare.user_errors import StudyError
 
 Record = dict[str, Any]
@@ -26,12 +38,12 @@ def collect(store: Store) -> dict[str, Any]:
         raise StudyError(
             f"the study in {store.path.parent} is not finished: the same thalweg compare command goes on with it"
         )
-    design, records = facts["design"], slim(store.records())
+    design, records = facts[DESIGN], slim(store.records())
     direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
     finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
     target = _target(design, finals)
     per_seed = {
-        s["name"]: _test_scores(finals[s["name"]], facts["untrained_test"][s["start"]]) for s in design["strategies"]
+        s["name"]: _test_scores(finals[s["name"]], facts[UNTRAINED_TEST][s["start"]]) for s in design["strategies"]
     }
     strategies = [
         _strategy(s, records, finals[s["name"]], per_seed[s["name"]], target, design, facts)
@@ -49,8 +61,8 @@ def collect(store: Store) -> dict[str, Any]:
         "pairs": verdict.pairs(per_seed),
         "expected_best": {s["name"]: expected_best(s, direction) for s in strategies},
         "verdict": vars(_verdict(per_seed, strategies, design, target)),
-        "diagnosis": facts.get("diagnosis"),
-        "run": {**facts["run"], "seed": design["seed"], "seconds": facts.get("seconds")},
+        "diagnosis": facts.get(DIAGNOSIS),
+        "run": {**facts[RUN], "seed": design["seed"], "seconds": facts.get(SECONDS)},
         "notes": _notes(strategies, facts, budget),
     }
     late = sum(r["status"] == "timed out" for r in records)
@@ -63,12 +75,10 @@ def collect(store: Store) -> dict[str, Any]:
 def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the choices of engines, each with the rung ``from`` which on it holds, None for the first."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for name, choices in facts.items():
-        if name.partition(" ")[0] == "engine":
-            rung = TITLES.get(name.partition(" ")[2])
-            for choice in choices:
-                key = choice["group"], choice.get("variant", ""), choice["reason"]
-                found.setdefault(key, {**choice, "from": rung})
+    for rung, choices in engine_choices(facts):
+        for choice in choices:
+            key = choice["group"], choice.get("variant", ""), choice["reason"]
+            found.setdefault(key, {**choice, "from": TITLES.get(rung)})
     return list(found.values())
 
 
@@ -138,14 +148,14 @@ def _strategy(
 ) -> dict[str, Any]:
     name, direction = described["name"], design["task"]["direction"]
     last = last_of_each(records, name)
-    winner = facts[f"winner {name}"]
+    winner = facts[winner_of(name)]
     chosen = last[f"{name}/{winner['index']}"]
     least, most = design["task"]["range"]
     within = (-math.inf if least is None else least, math.inf if most is None else most)
     interval = statistics.mean_interval(per_seed, within)
     reached = [_steps_to(r, target, direction) for r in runs]
     steps = _median_reached(reached)
-    per_step = facts["seconds_per_step"][name]
+    per_step = facts[SECONDS_PER_STEP][name]
     return {
         "name": name,
         "hyperparameters": winner["hyper"],
@@ -159,9 +169,9 @@ def _strategy(
         },
         **tried(last, design["budget"]["steps"]),
         "final_diverged": sum(r["test"] is None for r in runs),
-        "widened": _widened(described, winner["hyper"], facts.get(f"widened {name}")),
+        "widened": _widened(described, winner["hyper"], facts.get(widened_of(name))),
         "seconds_per_step": per_step,
-        "charged": facts.get("charged", {}).get(name, {}),
+        "charged": facts.get(CHARGED, {}).get(name, {}),
         "curves": curves(runs, direction),
         "space": described["space"],
     }

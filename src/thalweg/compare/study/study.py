@@ -9,33 +9,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Protocol
 
-from thalweg.compare.design import Budget, Space, Widened, configuration, edge, sobol, survivors, widen
-from thalweg.compare.execution.engine_set import SerialRunner
-from thalweg.compare.execution.job import Engine, Job, trained, training
+from thalweg.compare.design import TITLES, Budget, Space, Widened, configuration, edge, sobol, survivors, widen
+from thalweg.compare.execution.engine_set import EngineSet
+from thalweg.compare.execution.job import Job, training
 from thalweg.compare.execution.timing import in_turns
+from thalweg.compare.storage.facts import SECONDS_PER_STEP, UNTRAINED_TEST, engine_of, widened_of, winner_of
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.study.config import StudyConfig
+from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.result_writer import ResultWriter, StoredSnapshot
 from thalweg.tensors import derive_seed
-
-
-class Reporter(Protocol):
-    """Is told how the study goes."""
-
-    def stage(self, title: str, steps: int, left: int) -> None:
-        """A stage begins; ``steps`` in it and ``left`` in the study, this stage included."""
-
-    def advance(self, steps: int) -> None:
-        """Trial-steps were done."""
-
-    def standing(self, best: Mapping[str, float]) -> None:
-        """The best validation metric of each strategy so far."""
-
-    def say(self, line: str) -> None:
-        """Something that the user should know."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +39,31 @@ class Trial:
 
 
 class Study:
-    """A comparison in progress: the plan, the engines and the store.
+    """A comparison in progress.
 
-    ``engine_of`` says which engine trains a strategy, ``serial_of`` which one runs it alone; ``sign`` is −1 where a
-    higher metric is better; ``prepared`` holds what a run of each strategy spends before its first step; ``begin`` is
-    called with each rung that has anything to train, before that.
+    Arguments:
+        config: as it was asked for.
+        budget: what it costs.
+        store: its records, and those to come.
+        engines: that train it.
+        reporter: kept informed.
+        sign: −1 where a higher metric is better, else 1.
+        spent: gradient evaluations of a run of each strategy before its first step.
     """
 
     def __init__(
         self,
-        strategies: Sequence[Strategy],
+        config: StudyConfig,
         budget: Budget,
-        seed: int,
         store: Store,
-        engine_of: Callable[[Strategy], Engine],
-        serial_of: Callable[[Strategy], SerialRunner],
-        sign: float,
+        engines: EngineSet,
         reporter: Reporter,
-        prepared: Mapping[str, int] | None = None,
-        begin: Callable[[str], None] = lambda rung: None,
+        sign: float,
+        spent: Mapping[str, int],
     ) -> None:
-        self.strategies, self.budget, self.seed, self.store = strategies, budget, seed, store
-        self.engine_of, self.serial_of, self.sign, self.reporter = engine_of, serial_of, sign, reporter
-        self.prepared, self.begin = prepared or {}, begin
+        self.strategies, self.budget, self.store, self.engines = config.strategies, budget, store, engines
+        self.reporter, self.sign, self.spent, self.seed = reporter, sign, spent, config.seed
+        seed = config.seed
         self.tuning_seed = derive_seed(seed, "tuning") % 2**31
         self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
         self.points = sobol(budget.trials, seed)
@@ -90,7 +78,7 @@ class Study:
         for strategy in self.strategies:
             space, widened = self._second_space(strategy, first[strategy.name], done)
             if widened:
-                self.store.add_fact(f"widened {strategy.name}", asdict(widened))
+                self.store.add_fact(widened_of(strategy.name), asdict(widened))
             extra += self._second_trials(strategy, space)
         if extra:
             done |= self._rung("tune-2", [self._job(t, self.tuning_seed, 0, budget.rung) for t in extra], extra)
@@ -112,7 +100,7 @@ class Study:
         winners = [self._winner(s, trials, promoted, done) for s in self.strategies]
         for winner in winners:
             chosen = {"index": winner.index, "hyper": dict(winner.hyper)}
-            self.store.add_fact(f"winner {winner.strategy.name}", chosen)
+            self.store.add_fact(winner_of(winner.strategy.name), chosen)
         finals = [(w, i, seed) for i, seed in enumerate(self.final_seeds) for w in winners]
         jobs = [
             replace(self._job(w, seed, 0, budget.steps, test=True), key=f"{w.key}/final/{i}") for w, i, seed in finals
@@ -164,7 +152,7 @@ class Study:
         return self.sign * result.curve.valid_metric[-1], result.curve.valid_loss[-1]
 
     def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
-        budget, prepared = self.budget, self.prepared.get(trial.strategy.name, 0)
+        budget, prepared = self.budget, self.spent[trial.strategy.name]
         return Job(
             trial.key,
             trial.strategy,
@@ -198,11 +186,12 @@ class Study:
         self._stand(best, owners, list(held.values()))
         left = [job for job in jobs if job.key not in held]
         if left:
-            self.begin(name)
+            choose_again(self.engines, self.store, self.seed, self.reporter.say, name)
         with write:
-            for engine in {id(e): e for e in (self.engine_of(job.strategy) for job in left)}.values():
-                own = [job for job in left if self.engine_of(job.strategy) is engine]
-                held |= {result.key: result for result in trained(engine, own, self.reporter.advance, on_results)}
+            for engine in {id(e): e for e in (self.engines.engine_of(job.strategy) for job in left)}.values():
+                mine = [job for job in left if self.engines.engine_of(job.strategy) is engine]
+                with training():
+                    held |= {r.key: r for r in engine.run(mine, self.reporter.advance, on_results)}
         return held
 
     def _stand(self, best: dict[str, float], owners: Mapping[str, str], results: Sequence[TrialResult]) -> None:
@@ -228,26 +217,37 @@ class Study:
 
     def _measure(self, winners: Sequence[Trial]) -> None:
         """Times the finalists alone, in turns, and scores the untrained models; written once."""
-        known = self.store.facts()
-        if "seconds_per_step" not in known:
+        known, serial_of = self.store.facts(), self.engines.serial_of
+        if SECONDS_PER_STEP not in known:
             jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
             with training():
-                alone = [partial(self.serial_of(job.strategy).seconds_per_step, job) for job in jobs.values()]
+                alone = [partial(serial_of(job.strategy).seconds_per_step, job) for job in jobs.values()]
                 seconds = dict(zip(jobs, in_turns(alone), strict=True))
-            self.store.add_fact("seconds_per_step", seconds)
-        if "untrained_test" not in known:
+            self.store.add_fact(SECONDS_PER_STEP, seconds)
+        if UNTRAINED_TEST not in known:
             starts = {w.strategy.start: w.strategy for w in winners}
             with training():
                 scores = {
-                    start: [self.serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
+                    start: [serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
                     for start, s in starts.items()
                 }
-            self.store.add_fact("untrained_test", scores)
+            self.store.add_fact(UNTRAINED_TEST, scores)
 
 
-TITLES = {
-    "tune-1": "tuning, first rung",
-    "tune-2": "tuning, held-back configurations",
-    "tune-3": "tuning, the best third to the end",
-    "final": "final runs on fresh seeds",
-}
+def choose_again(engines: EngineSet, store: Store, seed: int, say: Callable[[str], None], rung: str) -> None:
+    """Takes up the engines chosen for the rung; measures them anew where nothing of it is trained yet.
+
+    A choice that is another from the rung on is written before anything of the rung is, so that a study that was cut
+    off goes on with it, and the store says of every record what trained it.
+    """
+    before, stored = engines.choices, store.facts().get(engine_of(rung))
+    if stored:
+        engines.reuse(stored)
+    elif rung != "tune-1" and rung not in store.counts():
+        with training():
+            engines.choose_again(seed, list(TITLES).index(rung))
+    changed = [new for old, new in zip(before, engines.choices, strict=True) if new.reason != old.reason]
+    if changed:
+        store.add_fact(engine_of(rung), [choice.as_dict() for choice in engines.choices])
+    for choice in changed:
+        say(f"engine for {choice.title} from here on: {choice.name} ({choice.reason})")

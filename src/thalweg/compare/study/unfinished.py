@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from thalweg.compare.design import Budget
-from thalweg.compare.storage.store import Store, finished
+from thalweg.compare.design import TITLES, Budget
+from thalweg.compare.storage.facts import DESIGN, DIAGNOSIS, ENGINE, RUN, engine_choices, finished
+from thalweg.compare.storage.store import Store
 from thalweg.compare.study.results import Record, curves, end, expected_best, last_of_each, plain, slim, tried
-from thalweg.compare.study.study import TITLES
 
 
 def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
@@ -23,26 +22,25 @@ def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, A
     >>> progress(facts, {"tune-1": 3})
     {'stage': 'tuning, first rung', 'done': 30, 'left': 120}
     """
-    rungs = _budget(facts["design"]).rungs(len(facts["design"]["strategies"]))
+    rungs = Budget.from_design(facts[DESIGN]["budget"]).rungs(len(facts[DESIGN]["strategies"]))
     plan = [(rung, runs, steps) for rung, (runs, steps) in zip(TITLES, rungs, strict=True) if runs * steps]
     done = sum(counts.get(rung, 0) * steps for rung, _, steps in plan)
     begun = [i for i, (rung, _, _) in enumerate(plan) if rung in counts]
     ahead = plan[max(begun, default=0) :]  # earlier ones are whole
     left = [(rung, max(0, runs - counts.get(rung, 0)) * steps) for rung, runs, steps in ahead]
     stage = next((TITLES[rung] for rung, steps in left if steps), "timing the finalists")
-    if "engine" not in facts:
+    if ENGINE not in facts:
         stage = "setting up"
     return {"stage": "finished" if finished(facts) else stage, "done": done, "left": sum(n for _, n in left)}
 
 
 def pace(facts: Mapping[str, Any]) -> float | None:
     """Returns the seconds of a trial-step as measured when the study last chose its engines; None before."""
-    engines, count = None, len(facts["design"]["strategies"])
-    for name, value in facts.items():
-        engines = value if name.partition(" ")[0] == "engine" else engines
-    if not engines:
+    chosen, count = list(engine_choices(facts)), len(facts[DESIGN]["strategies"])
+    if not chosen or not chosen[-1][1]:
         return None
-    alone = {s["name"] for s in facts["design"]["strategies"]} & {e["group"] for e in engines}
+    engines = chosen[-1][1]
+    alone = {s["name"] for s in facts[DESIGN]["strategies"]} & {e["group"] for e in engines}
     shared = sum(e["group"] not in alone for e in engines)
     weights = [1.0 if e["group"] in alone else (count - len(alone)) / shared for e in engines]
     return sum(w / e["trial_steps_per_second"] for w, e in zip(weights, engines, strict=True)) / count
@@ -55,24 +53,16 @@ def so_far(store: Store) -> dict[str, Any]:
     their best configuration, of those that went furthest.
     """
     facts, records = store.facts(), slim(store.records())
-    design = facts["design"]
+    design = facts[DESIGN]
     direction = design["task"]["direction"]
     strategies = [_strategy(s, records, design, store) for s in design["strategies"]]
     sign = -1 if direction == "max" else 1
     strategies.sort(key=lambda s: math.inf if s["valid"] is None else sign * s["valid"])
     best = {s["name"]: expected_best(s, direction) for s in strategies}
-    shown = {"strategies": strategies, "expected_best": best, "verdict": None, "diagnosis": facts.get("diagnosis")}
+    shown = {"strategies": strategies, "expected_best": best, "verdict": None, "diagnosis": facts.get(DIAGNOSIS)}
     return plain(
-        {"task": design["task"], "budget": design["budget"], "decay": design["decay"], "run": facts.get("run"), **shown}
+        {"task": design["task"], "budget": design["budget"], "decay": design["decay"], "run": facts.get(RUN), **shown}
     )
-
-
-def _budget(design: Mapping[str, Any]) -> Budget:
-    """Returns the budget whose evaluations the design states."""
-    stated = design["budget"]
-    budget = Budget(stated["trials"], stated["steps"], stated["seeds"])
-    whole, runs = budget.promoted * budget.steps, budget.trials + 1 - budget.promoted
-    return replace(budget, warmup=(stated["tuning_gradient_evaluations"] - whole) // runs - 1)
 
 
 def _strategy(

@@ -12,7 +12,7 @@ from thalweg import __version__
 from thalweg.compare.design import Budget
 from thalweg.compare.device import usable_device
 from thalweg.compare.execution.context import TaskContext
-from thalweg.compare.execution.job import Job, trained, training
+from thalweg.compare.execution.job import Job, training
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.local_engines import LocalEngines
 from thalweg.compare.execution.memory import free_memory
@@ -145,7 +145,8 @@ class Worker:
         """Trains jobs on the one engine chosen for them. Raises TaskError, a line, where the user's code does."""
         self._take(choices)
         jobs = [self._job(wire) for wire in wires]
-        return trained(self.engines.engine_of(jobs[0].strategy), jobs, self._count)
+        with training():
+            return self.engines.engine_of(jobs[0].strategy).run(jobs, self._count)
 
     def seconds_per_step(self, wire: Wire) -> float:
         """Returns the seconds of a step of the job, run alone."""

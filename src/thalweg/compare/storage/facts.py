@@ -1,0 +1,45 @@
+"""The names of a study's facts, and which of them say how far it is."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+DESIGN = "design"
+RUN = "run"  # when, where and by which command it began
+DIAGNOSIS = "diagnosis"
+CHARGED = "charged"
+ENGINE = "engine"  # choices for the first rung; the last fact of those that set the study up
+SECONDS = "seconds"
+SECONDS_PER_STEP = "seconds_per_step"
+UNTRAINED_TEST = "untrained_test"  # the last fact that results need
+
+
+def winner_of(strategy: str) -> str:
+    """Returns the name of the fact that holds the strategy's best configuration."""
+    return f"winner {strategy}"
+
+
+def widened_of(strategy: str) -> str:
+    """Returns the name of the fact that holds which range of the strategy was widened."""
+    return f"widened {strategy}"
+
+
+def engine_of(rung: str) -> str:
+    """Returns the name of the fact that holds the choices of engines from the rung on."""
+    return f"{ENGINE} {rung}"
+
+
+def engine_choices(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yields the choices of engines, each with the rung from which on they hold, which is empty for the first.
+
+    >>> list(engine_choices({"engine": [1], "winner sgd": {}, "engine tune-2": [2]}))
+    [('', [1]), ('tune-2', [2])]
+    """
+    for name, value in facts.items():
+        kind, _, rung = name.partition(" ")
+        if kind == ENGINE:
+            yield rung, value
+
+
+def finished(facts: Mapping[str, Any]) -> bool:
+    """Says whether the study holds all that its results need."""
+    return UNTRAINED_TEST in facts

@@ -1,0 +1,85 @@
+"""What a study is asked to be, from Python and from the command line alike."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thalweg.compare.execution import ENGINES, EngineName
+from thalweg.compare.execution.ray.engines import Cluster
+from thalweg.compare.ranges import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.task import Task
+from thalweg.optim.decay import Decay, check_decay
+from thalweg.tensors.files import check_utf8
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The settings of a study, checked; their meanings and defaults are those of :func:`thalweg.compare`.
+
+    Raises:
+        ValueError: bad input; one line with the cause and the remedy.
+    """
+
+    task: str | Task
+    strategies: Sequence[Strategy]
+    trials: int = 16
+    steps: int | None = None
+    seeds: int = 10
+    engine: EngineName = "auto"
+    cluster: Cluster | None = None
+    device: str | None = None
+    out: str | Path | None = None
+    memory: int | None = None
+    swap_batch_norm: bool = False
+    decay: Decay = "all"
+    trial_seconds: float | None = None
+    log: Sequence[str] = ()
+    seed: int = 0
+    here: Path = field(default_factory=Path.cwd)
+
+    def __post_init__(self) -> None:
+        check_whole("trials", self.trials, most=TRIALS)
+        check_whole("seeds", self.seeds, most=SEEDS)
+        check_whole("seed", self.seed, *SEED)
+        if self.steps is not None:
+            check_whole("steps", self.steps)
+        if self.memory is not None:
+            check_above("memory", self.memory)
+        if self.trial_seconds is not None:
+            check_above("trial_seconds", self.trial_seconds, SECONDS)
+        if self.out is not None and not str(self.out):
+            raise ValueError("out is empty: name a folder, or leave it out")
+        check_utf8(self.here / (self.out or ""))
+        check_decay(self.decay)
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine is {self.engine!r}: choose among {', '.join(ENGINES)}")
+        if self.cluster and self.engine != "ray":
+            raise ValueError("a cluster is for engine='ray' (--engine ray): give that, or leave out the cluster")
+        names = [s.name for s in self.strategies]
+        if not names:
+            raise ValueError("no strategies: name at least one, or two to compare")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"strategy {twice[0]!r} is named twice: leave one out")
+
+
+def parsed(strategies: str | Strategy | Iterable[str | Strategy], here: Path) -> list[Strategy]:
+    """Returns strategies that were given as such or by their names; relative paths start from ``here``.
+
+    >>> [s.name for s in parsed("sgd, adam@cosine", Path())]
+    ['sgd', 'adam@cosine']
+    """
+    return [s if isinstance(s, Strategy) else Strategy.parse(s, here) for s in listed(strategies, "strategies")]
+
+
+def listed(given: Any, name: str) -> list[Any]:
+    """Returns what was given as a list: one thing, or a text of names with commas between them, as such."""
+    if isinstance(given, str):
+        return [word.strip() for word in given.split(",") if word.strip()]
+    if isinstance(given, Strategy):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise ValueError(f"{name} is {given!r}: give a list of names")
+    return list(given)

@@ -1,0 +1,226 @@
+"""What is known and chosen before the first trial of a study: the task, its costs, the budget, the engines."""
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg.compare.design import Budget
+from thalweg.compare.device import usable_device
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.engine_set import EngineSet
+from thalweg.compare.execution.guidance import guidance_of
+from thalweg.compare.execution.job import training
+from thalweg.compare.execution.local_engines import LocalEngines
+from thalweg.compare.execution.ray.engines import Cluster, RayEngines
+from thalweg.compare.names import as_folder
+from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, RUN
+from thalweg.compare.storage.store import Store
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.variants import Variant, built
+from thalweg.compare.study.config import StudyConfig
+from thalweg.compare.study.description import circumstances, design_of
+from thalweg.compare.study.results import before_first_step
+from thalweg.compare.task import Task, materialize, try_model
+from thalweg.compare.task.loading import load_task
+from thalweg.compare.user_errors import brief, user_errors
+from thalweg.diagnosis import Diagnosis, Finding, diagnose
+from thalweg.optim.decay import Decay
+from thalweg.tensors import derive_seed
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that can begin.
+
+    Attributes:
+        config: as it was asked for.
+        given: the task as it was loaded.
+        contexts: of the task as it is, and of each variant of it that a strategy asks for.
+        charged: what a run of each strategy spends before its first step, by what it is for.
+        budget: of the study.
+        folder: of the study.
+        trained_on: name of the device that trains, which is a worker's where Ray trains.
+    """
+
+    config: StudyConfig
+    given: Task
+    contexts: Mapping[Variant, TaskContext]
+    charged: Mapping[str, Mapping[str, int]]
+    budget: Budget
+    folder: Path
+    trained_on: str
+
+    @property
+    def context(self) -> TaskContext:
+        """That of the task as it is."""
+        return self.contexts[Variant()]
+
+    @property
+    def spent(self) -> dict[str, int]:
+        """How many gradient evaluations a run of each strategy spends before its first step."""
+        return {name: sum(costs.values()) for name, costs in self.charged.items()}
+
+    def design(self) -> dict[str, Any]:
+        """Returns what makes the study what it is."""
+        c = self.config
+        return design_of(self.contexts, c.strategies, self.budget, c.seed, c.engine, self.trained_on, c.decay)
+
+    def engines(self, say: Any) -> EngineSet:
+        """Returns the engines among which those of the study are chosen; ``say`` is called with lines for the user."""
+        c = self.config
+        if c.engine != "ray":
+            return LocalEngines(self.contexts, c.strategies, c.engine, c.memory, self.budget)
+        return RayEngines(
+            self.given,
+            c.strategies,
+            self.budget,
+            c.cluster or Cluster(),
+            device=self.trained_on,
+            memory=c.memory,
+            swap=c.swap_batch_norm,
+            say=say,
+            decay=c.decay,
+        )
+
+
+def prepare(config: StudyConfig) -> Prepared:
+    """Loads the task, and checks that every strategy can train it.
+
+    Raises:
+        ValueError: one cannot, or the device cannot be used.
+    """
+    if config.engine == "ray":  # its workers have the devices
+        device, trained_on = torch.device("cpu"), (config.cluster or Cluster()).device(config.device)
+    else:
+        device = usable_device(config.device)
+        trained_on = str(device)
+    with user_errors("the task"):
+        given = load_task(config.task, config.here)
+        contexts = _contexts(given, config.strategies, config.swap_batch_norm, device, config.decay)
+        task = contexts[Variant()].task
+        steps = config.steps if config.steps is not None else task.steps
+        charged = {s.name: _charged(contexts[s.variant], s, steps) for s in config.strategies}
+    warmup = max(_settled(s, sum(charged[s.name].values()), steps) for s in config.strategies)
+    budget = Budget(config.trials, steps, config.seeds, warmup, config.trial_seconds)
+    folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
+    return Prepared(config, given, contexts, charged, budget, folder, trained_on)
+
+
+def set_up(prepared: Prepared, store: Store, engines: EngineSet, command: str | None, is_new: bool) -> list[str]:
+    """Takes up the engines that the store names; chooses them where it names none, and writes how the study begins.
+
+    Arguments:
+        prepared: the study.
+        store: of the study.
+        engines: among which to choose.
+        command: the command line to show in the report.
+        is_new: whether its folder is removed where a strategy is refused.
+
+    Returns:
+        What the user should know of it, in lines.
+    """
+    facts, context, seed = store.facts(), prepared.context, prepared.config.seed
+    if ENGINE in facts:
+        with store.reading():
+            engines.reuse(facts[ENGINE])
+    else:
+        with _removed_if_refused(prepared.folder, is_new), training():
+            engines.choose(seed)
+        store.add_fact(RUN, {**circumstances(context.device, command), "device": prepared.trained_on})
+        with training():
+            diagnosis = _diagnosed(context, seed)
+        store.add_fact(DIAGNOSIS, diagnosis)
+        store.add_fact(CHARGED, prepared.charged)
+        store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
+    chosen = [f"engine for {choice.title}: {choice.name} ({choice.reason})" for choice in engines.choices]
+    steps = prepared.budget.steps
+    costs = [f"{name}: {before_first_step(costs, steps)}" for name, costs in prepared.charged.items() if costs]
+    return [*chosen, *costs, *_graver(store.fact(DIAGNOSIS))]
+
+
+@contextmanager
+def _removed_if_refused(folder: Path, is_new: bool) -> Iterator[None]:
+    """Runs its body; where that refuses a strategy, a study that is new has not begun, and its folder is removed."""
+    try:
+        yield
+    except ValueError:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
+
+
+def _contexts(
+    given: Task, strategies: Sequence[Strategy], swap: bool, device: torch.device, decay: Decay
+) -> dict[Variant, TaskContext]:
+    """Returns a task context for the task as it is, and for each variant of it that a strategy asks for.
+
+    Raises:
+        TaskError: one of them cannot be trained.
+    """
+    plain = built(given, Variant(), swap)
+    data = materialize(plain)
+    contexts = {Variant(): TaskContext(plain, data, device, decay)}
+    for variant in dict.fromkeys(s.variant for s in strategies):
+        if variant not in contexts:
+            other = built(given, variant, swap)
+            try_model(other, data)
+            contexts[variant] = TaskContext(other, data, device, decay)
+    return contexts
+
+
+def _charged(context: TaskContext, strategy: Strategy, steps: int) -> dict[str, int]:
+    """Returns what a run spends before its first step, by what it is for.
+
+    Raises:
+        ValueError: it is more than half of the run, or the task lacks what it takes.
+    """
+    costs = guidance_of(strategy).charged(context, strategy, steps)
+    spent = sum(costs.values())
+    if spent > steps / 2:
+        raise ValueError(
+            f"strategy {strategy.name!r}: {before_first_step(costs, steps)}, more than half: give more --steps"
+        )
+    return costs
+
+
+def _settled(strategy: Strategy, prepared: int, steps: int) -> int:
+    """Returns the gradient evaluations of a run before which nothing can be said of its strategy."""
+    own = strategy.schedule.warmup_steps(steps - prepared)
+    return prepared + max(own, steps // 8 if prepared else 0)
+
+
+def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any]:
+    """Returns what one batch shows of the untrained model, without what takes many gradients, or why nothing."""
+    rows = context.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
+    batch = (context.data.train_x[rows], context.data.train_y[rows])
+    model = context.fresh_model("default", derive_seed(seed, "diagnosis"))
+    try:
+        found = diagnose(model, batch, context.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
+    except Exception as error:
+        why = f"the model could not be diagnosed, so that faults of it may be unseen: {brief(error)}"
+        found = Diagnosis((Finding("not diagnosed", "note", "", math.nan, why),))
+    return found.as_dict()
+
+
+def _graver(diagnosis: Mapping[str, Any] | None) -> list[str]:
+    """Returns a line for each finding above a note."""
+    found = [f for f in (diagnosis or {}).get("findings", []) if f["severity"] != "note"]
+    return [f"the untrained model: {f['kind']}{_of(f)}: {f['meaning']}{_fix(f)}" for f in found]
+
+
+def _of(finding: Mapping[str, Any]) -> str:
+    """Returns layer, figure and threshold of a finding, as far as it has them."""
+    known = (finding["layer"], finding["figure"], finding.get("threshold"))
+    layer, figure, bound = (v if isinstance(v, str) or v is None else f"{v:.4g}" for v in known)
+    shown = [layer, f"figure {figure}" if figure else "", f"threshold {bound}" if bound else ""]
+    return f" ({', '.join(part for part in shown if part)})"
+
+
+def _fix(finding: Mapping[str, Any]) -> str:
+    return f"; fix: {finding['fix']}" if finding["fix"] else ""
