@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from thalweg.architecture.linear_start import draw_seed, pooled_linear
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.parts import check_layer
 from thalweg.tensors.ranges import is_whole, is_within
 
 Decay = Callable[[int], float] | int
@@ -211,11 +212,8 @@ def _check(
     outputs: int | None,
 ) -> None:
     """Raises ValueError for heads that cannot be put on the model."""
-    layers = {name for name, _ in model.named_modules(remove_duplicate=False)} - {""}
-    unknown = next((name for name in names if name not in layers), None)
-    if unknown is not None:
-        some = ", ".join(sorted(layers)[:8]) + (" …" if len(layers) > 8 else "")
-        raise ValueError(f"the model has no layer {unknown!r}: choose among {some}")
+    for name in names:
+        check_layer(model, name)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"at is {names}: name at least one layer, and each only once")
     if isinstance(weight, Mapping) and set(weight) != set(names):

@@ -9,6 +9,7 @@ from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.forward_recorder import first_of, in_place_of
 from thalweg.diagnosis.observe import Seen, deviation
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.parts import watched
 
 SHIFT, MOST = 1e-5, 1e3
 
@@ -45,16 +46,9 @@ def growth(seen: Seen) -> dict[str, float]:
         outputs[name] = tensor.clone()
         return None
 
-    handles = [
-        layer.module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, layer in seen.layers.items()
-    ]
-    try:
-        with as_trained(seen.model), torch.no_grad():
-            seen.model(*seen.inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = {name: layer.module for name, layer in seen.layers.items()}
+    with watched(modules, note), as_trained(seen.model), torch.no_grad():
+        seen.model(*seen.inputs)
     found: dict[str, float] = {}
     for name in names:
         before, after = seen.layers[name].output, outputs.get(name)

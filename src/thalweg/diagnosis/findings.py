@@ -9,6 +9,7 @@ from torch import nn
 
 from thalweg.diagnosis.learning_rate_range import RangeTest
 from thalweg.tensors.renamed import former_fields
+from thalweg.tensors.text import aligned
 
 Fix = Callable[[nn.Module], Any]
 Severity = Literal["note", "warning", "error"]
@@ -134,12 +135,8 @@ class Diagnosis:
             return "\n".join([*done, "no problem was found"])
         head = ("severity", "finding", "layer", "figure", "threshold", "meaning")
         cells = [head, *((f.severity, f.kind, f.layer, f"{f.figure:.4g}", _bound(f), f.meaning) for f in self.findings)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-        ]
         fixes = [f"{_title(f)}: {f.fix_code}" for f in self.findings if f.fix_code]
-        return "\n".join([*done, *([""] if done else []), *lines, *(["", *fixes] if fixes else [])])
+        return "\n".join([*done, *([""] if done else []), *aligned(cells), *(["", *fixes] if fixes else [])])
 
 
 def _bound(finding: Finding) -> str:

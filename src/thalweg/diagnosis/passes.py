@@ -9,6 +9,7 @@ from torch import Tensor
 from thalweg.diagnosis.forward_recorder import first_of, in_place_of
 from thalweg.diagnosis.observe import Seen
 from thalweg.tensors.as_trained import as_trained
+from thalweg.tensors.parts import watched
 from thalweg.tensors.private import tree_flatten
 
 Change = Callable[[Tensor], Tensor]
@@ -35,20 +36,15 @@ def evaluated(
         outputs[name] = tensor = tensor.clone() if changed is None else changed(tensor)
         return None if changed is None else in_place_of(output, tensor.clone())
 
-    handles = [
-        layer.module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, layer in seen.layers.items()
-    ]
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # else torch's encoder passes its parts by
-        with as_trained(seen.model), torch.no_grad():
+        modules = {name: layer.module for name, layer in seen.layers.items()}
+        with watched(modules, note), as_trained(seen.model), torch.no_grad():
             seen.model.eval()
             output = seen.model(*(seen.inputs if inputs is None else inputs))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for handle in handles:
-            handle.remove()
     return output, outputs
 
 

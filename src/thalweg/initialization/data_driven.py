@@ -27,7 +27,9 @@ from thalweg.initialization.effective_tensors import effective_tensors
 from thalweg.initialization.orthogonal import orthogonal_
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.layers import WEIGHTED, unit_blocks
+from thalweg.tensors.parts import watched
 from thalweg.tensors.ranges import is_whole, is_within
+from thalweg.tensors.text import aligned
 
 Method = Literal["first-small", "lsuv"]
 
@@ -65,14 +67,12 @@ class ScaleReport:
     def __str__(self) -> str:
         rows = [("layer", "std before", "after", "factor")]
         rows += [(s.layer, f"{s.before:.3g}", f"{s.after:.3g}", f"{s.factor:.3g}") for s in self.layers]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         end = (
             "all within bounds"
             if self.done
             else "not all within bounds: allow more passes, or check the layers before them"
         )
-        return "\n".join([*lines, f"{self.passes} passes, {end}"])
+        return "\n".join([*aligned(rows), f"{self.passes} passes, {end}"])
 
 
 def scale_by_data(
@@ -244,22 +244,17 @@ class _Probe:
     def look(self) -> dict[str, _Seen]:
         """Returns what the layers show, in the order in which they run."""
         outputs: dict[str, Tensor] = {}
-        handles = [
-            layer.register_forward_hook(lambda _, __, output, name=name: outputs.setdefault(name, output))
-            for name, layer in self.layers.items()
-        ]
-        try:
-            with as_trained(self.model), torch.set_grad_enabled(self.loss is not None):
-                result = self.model(*self.batch) if isinstance(self.batch, tuple) else self.model(self.batch)
-                if self.loss is not None:
-                    grads = torch.autograd.grad(self.loss(result), list(outputs.values()), allow_unused=True)
-                    outputs = {
-                        n: torch.zeros_like(o) if g is None else g
-                        for (n, o), g in zip(outputs.items(), grads, strict=True)
-                    }
-        finally:
-            for handle in handles:
-                handle.remove()
+        with (
+            watched(self.layers, outputs.setdefault),
+            as_trained(self.model),
+            torch.set_grad_enabled(self.loss is not None),
+        ):
+            result = self.model(*self.batch) if isinstance(self.batch, tuple) else self.model(self.batch)
+            if self.loss is not None:
+                grads = torch.autograd.grad(self.loss(result), list(outputs.values()), allow_unused=True)
+                outputs = {
+                    n: torch.zeros_like(o) if g is None else g for (n, o), g in zip(outputs.items(), grads, strict=True)
+                }
         if not outputs:
             raise ValueError("no dense or convolution layer runs on the batch: there is nothing to scale")
         found = {name: _seen(self.layers[name], _wide(output.detach())) for name, output in outputs.items()}

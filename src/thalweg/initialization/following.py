@@ -20,6 +20,7 @@ from thalweg.initialization.gains import FUNCTIONS, NUMBERS, UNKNOWN, name_of, n
 from thalweg.tensors.graph import NotTraceable, trace
 from thalweg.tensors.known import overridden
 from thalweg.tensors.layers import NORMS, WEIGHTED
+from thalweg.tensors.parts import watched
 from thalweg.tensors.private import POOLINGS, DropoutBase, forward_hooks
 
 _NAMES = (
@@ -269,14 +270,10 @@ def _run(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str
         recorder.seen.add(name)
         recorder.mark(output, {name})
 
-    handles = [
-        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, module in layers.items()
-        if overridden(module, WEIGHTED) is None
-    ]
+    plain = {name: module for name, module in layers.items() if overridden(module, WEIGHTED) is None}
     modes, buffers = [(m, m.training) for m in model.modules()], [b.detach().clone() for b in model.buffers()]
     try:
-        with torch.random.fork_rng(), torch.no_grad(), recorder:
+        with watched(plain, note), torch.random.fork_rng(), torch.no_grad(), recorder:
             model.eval()
             model(*batch) if isinstance(batch, tuple) else model(batch)
     except Exception as error:
@@ -285,8 +282,6 @@ def _run(model: nn.Module, layers: dict[str, nn.Module], batch: Any) -> dict[str
             f"the batch does not fit the model ({type(error).__name__}: {line}): pass a batch that fits"
         ) from error
     finally:
-        for handle in handles:
-            handle.remove()
         for module, training in modes:
             module.training = training
         for buffer, value in zip(model.buffers(), buffers, strict=True):

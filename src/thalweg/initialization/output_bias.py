@@ -6,6 +6,8 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from thalweg.tensors.text import some
+
 Kind = Literal["classification", "binary", "multilabel", "counts", "log-variance"]
 
 
@@ -146,7 +148,7 @@ def _varying(values: Tensor) -> Tensor:
 def _refuse(degenerate: Tensor, why: str) -> None:
     if degenerate.any():
         at = degenerate.nonzero().flatten().tolist()
-        outputs = f"outputs {', '.join(map(str, at[:5]))}{' …' if len(at) > 5 else ''}" if len(degenerate) > 1 else ""
+        outputs = f"outputs {some(at, 5)}" if len(degenerate) > 1 else ""
         raise ValueError(f"targets{' of ' if outputs else ''}{outputs} {why}")
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 
+from thalweg.tensors.text import aligned
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,10 +47,7 @@ class InitializationTable:
     def __str__(self) -> str:
         head = tuple(field.name.replace("_", "-") for field in fields(Row))
         cells = [head, *(tuple(map(_cell, astuple(row))) for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-        )
+        return "\n".join(aligned(cells))
 
 
 def _cell(value: object) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.pretraining.layer_outputs import check_layer, eval_mode
+from thalweg.pretraining.layer_outputs import eval_mode
 from thalweg.tensors.layers import NORMS
+from thalweg.tensors.parts import check_layer
 
 Blocks = Sequence[str | Sequence[str]]
 
@@ -53,7 +54,7 @@ def checked_blocks(model: nn.Module, blocks: Blocks, inputs: Any) -> list[list[s
         raise ValueError("there are no blocks: name at least one hidden block of the model")
     chain = [name for block in named for name in block]
     for name in chain:
-        check_layer(model, name, "the model")
+        check_layer(model, name)
     for block in named:
         if not any(p.requires_grad for name in block for p in model.get_submodule(name).parameters()):
             raise ValueError(f"block {block[0]!r} has no parameters: join it to a block that has some")

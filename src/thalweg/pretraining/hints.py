@@ -16,8 +16,7 @@ r      ``regressor``         from the one's shape to the other's
 Source: Deep Learning, §8.7.4; Romero, Ballas, Kahou, Chassang, Gatta & Bengio 2014; Hinton, Vinyals & Dean 2015.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -26,11 +25,12 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thalweg.architecture.linear_start import draw_seed
-from thalweg.pretraining.layer_outputs import check_layer, eval_mode, outputs_at
+from thalweg.pretraining.layer_outputs import eval_mode, outputs_at
 from thalweg.pretraining.regressor import regressor_for
 from thalweg.pretraining.stage_data import few_examples, tensors_of, with_tensors
 from thalweg.stages import Around, Plan, Stage
 from thalweg.stages.stage import loss_of
+from thalweg.tensors.parts import check_layer, watched
 from thalweg.tensors.ranges import is_within
 
 CHUNK = 1024  # examples that pass through the teacher at a time
@@ -193,7 +193,8 @@ class HintTraining:
 
         def objective(both: Any, batch: Any, step: int) -> Any:
             inputs, target, *answers = batch
-            with _recorded(both.student) as outputs:
+            outputs: list[Any] = []
+            with watched({"": both.student}, lambda _, output: outputs.append(output)):
                 value = stage.objective(both.student, (inputs, target), step)
             if len(outputs) != 1:
                 raise ValueError(
@@ -229,17 +230,6 @@ class HintTraining:
             return with_tensors(data, (*tensors, *outputs))
 
         return made
-
-
-@contextmanager
-def _recorded(model: nn.Module) -> Iterator[list[Any]]:
-    """Runs its body and gives what the model gives within."""
-    outputs: list[Any] = []
-    handle = model.register_forward_hook(lambda _, __, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
 
 
 def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -1,11 +1,13 @@
 """What a model's layers give, in eval mode and without gradients."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from thalweg.tensors.parts import watched
 
 
 @contextmanager
@@ -43,33 +45,16 @@ def outputs_at(model: nn.Module, names: Sequence[str], inputs: Any, whole: bool 
     """
     found: dict[str, Any] = {}
 
-    def hook(name: str) -> Any:
-        def seen(_: nn.Module, __: Any, output: Any) -> None:
-            found[name] = output
-            if not whole and len(found) == len(set(names)):
-                raise _Seen
+    def keep(name: str, output: Any) -> None:
+        found[name] = output
+        if not whole and len(found) == len(set(names)):
+            raise _Seen
 
-        return seen
-
-    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in dict.fromkeys(names)]
     output = None
-    try:
+    with suppress(_Seen), watched({name: model.get_submodule(name) for name in names}, keep):
         output = model(inputs)
-    except _Seen:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     for name in names:
         if not isinstance(found.get(name), Tensor):
             what = f"gives a {type(found[name]).__name__}" if name in found else "did not run"
             raise ValueError(f"layer {name!r} {what}: name a layer that runs and returns one tensor")
     return [found[name] for name in names], output
-
-
-def check_layer(model: nn.Module, name: str, owner: str) -> None:
-    """Raises ValueError unless the model has a layer of that name."""
-    layers = {layer for layer, _ in model.named_modules(remove_duplicate=False)} - {""}
-    if name not in layers:
-        some = ", ".join(sorted(layers)[:8]) + (" …" if len(layers) > 8 else "")
-        raise ValueError(f"{owner} has no layer {name!r}: choose among {some}")

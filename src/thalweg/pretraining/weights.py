@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from thalweg.tensors.files import FileError, read_safely
+from thalweg.tensors.parts import check_part, within
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -72,11 +73,8 @@ def load_weights(
         given = weights if isinstance(weights, Mapping) else read_weights(weights)
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     for part in parts:
-        if not any(_within(name, part) for name in own):
-            tops = list(dict.fromkeys(name.rpartition(".")[0] or name for name in own))
-            some = ", ".join(tops[:8]) + (" …" if len(tops) > 8 else "")
-            raise ValueError(f"the model has no weights in {part!r}: choose among {some}")
-    wanted = [name for name in own if any(_within(name, part) for part in parts)]
+        check_part(own, part, "weights")
+    wanted = [name for name in own if any(within(name, part) for part in parts)]
     missing = [name for name in wanted if name not in given]
     unexpected = [n for n, v in given.items() if isinstance(v, Tensor) and n not in own and _in_any(n, parts)]
     shapes = [
@@ -93,9 +91,5 @@ def load_weights(
     return wanted
 
 
-def _within(name: str, part: str) -> bool:
-    return not part or name == part or name.startswith(part + ".")
-
-
 def _in_any(name: str, parts: Sequence[str]) -> bool:
-    return any(_within(name, part) for part in parts)
+    return any(within(name, part) for part in parts)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from thalweg.tensors.text import aligned
+
 Row = dict[str, Any]
 
 
@@ -35,10 +37,7 @@ class History:
     def __str__(self) -> str:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         lines = [names, *([_shown(row.get(name)) for name in names] for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
-        return "\n".join(
-            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
-        )
+        return "\n".join(aligned(lines))
 
 
 def _shown(value: Any) -> str:

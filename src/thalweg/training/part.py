@@ -6,14 +6,7 @@ from typing import Any
 
 from torch import nn
 
-
-def within(name: str, part: str) -> bool:
-    """Returns whether the parameter or module of that name is the part, or in it; all is in the part ``""``.
-
-    >>> within("0.weight", "0"), within("01.weight", "0")
-    (True, False)
-    """
-    return not part or name == part or name.startswith(part + ".")
+from thalweg.tensors.parts import check_part, within
 
 
 @contextmanager
@@ -71,11 +64,3 @@ def groups(model: nn.Module, rates: Mapping[str, float]) -> tuple[list[Any], lis
         fitting = [part for part in rates if within(name, part)]
         found.setdefault(rates[max(fitting, key=len)] if fitting else 1.0, []).append(p)
     return [{"params": params} for params in found.values()], list(found)
-
-
-def check_part(names: Sequence[str], part: str) -> None:
-    """Raises ValueError unless one of the parameters is in the part."""
-    if not any(within(name, part) for name in names):
-        tops = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
-        some = ", ".join(tops[:8]) + (" …" if len(tops) > 8 else "")
-        raise ValueError(f"the model has no parameter in {part!r}: choose among {some}")
