@@ -28,11 +28,11 @@ def scene(height=70, width=53):
 
 def test_an_image_gives_dictionary_codes_and_pictures(run, tmp_path):
     Image.fromarray(scene()).convert("RGB").save(tmp_path / "scene.png")
-    code, said, error = run(
+    code, printed, error = run(
         tmp_path / "scene.png", "--atoms", 20, "--patch", 6, "--epochs", 3, "--out", tmp_path / "out"
     )
     assert code == 0, error
-    assert "88 codes" in said
+    assert "88 codes" in printed
     dictionary, codes = np.load(tmp_path / "out/dictionary.npy"), sparse.load_npz(tmp_path / "out/codes.npz")
     assert dictionary.shape == (20, 36)
     assert codes.shape == (88, 20)

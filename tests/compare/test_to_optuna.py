@@ -97,8 +97,8 @@ def test_the_command_exports_and_the_dashboard_opens_it(tmp_path, monkeypatch, c
 
     held = (tmp_path / "a b.journal").read_bytes()
     for to, needle in (("a b.journal", "there already"), ("nowhere/x", "cannot write nowhere/x"), (None, "--to")):
-        code, said = thalweg(*(["--to", to] if to else []))
+        code, output = thalweg(*(["--to", to] if to else []))
         assert code == 2
-        assert needle in said
-        assert len(said.splitlines()) == 1
+        assert needle in output
+        assert len(output.splitlines()) == 1
     assert (tmp_path / "a b.journal").read_bytes() == held

@@ -37,10 +37,10 @@ def test_every_optimizer_of_a_rule_is_compared_by_a_name_and_takes_the_rules_def
 
 @pytest.mark.parametrize("cls", [c for c in BY_RULE if hasattr(torch.optim, c.__name__)])
 def test_a_default_is_torchs(cls):
-    theirs = inspect.signature(getattr(torch.optim, cls.__name__)).parameters
+    reference = inspect.signature(getattr(torch.optim, cls.__name__)).parameters
     ours = inspect.signature(cls).parameters
-    shared = [name for name in ours if name in theirs and name not in ("self", "params")]
-    assert {name: ours[name].default for name in shared} == {name: theirs[name].default for name in shared}
+    shared = [name for name in ours if name in reference and name not in ("self", "params")]
+    assert {name: ours[name].default for name in shared} == {name: reference[name].default for name in shared}
 
 
 def test_every_optimizer_that_takes_a_closure_is_compared_by_a_name():

@@ -76,13 +76,13 @@ def test_coder_gives_scikit_learns_codes(algorithm, split):
         "split_sign": split,
         "transform_max_iter": 10_000,
     }
-    ours, theirs = SparseCoder(atoms, gap_tol=1e-10, **options).fit(x), peer.SparseCoder(atoms, **options).fit(x)
-    np.testing.assert_allclose(ours.transform(x), theirs.transform(x), atol=1e-4)
+    ours, reference = SparseCoder(atoms, gap_tol=1e-10, **options).fit(x), peer.SparseCoder(atoms, **options).fit(x)
+    np.testing.assert_allclose(ours.transform(x), reference.transform(x), atol=1e-4)
     codes = ours.transform(x)
-    np.testing.assert_allclose(ours.inverse_transform(codes), theirs.inverse_transform(codes), atol=1e-10)
+    np.testing.assert_allclose(ours.inverse_transform(codes), reference.inverse_transform(codes), atol=1e-10)
     names = list(ours.get_feature_names_out())
     assert len(names) == codes.shape[1]
-    assert names[:15] == list(theirs.get_feature_names_out())  # which forgets the other half
+    assert names[:15] == list(reference.get_feature_names_out())  # which forgets the other half
 
 
 @pytest.mark.parametrize("options", [{"n_nonzero": 4}, {"tol": 2.0}, {"n_nonzero": 3, "tol": 20.0}])
@@ -95,11 +95,11 @@ def test_matching_pursuit_is_scikit_learns(options):
         if (row**2).sum() <= tol:
             assert not code.any()  # scikit-learn takes one atom even so
             continue
-        theirs = orthogonal_mp(atoms.T, row, n_nonzero_coefs=size)
+        reference = orthogonal_mp(atoms.T, row, n_nonzero_coefs=size)
         if "tol" in options:
             exact = orthogonal_mp(atoms.T, row, tol=tol)
-            theirs = exact if (exact != 0).sum() <= size else theirs
-        np.testing.assert_allclose(code, theirs, atol=1e-8)
+            reference = exact if (exact != 0).sum() <= size else reference
+        np.testing.assert_allclose(code, reference, atol=1e-8)
 
 
 def test_matching_pursuit_ends_with_atoms_that_depend_on_each_other():
@@ -198,10 +198,10 @@ def test_a_step_is_mairals():
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     options = {"alpha": 0.3, "dict_init": atoms, "batch_size": 32}
     ours = MiniBatchDictionaryLearning(12, gap_tol=1e-12, **options)
-    theirs = peer.MiniBatchDictionaryLearning(12, fit_algorithm="cd", transform_max_iter=10_000, **options)
+    reference = peer.MiniBatchDictionaryLearning(12, fit_algorithm="cd", transform_max_iter=10_000, **options)
     for batch in (x[:32], x[32:]):
-        ours.partial_fit(batch), theirs.partial_fit(batch)
-    np.testing.assert_allclose(ours.components_, theirs.components_, atol=1e-5)
+        ours.partial_fit(batch), reference.partial_fit(batch)
+    np.testing.assert_allclose(ours.components_, reference.components_, atol=1e-5)
     assert ours.n_steps_ == 2
 
 

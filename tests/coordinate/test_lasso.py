@@ -47,8 +47,8 @@ def test_codes_are_those_of_scikit_learn(alpha, coherence, positive):
         peer = sparse_encode(
             x.numpy(), atoms.numpy(), algorithm="lasso_cd", alpha=alpha, positive=positive, max_iter=100_000
         )
-    ours, theirs = cost(found.codes, x, atoms, alpha), cost(torch.from_numpy(peer), x, atoms, alpha)
-    assert (ours <= theirs * (1 + 1e-9)).all()
+    ours, reference = cost(found.codes, x, atoms, alpha), cost(torch.from_numpy(peer), x, atoms, alpha)
+    assert (ours <= reference * (1 + 1e-9)).all()
     np.testing.assert_allclose(found.codes.numpy(), peer, atol=2e-3 * abs(peer).max())
 
 
@@ -72,8 +72,8 @@ def test_elastic_net_is_that_of_scikit_learn():
     alpha, l2, d = 0.5, 0.8, x.shape[1]
     peer = ElasticNet(alpha=(alpha + l2) / d, l1_ratio=alpha / (alpha + l2), fit_intercept=False, tol=1e-12)
     peer.max_iter = 100_000
-    theirs = np.stack([peer.fit(atoms.T.numpy(), row.numpy()).coef_ for row in x])
-    np.testing.assert_allclose(lasso(x, atoms, alpha, l2=l2, tol=1e-12).codes.numpy(), theirs, atol=1e-6)
+    reference = np.stack([peer.fit(atoms.T.numpy(), row.numpy()).coef_ for row in x])
+    np.testing.assert_allclose(lasso(x, atoms, alpha, l2=l2, tol=1e-12).codes.numpy(), reference, atol=1e-6)
 
 
 @pytest.mark.usefixtures("solver")

@@ -309,7 +309,7 @@ def test_a_damped_gauss_newton_step():
 def test_one_transfer_to_the_host_an_iteration(monkeypatch):
     transfers = []
 
-    class Watch(TorchDispatchMode):
+    class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             if function is torch.ops.aten._local_scalar_dense.default:
                 transfers.append(1)
@@ -317,7 +317,7 @@ def test_one_transfer_to_the_host_an_iteration(monkeypatch):
 
     tolist = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda self: transfers.append(1) or tolist(self))
-    with Watch():
+    with Recorder():
         found = linear_cg(Matrix(POSITIVE), B, max_products=12, tolerance=0.0)
     assert found.products == 12
     assert len(transfers) == 13  # and one to begin with

@@ -49,10 +49,10 @@ def test_a_sound_task_prints_a_table_of_notes():
 def test_json_names_the_vanishing_signal_of_the_deep_task():
     done = diagnosed("digits-deep", "--json", "--seed", "3")
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["task"] == "digits-deep"
-    assert set(said["findings"][0]) == {"kind", "severity", "layer", "figure", "threshold", "meaning", "fix", "safe"}
-    signal = next(f for f in said["findings"] if f["kind"] == "vanishing signal")
+    report = json.loads(done.stdout)
+    assert report["task"] == "digits-deep"
+    assert set(report["findings"][0]) == {"kind", "severity", "layer", "figure", "threshold", "meaning", "fix", "safe"}
+    signal = next(f for f in report["findings"] if f["kind"] == "vanishing signal")
     assert signal["severity"] == "error"
     assert 2 <= int(signal["layer"]) <= 12
     assert diagnosed("digits-deep", "--json", "--seed", "3").stdout == done.stdout

@@ -174,10 +174,10 @@ def test_what_does_not_help_is_taken_back_and_what_raises_too():
 def test_a_diagnosis_as_plain_values_is_strict_json_and_says_what_is_safe():
     net, batch, loss = sound("biased cnn")
     nn.init.zeros_(net[4].weight)
-    said = json.loads(json.dumps(thalweg.diagnose(net, batch, loss, range_steps=32).as_dict(), allow_nan=False))
-    assert {f["kind"]: f["safe"] for f in said["findings"]}["redundant bias"]
-    assert [p["layer"] for p in said["profile"]] == ["0", "4"]
-    assert len(said["range_test"]["lrs"]) == len(said["range_test"]["changes"]) <= 32
+    report = json.loads(json.dumps(thalweg.diagnose(net, batch, loss, range_steps=32).as_dict(), allow_nan=False))
+    assert {f["kind"]: f["safe"] for f in report["findings"]}["redundant bias"]
+    assert [p["layer"] for p in report["profile"]] == ["0", "4"]
+    assert len(report["range_test"]["lrs"]) == len(report["range_test"]["changes"]) <= 32
     assert Diagnosis(()).as_dict()["range_test"] is None
 
 

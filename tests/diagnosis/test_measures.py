@@ -156,13 +156,13 @@ def test_a_loss_that_differs_from_batch_to_batch_does_not_move_the_suggestion():
 
 
 def test_pure_noise_is_told_a_rate_in_few_of_many_runs():
-    told = 0
+    suggested = 0
     for seed in range(100):
         g = torch.Generator().manual_seed(seed)
         batches = [(torch.randn(1, 5, generator=g), torch.ones(1)) for _ in range(101)]
         test = learning_rate_range(Point(torch.zeros(5)), batches, lambda y, t: y.sum() + 1, high=1.0)
-        told += test.best is not None
-    assert told <= 10
+        suggested += test.best is not None
+    assert suggested <= 10
 
 
 def test_the_optimizer_under_test_and_a_range_that_begins_too_high():

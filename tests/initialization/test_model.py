@@ -158,8 +158,8 @@ def test_what_is_not_found_has_gain_one_and_can_be_told_or_watched():
     table = initialize(model, generator=seeded())
     assert (table["a.weight"].nonlinearity, table["a.weight"].gain) == ("unknown", 1.0)
     assert initialize(model, "he", seeded(), batch=torch.ones(2, 4))["a.weight"].nonlinearity == "relu"
-    told = initialize(model, "he", seeded(), nonlinearity={"a": "gelu"})
-    assert (told["a.weight"].nonlinearity, told["b.weight"].nonlinearity) == ("gelu", "unknown")
+    given = initialize(model, "he", seeded(), nonlinearity={"a": "gelu"})
+    assert (given["a.weight"].nonlinearity, given["b.weight"].nonlinearity) == ("gelu", "unknown")
     assert initialize(model, "he", seeded(), nonlinearity="tanh")["b.weight"].gain == pytest.approx(gain_of("tanh"))
 
 

@@ -103,8 +103,8 @@ def test_float16_with_a_gradient_scaler_clips_the_same_on_either_side_and_skips(
         return optim.SGD(params, lr=0.5, clip_norm=0.1)
 
     ours, _ = scaled(within, 2.0**10)
-    theirs, _ = scaled(lambda params: torch.optim.SGD(params, lr=0.5), 2.0**10, gradient_clip_val=0.1)
-    torch.testing.assert_close(flat(ours), flat(theirs), rtol=1e-4, atol=1e-5)
+    reference, _ = scaled(lambda params: torch.optim.SGD(params, lr=0.5), 2.0**10, gradient_clip_val=0.1)
+    torch.testing.assert_close(flat(ours), flat(reference), rtol=1e-4, atol=1e-5)
     assert not torch.equal(flat(ours), flat(net()))
 
     averages = []

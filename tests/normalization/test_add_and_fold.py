@@ -133,10 +133,10 @@ def test_what_cannot_be_normalized_is_refused_and_the_model_stays(build, layers,
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("theirs", [False, True])
-def test_folding_changes_nothing_but_rounding_and_undoes_the_adding(name, theirs):
+@pytest.mark.parametrize("of_torch", [False, True])
+def test_folding_changes_nothing_but_rounding_and_undoes_the_adding(name, of_torch):
     model, x = used(name)
-    if theirs:
+    if of_torch:
         for n, m in list(model.named_modules()):
             if isinstance(m, BatchNorm) and name != "mixer":  # torch's has no channels last
                 torchs = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[1 - m.dim]

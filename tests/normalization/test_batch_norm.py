@@ -22,13 +22,13 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 def pair(extent, dtype=torch.float64, **options):
     """Returns ours and torch's with the same drawn parameters and statistics, loaded from torch's state."""
-    theirs = TORCHS[extent](3, dtype=dtype, **options)
-    for i, tensor in enumerate([*theirs.parameters(), *theirs.buffers()]):
+    of_torch = TORCHS[extent](3, dtype=dtype, **options)
+    for i, tensor in enumerate([*of_torch.parameters(), *of_torch.buffers()]):
         if tensor.is_floating_point():
             tensor.data.copy_(normal(3, seed=i).square() + 0.5)
     ours = BatchNorm(3, dtype=dtype, **options)
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
+    ours.load_state_dict(of_torch.state_dict())
+    return ours, of_torch
 
 
 def same_buffers(a, b):
@@ -71,44 +71,44 @@ def test_the_books_formulas(m, units, seed, scale):
     ids=str,
 )
 def test_torchs_modules_in_value_derivatives_and_statistics(extent, options):
-    ours, theirs = pair(extent, **options)
-    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    ours, of_torch = pair(extent, **options)
+    assert ours.state_dict().keys() == of_torch.state_dict().keys()
     for step in range(3):
         x = normal(*SHAPES[extent], seed=step) * (step + 1) + step
-        for a, b in zip(derivatives(ours, x), derivatives(theirs, x), strict=True):
+        for a, b in zip(derivatives(ours, x), derivatives(of_torch, x), strict=True):
             torch.testing.assert_close(a, b)
-        same_buffers(ours, theirs)
-    for a, b in zip(derivatives(ours.eval(), x), derivatives(theirs.eval(), x), strict=True):
+        same_buffers(ours, of_torch)
+    for a, b in zip(derivatives(ours.eval(), x), derivatives(of_torch.eval(), x), strict=True):
         torch.testing.assert_close(a, b)
-    same_buffers(ours, theirs)
-    theirs.load_state_dict(ours.state_dict())
+    same_buffers(ours, of_torch)
+    of_torch.load_state_dict(ours.state_dict())
 
 
 @pytest.mark.parametrize("momentum", [0.2, None])
 def test_the_function_is_the_module(momentum):
-    module, theirs = pair(3, momentum=momentum)
+    module, of_torch = pair(3, momentum=momentum)
     statistics = module.statistics
     for step in range(3):
         x = normal(*SHAPES[3], seed=step)
         before = [t.clone() for t in statistics]
         y, new = batch_norm(x, statistics, module.weight, module.bias, training=True, momentum=momentum)
         assert all(torch.equal(a, b) for a, b in zip(before, statistics, strict=True))
-        torch.testing.assert_close(y, theirs(x))
+        torch.testing.assert_close(y, of_torch(x))
         statistics = new
-    for value, buffer in zip(statistics, theirs.buffers(), strict=True):
+    for value, buffer in zip(statistics, of_torch.buffers(), strict=True):
         torch.testing.assert_close(value, buffer)
     y, same = batch_norm(x, statistics, module.weight, module.bias, training=False)
-    torch.testing.assert_close(y, theirs.eval()(x))
+    torch.testing.assert_close(y, of_torch.eval()(x))
     assert same is statistics
 
 
 @pytest.mark.parametrize("options", [{"track_running_stats": False}, {}])
 def test_statistics_switched_off_later_stay_as_they_are(options):
-    ours, theirs = pair(1, momentum=None)
-    ours.track_running_stats = theirs.track_running_stats = False
+    ours, of_torch = pair(1, momentum=None)
+    ours.track_running_stats = of_torch.track_running_stats = False
     x = normal(7, 3)
-    torch.testing.assert_close(ours(x), theirs(x))
-    same_buffers(ours, theirs)
+    torch.testing.assert_close(ours(x), of_torch(x))
+    same_buffers(ours, of_torch)
 
 
 def test_gradients_are_right_to_second_order_in_groups_too():
@@ -123,7 +123,7 @@ def test_gradients_are_right_to_second_order_in_groups_too():
 
 @pytest.mark.parametrize(("rows", "extent"), [(12, ()), (14, ()), (13, ()), (13, (2,)), (3, ()), (5, (2, 2))])
 def test_ghosts_are_batches_of_their_own(rows, extent):
-    ours, theirs = pair(1, momentum=0.3)
+    ours, of_torch = pair(1, momentum=0.3)
     ours.ghost = 4
     x = normal(rows, 3, *extent)
     groups = list(x.split(4))
@@ -131,7 +131,7 @@ def test_ghosts_are_batches_of_their_own(rows, extent):
         groups[-2:] = [torch.cat(groups[-2:])]
     by_hand = torch.cat([nn.functional.batch_norm(g, None, None, ours.weight, ours.bias, True) for g in groups])
     torch.testing.assert_close(ours(x), by_hand)
-    reference = Statistics(*(b.clone() for b in theirs.buffers()))
+    reference = Statistics(*(b.clone() for b in of_torch.buffers()))
     for group in groups:
         _, reference = batch_norm(group, reference, training=True, momentum=0.3)
     for value, expected in zip(ours.statistics, reference, strict=True):
@@ -239,8 +239,8 @@ BY_RANK = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchN
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 5), (2, 3, 0, 2), (0, 3, 1, 2, 2)])
 @pytest.mark.parametrize("training", [True, False])
 def test_an_empty_batch_is_taken_as_torch_takes_it(dtype, options, shape, training):
-    theirs = {k: v for k, v in options.items() if k != "ghost"}
-    ours, torchs = BatchNorm(3, **options).train(training), BY_RANK[len(shape)](3, **theirs).train(training)
+    of_torch = {k: v for k, v in options.items() if k != "ghost"}
+    ours, torchs = BatchNorm(3, **options).train(training), BY_RANK[len(shape)](3, **of_torch).train(training)
     inputs = [torch.empty(shape, dtype=dtype, requires_grad=True) for _ in range(2)]
     outputs = [norm(x) for norm, x in zip((ours, torchs), inputs, strict=True)]
     assert (outputs[0].shape, outputs[0].dtype) == (outputs[1].shape, outputs[1].dtype)

@@ -300,9 +300,9 @@ def test_folding_changes_nothing_and_names_what_it_leaves(name):
             assert all(repr(norm) in str(refused.value) for norm in left)
             return
         folded = fold_batch_norm(model)
-    said = " ".join(str(w.message) for w in caught if "left as they are" in str(w.message))
-    assert all(repr(norm) in said for norm in left)
-    assert bool(said) == bool(left)
+    warned = " ".join(str(w.message) for w in caught if "left as they are" in str(w.message))
+    assert all(repr(norm) in warned for norm in left)
+    assert bool(warned) == bool(left)
     assert {n for n in norms if isinstance(folded.get_submodule(n), nn.Identity)} == norms - left
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
@@ -325,9 +325,9 @@ def test_converting_changes_nothing_and_names_what_it_leaves(name):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         convert_batch_norm(ours)
-    said = " ".join(str(w.message) for w in caught if "left as they are" in str(w.message))
-    assert all(repr(norm) in said for norm in left)
-    assert bool(said) == bool(left)
+    warned = " ".join(str(w.message) for w in caught if "left as they are" in str(w.message))
+    assert all(repr(norm) in warned for norm in left)
+    assert bool(warned) == bool(left)
     for model in (plain.train(), ours.train()):
         with torch.random.fork_rng():
             torch.manual_seed(0)

@@ -104,18 +104,18 @@ def test_load_hooks_reorder_drop_and_rename(ours, torchs, options, dtype):
 @each
 def test_hooks_on_states_run_as_torchs(ours, torchs, options):
     def story(make):
-        told, model = [], net()
+        calls, model = [], net()
         optimizer = make(model.parameters(), **options)
-        optimizer.register_state_dict_pre_hook(lambda o: told.append("saving"))
-        optimizer.register_state_dict_post_hook(lambda o, s: told.append("saved") or {**s, "more": 1})
-        optimizer.register_state_dict_post_hook(lambda o, s: told.append("saved first"), prepend=True)
-        optimizer.register_load_state_dict_pre_hook(lambda o, s: told.append(("loading", "more" in s)))
-        optimizer.register_load_state_dict_post_hook(lambda o: told.append("loaded"))
-        optimizer.register_step_pre_hook(lambda o, args, kwargs: told.append(("before", len(args), kwargs)))
-        optimizer.register_step_post_hook(lambda o, args, kwargs: told.append("after"))
+        optimizer.register_state_dict_pre_hook(lambda o: calls.append("saving"))
+        optimizer.register_state_dict_post_hook(lambda o, s: calls.append("saved") or {**s, "more": 1})
+        optimizer.register_state_dict_post_hook(lambda o, s: calls.append("saved first"), prepend=True)
+        optimizer.register_load_state_dict_pre_hook(lambda o, s: calls.append(("loading", "more" in s)))
+        optimizer.register_load_state_dict_post_hook(lambda o: calls.append("loaded"))
+        optimizer.register_step_pre_hook(lambda o, args, kwargs: calls.append(("before", len(args), kwargs)))
+        optimizer.register_step_post_hook(lambda o, args, kwargs: calls.append("after"))
         train(model, optimizer, 1)
         optimizer.load_state_dict(optimizer.state_dict())
-        return told
+        return calls
 
     assert story(ours) == story(torchs)
 
@@ -161,9 +161,9 @@ def test_names_of_parameters_travel(ours, torchs, options):
     without = ours(plain.parameters(), **options).state_dict()
     one.load_state_dict(without)
     assert one.param_groups[0]["param_names"] == names  # those that it has, where the state has none
-    theirs = torchs(named.named_parameters(), **options)
-    theirs.load_state_dict(copy.deepcopy(two.state_dict()))
-    one.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    reference = torchs(named.named_parameters(), **options)
+    reference.load_state_dict(copy.deepcopy(two.state_dict()))
+    one.load_state_dict(copy.deepcopy(reference.state_dict()))
     same(train(named, one, 2), train(plain, two, 2))
 
 
@@ -268,13 +268,13 @@ def test_sparse_gradients_are_stepped_as_torchs(ours, torchs, options, engine):
         return nn.Embedding(10, 3, sparse=sparse).double()
 
     one, two, three = embedding(), embedding(), embedding(sparse=False)
-    mine, theirs = ours(one.parameters(), engine=engine, **options), torchs(two.parameters(), **options)
-    expected = embed(theirs, two)
-    same(embed(mine, one), expected)
+    tested, reference = ours(one.parameters(), engine=engine, **options), torchs(two.parameters(), **options)
+    expected = embed(reference, two)
+    same(embed(tested, one), expected)
     same(embed(ours(three.parameters(), **options), three), expected)
     goes_on = ours(two.parameters(), **options)  # from a state of torch's, whose momentum is sparse
-    goes_on.load_state_dict(theirs.state_dict())
-    same(embed(goes_on, two, 3), embed(mine, one, 3))
+    goes_on.load_state_dict(reference.state_dict())
+    same(embed(goes_on, two, 3), embed(tested, one, 3))
     clipped, by_hand = embedding(), embedding(sparse=False)
     embed(ours(clipped.parameters(), clip_norm=0.5, **options), clipped)
     embed(ours(by_hand.parameters(), clip_norm=0.5, **options), by_hand)
@@ -427,11 +427,11 @@ def test_it_prints_copies_and_is_collected_as_torchs(ours, torchs, options):
 
 @each
 def test_a_step_is_profiled_and_hooked_for_all_optimizers(ours, torchs, options):
-    told, model = [], net()
+    calls, model = [], net()
     optimizer = ours(model.parameters(), **options)
     hooks = [
-        register_optimizer_step_pre_hook(lambda o, a, k: told.append("before")),
-        register_optimizer_step_post_hook(lambda o, a, k: told.append("after")),
+        register_optimizer_step_pre_hook(lambda o, a, k: calls.append("before")),
+        register_optimizer_step_post_hook(lambda o, a, k: calls.append("after")),
     ]
     try:
         with torch.autograd.profiler.profile() as seen:
@@ -439,7 +439,7 @@ def test_a_step_is_profiled_and_hooked_for_all_optimizers(ours, torchs, options)
     finally:
         for hook in hooks:
             hook.remove()
-    assert told == ["before", "after"]
+    assert calls == ["before", "after"]
     assert {f"Optimizer.step#{ours.__name__}.step", f"Optimizer.zero_grad#{ours.__name__}.zero_grad"} <= {
         event.name for event in seen.function_events
     }
@@ -474,8 +474,8 @@ def test_a_capturable_step_is_the_step(ours, torchs, options, dtype):
 
 
 def test_lbfgs_has_the_arguments_of_torchs():
-    theirs = list(inspect.signature(torch.optim.LBFGS).parameters)
-    assert list(inspect.signature(optim.LBFGS).parameters)[: len(theirs)] == theirs
+    reference = list(inspect.signature(torch.optim.LBFGS).parameters)
+    assert list(inspect.signature(optim.LBFGS).parameters)[: len(reference)] == reference
     for ours, torchs, _ in PAIRS.values():
         own = inspect.signature(ours)
         first = [n for n, p in inspect.signature(torchs).parameters.items() if p.kind == p.POSITIONAL_OR_KEYWORD]

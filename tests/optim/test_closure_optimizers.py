@@ -545,7 +545,7 @@ def test_another_start_or_loss_is_measured_anew(make):
 
 def test_another_optimizers_state_is_begun_anew():
     model = net()
-    theirs, mine = torch.optim.LBFGS(model.parameters()), optim.LBFGS(model.parameters())
+    reference, tested = torch.optim.LBFGS(model.parameters()), optim.LBFGS(model.parameters())
 
     def closure():
         model.zero_grad()
@@ -553,10 +553,10 @@ def test_another_optimizers_state_is_begun_anew():
         loss.backward()
         return loss
 
-    theirs.step(closure)
-    mine.load_state_dict(theirs.state_dict())
+    reference.step(closure)
+    tested.load_state_dict(reference.state_dict())
     before = loss_of(model).item()
-    mine.step(closure)
+    tested.step(closure)
     assert loss_of(model).item() <= before
 
 
@@ -570,10 +570,10 @@ def test_a_hessian_that_is_zero_is_named():
 
 
 def test_lbfgs_takes_torchs_arguments():
-    mine, theirs = inspect.signature(optim.LBFGS).parameters, inspect.signature(torch.optim.LBFGS).parameters
-    assert list(theirs) == list(mine)[: len(theirs)]
+    tested, reference = inspect.signature(optim.LBFGS).parameters, inspect.signature(torch.optim.LBFGS).parameters
+    assert list(reference) == list(tested)[: len(reference)]
     for name in ("lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change"):
-        assert mine[name].default == theirs[name].default
+        assert tested[name].default == reference[name].default
     w = nn.Parameter(torch.zeros(2))
     optim.LBFGS([w], 1, 20, 25, 1e-7, 1e-9, 100, None).step(lambda: ((w - 1) ** 2).sum())
     same(w.detach(), torch.ones(2), rtol=1e-5, atol=1e-5)

@@ -222,11 +222,11 @@ def test_float32_state_matters_in_bfloat16():
         p.grad = torch.ones_like(p)
         optimizer.step()
     assert optimizer.state[p]["exp_avg_sq"].item() == pytest.approx(1 - 0.999**2000, rel=1e-3)
-    theirs = torch.optim.Adam([q := nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))])
+    reference = torch.optim.Adam([q := nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))])
     for _ in range(2000):
         q.grad = torch.ones_like(q)
-        theirs.step()
-    assert theirs.state[q]["exp_avg_sq"].item() <= 0.5  # of 0.86
+        reference.step()
+    assert reference.state[q]["exp_avg_sq"].item() <= 0.5  # of 0.86
 
 
 @each

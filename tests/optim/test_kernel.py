@@ -125,34 +125,34 @@ def test_what_is_not_finite_is_skipped(rule):
     if FORMS[rule].scalar_state:
         pytest.skip("carries a scalar on the host")
     options = {"clip_norm": 3.0, "skip_nonfinite": True, "averaging": EMA(0.7), "weight_decay": 0.1}
-    mine = train(rule, 5, spoil={0: math.nan, 3: math.inf}, engine="triton", **options)
+    tested = train(rule, 5, spoil={0: math.nan, 3: math.inf}, engine="triton", **options)
     clean = train(rule, 5, spoil={0: math.nan, 3: math.inf}, engine="foreach", **options)
-    assert mine["skipped"] == clean["skipped"] == 2
+    assert tested["skipped"] == clean["skipped"] == 2
     for name in ("params", "norm"):
-        torch.testing.assert_close(mine[name], clean[name], rtol=3e-6, atol=3e-6, equal_nan=True)
+        torch.testing.assert_close(tested[name], clean[name], rtol=3e-6, atol=3e-6, equal_nan=True)
 
 
 @each
 def test_counts_on_the_device_are_those_on_the_host(rule):
     options = {"weight_decay": 0.1, "clip_norm": 3.0, "averaging": EMA(0.7)}
-    mine = train(rule, engine="triton", capturable=True, lr=torch.tensor(0.03, device=DEVICE), **options)
-    theirs = train(rule, engine="foreach", lr=0.03, **options)
-    alike(mine, theirs)
+    tested = train(rule, engine="triton", capturable=True, lr=torch.tensor(0.03, device=DEVICE), **options)
+    reference = train(rule, engine="foreach", lr=0.03, **options)
+    alike(tested, reference)
 
 
 @pytest.mark.parametrize("rule", ["momentum", "nadam"])
 def test_a_capturable_step_is_skipped_too(rule):
     options = {"skip_nonfinite": True, "capturable": True}
-    mine = train(rule, 4, spoil={2: math.nan}, engine="triton", **options)
-    theirs = train(rule, 4, spoil={2: math.nan}, engine="foreach", **options)
-    assert mine["skipped"] == 1
-    alike(mine["params"], theirs["params"])
-    assert [int(s["step"]) for s in mine["state"]] == [3] * len(SHAPES)
+    tested = train(rule, 4, spoil={2: math.nan}, engine="triton", **options)
+    reference = train(rule, 4, spoil={2: math.nan}, engine="foreach", **options)
+    assert tested["skipped"] == 1
+    alike(tested["params"], reference["params"])
+    assert [int(s["step"]) for s in tested["state"]] == [3] * len(SHAPES)
 
 
 def test_a_tensor_of_the_learning_rate_is_read_where_it_lies():
-    mine = train("adam", engine="triton", lr=torch.tensor(0.03, device=DEVICE))
-    alike(mine, train("adam", engine="foreach", lr=0.03))
+    tested = train("adam", engine="triton", lr=torch.tensor(0.03, device=DEVICE))
+    alike(tested, train("adam", engine="foreach", lr=0.03))
 
 
 @pytest.mark.parametrize(

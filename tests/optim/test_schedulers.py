@@ -81,10 +81,10 @@ def test_a_scheduled_run_is_torchs(schedule):
         ends = []
         for make in (ours, torchs):
             model = net()
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 optimizer = make(groups_of(model), **options)
-                ends.append((*run(model, optimizer, schedule(optimizer), 7), [str(w.message) for w in told]))
+                ends.append((*run(model, optimizer, schedule(optimizer), 7), [str(w.message) for w in warned]))
         assert ends[0][0] == ends[1][0]
         same(ends[0][1], ends[1][1], rtol=1e-6)
         assert ends[0][2] == ends[1][2]
@@ -189,11 +189,11 @@ def test_averages_within_the_step_are_those_of_swa_utils(ours, torchs, options, 
     """Under a rate of SWALR, whose averaged model is also given by torch's."""
     one, two = net(), net()
     average = Average(one, averaging)
-    mine, theirs = ours(one.parameters(), average=average, **options), torchs(two.parameters(), **options)
+    tested, reference = ours(one.parameters(), average=average, **options), torchs(two.parameters(), **options)
     averaged = AveragedModel(two, **settings)
-    schedules = [SWALR(optimizer, 0.01, anneal_epochs=3) for optimizer in (mine, theirs)]
+    schedules = [SWALR(optimizer, 0.01, anneal_epochs=3) for optimizer in (tested, reference)]
     for _ in range(6):
-        for model, optimizer, schedule in zip((one, two), (mine, theirs), schedules, strict=True):
+        for model, optimizer, schedule in zip((one, two), (tested, reference), schedules, strict=True):
             optimizer.zero_grad()
             loss_of(model).backward()
             optimizer.step()

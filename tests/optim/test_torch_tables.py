@@ -62,10 +62,10 @@ def train(net, optimizer, steps=8, change_lr=None):
 def test_trajectory_is_torchs(name, given, engine):
     ours, torchs = PAIRS[name]
     one, two = model(), model()
-    mine = train(one, ours(one.parameters(), engine=engine, **given.kwargs), change_lr=4)
-    theirs = train(two, torchs(two.parameters(), **given.kwargs), change_lr=4)
+    tested = train(one, ours(one.parameters(), engine=engine, **given.kwargs), change_lr=4)
+    reference = train(two, torchs(two.parameters(), **given.kwargs), change_lr=4)
     # torch computes AdaGrad's and RMSProp's steps in another order of operations: equal to rounding, no more.
-    torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(tested, reference, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -75,9 +75,9 @@ def test_trajectory_is_torchs_under_its_switches(name, switch):
     ours, torchs = PAIRS[name]
     for given in getattr(table, f"optim_inputs_func_{name}")("cpu"):
         one, two = model(), model()
-        mine = train(one, ours(one.parameters(), **given.kwargs, **{switch: True}), steps=4)
-        theirs = train(two, torchs(two.parameters(), **given.kwargs), steps=4)
-        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
+        tested = train(one, ours(one.parameters(), **given.kwargs, **{switch: True}), steps=4)
+        reference = train(two, torchs(two.parameters(), **given.kwargs), steps=4)
+        torch.testing.assert_close(tested, reference, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "error"), ERRORS, ids=[f"{n}: {e.optimizer_error_input.desc}" for n, e in ERRORS])

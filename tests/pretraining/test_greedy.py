@@ -117,7 +117,7 @@ def test_a_plan_is_resumed_with_its_cached_outputs(tmp_path):
     class Stop(Exception):
         pass
 
-    class Watch:
+    class Stopping:
         count = 0
 
         def stage(self, name, done, total):
@@ -131,7 +131,7 @@ def test_a_plan_is_resumed_with_its_cached_outputs(tmp_path):
             if self.count == 11:
                 raise Stop
 
-    for callback in (Watch(), None):
+    for callback in (Stopping(), None):
         plan = greedy(net(), joint(), 7, generator=torch.Generator().manual_seed(3))
         try:
             run(plan, checkpoint=tmp_path / "run.pt", checkpoint_every=1, resume=True, callback=callback)

@@ -40,7 +40,7 @@ class Drawn(Sampler):
     """A sampler that keeps its own place, and changes with the step that it is told."""
 
     def __init__(self):
-        self.place, self.step, self.told = 0, 0, []
+        self.place, self.step, self.steps_seen = 0, 0, []
 
     def __len__(self):
         return 50
@@ -53,7 +53,7 @@ class Drawn(Sampler):
 
     def advance(self, step):
         self.step = step
-        self.told.append(step)
+        self.steps_seen.append(step)
 
     def state_dict(self):
         return {"place": self.place, "step": self.step}
@@ -62,7 +62,7 @@ class Drawn(Sampler):
         self.place, self.step = state["place"], state["step"]
 
 
-class Told(Drawn):
+class StepSampler(Drawn):
     """One that cannot say where it stands."""
 
     state_dict = load_state_dict = None
@@ -84,7 +84,7 @@ LOADERS = {
     "stateful sampler, own generator": lambda: DataLoader(
         TensorDataset(*data()), batch_size=16, sampler=Drawn(), generator=generator()
     ),
-    "told sampler": lambda: DataLoader(TensorDataset(*data()), batch_size=16, sampler=Told()),
+    "told sampler": lambda: DataLoader(TensorDataset(*data()), batch_size=16, sampler=StepSampler()),
 }
 
 

@@ -168,13 +168,13 @@ def command(
     bare = undivided(model, make)
     if not processes.is_main_process():
         return
-    begun = folder / "model.partial"
+    partial_file = folder / "model.partial"
     try:
-        save_model(bare, str(begun))
-        shutil.copymode(folder / "checkpoint.pt", begun)  # safetensors lets nobody else read it
-        os.replace(begun, folder / "model.safetensors")
+        save_model(bare, str(partial_file))
+        shutil.copymode(folder / "checkpoint.pt", partial_file)  # safetensors lets nobody else read it
+        os.replace(partial_file, folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
-        begun.unlink(missing_ok=True)
+        partial_file.unlink(missing_ok=True)
         raise FileError(
             f"cannot write {shown / 'model.safetensors'} ({error}): free some space, and resume with --resume"
         ) from error
@@ -234,8 +234,8 @@ def _folder(here: Path, shown: Path, resume: bool) -> Path:
     try:
         if path.exists() and not path.is_dir():
             raise ValueError(f"{shown} is a file, not a folder: choose another --out")
-        begun = [] if not path.is_dir() else [p for p in path.iterdir() if not p.name.startswith(".checkpoint.pt.")]
-        if begun:
+        present = [] if not path.is_dir() else [p for p in path.iterdir() if not p.name.startswith(".checkpoint.pt.")]
+        if present:
             if not (path / "checkpoint.pt").exists():
                 raise ValueError(f"{shown} is not empty and contains no run: choose another --out, or empty it")
             if not resume:

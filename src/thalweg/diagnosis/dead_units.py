@@ -33,11 +33,13 @@ def dead_units(seen: Seen) -> list[Finding]:
         for name in layer.activations.keys() & set(RECTIFIERS):
             share, bound = float(dead(layer, name).float().mean()), _bound(layer)
             if share >= bound:
-                who = "all" if share == 1 else f"{share:.0%} of"
-                meaning = f"{who} the rectifiers are 0 for every example of the batch and receive no gradient"
-                grave: Severity = "error" if share == 1 else "warning"
+                part = "all" if share == 1 else f"{share:.0%} of"
+                meaning = f"{part} the rectifiers are 0 for every example of the batch and receive no gradient"
+                severity: Severity = "error" if share == 1 else "warning"
                 choices = rescale(seen, layer, center=True)
-                found.append(Finding("dead units", grave, layer.name, share, meaning, threshold=bound, choices=choices))
+                found.append(
+                    Finding("dead units", severity, layer.name, share, meaning, threshold=bound, choices=choices)
+                )
     return found
 
 

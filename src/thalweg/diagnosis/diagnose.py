@@ -105,7 +105,7 @@ def diagnose(
         progress: is told what is being looked at.
 
     Returns:
-        The :class:`Diagnosis`: findings, gravest first. It prints as a table.
+        The :class:`Diagnosis`: findings, the most severe first. It prints as a table.
 
     Raises:
         ValueError: the batch is no pair or does not fit, the loss is no scalar or hangs on no parameter.

@@ -1,7 +1,7 @@
 """What a diagnosis says: findings, each with its layer, its figure, its meaning and its fix."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from thalweg.tensors.text import aligned
 
 Fix = Callable[[nn.Module], Any]
 Severity = Literal["note", "warning", "error"]
-GRAVITY: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
+SEVERITY_ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 class Choice(NamedTuple):
@@ -83,7 +83,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings, gravest first; those of one severity in the order of the checks.
+    """All findings, the most severe first; those of one severity in the order of the checks.
 
     Attributes:
         findings: what there is to say of the model as it is now.
@@ -104,7 +104,7 @@ class Diagnosis:
     range_test: RangeTest | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "findings", tuple(sorted(self.findings, key=lambda f: GRAVITY[f.severity])))
+        object.__setattr__(self, "findings", tuple(sorted(self.findings, key=lambda f: SEVERITY_ORDER[f.severity])))
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
@@ -114,7 +114,7 @@ class Diagnosis:
 
     @property
     def worst(self) -> Severity | None:
-        """The gravest severity; None where no problem was found."""
+        """The highest severity; None where no problem was found."""
         return self.findings[0].severity if self.findings else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -137,6 +137,11 @@ class Diagnosis:
         cells = [head, *((f.severity, f.kind, f.layer, f"{f.figure:.4g}", _bound(f), f.meaning) for f in self.findings)]
         fixes = [f"{_title(f)}: {f.fix_code}" for f in self.findings if f.fix_code]
         return "\n".join([*done, *([""] if done else []), *aligned(cells), *(["", *fixes] if fixes else [])])
+
+
+def severity_counts(found: Sequence[Finding]) -> tuple[int, ...]:
+    """Returns how many findings there are of each severity, the most severe first."""
+    return tuple(sum(f.severity == severity for f in found) for severity in SEVERITY_ORDER)
 
 
 def _bound(finding: Finding) -> str:

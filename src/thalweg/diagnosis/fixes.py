@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from thalweg.diagnosis.findings import GRAVITY, Choice, Diagnosis, Finding
+from thalweg.diagnosis.findings import Choice, Diagnosis, Finding, severity_counts
 from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import Seen
 from thalweg.initialization.data_driven import scale_by_data
@@ -67,7 +67,7 @@ def redraw(layer: Layer, safe: bool) -> list[Choice]:
 def chosen(model: nn.Module, found: Sequence[Finding], look: Callable[[nn.Module], Sequence[Finding]]) -> list[Finding]:
     """Returns findings with the first of their choices that takes them away on a copy of the model, if any does.
 
-    A choice that brings graver findings of other kinds is taken only where no other helps.
+    A choice that brings more severe findings of other kinds is taken only where no other helps.
     """
     return [_chosen(model, f, found, look) if f.choices else f for f in found]
 
@@ -90,17 +90,13 @@ def _chosen(
         if any((f.kind, f.layer) == (finding.kind, finding.layer) for f in after):
             continue
         helpful.append(choice)
-        if _weight(after) < _weight(found):
+        if severity_counts(after) < severity_counts(found):
             return _with(finding, choice)
     return _with(finding, helpful[0]) if helpful else replace(finding, choices=())
 
 
 def _with(finding: Finding, choice: Choice) -> Finding:
     return replace(finding, fix_code=choice.fix_code, apply_fix=choice.apply_fix if choice.safe else None, choices=())
-
-
-def _weight(found: Sequence[Finding]) -> tuple[int, ...]:
-    return tuple(sum(f.severity == severity for f in found) for severity in GRAVITY)
 
 
 def _draw(module: nn.Module, scheme: str | None, batch: object = None) -> None:
@@ -158,7 +154,7 @@ def apply_fixes(model: nn.Module, look: Callable[[], Sequence[Finding]]) -> tupl
             except ValueError:
                 undo.append(True)
                 continue
-            if _weight(after) < _weight(found):
+            if severity_counts(after) < severity_counts(found):
                 fixed.append(finding)
                 found = after
             else:

@@ -30,14 +30,14 @@ def saturated_units(seen: Seen) -> list[Finding]:
         for name in layer.activations.keys() & BOUNDS.keys():
             share = float(saturated(layer, name).float().mean())
             if share >= SHARE:
-                who = "all" if share == 1 else f"{share:.0%} of"
+                part = "all" if share == 1 else f"{share:.0%} of"
                 meaning = (
-                    f"{who} the {name} units are at their bounds for 90 % of the examples, where slopes are close to 0"
+                    f"{part} the {name} units are at their bounds for 90 % of the examples, where slopes are close to 0"
                 )
-                grave: Severity = "error" if share == 1 else "warning"
+                severity: Severity = "error" if share == 1 else "warning"
                 choices = rescale(seen, layer, center=True)
                 found.append(
-                    Finding("saturated units", grave, layer.name, share, meaning, threshold=SHARE, choices=choices)
+                    Finding("saturated units", severity, layer.name, share, meaning, threshold=SHARE, choices=choices)
                 )
     return found
 

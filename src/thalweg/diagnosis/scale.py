@@ -53,7 +53,7 @@ def runs_off(sizes: Sequence[float]) -> tuple[int, float] | None:
 
 
 def severity(ratio: float) -> Severity:
-    """Returns how grave it is that a size runs off to this many times the first.
+    """Returns how severe it is that a size runs off to this many times the first.
 
     >>> severity(1e-4), severity(1e-7)
     ('warning', 'error')

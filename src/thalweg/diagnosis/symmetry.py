@@ -45,10 +45,10 @@ def symmetry(seen: Seen) -> list[Finding]:
             end = "will stay equal" if stay else "act as one unit at the first step"
             meaning = f"{many} of {units} units start equal to another unit and {end}"
             choices = tuple(redraw(layer, safe=many == units))
-            grave: Severity = "error" if stay else "warning"
+            severity: Severity = "error" if stay else "warning"
             bound = 0.0 if stay else SHARE * units
             found.append(
-                Finding("symmetric units", grave, layer.name, float(many), meaning, threshold=bound, choices=choices)
+                Finding("symmetric units", severity, layer.name, float(many), meaning, threshold=bound, choices=choices)
             )
     return found
 

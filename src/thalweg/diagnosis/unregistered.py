@@ -53,17 +53,17 @@ def unregistered(seen: Seen) -> list[Finding]:
 def _hidden(model: nn.Module) -> Iterator[tuple[str, str, str, Tensor]]:
     """Yields owner, place, fix and parameter of what modules hold beside their own parts."""
     for owner, module in model.named_modules():
-        me = f"model.get_submodule({owner!r})" if owner else "model"
+        code = f"model.get_submodule({owner!r})" if owner else "model"
         for name, value in vars(module).items():
             if name in REGISTRIES:
                 continue
             kind = {"list": "ModuleList", "tuple": "ModuleList", "dict": "ModuleDict"}.get(type(value).__name__)
-            fix = f"{me}.{name} = torch.nn.{kind}({me}.{name})" if kind else ""
+            fix = f"{code}.{name} = torch.nn.{kind}({code}.{name})" if kind else ""
             if isinstance(value, Tensor):
-                fix = f"{me}.{name} = torch.nn.Parameter({me}.__dict__.pop({name!r}).detach())"
+                fix = f"{code}.{name} = torch.nn.Parameter({code}.__dict__.pop({name!r}).detach())"
             for place, tensor, plain in _within(value, f"{owner}.{name}" if owner else name):
                 if plain and kind:
-                    fix = f"{me}.{name} = torch.nn.Parameter{kind.removeprefix('Module')}({me}.{name})"
+                    fix = f"{code}.{name} = torch.nn.Parameter{kind.removeprefix('Module')}({code}.{name})"
                 yield owner, place, fix, tensor
 
 

@@ -83,7 +83,7 @@ class BatchNorm(BatchNormBase):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the normalized input, and in training brings the running statistics up to date."""
-        if torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM108
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
             y = self._scripted(input)
         else:
             y = self._normalized(input)

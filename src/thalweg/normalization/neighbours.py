@@ -67,8 +67,10 @@ def _named(model: nn.Module) -> set[str] | None:
                 attributes = [n for n in ast.walk(node) if isinstance(n, ast.Attribute)]
                 called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
                 asked = {id(n.value) for n in attributes}
-                me = node.args.args[0].arg if node.args.args else ""
-                passed_on = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == me and id(n) not in asked]
+                first = node.args.args[0].arg if node.args.args else ""
+                passed_on = [
+                    n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == first and id(n) not in asked
+                ]
                 if passed_on or not EVERYTHING.isdisjoint(n.attr for n in attributes):
                     return None
                 found |= {n.attr for n in attributes if id(n) not in called}

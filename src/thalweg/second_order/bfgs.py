@@ -79,5 +79,5 @@ class BFGS(Direction):
     def state(self) -> dict[str, Tensor]:
         return {"inverse": self._inverse, "pairs": torch.tensor(self._pairs)}
 
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         self._inverse, self._pairs = state["inverse"], int(state["pairs"])

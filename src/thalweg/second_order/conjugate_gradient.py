@@ -114,5 +114,5 @@ class ConjugateGradient(Direction):
     def state(self) -> dict[str, Tensor]:
         return {"gradient": self._gradient, "direction": self._direction, "steps": torch.tensor(self._steps)}
 
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         self._gradient, self._direction, self._steps = state["gradient"], state["direction"], int(state["steps"])

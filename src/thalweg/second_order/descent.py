@@ -68,9 +68,9 @@ def descend(
                 if ending := monitor.ended():
                     return monitor.report(ending)
                 monitor.approach.note(tried.norm, tried.step * length)
-                lost = found is not None and found.status == "not finite"
+                not_finite = found is not None and found.status == "not finite"
                 near = monitor.is_near(monitor.approach.distance())
-                return monitor.report("gradient" if near else "not finite" if lost else "no progress")
+                return monitor.report("gradient" if near else "not finite" if not_finite else "no progress")
             direction.reset()
             scale.last = None
             continue

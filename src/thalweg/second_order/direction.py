@@ -26,7 +26,7 @@ class Carried(ABC):
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes up what :meth:`state` returned, instead of :meth:`prepare`; the tensors become the ones in use."""
-        self._take(state)
+        self._load(state)
         self.prepared = True
 
     @abstractmethod
@@ -38,7 +38,7 @@ class Carried(ABC):
         """Allocates the state."""
 
     @abstractmethod
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         """Takes up the state."""
 
 

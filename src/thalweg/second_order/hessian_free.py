@@ -82,5 +82,5 @@ class HessianFree(Model):
     def state(self) -> dict[str, Tensor]:
         return {"damping": torch.tensor(self._damping, dtype=torch.float64), "solution": self._last}
 
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         self._damping, self._last = float(state["damping"]), state["solution"]

@@ -137,7 +137,7 @@ class LBFGS(Direction):
         gamma = torch.tensor(self._gamma, dtype=torch.float64)
         return {"pairs": self._pairs, "order": order, "products": self._products, "gamma": gamma}
 
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         self.reset()
         self._pairs, self._products, self._gamma = state["pairs"], state["products"], float(state["gamma"])
         self._order = [row for row in state["order"].tolist() if row >= 0]

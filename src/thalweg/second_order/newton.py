@@ -79,7 +79,7 @@ class DampedNewton(Model):
     def state(self) -> dict[str, Tensor]:
         return {"alpha": torch.tensor(self.alpha, dtype=torch.float64)}
 
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         self.alpha = float(state["alpha"])
 
 
@@ -107,7 +107,7 @@ class FixedNewton(Model):
     def state(self) -> dict[str, Tensor]:
         return {}
 
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         """Has no state."""
 
 

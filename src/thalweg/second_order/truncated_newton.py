@@ -59,7 +59,7 @@ class TrustRegion(Model):
     def state(self) -> dict[str, Tensor]:
         return {"radius": torch.tensor(math.nan if self.radius is None else self.radius, dtype=torch.float64)}
 
-    def _take(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         radius = float(state["radius"])
         self.radius = None if math.isnan(radius) else radius
 

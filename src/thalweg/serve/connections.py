@@ -43,10 +43,10 @@ class Connection(H11Protocol):
         alike = [other for other in self._all() if other.host == self.host]
         if len(alike) > self.limits.each:
             _oldest(alike, self).end()
-        everybody = self._all()
-        if len(everybody) > self.limits.connections:
-            ((most, _),) = Counter(other.host for other in everybody).most_common(1)
-            _oldest([other for other in everybody if other.host == most], self).end()
+        connections = self._all()
+        if len(connections) > self.limits.connections:
+            ((most, _),) = Counter(other.host for other in connections).most_common(1)
+            _oldest([other for other in connections if other.host == most], self).end()
         self._since = self.loop.time()
         self._start_timer()
 

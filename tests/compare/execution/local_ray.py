@@ -67,15 +67,15 @@ def start():
 def engines():
     """Returns two workers that train the small task in float64, one trial at a time."""
     start()
-    said = []
+    lines = []
     found = RayEngines(
         small_task(torch.float64),
         [*NAMED, FACTORY, DEADLY, HANGS, REFUSES, WAITING],
         BUDGET,
         Cluster(workers=2),
-        say=said.append,
+        say=lines.append,
     )
-    found.said = said
+    found.lines = lines
     found.reuse([{"group": "update rules", "name": "serial", "reason": "", "trial_steps_per_second": 1.0}])
     return found
 

@@ -129,9 +129,9 @@ def test_given_difficulties_cost_nothing_and_stretches_do_not_matter():
 
 def test_the_teachers_step_is_priced_by_its_operations(context):
     teacher = teacher_of(context, wide)
-    own, theirs = 6 * 9 + 9 * 9 + 9 * 3, 6 * 24 + 24 * 3
-    assert teacher.price == pytest.approx(theirs / own)
-    looks = -(-100 // 20) * theirs / own / 3
+    own_cost, teachers_cost = 6 * 9 + 9 * 9 + 9 * 3, 6 * 24 + 24 * 3
+    assert teacher.price == pytest.approx(teachers_cost / own_cost)
+    looks = -(-100 // 20) * teachers_cost / own_cost / 3
     assert teacher.charged(TOTAL, looks=True) == {"teacher": 15, "teacher's outputs": int(-(-looks // 1))}
     fitnet = guidance_of(Strategy.parse("adam+fitnet"))
     assert fitnet.charged(context, Strategy.parse("adam+fitnet"), TOTAL)["hints"] == 7

@@ -49,10 +49,10 @@ def alone():
 def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(engines, alone):
     jobs = [job("adam", seed=seed, stop=1500, total=1500, evaluate_every=100) for seed in range(6)]
     until(lambda: engines.ask("plan") and len(engines._pool._idle) == 2)
-    processes, killed, told = local_ray.processes(engines), [], []
+    processes, killed, reported = local_ray.processes(engines), [], []
 
     def kill(steps):
-        told.append(steps)
+        reported.append(steps)
         if not killed:
             killed.extend(processes[hand] for hand in local_ray.busy(engines))
             for process in killed:
@@ -62,22 +62,22 @@ def test_a_killed_workers_trials_run_again_elsewhere_with_the_same_results(engin
     assert killed
     for one, two in zip(alone.run(jobs, quiet), found, strict=True):
         same(one, two, rtol=0, atol=0)
-    assert sum(told) == 6 * 1500  # what was done twice is told once
-    assert any("runs again on another" in line for line in engines.said)
+    assert sum(reported) == 6 * 1500  # what was done twice is told once
+    assert any("runs again on another" in line for line in engines.lines)
 
 
 def test_a_long_trial_tells_how_far_it_is(engines, monkeypatch):
     monkeypatch.setattr("thalweg.compare.execution.ray.pool.pause", lambda workers: 0.0)
     local_ray.processes(engines, lambda worker: setattr(worker, "_pause", 0.0))
-    told = []
+    reported = []
 
     def progress(steps):
-        told.append(steps)
+        reported.append(steps)
         TOLD.touch()
 
     engines.run([job(WAITING, 0.01, evaluate_every=1)], progress)
-    assert len(told) > 1
-    assert sum(told) == 30
+    assert len(reported) > 1
+    assert sum(reported) == 30
 
 
 def test_a_trial_that_kills_its_workers_is_given_up_and_named(engines, monkeypatch):

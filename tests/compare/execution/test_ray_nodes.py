@@ -31,8 +31,8 @@ def nodes():
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone") / "study"
     process = begin(folder, "serial")
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
     return records(folder)
 
 
@@ -56,21 +56,21 @@ def test_a_node_that_dies_costs_no_trial(nodes, alone, tmp_path):
     until(lambda: held.exists() or process.poll() is not None)
     nodes.add()
     kill(node)
-    said, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 0, said
-    said = " ".join(said.split())
-    assert "2 Ray workers of 1 CPU each; the cluster has room for 1, on 1 node" in said, said
-    assert "a Ray worker died" in said, said
-    assert "held/2 runs again on another" in said, said
-    assert "(raylet)" not in said, said
+    output, _ = process.communicate(timeout=LONG)
+    assert process.returncode == 0, output
+    output = " ".join(output.split())
+    assert "2 Ray workers of 1 CPU each; the cluster has room for 1, on 1 node" in output, output
+    assert "a Ray worker died" in output, output
+    assert "held/2 runs again on another" in output, output
+    assert "(raylet)" not in output, output
     assert records(tmp_path / "study") == alone
 
 
 def test_ray_is_reached_through_its_client_too(nodes, alone, tmp_path):
     nodes.add()
     process = begin(tmp_path / "study", "ray", "--ray-address", f"ray://{nodes.client}")
-    said, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=LONG)
+    assert process.returncode == 0, output
     assert records(tmp_path / "study") == alone
 
 
@@ -84,9 +84,9 @@ def test_a_cluster_that_asks_for_a_token_is_one_line(tmp_path):
             address,
             environment=ALONE | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)},
         )
-        said, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 2, said
-    (line,) = said.splitlines()
+        output, _ = process.communicate(timeout=LONG)
+    assert process.returncode == 2, output
+    (line,) = output.splitlines()
     assert line.startswith(f"thalweg: no Ray cluster can be used at {address} (Token authentication is enabled but no ")
     assert line.endswith("set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what ray get-auth-token says there")
     assert not (tmp_path / "study").exists()  # to be begun on another engine

@@ -151,10 +151,10 @@ def test_another_number_of_threads_is_chosen_and_said(monkeypatch):
 
 class Saying(Reporter):
     def __init__(self):
-        self.said = []
+        self.lines = []
 
     def say(self, line):
-        self.said.append(line)
+        self.lines.append(line)
 
 
 @pytest.fixture
@@ -187,14 +187,14 @@ def test_a_study_that_began_on_a_busy_machine_goes_on_in_lanes_and_every_record_
     trained = []
     run = Lanes.run
     monkeypatch.setattr(Lanes, "run", lambda self, jobs, *rest: (trained.extend(jobs), run(self, jobs, *rest))[1])
-    teller = Saying()
-    done = study(tmp_path / "s", teller)
+    reporter = Saying()
+    done = study(tmp_path / "s", reporter)
     mine = [e for e in done.results["engine"] if e["group"] == "update rules (2 strategies)"]
     assert [(e["name"], e["from"]) for e in mine] == [("serial", None), ("lanes", "tuning, held-back configurations")]
     assert [e["from"] for e in done.results["engine"] if e["group"] == "own"] == [None]
     again = f"engine for update rules (2 strategies) from here on: lanes ({mine[1]['reason']})"
     assert mine[1]["reason"].endswith("chosen again, with the same results to rounding")
-    assert teller.said.count(again) == 1
+    assert reporter.lines.count(again) == 1
     page = (done.folder / "report.html").read_text()
     assert "update rules (2 strategies) from “tuning, held-back configurations” on: lanes (measured in turns" in page
     in_lanes = {job.key for job in trained}

@@ -44,9 +44,9 @@ def test_lanes_that_run_out_of_memory_go_on_in_fewer():
         found = lanes.run(jobs(11), quiet)
     assert lanes.width == 2
     whole = Lanes(task_context(), 2, compile_=False).run(jobs(11), quiet)
-    for mine, theirs in zip(found, whole, strict=True):
-        assert (mine.key, mine.status, mine.curve.step) == (theirs.key, theirs.status, theirs.curve.step)
-        assert mine.curve.valid_loss == pytest.approx(theirs.curve.valid_loss, rel=1e-5)
+    for result, expected in zip(found, whole, strict=True):
+        assert (result.key, result.status, result.curve.step) == (expected.key, expected.status, expected.curve.step)
+        assert result.curve.valid_loss == pytest.approx(expected.curve.valid_loss, rel=1e-5)
 
 
 def test_a_single_lane_without_memory_is_an_error_that_says_so():

@@ -179,7 +179,7 @@ def test_snapshots_are_in_memory_a_trial_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(
         serial.Serial,
         "_limited",
-        lambda self, job, told: (most.append(sum(ref() is not None for ref in held)), run(self, job, told))[1],
+        lambda self, job, progress: (most.append(sum(ref() is not None for ref in held)), run(self, job, progress))[1],
     )
     study(tmp_path / "s")
     assert len(held) == len(records(tmp_path / "s"))
@@ -228,10 +228,10 @@ def test_a_study_that_goes_on_says_from_where(tmp_path):
     class Telling(Interrupt):
         def __init__(self, after):
             super().__init__(after)
-            self.said = []
+            self.lines = []
 
         def say(self, line):
-            self.said.append(line)
+            self.lines.append(line)
 
     first, second, third = Telling(14), Telling(10**9), Telling(10**9)
     with pytest.raises(KeyboardInterrupt):
@@ -239,9 +239,9 @@ def test_a_study_that_goes_on_says_from_where(tmp_path):
     kept = len(records(tmp_path / "s"))
     for reporter in (second, third):
         study(tmp_path / "s", reporter=reporter)
-    assert not any("going on" in line for line in first.said)
-    assert f"going on: {kept} runs are in the store" in second.said
-    assert "the study is finished: nothing is trained again" in third.said
+    assert not any("going on" in line for line in first.lines)
+    assert f"going on: {kept} runs are in the store" in second.lines
+    assert "the study is finished: nothing is trained again" in third.lines
 
 
 def test_a_tasks_name_leads_nowhere_else(tmp_path, monkeypatch):
@@ -431,17 +431,17 @@ def test_lanes_for_a_model_that_cannot_be_stacked_are_refused(tmp_path):
 
 def test_two_at_once_on_one_folder_the_second_is_refused_and_the_first_goes_on(tmp_path):
     class Second(Reporter):
-        said = ""
+        message = ""
 
         def standing(self, best):
             with pytest.raises(
                 StudyError, match="another thalweg compare is at work in .*: wait until it ends"
             ) as error:
                 study(tmp_path / "out")
-            Second.said = str(error.value)
+            Second.message = str(error.value)
 
     study(tmp_path / "out", reporter=Second())
-    assert "\n" not in Second.said != ""
+    assert "\n" not in Second.message != ""
     assert records(tmp_path / "out") == records(study(tmp_path / "whole").folder)
     study(tmp_path / "out")  # the lock went with its holder
 

@@ -71,11 +71,11 @@ class Interrupt(Reporter):
 
 @pytest.mark.parametrize("rung", ["tune-2", "tune-3", "final"])
 def test_an_interrupted_study_stands_where_it_was_left(tmp_path, rung):
-    told = []
+    reported = []
 
     class Last(Interrupt):
         def standing(self, best):
-            told.append(best)
+            reported.append(best)
 
     with pytest.raises(KeyboardInterrupt):
         thalweg.compare(
@@ -95,9 +95,9 @@ def test_an_interrupted_study_stands_where_it_was_left(tmp_path, rung):
     assert 0 < pace(facts) < 1
     valid = {s["name"]: s["valid"] for s in shown["strategies"]}
     if rung == "final":
-        assert valid == told[-1]  # as the terminal said
+        assert valid == reported[-1]  # as the terminal said
     else:
-        assert valid == {name: max(best[name] for best in told if name in best) for name in valid}
+        assert valid == {name: max(best[name] for best in reported if name in best) for name in valid}
     ends = {len(s["curves"]["step"]) for s in shown["strategies"]}
     assert ends == ({12} if rung == "final" else {4})  # a curve goes from the first step to the last one
 
