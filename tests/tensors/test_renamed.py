@@ -15,7 +15,7 @@ from thalweg.training import train
 
 @pytest.mark.parametrize(
     ("module", "former", "name"),
-    [("thalweg.training", "Watch", "TrainingCallback"), ("thalweg.compare.log", "Run", "TrackedRun")],
+    [("thalweg.training", "Watch", "TrainingCallback"), ("thalweg.compare.log.tracker", "Run", "TrackedRun")],
 )
 def test_a_former_name_is_the_present_thing(module, former, name):
     found = importlib.import_module(module)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from thalweg.extras import needs
+from thalweg.tensors.renamed import former_attributes
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 # What each reads of the environment when it is imported and later, as far as the user has not said otherwise: that
@@ -97,3 +98,6 @@ def tracker_of(spec: str, here: Path | None = None) -> Tracker:
     except OSError as error:
         raise ValueError(f"cannot write to {place} ({error.strerror}): choose another place for {name}") from error
     return found
+
+
+__getattr__ = former_attributes(__name__, {"Run": "TrackedRun"})
