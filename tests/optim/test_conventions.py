@@ -398,7 +398,7 @@ def test_other_steps_are_left_to_the_rule(make, dtype, fused_steps):
 @pytest.fixture
 def fused_steps(monkeypatch):
     """What asking for torch's fused kernels came to, each time."""
-    from thalweg.optim import optimizer as module
+    from thalweg.optim import group as module
 
     found, inner = [], module.step_fused
     monkeypatch.setattr(module, "step_fused", lambda *given: found.append(inner(*given)) or found[-1])

@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from thalweg.averaging import Average
-from thalweg.optim.decay import decayed
 from thalweg.optim.entries import (
     HALF,
     Entry,
@@ -28,13 +27,12 @@ from thalweg.optim.entries import (
     worked_out,
 )
 from thalweg.optim.entries import check as check_entries
-from thalweg.optim.fused import step_fused
-from thalweg.optim.implementations import Engine, update, update_differentiable, update_traced
+from thalweg.optim.group import step_group
+from thalweg.optim.implementations import Engine
 from thalweg.optim.kernel.engine import Kernels
 from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
 from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
-from thalweg.rules.rule import Rule, scalars_of_step
-from thalweg.tensors.private import foreach_add_
+from thalweg.rules.rule import Rule
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -245,35 +243,7 @@ class RuleOptimizer(Optimizer):
                 hyper["lr"] = hyper["lr"].reshape(())
         if self._kernels is not None and not torch.compiler.is_compiling():
             entries = self._kernels.step(group, rule, entries, hyper, extra)
-        spared = {**hyper, "weight_decay": 0}
-        if group["differentiable"]:
-            for entry in entries:
-                update_differentiable(entry, rule, hyper if decayed(group, entry.p) else spared, group["maximize"])
-            return
-        if torch.compiler.is_compiling() or group["capturable"]:
-            for entry in entries:
-                update_traced(entry, rule, hyper if decayed(group, entry.p) else spared, extra, group["maximize"])
-            return
-        buckets: dict[tuple[Any, ...], list[Entry]] = {}
-        for entry in entries:
-            p, state = entry.p, entry.state
-            scalars = [float(state[name]) for name in rule.scalar_state]
-            key = (p.device, p.dtype, decayed(group, p), float(state["step"]), *scalars)
-            buckets.setdefault(key, []).append(entry)
-        for (device, _, has_decay, t, *carried), members in buckets.items():
-            steps: Any = t + 1
-            if "ok" in extra:
-                steps = t + 1 - _skipped(members, extra["ok"], rule).to(device, torch.float64)
-            given = hyper if has_decay else spared
-            foreach_add_([e.state["step"] for e in members], 1)
-            alone = group["engine"] == "auto" and not extra
-            if alone and step_fused(members, rule, given, steps, group["maximize"]):
-                continue
-            c, new = scalars_of_step(rule, given, steps, dict(zip(rule.scalar_state, carried, strict=True)))
-            for name, value in new.items():
-                for entry in members:
-                    entry.state[name].fill_(value)
-            update(members, rule, {**c, **extra}, group)
+        step_group(group, rule, entries, hyper, extra)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
@@ -322,16 +292,6 @@ class RuleOptimizer(Optimizer):
 
 _hooked = Optimizer.profile_hook_step(RuleOptimizer._step)
 RuleOptimizer.step.hooked = True  # type: ignore[attr-defined]  # which keeps torch from doing so at every step
-
-
-def _skipped(entries: list[Entry], ok: Tensor, rule: Rule) -> Tensor:
-    """Returns how many steps these parameters skipped before this one, counted where they are; counts this one."""
-    if rule.scalar_state:
-        raise RuntimeError(f"{rule.name} keeps a scalar on the host from step to step: omit skip_nonfinite")
-    counts = [e.state.setdefault("skipped", torch.zeros((), device=e.p.device)) for e in entries]
-    before = counts[0].clone()
-    foreach_add_(counts, [(1 - ok).to(c.device) for c in counts])
-    return before
 
 
 def _stated(module: re.Match[str]) -> str:
