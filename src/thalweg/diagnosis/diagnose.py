@@ -21,8 +21,7 @@ from thalweg.diagnosis.gradient_scale import gradient_scale
 from thalweg.diagnosis.heavy_dropout import heavy_dropout
 from thalweg.diagnosis.input_scale import constant_features, input_scale
 from thalweg.diagnosis.large_weights import large_weights
-from thalweg.diagnosis.learning_rate import learning_rate
-from thalweg.diagnosis.learning_rate_range import WINDOW
+from thalweg.diagnosis.learning_rate_range import WINDOW, learning_rate
 from thalweg.diagnosis.mixed_examples import mixed_examples
 from thalweg.diagnosis.no_nonlinearity import no_nonlinearity
 from thalweg.diagnosis.nonfinite import KIND, nonfinite

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from thalweg.diagnosis.learning_rate_range import RangeTest
 from thalweg.tensors.renamed import former_fields
 from thalweg.tensors.text import aligned
 
@@ -79,6 +78,27 @@ class Profile:
     gradient: float | None
     growth: float | None
     idle: float | None
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a learning-rate range test saw.
+
+    Attributes:
+        lrs: the learning rates in their order.
+        losses: of each step's batch before the step.
+        changes: of the next batch's loss by the step.
+        best: the learning rate to start from; None where it cannot be told.
+        highest: from which on the loss rises, by a tenth of the first; None where it does not.
+        why: what the verdict rests on, in words.
+    """
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    changes: tuple[float, ...]
+    best: float | None
+    highest: float | None
+    why: str
 
 
 @dataclass(frozen=True)

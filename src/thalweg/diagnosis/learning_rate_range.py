@@ -13,41 +13,20 @@ suggested only where the decrease is sure.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.diagnosis.batches import Batch, as_batch
-from thalweg.diagnosis.observe import Loss
+from thalweg.diagnosis.findings import Finding, RangeTest
+from thalweg.diagnosis.observe import Loss, Seen, brief
 from thalweg.tensors.as_trained import as_trained, put_back
 
 WINDOW = 16
 LEVEL = 0.05
 WORSE = 4.0  # times the first loss: the test ends
 RISE, FALL = 0.1, 1e-3  # shares of the first loss that count as one
-
-
-@dataclass(frozen=True)
-class RangeTest:
-    """What a learning-rate range test saw.
-
-    Attributes:
-        lrs: the learning rates in their order.
-        losses: of each step's batch before the step.
-        changes: of the next batch's loss by the step.
-        best: the learning rate to start from; None where it cannot be told.
-        highest: from which on the loss rises, by a tenth of the first; None where it does not.
-        why: what the verdict rests on, in words.
-    """
-
-    lrs: tuple[float, ...]
-    losses: tuple[float, ...]
-    changes: tuple[float, ...]
-    best: float | None
-    highest: float | None
-    why: str
 
 
 def learning_rate_range(
@@ -182,3 +161,27 @@ def _falls(lrs: Sequence[float], changes: Sequence[float], start: int, windows: 
     rates = torch.tensor(changes[over], dtype=torch.float64) / torch.tensor(lrs[over], dtype=torch.float64)
     half = float(stats.t.ppf(1 - LEVEL / windows, WINDOW - 1)) * float(rates.std()) / math.sqrt(WINDOW)
     return float(rates.mean()) + half < 0
+
+
+def learning_rate(
+    seen: Seen, more: Sequence[Batch], loss: Loss, steps: int = 100
+) -> tuple[list[Finding], RangeTest | None]:
+    """Notes the learning rate that the range test suggests, or that none can be determined; and returns the test.
+
+    >>> from torch import nn, ones, zeros
+    >>> from thalweg.diagnosis.observe import observe
+    >>> flat = lambda y, t: (0 * y).sum()
+    >>> found, _ = learning_rate(observe(nn.Linear(1, 1), (ones(8, 1), zeros(8, 1)), flat), [], flat)
+    >>> found[0].meaning.startswith("not determined")
+    True
+    """
+    kind = "learning rate"
+    try:
+        test = learning_rate_range(seen.model, [seen.batch, *more], loss, steps=steps)
+    except (RuntimeError, ValueError) as error:
+        return [Finding(kind, "note", "", 0.0, f"not determined: {brief(error)}")], None
+    on = "" if more else "; this was measured on one batch, which is easier than many"
+    if test.best is None:
+        return [Finding(kind, "note", "", 0.0, test.why + on)], test
+    fix = f"optimizer = torch.optim.SGD(model.parameters(), lr={test.best:.1g})"
+    return [Finding(kind, "note", "", test.best, test.why + on, fix)], test

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.pretraining.layer_outputs import eval_mode
+from thalweg.tensors.as_trained import eval_mode
 from thalweg.tensors.layers import NORMS
 from thalweg.tensors.parts import check_layer
 

@@ -15,9 +15,9 @@ from torch import Generator, Tensor, nn
 
 from thalweg.architecture.linear_start import SeededLinear, draw_seed, pooled_linear
 from thalweg.pretraining.blocks import Blocks, blocks_of, checked_blocks
-from thalweg.pretraining.layer_outputs import eval_mode
 from thalweg.pretraining.stage_data import few_examples, tensors_of, with_tensors
 from thalweg.stages import Around, Plan, Stage
+from thalweg.tensors.as_trained import eval_mode
 from thalweg.tensors.ranges import is_whole
 
 CHUNK = 1024  # examples that pass through frozen blocks at a time

@@ -17,6 +17,7 @@ Source: Deep Learning, §8.7.4; Romero, Ballas, Kahou, Chassang, Gatta & Bengio 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -25,11 +26,11 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thalweg.architecture.linear_start import draw_seed
-from thalweg.pretraining.layer_outputs import eval_mode, outputs_at
 from thalweg.pretraining.regressor import regressor_for
 from thalweg.pretraining.stage_data import few_examples, tensors_of, with_tensors
 from thalweg.stages import Around, Plan, Stage
 from thalweg.stages.stage import loss_of
+from thalweg.tensors.as_trained import eval_mode
 from thalweg.tensors.parts import check_layer, watched
 from thalweg.tensors.ranges import is_within
 
@@ -230,6 +231,42 @@ class HintTraining:
             return with_tensors(data, (*tensors, *outputs))
 
         return made
+
+
+class _Seen(Exception):
+    """All layers that were asked for have run."""
+
+
+def outputs_at(model: nn.Module, names: Sequence[str], inputs: Any, whole: bool = False) -> tuple[list[Tensor], Any]:
+    """Returns what the layers give on the inputs, and the model's own output where it is run as a whole.
+
+    Arguments:
+        names: of modules, each of which runs.
+        whole: False stops the model once all layers have run; the output is then None.
+
+    Raises:
+        ValueError: a layer that does not run, or gives no tensor.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> (hidden,), output = outputs_at(model, ["1"], torch.ones(5, 2))
+    >>> tuple(hidden.shape), output
+    ((5, 3), None)
+    """
+    found: dict[str, Any] = {}
+
+    def keep(name: str, output: Any) -> None:
+        found[name] = output
+        if not whole and len(found) == len(set(names)):
+            raise _Seen
+
+    output = None
+    with suppress(_Seen), watched({name: model.get_submodule(name) for name in names}, keep):
+        output = model(inputs)
+    for name in names:
+        if not isinstance(found.get(name), Tensor):
+            what = f"gives a {type(found[name]).__name__}" if name in found else "did not run"
+            raise ValueError(f"layer {name!r} {what}: name a layer that runs and returns one tensor")
+    return [found[name] for name in names], output
 
 
 def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -72,3 +72,17 @@ def put_back(params: Sequence[Tensor]) -> Iterator[None]:
             for p, value, grad in zip(params, values, grads, strict=True):
                 p.copy_(value)
                 p.grad = grad
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Runs its body with the model in eval mode and without gradients, and puts the modes back."""
+    modes = [(m, m.training) for m in model.modules() if m.training]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -14,8 +14,8 @@ from thalweg.architecture import AuxiliaryHeads
 from thalweg.stages.stage import Averaged, Stage, loss_of
 from thalweg.tensors.vector import local
 from thalweg.training import draws
+from thalweg.training.draws import RankDraws
 from thalweg.training.history import Row
-from thalweg.training.rank_draws import RankDraws
 from thalweg.training.ranks import Part, Ranks, weighted
 from thalweg.training.sharded_state import reshard
 from thalweg.training.stepping import Stepper
