@@ -337,3 +337,25 @@ def test_an_average_of_another_model_is_refused():
     with pytest.raises(ValueError, match="averages none of the parameters"):
         optim.Adam(model.parameters(), average=Average(other, EMA(0.9)))
     optim.Adam([model.weight], average=Average(model, EMA(0.9)))
+
+
+@pytest.mark.parametrize(
+    "switch", [{}, {"capturable": True}, {"differentiable": True}], ids=lambda switch: str([*switch])
+)
+@each
+def test_a_parameter_without_dimensions_is_stepped_as_one_of_a_single_number(make, switch):
+    """Hyperparameters in float64 tensors change the type of nothing."""
+
+    def end(shape):
+        p = nn.Parameter(torch.full(shape, 0.7))
+        average = None if "differentiable" in switch else Average([p], EMA(0.9))
+        optimizer = make([p], lr=torch.tensor(0.1, dtype=torch.float64), average=average, **switch)
+        if "differentiable" in switch:
+            p.requires_grad_(False)
+        for i in range(3):
+            p.grad = torch.full(shape, i - 0.5)
+            optimizer.step()
+        means = list(average.means.values()) if average else []
+        return [t.detach().reshape(()) for t in (p, *means, *optimizer.state[p].values())]
+
+    torch.testing.assert_close(end(()), end((1,)), rtol=0, atol=0)

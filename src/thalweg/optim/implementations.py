@@ -90,7 +90,7 @@ def _update_compiled(entries: list[Entry], rule: Rule, c: Mapping[str, Any], max
 
 def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
     p = entries[0].p
-    c = {name: v.to(p.device) if isinstance(v, Tensor) else v for name, v in c.items()}
+    c = _fit(c, p)
     work = working_dtype(p)
     target = TensorList([real(e.p) for e in entries])
     grads = TensorList([real(e.grad) for e in entries]).to(work)
@@ -113,7 +113,7 @@ def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Map
     target = real(p.detach())
     grad = real(given).to(working_dtype(p))
     buffers = {name: real(state[name]) for name in rule.buffers}
-    new, after = advance(rule, target.to(grad.dtype), grad, buffers, {**c, **extra}, maximize)
+    new, after = advance(rule, target.to(grad.dtype), grad, buffers, _fit({**c, **extra}, p), maximize)
     target.copy_(new)
     for name, buffer in buffers.items():
         buffer.copy_(after[name])
@@ -135,7 +135,7 @@ def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], ma
         c, scalars = scalars_of_step(rule, hyper, float(state["step"]) + 1, carried)
         work = working_dtype(p)
         buffers = {name: real(state[name]) for name in rule.buffers}
-        new, after = advance(rule, real(p.clone()).to(work), real(grad).to(work), buffers, c, maximize)
+        new, after = advance(rule, real(p.clone()).to(work), real(grad).to(work), buffers, _fit(c, p), maximize)
         p.copy_(torch.view_as_complex(new) if p.is_complex() else new)
         for name, value in {**after, **scalars}.items():
             is_pairs = name in after and p.is_complex()
@@ -146,6 +146,15 @@ def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], ma
 def working_dtype(p: Tensor) -> torch.dtype:
     """Returns the type in which the parameter's step is worked out, in real numbers."""
     return torch.float32 if p.dtype in HALF else real(p).dtype
+
+
+def _fit(c: Mapping[str, Any], p: Tensor) -> dict[str, Any]:
+    """Returns coefficients of which those that are tensors lie where the parameter does, in the type of its arithmetic.
+
+    In float64 they would bring a parameter without dimensions, and all that is worked out from it, into float64.
+    """
+    work = working_dtype(p)
+    return {name: v.to(p.device, work) if isinstance(v, Tensor) else v for name, v in c.items()}
 
 
 def flat(tensor: Tensor) -> Tensor:
