@@ -731,7 +731,7 @@ def test_every_method_finds_the_minimum_of_a_convex_quadratic(seed, n, condition
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @each
 def test_on_cuda_as_on_the_cpu(make):
-    """Of a loss with weight decay: without it the Hessian is singular, and |H|⁻¹ makes rounding errors as large as 1."""
+    """Of a loss with weight decay: without it the Hessian is singular, and |H|⁻¹ makes rounding errors large."""
 
     def end(device):
         model = net().to(device)

@@ -1,4 +1,4 @@
-"""torch.compile where it can, eager where it cannot, and one word about it."""
+"""torch.compile where it can, eager where it cannot, and one word about it; and waiting for an accelerator."""
 
 import shutil
 import warnings
@@ -40,3 +40,9 @@ def compiled(function: F, device: torch.device | None = None, *, unguarded: bool
     if unguarded and on_cpu:
         options["options"] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     return cast(F, torch.compile(with_own_code(function), **options))
+
+
+def wait_for(device: torch.device) -> None:
+    """Waits until an accelerator has done all that it was given, so that a clock then tells how long that took."""
+    if device.type not in ("cpu", "meta"):
+        torch.accelerator.synchronize(device)

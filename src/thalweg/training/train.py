@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributed import ProcessGroup
 
 from thalweg.stages.stage import Stage
+from thalweg.tensors.compiling import wait_for
 from thalweg.tensors.files import FileError
 from thalweg.tensors.renamed import former_keywords
 from thalweg.tensors.seeds import derive_seed
@@ -110,7 +111,8 @@ def train(
         raise ValueError(f"checkpoint_every is {checkpoint_every}: give at least 1, and checkpoint= to write to")
     kept: dict[str, Any] = {"stage": 0, "run": None, "optimizer": None, "rows": [], "seconds": 0.0}
     before = None
-    ranks, sharded = Ranks(process_group, next(model.parameters()).device), is_sharded(model)
+    device = next(model.parameters()).device
+    ranks, sharded = Ranks(process_group, device), is_sharded(model)
     if path is not None and _seen(path, ranks):
         if not resume:
             raise CheckpointError(f"{path} contains a run: resume it, or choose another checkpoint")
@@ -156,6 +158,7 @@ def train(
                 if callback:
                     callback.advance()
                 if due := here.due():
+                    wait_for(device)
                     history.rows.append(here.look(time.perf_counter() - began))
                     if callback:
                         callback.row(history.rows[-1])

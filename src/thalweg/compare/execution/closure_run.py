@@ -23,6 +23,7 @@ from thalweg.compare.execution.optimizers import make_optimizers, restored, stat
 from thalweg.compare.execution.timing import now
 from thalweg.optim import ClosureOptimizer, Newton
 from thalweg.second_order import NotFinite
+from thalweg.tensors.compiling import wait_for
 
 BATCHES = 16  # minibatches in a large batch where the strategy does not say
 PRODUCT = 2.0  # price of a Hessian product in gradients: measured, docs/benchmarks.md
@@ -159,9 +160,11 @@ class ClosureRun:
 
     def seconds_per_unit(self, threads: int, budget: float = 0.1) -> float:
         """Returns the seconds that one unit takes, with so many threads."""
+        wait_for(self.context.device)
         began, end, start = now(threads), time.perf_counter() + budget, self.spent
         while self._step() and time.perf_counter() < end:
             pass
+        wait_for(self.context.device)
         return (now(threads) - began) / max(self.spent - start, 1.0)
 
     def snapshot(self) -> dict[str, Tensor]:

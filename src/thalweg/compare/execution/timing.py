@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from thalweg.tensors.compiling import wait_for
+
 LONG = 5.0  # seconds of measuring after which two rounds are enough
 
 
@@ -59,18 +61,13 @@ def mean_seconds(
         budget: seconds after which no further step is taken.
         most: steps at most.
     """
-    _wait_for(device)
+    wait_for(device)
     began, end, count = now(threads), time.perf_counter() + budget, 0
     while count == 0 or (count < most and time.perf_counter() < end):
         step(count)
         count += 1
-    _wait_for(device)
+    wait_for(device)
     return (now(threads) - began) / count
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 @contextmanager
