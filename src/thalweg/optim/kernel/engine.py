@@ -1,9 +1,7 @@
 """Steps by Triton's kernels: which parameters they take, and what is launched for them."""
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -14,71 +12,17 @@ from torch import Tensor
 from thalweg.optim.decay import decayed
 from thalweg.optim.entries import Entry, Group, Work
 from thalweg.optim.implementations import here
+from thalweg.optim.kernel.launch import Launch, launch, on_device
 from thalweg.optim.kernel.norm import PROGRAMS, norm_source
 from thalweg.optim.kernel.source import Form, made, source
 from thalweg.optim.kernel.steady import Steady
 from thalweg.optim.kernel.table import Table
 from thalweg.optim.one_pass import GradientNorm, global_gradient_norm
-from thalweg.rules.rule import Rule, scalars_of_step
+from thalweg.rules.rule import Rule
 
 BLOCK = 2048  # elements that a program steps; of 1024 to 8192 with 4 to 16 warps, the quickest on an H100
-WARPS = 4
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-_compiled: dict[tuple[Any, ...], Any] = {}
-
-
-@dataclass
-class Launch:
-    """One launch of a kernel, which steps some parameters of a group.
-
-    Attributes:
-        members: the parameters.
-        decays: whether weight decay is for them.
-        dtypes: as in ``Form``.
-        chunks: which program steps what, from the table.
-        counts: the step count and the rule's scalar state of all, each a tensor of which the parameters' own are views;
-            none where they are counted on the device.
-        versions: of the counts, after the last step; anything else has been written into them since.
-        values: the numbers that the counts hold.
-        counted: as in ``Form``, where the coefficients are worked out on the device; None where on the host.
-        kernels: by the form's scalars, and whether all is aligned.
-    """
-
-    group: Group
-    rule: Rule
-    members: Sequence[Tensor]
-    decays: bool
-    dtypes: tuple[torch.dtype | None, ...]
-    chunks: tuple[Tensor, Tensor]
-    counts: dict[str, Tensor]
-    versions: list[int]
-    values: list[float]
-    counted: tuple[tuple[str, torch.dtype], ...] | None
-    kernels: dict[Any, tuple[Any, Form]] = field(default_factory=dict)
-
-    @property
-    def untouched(self) -> bool:
-        """Whether the counts are as this launch left them."""
-        return [count._version for count in self.counts.values()] == self.versions
-
-    def scalars(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the kernel's scalars for the next step, which is counted."""
-        given = hyper if self.decays else {**hyper, "weight_decay": 0}
-        if not self.counts:
-            return dict(given)
-        t = self.values[0] + 1
-        carried = dict(zip(self.rule.scalar_state, self.values[1:], strict=True))
-        c: dict[str, Any] = {}
-        new: dict[str, Any] = {}
-        if self.counted is None or carried:
-            c, new = scalars_of_step(self.rule, given, t, carried)
-        self.counts["step"].add_(1)
-        for name, value in new.items():
-            self.counts[name].fill_(value)
-        self.values = [t, *(self.counts[name][0].item() for name in new)]  # as rounded there
-        self.versions = [count._version for count in self.counts.values()]
-        return c if self.counted is None else {**given, **carried, "t": t}
 
 
 class Kernels:
@@ -98,7 +42,7 @@ class Kernels:
         """Reads where everything lies that kernels step; makes the table anew where something lies elsewhere."""
         self._launches, self._steady = [], None
         pairs = [(e.p, here(e, rule), rule, group) for group, rule, entries in work if wants(group) for e in entries]
-        pairs = [pair for pair in pairs if pair[1].flat and _is_on_device(pair[1].p.device)]
+        pairs = [pair for pair in pairs if pair[1].flat and on_device(pair[1].p)]
         pairs = [pair for pair in pairs if pair[1].p.device == pairs[0][1].p.device]
         self._numbers = {id(p): i for i, (p, _, _, _) in enumerate(pairs)}
         self._entries = [entry for _, entry, _, _ in pairs]
@@ -139,9 +83,13 @@ class Kernels:
         assert table is not None
         owners, chunks = table.chunks(tuple(range(len(self._entries))))
         out = torch.empty((), dtype=torch.promote_types(dtype, torch.float32), device=owners.device)
-        args = (self._grads, table.sizes, owners, chunks, table.counter, table.partials, len(owners), table.norm, out)
-        kernel = made("norm", norm_source(dtype, self._aligned, BLOCK))
-        launch(kernel, out.dtype, min(len(owners), PROGRAMS), args)
+        held = (table.sizes, owners, chunks, table.counter, table.partials, len(owners), table.norm)
+        if (dtype, self._aligned) in table.norms:
+            table.norms[dtype, self._aligned]((self._grads, out))
+        else:
+            kernel = made("norm", norm_source(dtype, self._aligned, BLOCK))
+            again = launch(kernel, out.dtype, min(len(owners), PROGRAMS), held, (self._grads, out))
+            table.norms[dtype, self._aligned] = again
         return out
 
     def settle(self, optimizer: Any, work: Work) -> None:
@@ -191,7 +139,7 @@ class Kernels:
         skips, capturable = "ok" in extra, group["capturable"]
         if not mine or (skips and rule.scalar_state and not capturable):
             return entries
-        traced = skips or capturable or any(_on_device(v) for v in hyper.values())
+        traced = skips or capturable or any(on_device(v) for v in hyper.values())
         names = () if capturable else ("step", *rule.scalar_state)
         buckets: dict[tuple[Any, ...], list[Entry]] = {}
         for e in mine:
@@ -204,9 +152,8 @@ class Kernels:
             counts = {name: _in_one(members, name) for name in names}
             counted = tuple((n, members[0].state[n].dtype) for n in counted_of(group, rule)) if traced else None
             chunks = self._table.chunks(tuple(self._numbers[id(e.p)] for e in members))
-            versions = [count._version for count in counts.values()]
             params = [e.p for e in members]
-            one = Launch(group, rule, params, decays, dtypes, chunks, counts, versions, list(values), counted)
+            one = Launch(group, rule, params, decays, dtypes, chunks, counts, list(values), counted)
             self._launches.append(one)
             self.run(one, hyper, extra.get("average"), "clip" in extra, skips)
         return [e for e in entries if id(e.p) not in self._numbers]
@@ -215,62 +162,42 @@ class Kernels:
         """Takes the step of one launch."""
         table, values = self._table, one.scalars(hyper)
         assert table is not None
-        decay = values.get("weight_decay")
-        decays = one.counted is not None and not (isinstance(decay, (int, float)) and decay == 0)
-        if one.counted is not None and not decays:
-            values.pop("weight_decay")
         if average is not None:
             values["average"] = average
         if clips:
             values["clip_norm"] = one.group["clip_norm"]
-        types = tuple([v.dtype if isinstance(v, Tensor) and _on_device(v) else None for v in values.values()])
-        key = (*values, types, self._aligned, clips, skips)
-        if key not in one.kernels:
-            form = Form(
-                one.rule,
-                one.group["maximize"],
-                one.dtypes,
-                tuple(zip(values, types, strict=True)),
-                one.counted or (),
-                one.counted is not None,
-                decays,
-                clips,
-                skips,
-                self._aligned,
-                BLOCK,
-            )
-            one.kernels[key] = made("step", source(form)), form
-        kernel, form = one.kernels[key]
-        numbers = [v if typed else float(v) for v, typed in zip(values.values(), types, strict=True)]
-        norm = [table.norm] if clips or skips else []
-        args = (table.fixed, self._grads, table.sizes, *one.chunks, table.counters, len(self._entries))
-        launch(kernel, form, one.chunks[0].shape[0], (*args, *norm, *numbers))
+        numbers = [v if on_device(v) else float(v) for v in values.values()]
+        given = (self._grads, table.norm, *numbers) if clips or skips else (self._grads, *numbers)
+        if self._aligned in one.kernels:
+            one.kernels[self._aligned](given)
+            return
+        types = [v.dtype if isinstance(v, Tensor) else None for v in numbers]
+        traced = one.counted is not None
+        form = Form(
+            one.rule,
+            one.group["maximize"],
+            one.dtypes,
+            tuple(zip(values, types, strict=True)),
+            one.counted or (),
+            traced,
+            traced and "weight_decay" in values,
+            clips,
+            skips,
+            self._aligned,
+            BLOCK,
+        )
+        held = (table.fixed, table.sizes, *one.chunks, table.counters, len(self._entries))
+        one.kernels[self._aligned] = launch(made("step", source(form)), form, len(one.chunks[0]), held, given)
 
 
 def _in_one(entries: Sequence[Entry], name: str) -> Tensor:
     """Returns one tensor of which a number of every entry's state is made a view, so that one call counts them all."""
     first = entries[0].state[name]
-    held = torch.full((len(entries),), float(first), dtype=first.dtype, device=first.device)
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    held = torch.full((len(entries),), float(first), dtype=dtype)
     for entry, own in zip(entries, held.unbind(), strict=True):
         entry.state[name] = own
     return held
-
-
-def launch(kernel: Any, key: Any, programs: int, args: tuple[Any, ...]) -> None:
-    """Launches a kernel over so many programs; what was compiled for the key and the device is launched at once."""
-    device = args[0].device
-    if device.type != "cuda":
-        kernel[(programs,)](*args)
-        return
-    found = _compiled.get((kernel, key, device))
-    if device.index != torch.cuda.current_device():
-        with torch.cuda.device(device):
-            launch(kernel, key, programs, args)
-    elif found is None:
-        found = kernel[(programs,)](*args, num_warps=WARPS, enable_fp_fusion=False)
-        _compiled[(kernel, key, device)] = found
-    else:
-        found[(programs, 1, 1)](*args)
 
 
 def wants(group: Group) -> bool:
@@ -303,11 +230,3 @@ def _rows(entry: Entry, rule: Rule, group: Group) -> list[Tensor]:
         entry.state.setdefault("skipped", torch.zeros((), device=entry.p.device))
     mean = [] if entry.mean is None else [entry.mean]
     return [entry.p, *mean, *(entry.state[name] for name in (*rule.buffers, *names))]
-
-
-def _on_device(value: Any) -> bool:
-    return isinstance(value, Tensor) and _is_on_device(value.device)
-
-
-def _is_on_device(device: torch.device) -> bool:
-    return device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"

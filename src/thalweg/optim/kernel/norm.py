@@ -14,7 +14,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["count"], do_not_specialize_on_alignment=["out"])
-def norm(grads, sizes, owners, chunks, counter, partials, count, kept, out):
+def norm(sizes, owners, chunks, counter, partials, count, kept, grads, out):
     at = tl.arange(0, {block})
     total = tl.zeros(({block},), tl.float64)
     i = tl.program_id(0)

@@ -38,7 +38,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["count"], do_not_specialize_on_alignment=[{pointers}])
-def step(fixed, grads, sizes, owners, chunks, counters, count{arguments}):
+def step(fixed, sizes, owners, chunks, counters, count, grads{arguments}):
     owner = tl.load(owners + tl.program_id(0))
     size = tl.load(sizes + owner)
     begin = tl.load(chunks + tl.program_id(0)).to(tl.int64) * {block}

@@ -1,10 +1,11 @@
 """Whether all is as it was at the last step but for the gradients: what they hold, and where they lie."""
 
-from collections.abc import Mapping, Sequence
-from operator import is_, itemgetter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import attrgetter, ge, is_, itemgetter
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
 from thalweg.optim.entries import Work
 from thalweg.optim.settings import check_options
@@ -12,6 +13,7 @@ from thalweg.rules.rule import Rule
 from thalweg.tensors.form import KnownForms, extent
 
 _CONSTANT = (float, int, bool, str, tuple, type(None), Tensor)  # what holds the same as long as it is the same
+_GRADIENT = attrgetter("grad")
 _OPTIONS = itemgetter("engine", "maximize", "decay", "skip_nonfinite", "capturable", "differentiable")
 
 
@@ -37,18 +39,22 @@ class Steady:
         stepped = {id(e.p) for e in entries}
         self._params = [e.p for e in entries]
         self._others = [p for _, params, _, _ in self._groups for p in params if id(p) not in stepped]
-        self._places = [(e.state, name) for _, rule, own in work for e in own for name in _names(rule, e.state)]
-        self._held = [state[name] for state, name in self._places]
+        places = [(e.state, name) for _, rule, own in work for e in own for name in _names(rule, e.state)]
+        self._places = [state for state, _ in places], [name for _, name in places]
+        self._held = list(map(dict.get, *self._places))
         buffers = [e.state[name] for _, rule, own in work for e in own for name in rule.buffers]
         self._fixed = [*self._params, *(e.mean for e in entries if e.mean is not None), *buffers]
-        self._addresses = [t.data_ptr() for t in self._fixed]
+        self._addresses = list(map(Tensor.data_ptr, self._fixed))
         grads = [e.grad for e in entries]
-        self._needs = [extent(grad) for grad in grads]
+        self._ends = [grad.storage_offset() * grad.itemsize + extent(grad) for grad in grads]
+        self._begins = list(map(Tensor.storage_offset, grads))
         self._forms = KnownForms()
         self._forms.note([*self._fixed, *grads])
 
     def gradients(self, optimizer: Any) -> Sequence[Tensor] | None:
         """Returns the gradients of the parameters where all is as it was; else None.
+
+        Most of it is done by functions that C runs over lists, since this is what a small model's step waits for.
 
         Raises:
             ValueError: an option that there is not.
@@ -56,22 +62,21 @@ class Steady:
         average = optimizer.average
         if optimizer.state is not self._state or average is not self._average or not self._same_groups(optimizer):
             return None
-        if not _same(list(self._state.values()), self._states) or any(p.grad is not None for p in self._others):
-            return None
-        if not _same([state.get(name) for state, name in self._places], self._held):
+        if not _same(list(self._state.values()), self._states) or not _same(map(dict.get, *self._places), self._held):
             return None
         if average is not None and not _same(list(average.means.values()), self._means):
             return None
-        grads = [p.grad for p in self._params]
-        known = [grad for grad in grads if grad is not None]
-        if len(known) < len(grads) or [t.data_ptr() for t in self._fixed] != self._addresses:
+        if self._others and any(p.grad is not None for p in self._others):
             return None
-        if not self._forms.same_but_for_storages([*self._fixed, *known]):
+        grads: list[Any] = list(map(_GRADIENT, self._params))
+        if any(map(is_, grads, repeat(None))) or list(map(Tensor.data_ptr, self._fixed)) != self._addresses:
             return None
-        for grad, need in zip(known, self._needs, strict=True):
-            if grad.untyped_storage().nbytes() - grad.storage_offset() * grad.itemsize < need:
-                return None
-        return known
+        if not self._forms.same_but_for_storages([*self._fixed, *grads]):
+            return None
+        if list(map(Tensor.storage_offset, grads)) != self._begins:
+            return None
+        sizes = map(UntypedStorage.nbytes, map(Tensor.untyped_storage, grads))
+        return grads if all(map(ge, sizes, self._ends)) else None
 
     def _same_groups(self, optimizer: Any) -> bool:
         """Says whether the groups have the same parameters and rules; reads hyperparameters anew that have changed."""
@@ -87,17 +92,25 @@ class Steady:
             check_options(given)
             if _options(given) != options or optimizer.rule_of(given) != rule:
                 return False
-            self._settings[i], self.hypers[i] = values, optimizer.hyper_of(given)
+            hyper = optimizer.hyper_of(given)
+            if _kinds(hyper) != _kinds(self.hypers[i]):
+                return False
+            self._settings[i], self.hypers[i] = values, hyper
         return True
 
 
-def _same(given: Sequence[Any], known: Sequence[Any]) -> bool:
-    return len(given) == len(known) and all(map(is_, given, known))
+def _same(given: Iterable[Any], known: Sequence[Any]) -> bool:
+    """Says whether both hold the same objects; of an iterator it is known that they are as many."""
+    return (not isinstance(given, list) or len(given) == len(known)) and all(map(is_, given, known))
 
 
 def _options(group: Any) -> tuple[Any, ...]:
     decay = group["weight_decay"]
     return *_OPTIONS(group), group["clip_norm"] is None, isinstance(decay, (int, float)) and decay == 0
+
+
+def _kinds(hyper: Mapping[str, Any]) -> list[Any]:
+    return [(v.dtype, v.device) if isinstance(v, Tensor) else None for v in hyper.values()]
 
 
 def _names(rule: Rule, state: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The table of addresses that a kernel reads: made once, and anew only when an address changes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ class Table:
         sizes: ``(tensors,)``.
         counters, counter: zeros, one a tensor and one more, at which the programs of a kernel count.
         partials, norm: what the norm's programs have found, and the norm.
+        norms: what launches the norm's kernel, by the type of the gradients and whether all is aligned.
 
     >>> table = Table([[0], [0]], [5, 3], torch.device("cpu"), 4)
     >>> [part.tolist() for part in table.chunks((0, 1))], table.gradients([64, 128])[0].tolist()
@@ -35,6 +37,7 @@ class Table:
         self.counter = torch.zeros(1, dtype=torch.int32, device=device)
         self.partials = torch.empty(1024, dtype=torch.float64, device=device)
         self.norm = torch.empty((), dtype=torch.float64, device=device)
+        self.norms: dict[Any, Any] = {}
         self._aligned = all(address % 16 == 0 for row in fixed for address in row)
         self._chunks: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._grads = torch.empty(len(sizes), dtype=torch.int64, device=device)
