@@ -152,7 +152,7 @@ def _timed(rule: str, cut: str, mine: Callable[[], Any], peers: dict[str, Callab
 
 def _step(rule: str, cut: str) -> dict[str, Any]:
     params = _params(cut)
-    mine = OfRule(params, RULES[rule], {"lr": 1e-5}, engine="triton")
+    mine = OfRule(params, RULES[rule], {"lr": 1e-5})
     floats = 3 + 2 * len(RULES[rule].buffers)
     return {"floats": floats, **_timed(rule, cut, mine.step, _peers(rule, params))}
 
@@ -161,7 +161,7 @@ def _together(rule: str, cut: str) -> dict[str, Any]:
     """Clip, step and average, beside torch's three calls with each of its forms."""
     params = _params(cut)
     average = Average(params, EMA(0.999))
-    options: dict[str, Any] = {"lr": 1e-5, "engine": "triton", "clip_norm": 1.0, "average": average}
+    options: dict[str, Any] = {"lr": 1e-5, "clip_norm": 1.0, "average": average}
     mine = optim.Adam(params, **options) if rule == "adam" else optim.SGD(params, momentum=0.9, **options)
     means, values = [p.detach().clone() for p in params], [p.detach() for p in params]
 

@@ -54,11 +54,13 @@ def small_chunks(monkeypatch):
 @pytest.fixture
 def launches(monkeypatch):
     """The names of the kernels that are launched."""
+    engine.triton_missing(torch.zeros(1, device=DEVICE).device)
     found, launch = [], engine.launch
 
     def count(kernel, *rest):
         found.append(kernel.__name__)
-        launch(kernel, *rest)
+        again = launch(kernel, *rest)
+        return lambda given: (found.append(kernel.__name__), again(given))
 
     monkeypatch.setattr(engine, "launch", count)
     return found
@@ -166,8 +168,54 @@ def test_a_tensor_of_the_learning_rate_is_read_where_it_lies():
     ],
 )
 def test_a_step_is_one_launch_and_the_norm_another(launches, options, expected):
-    train("adamw", 1, engine="triton", **options)
-    assert launches == expected
+    train("adamw", 3, engine="triton", **options)
+    assert launches == expected * 3
+
+
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+@pytest.mark.parametrize("options", [{}, {"fused": True}], ids=["default", "fused"])
+def test_a_gpu_is_stepped_by_kernels_unless_others_are_asked_for(launches, options):
+    train("adam", 2, engine="auto", **options)
+    assert launches == ["step"] * 2
+    train("adam", 2, engine="auto", foreach=True)
+    assert launches == ["step"] * 2
+
+
+@pytest.mark.parametrize("fault", ["not installed", "no compiler"])
+def test_without_triton_the_step_is_that_over_lists_with_one_warning(monkeypatch, fault):
+    engine.triton_missing.cache_clear()
+    if fault == "not installed":
+        monkeypatch.setattr(engine, "find_spec", lambda _: None)
+    else:
+        monkeypatch.setattr(engine, "launch", lambda *_: (_ for _ in ()).throw(RuntimeError("no compiler was found")))
+    with pytest.warns(RuntimeWarning, match="torch's foreach kernels on .*(is missing|no compiler was found)") as seen:
+        mine = train("adam", engine="triton")
+    assert len(seen) == 1
+    torch.testing.assert_close(mine, train("adam", engine="foreach"), rtol=0, atol=0)
+    engine.triton_missing.cache_clear()
+
+
+def test_the_part_of_a_distributed_tensor_that_is_here_is_stepped(launches):
+    from torch import distributed
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
+
+    def made(placed):
+        params = [nn.Parameter(placed(p.detach())) for p in params_of()[:3]]
+        optimizer = optim.AdamW(params, lr=0.1, clip_norm=1.0, engine="triton")
+        for i in range(3):
+            for p in params:
+                p.grad = placed(torch.full(p.shape, 0.5 + i, device=DEVICE))
+            optimizer.step()
+        return [getattr(p.detach(), "full_tensor", p.detach)() for p in params]
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh(DEVICE, (1,))
+        mine = made(lambda t: distribute_tensor(t, mesh, [Shard(0) if t.dim() > 1 else Replicate()]))
+    finally:
+        distributed.destroy_process_group()
+    assert launches == ["step"] * 3  # the norm is torch's, over all ranks
+    alike(mine, made(lambda t: t))
 
 
 def test_what_is_changed_between_two_steps_holds_at_the_next():

@@ -17,7 +17,7 @@ class OfRule(RuleOptimizer):
         params: parameters, groups or ``(name, parameter)`` pairs.
         rule: such as one of :data:`thalweg.rules.RULES`; the same in all groups.
         hyper: its hyperparameters, as in ``rule.defaults``, which hold for what is left out.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see :class:`RuleOptimizer`.
+        engine: ``"foreach"``, ``"compiled"``, ``"triton"`` or ``"auto"``, see :class:`RuleOptimizer`.
         decay: to what weight decay is applied, ``"all"`` or ``"weights"``, likewise.
 
     Raises:

@@ -45,14 +45,19 @@ class RuleOptimizer(Optimizer):
     Every optimizer has these arguments in addition to those of its method:
         params: parameters, groups or ``(name, parameter)`` pairs.
         maximize: ascend instead of descend.
-        engine: ``"foreach"``, ``"compiled"`` or ``"auto"``, see below.
+        engine: ``"triton"``, ``"foreach"``, ``"compiled"`` or ``"auto"``, see below.
         options: ``clip_norm``, ``skip_nonfinite``, ``average``, ``decay``, see :class:`Options`; torch's
             ``capturable`` and ``differentiable``, and its ``foreach`` and ``fused`` as requests for an engine.
 
-    The engines are ``"foreach"`` (one kernel per operation over lists of tensors), ``"compiled"`` (one pass over the
-    memory of each large tensor through torch.compile; ``"foreach"`` with one warning if there is no compiler) and
-    ``"auto"`` (on a CPU, torch's fused kernels for plain steps of the rules that have one; otherwise compiled from four
-    million elements on). torch's ``fused=True`` requests the compiled engine, and ``foreach=True`` the one over lists.
+    The engines are ``"triton"`` (on an NVIDIA GPU, one kernel for all tensors that Triton compiles from the rule, and
+    one for the norm of the gradient; ``"foreach"`` for parameters on other devices), ``"foreach"`` (one kernel per
+    operation over lists of tensors), ``"compiled"`` (one pass over the memory of each large tensor through
+    torch.compile; ``"foreach"`` with one warning if there is no compiler) and ``"auto"`` (on an NVIDIA GPU,
+    ``"triton"``, or ``"foreach"`` with one warning if Triton is missing; on a CPU, torch's fused kernels for plain
+    steps of the rules that have one; otherwise compiled from four million elements on). torch's ``fused=True`` requests
+    the triton engine on a GPU and the compiled one elsewhere, and ``foreach=True`` the one over lists. In a function
+    that torch.compile compiles, the step is traced with the rest.
+
     The state of float16 and bfloat16 parameters is float32. SGD and AdaGrad accept sparse gradients, as torch's do;
     AdaGrad, and SGD without momentum, then read and write only the rows that have a gradient.
 

@@ -24,6 +24,17 @@ BLOCK = 2048  # elements that a program steps; of 1024 to 8192 with 4 to 16 warp
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
+# What shows whether Triton, which compiles a part in C, can make a kernel here.
+_PROBE = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def probe(out, value):
+    tl.store(out, value)
+"""
+
 
 class Kernels:
     """What an optimizer's kernels know from step to step: the table of addresses, and what they launch."""
@@ -41,9 +52,12 @@ class Kernels:
     def look(self, work: Work) -> None:
         """Reads where everything lies that kernels step; makes the table anew where something lies elsewhere."""
         self._launches, self._steady = [], None
-        pairs = [(e.p, here(e, rule), rule, group) for group, rule, entries in work if wants(group) for e in entries]
-        pairs = [pair for pair in pairs if pair[1].flat and on_device(pair[1].p)]
-        pairs = [pair for pair in pairs if pair[1].p.device == pairs[0][1].p.device]
+        asked = [(group, rule, entries) for group, rule, entries in work if wants(group)]
+        mine = [(e, r, g) for g, r, entries in asked for e in entries if e.p.is_cuda or g["engine"] == "triton"]
+        pairs = [(e.p, here(e, rule), rule, group) for e, rule, group in mine if on_device(e.p)]
+        pairs = [pair for pair in pairs if pair[1].flat and pair[1].p.device == pairs[0][1].p.device]
+        if pairs and triton_missing(pairs[0][1].p.device):
+            pairs = []
         self._numbers = {id(p): i for i, (p, _, _, _) in enumerate(pairs)}
         self._entries = [entry for _, entry, _, _ in pairs]
         if not pairs:
@@ -52,16 +66,25 @@ class Kernels:
         most = max(map(len, fixed))
         fixed = [row + [0] * (most - len(row)) for row in fixed]
         sizes = [e.p.numel() * (1 + e.p.is_complex()) for e in self._entries]
-        if self._table is None or self._table.known != (fixed, sizes):
+        captures, stale = capturing(self._entries[0].p), self._table is None or self._table.known != (fixed, sizes)
+        if captures and not all(group["capturable"] for _, _, _, group in pairs):
+            raise RuntimeError("a CUDA graph cannot hold steps that the host counts: give capturable=True")
+        if captures and (
+            self._table is None or stale or self._table.spare is None
+        ):  # what a graph would copy at each replay is gone by then
+            self._numbers, self._entries = {}, []
+            return
+        if stale:
             if self._table is not None and self._table.captured:
                 self._retired.append(self._table)
             self._table = Table(fixed, sizes, self._entries[0].p.device, BLOCK)
-        self.point([e.grad for e in self._entries])
+        self.point([e.grad for e in self._entries], captures)
 
-    def point(self, grads: Sequence[Tensor]) -> None:
+    def point(self, grads: Sequence[Tensor], captures: bool = False) -> None:
         """Reads where the gradients lie."""
         assert self._table is not None
-        self._grads, self._aligned = self._table.gradients([grad.data_ptr() for grad in grads])
+        addresses = list(map(Tensor.data_ptr, grads))
+        self._grads, self._aligned = (self._table.for_capture if captures else self._table.gradients)(addresses)
 
     def global_norm(self, work: Work) -> GradientNorm:
         """Returns the norm of all gradients where a group asks for it, by the kernel where the table has them all."""
@@ -106,7 +129,7 @@ class Kernels:
 
     def again(self, optimizer: Any) -> bool:
         """Takes the step by what launched the last one, where all is as it was; says whether it did."""
-        if self._steady is None:
+        if self._steady is None or capturing(self._entries[0].p):
             return False
         average = optimizer.average
         if average is not None:
@@ -135,7 +158,7 @@ class Kernels:
         self, group: Group, rule: Rule, entries: list[Entry], hyper: Mapping[str, Any], extra: Mapping[str, Any]
     ) -> list[Entry]:
         """Steps the group's parameters that are in the table; returns the others."""
-        mine = [e for e in entries if id(e.p) in self._numbers] if wants(group) else []
+        mine = [e for e in entries if id(e.p) in self._numbers]
         skips, capturable = "ok" in extra, group["capturable"]
         if not mine or (skips and rule.scalar_state and not capturable):
             return entries
@@ -201,19 +224,32 @@ def _in_one(entries: Sequence[Entry], name: str) -> Tensor:
 
 
 def wants(group: Group) -> bool:
-    """Says whether the group's parameters are for kernels, as far as they can take them."""
-    asked = group["engine"] == "triton" and not group["differentiable"] and not torch.compiler.is_compiling()
-    return asked and not triton_missing()
+    """Says whether kernels are to step the group's parameters, as far as they can; ``"auto"`` asks only on a GPU."""
+    asked = group["engine"] in ("auto", "triton") or (group["engine"] == "compiled" and group["fused"])
+    return asked and not group["differentiable"]
+
+
+def capturing(p: Tensor) -> bool:
+    """Says whether a CUDA graph records what is done on the parameter's device."""
+    return p.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 @cache
-def triton_missing() -> str | None:
-    """Returns why there are no kernels, or None; warns at the first call that finds so."""
-    if find_spec("triton") is not None:
-        return None
-    reason = "the package triton is missing, which comes with torch's builds for CUDA"
-    warnings.warn(f"thalweg steps by torch's foreach kernels: {reason}", RuntimeWarning, stacklevel=3)
-    return reason
+def triton_missing(device: torch.device) -> str | None:
+    """Returns why there are no kernels on the device, or None; warns at the first call that finds so."""
+    try:
+        if find_spec("triton") is None:
+            raise ImportError("the package triton, which comes with torch's builds for CUDA, is missing")
+        if torch.version.hip:
+            raise RuntimeError("on ROCm Triton's kernels have not been tried")
+        launch(made("probe", _PROBE), "probe", 1, [torch.zeros(1, device=device)], [1.0])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        warnings.warn(f"thalweg steps by torch's foreach kernels on {device}: {reason}", RuntimeWarning, stacklevel=3)
+        return reason
+    return None
 
 
 def counted_of(group: Group, rule: Rule) -> tuple[str, ...]:

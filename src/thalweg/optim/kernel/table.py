@@ -43,7 +43,9 @@ class Table:
         self._grads = torch.empty(len(sizes), dtype=torch.int64, device=device)
         self._grads_at: Sequence[int] = ()
         self._grads_aligned = True
-        self._spare: Tensor | None = None
+        self.spare: Tensor | None = (
+            None  # pinned memory for a graph's gradients, which cannot be had while one is captured
+        )
         self.captured: list[Tensor] = []  # what a CUDA graph reads whenever it is replayed
 
     def chunks(self, members: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -61,25 +63,21 @@ class Table:
 
     def gradients(self, addresses: Sequence[int]) -> tuple[Tensor, bool]:
         """Returns the table of gradients, and whether everything begins at multiples of 16 bytes."""
-        capturing = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-        if capturing:
-            return self._for_capture(addresses), self._aligned and _aligned(addresses)
         if addresses != self._grads_at:
             self._grads.copy_(self._pinned(torch.tensor(addresses, dtype=torch.int64)), non_blocking=True)
             self._grads_at, self._grads_aligned = addresses, _aligned(addresses)
-        if self._spare is None and self._device.type == "cuda":
-            self._spare = torch.empty(len(addresses), dtype=torch.int64, pin_memory=True)
+        if self.spare is None and self._device.type == "cuda":
+            self.spare = torch.empty(len(addresses), dtype=torch.int64, pin_memory=True)
         return self._grads, self._aligned and self._grads_aligned
 
-    def _for_capture(self, addresses: Sequence[int]) -> Tensor:
-        """Returns a table of the graph's own, whose gradients lie elsewhere than those of other steps."""
-        if self._spare is None:
-            raise RuntimeError("a CUDA graph is captured before a step was taken: take one, then capture")
-        held, self._spare = self._spare, None
+    def for_capture(self, addresses: Sequence[int]) -> tuple[Tensor, bool]:
+        """Returns the same of a table of a CUDA graph's own, whose gradients lie elsewhere than other steps'."""
+        assert self.spare is not None
+        held, self.spare = self.spare, None
         held.copy_(torch.tensor(addresses, dtype=torch.int64))
         grads = torch.empty_like(self._grads).copy_(held, non_blocking=True)
         self.captured += [held, grads]
-        return grads
+        return grads, self._aligned and _aligned(addresses)
 
     def _there(self, values: Tensor) -> Tensor:
         return self._pinned(values).to(self._device, non_blocking=True)
