@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.optimizers import make_optimizers, restored, state_of
+from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
 from thalweg.compare.execution.timing import now
+from thalweg.compare.execution.trial_state import TrialState
 from thalweg.optim import ClosureOptimizer, Newton
 from thalweg.second_order import NotFinite
 from thalweg.tensors.compiling import wait_for
@@ -46,14 +47,11 @@ class ClosureRun:
         self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(len(data) / batch))
         self.full = self.count * batch >= len(data)
         self.unit = len(data) / batch if self.full else float(self.count)
-        self.spent, self.round, self.lost = float(job.start), 0, False
-        if job.snapshot is not None and "params" in job.snapshot:
-            context.begin(self.training, job.snapshot)
-        elif job.snapshot is not None:
-            snapshot = dict(job.snapshot)
-            self.spent, self.round = float(snapshot.pop("spent")), int(snapshot.pop("round"))
-            self.training.load_state_dict({k[6:]: v for k, v in snapshot.items() if k.startswith("model.")})
-            restored([self.optimizer], snapshot)
+        state = TrialState.decode(job.snapshot)
+        state.put(self.training, context.layout)
+        put_state([self.optimizer], state.optimizer)
+        self.spent, self.round = float(state.position.get("spent", job.start)), int(state.position.get("round", 0))
+        self.lost = False
         self.model = copy.deepcopy(self.training)
         self._points: deque[tuple[float, float, list[Tensor]]] = deque()  # units spent, loss, parameters and buffers
         self._note(self._loss())
@@ -169,10 +167,9 @@ class ClosureRun:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""
-        model = {f"model.{name}": value.detach().cpu().clone() for name, value in self.training.state_dict().items()}
-        spent = torch.tensor(self.spent, dtype=torch.float64)
-        state = {k: v for k, v in state_of([self.optimizer]).items() if v.numel() * v.element_size() <= KEPT}
-        return {**model, **state, "spent": spent, "round": torch.tensor(self.round)}
+        optimizer = {k: v for k, v in state_of([self.optimizer]).items() if v.numel() * v.element_size() <= KEPT}
+        position = {"spent": torch.tensor(self.spent, dtype=torch.float64), "round": torch.tensor(self.round)}
+        return TrialState(self.training.state_dict(), optimizer=optimizer, position=position).encode()
 
 
 def unaffordable(context: TaskContext, job: Job) -> str | None:

@@ -1,7 +1,7 @@
 """What all engines share about a task on a device."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from thalweg.compare.user_errors import TaskError
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
 from thalweg.tensors import Layout, derive_seed, generator
-from thalweg.tensors.form import require, taken
 from thalweg.tensors.private import write_count
 
 
@@ -56,22 +55,6 @@ class TaskContext:
             named = dict(self.fresh_model(scheme, seed).named_parameters())
             self._starts[key] = self.layout.flatten({name: named[name].detach() for name in self.layout.names})
         return self._starts[key]
-
-    def beginning(self, model: nn.Module) -> dict[str, Tensor]:
-        """Returns the snapshot of a run that begins where the model is, with no step taken."""
-        named = dict(model.named_parameters())
-        params = self.layout.flatten({name: named[name].detach() for name in self.layout.names})
-        return {"params": params.cpu(), **{f"buffer.{n}": b.detach().cpu().clone() for n, b in model.named_buffers()}}
-
-    def begin(self, model: nn.Module, snapshot: Mapping[str, Tensor]) -> None:
-        """Puts the model where :meth:`beginning` found it."""
-        named = dict(model.named_parameters())
-        with torch.no_grad():
-            require("the start", snapshot["params"], (self.layout.size,))
-            for name, value in self.layout.unflatten(snapshot["params"]).items():
-                named[name].copy_(value)
-            for name, buffer in model.named_buffers():
-                buffer.copy_(taken(snapshot, f"buffer.{name}", buffer))
 
     def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Returns the value cached under a key, which is made where there is none yet."""

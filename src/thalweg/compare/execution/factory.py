@@ -1,6 +1,6 @@
 """An optimizer driven as its user would: through closure, groups and state dicts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -10,8 +10,9 @@ from thalweg.averaging import Average
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import Guidance
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.optimizers import make_optimizers, restored, state_of
+from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
 from thalweg.compare.execution.step_run import StepRun
+from thalweg.compare.execution.trial_state import TrialState, average_of
 from thalweg.compare.strategy.variants import averaging_of
 
 
@@ -24,11 +25,12 @@ class FactoryRun(StepRun):
         self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)
-        if job.snapshot is not None and "params" in job.snapshot:
-            context.begin(self.model, job.snapshot)
+        state = TrialState.decode(job.snapshot)
+        state.put(self.model, context.layout)
         self.average = None if averaging is None else Average(self.model, averaging, buffers="average")
-        if job.snapshot is not None and "params" not in job.snapshot:
-            self._restore(job.snapshot)
+        if self.average is not None:
+            state.put_average(self.average)
+        put_state(self.optimizers, state.optimizer)
         self.objective = guidance.objective(context, job, self.model)
 
     def advance(self, t: int, end: int) -> Tensor:
@@ -80,20 +82,6 @@ class FactoryRun(StepRun):
             yield self.model
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Returns model, optimizer state and average as flat names to tensors."""
-        found = {f"model.{name}": value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        if self.average is not None:
-            state = self.average.state_dict()
-            found |= {f"{part}.{n}": t.cpu().clone() for part in ("means", "copies") for n, t in state[part].items()}
-            found["step"] = torch.tensor(state["step"])
-        return found | state_of(self.optimizers)
-
-    def _restore(self, snapshot: Mapping[str, Tensor]) -> None:
-        def part(name: str) -> dict[str, Tensor]:
-            return {k.removeprefix(f"{name}."): v for k, v in snapshot.items() if k.startswith(f"{name}.")}
-
-        self.model.load_state_dict(part("model"))
-        if self.average is not None:
-            own = {"means": part("means"), "copies": part("copies"), "step": int(snapshot["step"])}
-            self.average.load_state_dict(self.average.state_dict() | own)
-        restored(self.optimizers, snapshot)
+        """Returns all that the rest of the run depends on."""
+        optimizer, average = state_of(self.optimizers), average_of(self.average)
+        return TrialState(self.model.state_dict(), optimizer=optimizer, average=average).encode()

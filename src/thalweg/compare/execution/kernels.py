@@ -12,6 +12,11 @@ AVERAGE = "average"  # name of the slot, and of the column of its weights
 Kernel = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor], None]
 
 
+def slots_of(rule: Rule, averages: bool) -> dict[str, float]:
+    """Returns the slots of a rule's state with their initial values, and that of the average where there is one."""
+    return {**rule.buffers, **({AVERAGE: 0.0} if averages else {})}
+
+
 def update_kernel(rule: Rule, names: Sequence[str], decayed: Tensor, compile_: bool = True) -> Kernel:
     """Returns ``kernel(params, grads, buffers, coefficients)`` which steps ``(K, n)`` rows in place.
 

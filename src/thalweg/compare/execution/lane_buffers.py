@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from thalweg.compare.execution.trial_state import TrialState
 from thalweg.normalization import BatchNorm
-from thalweg.tensors.form import taken
 
 
 class LaneBuffers:
@@ -26,13 +26,11 @@ class LaneBuffers:
         self.now = {name: b.expand(width, *b.shape).clone() for name, b in self.fresh.items()}
         self.mean = {name: b.clone() for name, b in self.now.items()}
 
-    def enter(self, slot: int, snapshot: Mapping[str, Tensor] | None) -> None:
-        """Puts a fresh model's statistics, or a snapshot's, into the slot."""
+    def enter(self, slot: int, state: TrialState) -> None:
+        """Puts the statistics of a trial into the slot."""
         for name, fresh in self.fresh.items():
-            now = fresh if snapshot is None else taken(snapshot, f"buffer.{name}", fresh)
-            self.now[name][slot] = now
-            key = f"average.buffer.{name}"
-            self.mean[name][slot] = now if snapshot is None or key not in snapshot else taken(snapshot, key, fresh)
+            self.now[name][slot] = now = state.buffer(name, fresh)
+            self.mean[name][slot] = state.buffer_mean(name, now)
 
     def average(self, part: slice, weights: Tensor) -> None:
         """Takes the statistics of some slots into their averages with weights ``(slots,)``."""
@@ -49,13 +47,6 @@ class LaneBuffers:
         for name, values in found.items():
             for part in averaged:
                 values[part] = self.mean[name][part]
-        return found
-
-    def snapshot(self, slot: int, averaged: bool) -> dict[str, Tensor]:
-        """Returns what :meth:`enter` takes up again."""
-        found = {f"buffer.{name}": now[slot].cpu().clone() for name, now in self.now.items()}
-        if averaged:
-            found |= {f"average.buffer.{name}": mean[slot].cpu().clone() for name, mean in self.mean.items()}
         return found
 
 

@@ -32,6 +32,7 @@ from thalweg.compare.execution.lane_scores import Scores, in_common
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
+from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
 from thalweg.normalization import BatchNorm, stateless_call
 from thalweg.normalization.convert import TORCHS
@@ -79,8 +80,9 @@ class Lanes:
         self.scores = Scores(self.context, self.buffers.fresh, self.compile)
 
     def _enter(self, block: Block, job: Job, slot: int) -> Lane:
-        self.buffers.enter(slot, job.snapshot)
-        return block.enter(job, slot, self.context)
+        state = TrialState.decode(job.snapshot)
+        self.buffers.enter(slot, state)
+        return block.enter(job, state, slot, self.context)
 
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
         layout, data, task, model = self.context.layout, self.context.data, self.context.task, self.training
@@ -283,9 +285,7 @@ class Lanes:
             lane = lanes[slot]
             assert lane is not None
             assert lane.first is not None
-            block = block_of(blocks, slot)
-            snapshot = block.snapshot(slot) | self.buffers.snapshot(slot, block.averages)
-            job = lane.job
+            snapshot, job = block_of(blocks, slot).state(slot, self.buffers).encode(), lane.job
             results[job.key] = TrialResult(
                 job.key, "finished", lane.t, lane.curve, lane.first, scores.get(slot), snapshot
             )

@@ -76,24 +76,25 @@ def state_of(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
     for which, optimizer in enumerate(optimizers):
         for index, entries in optimizer.state_dict()["state"].items():
             for name, value in entries.items():
-                key = f"state.{which}.{index}.{name}"
+                key = f"{which}.{index}.{name}"
                 if isinstance(value, list) and all(isinstance(v, Tensor) for v in value):
                     flat |= {f"{key}.{i}": v for i, v in enumerate(value)} if value else {f"{key}.": torch.zeros(0)}
                 elif isinstance(value, (Tensor, int, float)):
                     flat[key] = value
-    return {key: torch.as_tensor(value).detach().cpu().clone() for key, value in flat.items()}
+    return {key: torch.as_tensor(value) for key, value in flat.items()}
 
 
-def restored(optimizers: Sequence[torch.optim.Optimizer], snapshot: Mapping[str, Tensor]) -> None:
-    """Puts back what :func:`state_of` returned."""
+def put_state(optimizers: Sequence[torch.optim.Optimizer], held: Mapping[str, Tensor]) -> None:
+    """Puts back what :func:`state_of` returned; where that is nothing, optimizers stay as they are."""
+    if not held:
+        return
     states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
-    for key, value in snapshot.items():
-        if key.startswith("state."):
-            _, which, index, name, *place = key.split(".")
-            entries = states[int(which)].setdefault(int(index), {})
-            if not place:
-                entries[name] = value.clone()
-            else:
-                entries.setdefault(name, []).extend([value.clone()] if place[0] else [])
+    for key, value in held.items():
+        which, index, name, *place = key.split(".")
+        entries = states[int(which)].setdefault(int(index), {})
+        if not place:
+            entries[name] = value.clone()
+        else:
+            entries.setdefault(name, []).extend([value.clone()] if place[0] else [])
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

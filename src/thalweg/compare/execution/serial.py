@@ -15,14 +15,14 @@ from thalweg.compare.execution.divergence import first_divergence
 from thalweg.compare.execution.factory import FactoryRun
 from thalweg.compare.execution.guidance import Guidance, after_pretraining, guidance_of
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, diverged_before_start, ignore_results
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, update_kernel
+from thalweg.compare.execution.kernels import AVERAGE, Kernel, slots_of, update_kernel
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
+from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
-from thalweg.tensors.form import taken
 
 COMPILE_ABOVE = 200_000  # parameters; below, a compiled update saves less than its second of compiling costs
 WARM_UP = 2  # steps before those that are timed
@@ -166,28 +166,18 @@ class _RuleRun(StepRun):
         self.context, self.job, self.kernel, self.rule = context, job, kernel, job.strategy.rule
         self.guidance = guidance
         self.model = context.fresh_model(job.strategy.initialization, job.seed)
-        snapshot = job.snapshot or {}
-        start = context.start(job.strategy.initialization, job.seed)
-        start = start if job.snapshot is None else taken(snapshot, "params", start)
-        self.flat = start.to(context.device, copy=True)[None]
+        self.flat = context.start(job.strategy.initialization, job.seed).to(context.device, copy=True)[None]
         self.grads = torch.zeros_like(self.flat)
-        fresh = {slot: torch.full_like(self.flat, initial) for slot, initial in self.rule.buffers.items()}
-        if job.strategy.averaging != "none":
-            fresh[AVERAGE] = self.flat.clone()
-        self.state = {
-            slot: taken(snapshot, slot, initial[0]).clone()[None] if slot in snapshot else initial
-            for slot, initial in fresh.items()
-        }
         values, grads = context.layout.unflatten(self.flat[0]), context.layout.unflatten(self.grads[0])
         for name, parameter in self.model.named_parameters():
             if name in values:
                 parameter.data, parameter.grad = values[name], grads[name]
-        for name, buffer in self.model.named_buffers():
-            if f"buffer.{name}" in snapshot:
-                buffer.copy_(taken(snapshot, f"buffer.{name}", buffer))
-        held = {n: b for n, b in self.model.named_buffers() if b.is_floating_point()} if AVERAGE in self.state else {}
-        averages = {f"average.buffer.{n}": b for n, b in held.items()} | dict(snapshot)
-        self.means = [(b, taken(averages, f"average.buffer.{n}", b).clone(), n) for n, b in held.items()]
+        state = TrialState.decode(job.snapshot)
+        state.put(self.model, context.layout)
+        slots = slots_of(self.rule, job.strategy.averaging != "none")
+        self.state = {name: state.slot(name, initial, self.flat[0]).clone()[None] for name, initial in slots.items()}
+        averaged = {n: b for n, b in self.model.named_buffers() if AVERAGE in slots and b.is_floating_point()}
+        self.means = [(buffer, state.buffer_mean(name, buffer).clone(), name) for name, buffer in averaged.items()]
         self.prepare(job.start, min(job.total, job.start + 300))
 
     def prepare(self, start: int, stop: int) -> None:
@@ -224,7 +214,6 @@ class _RuleRun(StepRun):
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""
-        state = {slot: buffer[0].cpu() for slot, buffer in self.state.items()}
-        buffers = {f"buffer.{name}": value.cpu() for name, value in self.model.named_buffers()}
-        means = {f"average.buffer.{name}": mean.cpu() for _, mean, name in self.means}
-        return {"params": self.flat[0].detach().cpu(), **state, **buffers, **means}
+        slots = {name: held[0] for name, held in self.state.items()}
+        means = {name: mean for _, mean, name in self.means}
+        return TrialState(self.flat[0], dict(self.model.named_buffers()), slots, means).encode()

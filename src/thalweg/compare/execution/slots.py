@@ -1,6 +1,6 @@
 """Slots of the stacked model: the job in each, and the blocks of neighbouring slots that one rule's kernel steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.kernels import AVERAGE, Kernel
+from thalweg.compare.execution.kernels import AVERAGE, Kernel, slots_of
+from thalweg.compare.execution.lane_buffers import LaneBuffers
+from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve
 from thalweg.rules.rule import Rule
-from thalweg.tensors.form import taken
 from thalweg.tensors.private import mark_dynamic
 
 Group = tuple[Rule, tuple[str, ...]]
@@ -41,7 +42,7 @@ class Block:
 
     def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel) -> None:
         self.group, self.params, self.part, self.start, self.kernel = group, params, part, part.start, kernel
-        self.slots: dict[str, float] = {**group[0].buffers, **({AVERAGE: 0.0} if AVERAGE in group[1] else {})}
+        self.slots = slots_of(group[0], AVERAGE in group[1])
         self.buffers = [torch.full_like(params, initial) for initial in self.slots.values()]
         self.fresh = True
 
@@ -55,22 +56,12 @@ class Block:
         """The parameters that are judged ``(rows, n)``: their averages, where there are such."""
         return self.buffers[-1] if self.averages else self.params
 
-    def enter(self, job: Job, slot: int, context: TaskContext) -> Lane:
-        """Puts the job's parameters and state, fresh ones or its snapshot's, into the slot."""
-        row, snapshot = slot - self.start, job.snapshot
-        start = (
-            context.start(job.strategy.initialization, job.seed)
-            if snapshot is None
-            else taken(snapshot, "params", self.params[row])
-        )
-        self.params[row].copy_(start)
+    def enter(self, job: Job, state: TrialState, slot: int, context: TaskContext) -> Lane:
+        """Puts the job's parameters and state, fresh ones or those that it goes on with, into the slot."""
+        params, fresh = self.params[slot - self.start], job.snapshot is None
+        params.copy_(context.start(job.strategy.initialization, job.seed) if fresh else state.flat(params))
         for (name, initial), buffer in zip(self.slots.items(), self.buffers, strict=True):
-            if snapshot is not None and name in snapshot:
-                buffer[row].copy_(taken(snapshot, name, buffer[row]))
-            elif name == AVERAGE:
-                buffer[row].copy_(start)
-            else:
-                buffer[row].fill_(initial)
+            buffer[slot - self.start].copy_(state.slot(name, initial, params))
         return Lane(job, job.start, job.first_loss)
 
     def step(self, grads: Tensor, coefficients: Tensor) -> None:
@@ -90,11 +81,16 @@ class Block:
                 tables[:, row] = coefficient_table(lane.job, lane.t, lane.t + stretch)
         return tables.to(self.params)
 
-    def snapshot(self, slot: int) -> dict[str, Tensor]:
-        """Returns what the rest of the run of the job in the slot depends on."""
+    def state(self, slot: int, buffers: LaneBuffers) -> TrialState:
+        """Returns the state of the trial in the slot."""
         row = slot - self.start
-        state = {name: buffer[row].cpu().clone() for name, buffer in zip(self.slots, self.buffers, strict=True)}
-        return {"params": self.params[row].cpu().clone(), **state}
+        held = {name: buffer[row] for name, buffer in zip(self.slots, self.buffers, strict=True)}
+        means = buffers.mean if self.averages else {}
+        return TrialState(self.params[row], _of(buffers.now, slot), held, _of(means, slot))
+
+
+def _of(values: Mapping[str, Tensor], slot: int) -> dict[str, Tensor]:
+    return {name: value[slot] for name, value in values.items()}
 
 
 def block_of(blocks: Sequence[Block], slot: int) -> Block:

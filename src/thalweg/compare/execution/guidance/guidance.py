@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance.staging import stage_of
 from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.strategy import Strategy
 from thalweg.stages import Plan, Stage
 from thalweg.tensors import derive_seed
@@ -78,4 +79,4 @@ def after_pretraining(context: TaskContext, guidance: Guidance, job: Job) -> Job
         model = guidance.pretrained(context, job)
     except Diverged:
         return None
-    return replace(job, snapshot=context.beginning(model))
+    return replace(job, snapshot=TrialState.of_model(model, context.layout).encode())

@@ -1,0 +1,124 @@
+"""The state of a trial between two rungs: written by every engine, and read by any that goes on with the trial."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.averaging import Average
+from thalweg.compare.execution.kernels import AVERAGE
+from thalweg.tensors import Layout
+from thalweg.tensors.form import taken
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """All that the rest of a trial depends on beside its job: what is drawn follows from the job's seed and the step.
+
+    Of a trial whose rule steps a flat vector ``params`` is that vector, and of every other a mapping by name. Whatever
+    is not there is as it is at the start of a trial.
+
+    Arguments:
+        params: parameters ``(n,)``; or parameters and buffers by their names in ``state_dict()``.
+        buffers: of the model, by name, beside flat parameters.
+        optimizer: its state: a rule's by slot ``(n,)``, with the average of the parameters; that of optimizers by
+            ``WHICH.INDEX.NAME``.
+        average: averages of the buffers by name; or the parts of an :class:`~thalweg.averaging.Average`.
+        position: gradient evaluations and steps of a trial that does not spend one evaluation a step.
+    """
+
+    params: Tensor | Mapping[str, Tensor] = field(default_factory=dict)
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    average: Mapping[str, Tensor] = field(default_factory=dict)
+    position: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of_model(cls, model: nn.Module, layout: Layout) -> "TrialState":
+        """Returns the state of a trial whose own steps begin where the model is."""
+        named = dict(model.named_parameters())
+        flat = layout.flatten({name: named[name].detach() for name in layout.names})
+        return cls(flat, dict(model.named_buffers()))
+
+    def encode(self) -> dict[str, Tensor]:
+        """Returns the state as it is stored and sent: tensors on the CPU, by keys that no later version changes."""
+        if isinstance(self.params, Tensor):
+            parts = {"": {"params": self.params, **self.optimizer}, "buffer.": self.buffers}
+            parts["average.buffer."] = self.average
+        else:
+            parts = {"model.": self.params, "state.": self.optimizer, "": {**self.average, **self.position}}
+        return {p + name: held.detach().cpu().clone() for p, part in parts.items() for name, held in part.items()}
+
+    @classmethod
+    def decode(cls, held: Mapping[str, Tensor] | None) -> "TrialState":
+        """Returns what :meth:`encode` gave; of None, the start of a trial.
+
+        >>> state = TrialState(torch.ones(2), optimizer={"exp_avg": torch.zeros(2)})
+        >>> TrialState.decode(state.encode()).optimizer
+        {'exp_avg': tensor([0., 0.])}
+        """
+
+        if held is None:
+            return cls()
+        if "params" in held:
+            slots = {key: held[key] for key in held if key != "params" and "." not in key}
+            return cls(held["params"], _under("buffer", held), slots, _under("average.buffer", held))
+        position = {key: held[key] for key in ("spent", "round") if key in held}
+        average = {key: held[key] for key in held if key == "step" or key.startswith(("means.", "copies."))}
+        return cls(_under("model", held), {}, _under("state", held), average, position)
+
+    def put(self, model: nn.Module, layout: Layout) -> None:
+        """Puts parameters and buffers into the model.
+
+        Raises:
+            ValueError: they are of another model.
+        """
+        if not isinstance(self.params, Tensor):
+            if self.params:
+                model.load_state_dict(self.params)
+            return
+        named = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in layout.unflatten(self.flat(self.params.new_empty(layout.size))).items():
+                named[name].copy_(value)
+            for name, buffer in model.named_buffers():
+                buffer.copy_(self.buffer(name, buffer))
+
+    def flat(self, like: Tensor) -> Tensor:
+        """Returns the flat parameters ``(n,)`` in ``like``'s type and device."""
+        assert isinstance(self.params, Tensor)
+        return taken({"params": self.params}, "params", like)
+
+    def buffer(self, name: str, fresh: Tensor) -> Tensor:
+        """Returns a buffer, the fresh model's where there is none."""
+        return taken(self.buffers, name, fresh) if name in self.buffers else fresh
+
+    def buffer_mean(self, name: str, now: Tensor) -> Tensor:
+        """Returns the average of a buffer, which starts as the buffer is now."""
+        return taken(self.average, name, now) if name in self.average else now
+
+    def slot(self, name: str, initial: float, params: Tensor) -> Tensor:
+        """Returns the state of a rule in one slot ``(n,)``; an average starts as the parameters are now."""
+        if name in self.optimizer:
+            return taken(self.optimizer, name, params)
+        return params.clone() if name == AVERAGE else torch.full_like(params, initial)
+
+    def put_average(self, average: Average) -> None:
+        """Puts back what :func:`average_of` returned; one that has just begun stays as it is."""
+        if self.average:
+            parts = {part: _under(part, self.average) for part in ("means", "copies")}
+            average.load_state_dict(average.state_dict() | parts | {"step": int(self.average["step"])})
+
+
+def _under(part: str, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}."): value for key, value in held.items() if key.startswith(f"{part}.")}
+
+
+def average_of(average: Average | None) -> dict[str, Tensor]:
+    """Returns the state of an average as flat names to tensors."""
+    if average is None:
+        return {}
+    state = average.state_dict()
+    flat = {f"{part}.{name}": held for part in ("means", "copies") for name, held in state[part].items()}
+    return flat | {"step": torch.tensor(state["step"])}
