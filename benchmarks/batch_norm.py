@@ -73,7 +73,7 @@ def _plain(context: TaskContext) -> Any:
         began = time.perf_counter()
         for batch in rows:
             optimizer.zero_grad()
-            context.task.loss(model(context.data.train_x[batch]), context.data.train_y[batch]).backward()
+            context.task.loss(model(context.data.train.input[batch]), context.data.train.target[batch]).backward()
             optimizer.step()
         return (time.perf_counter() - began) / STEPS
 

@@ -30,14 +30,14 @@ METHODS: dict[str, Callable[..., optim.ClosureOptimizer]] = {
 
 
 def _classifier() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    labels = materialize(load_task("digits-deep")).train_y
+    labels = materialize(load_task("digits-deep")).train.target
     return build_model(load_task("digits-deep")), lambda output: nn.functional.cross_entropy(output, labels)
 
 
 def _autoencoder() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     sizes = [64, 48, 24, 8, 24, 48, 64]
     layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.Sigmoid())]
-    images = materialize(load_task("digits-deep")).train_x
+    images = materialize(load_task("digits-deep")).train.input
     return nn.Sequential(*layers[:-1]), lambda output: nn.functional.binary_cross_entropy_with_logits(output, images)
 
 
@@ -57,7 +57,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def _run(make: Callable[[], tuple[nn.Module, Callable[[Tensor], Tensor]]], method: str) -> list[dict[str, float]]:
-    inputs = materialize(load_task("digits-deep")).train_x
+    inputs = materialize(load_task("digits-deep")).train.input
     torch.manual_seed(0)
     model, loss = make()
     initialize(model, "sparse", torch.Generator().manual_seed(0))

@@ -34,7 +34,7 @@ def measure() -> dict[str, Any]:
         flat = context.start("default", 0).repeat(WIDTH, 1)
         rows = context.batches(0, 0, 1)
         stacked = rows.expand(WIDTH, -1).contiguous()
-        x, y = context.data.train_x[rows[0]], context.data.train_y[rows[0]]
+        x, y = context.data.train.input[rows[0]], context.data.train.target[rows[0]]
 
         def together(lanes: Lanes = lanes, flat: torch.Tensor = flat, stacked: torch.Tensor = stacked) -> None:
             with torch.no_grad():
@@ -76,7 +76,7 @@ def _evaluations(make: type[optim.LBFGS | optim.ConjugateGradient]) -> dict[str,
 
         def closure(model: Any = model, calls: list[int] = calls) -> torch.Tensor:
             calls[0] += 1
-            return task.loss(model(data.train_x), data.train_y)
+            return task.loss(model(data.train.input), data.train.target)
 
         optimizer = make(model.parameters(), max_iter=ITERATIONS, max_eval=20 * ITERATIONS, tolerance_change=0)
         optimizer.step(closure, callback=lambda loss, calls=calls, ends=ends: ends.append(calls[0]))

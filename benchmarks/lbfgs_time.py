@@ -104,7 +104,7 @@ def _evaluations() -> list[dict[str, Any]]:
                 weight_decay=1e-3,
                 history_dtype=dtype,
             )
-            optimizer.step(lambda m=model, t=task, d=data: t.loss(m(d.train_x), d.train_y))
+            optimizer.step(lambda m=model, t=task, d=data: t.loss(m(d.train.input), d.train.target))
             report = optimizer.report
             assert report is not None
             row[str(dtype)] = report.evaluations if report.ending == "gradient" else None

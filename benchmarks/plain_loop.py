@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from thalweg.compare.task import Data, Task, build_model
+from thalweg.compare.task import Examples, Task, build_model
 
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"lr": 0.05}),
@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 }  # the rules that torch has too, at rates at which nothing diverges
 
 
-def train(task: Task, data: Data, name: str, seed: int, steps: int, evaluate_every: int, **setting: Any) -> float:
+def train(task: Task, data: Examples, name: str, seed: int, steps: int, evaluate_every: int, **setting: Any) -> float:
     """Trains one model, evaluating it as often as thalweg does, and returns its validation metric."""
     torch.manual_seed(seed)
     model = build_model(task)
@@ -30,19 +30,19 @@ def train(task: Task, data: Data, name: str, seed: int, steps: int, evaluate_eve
     score = torch.tensor(0.0)
     for step in range(1, steps + 1):
         if len(order) < task.batch_size:
-            order = torch.randperm(len(data.train_x))
+            order = torch.randperm(len(data.train))
         rows, order = order[: task.batch_size], order[task.batch_size :]
         optimizer.zero_grad()
-        loss = task.loss(model(data.train_x[rows]), data.train_y[rows])
+        loss = task.loss(model(data.train.input[rows]), data.train.target[rows])
         loss.backward()
         optimizer.step()
         if step % evaluate_every == 0 or step == steps:
             with torch.no_grad():
-                score = task.score(model(data.valid_x), data.valid_y)
+                score = task.score(model(data.valid.input), data.valid.target)
     return float(score)
 
 
-def best_setting(task: Task, data: Data, steps: int, names: Sequence[str]) -> dict[str, Any]:
+def best_setting(task: Task, data: Examples, steps: int, names: Sequence[str]) -> dict[str, Any]:
     """Returns the fastest threads for the task, and the fastest of torch.optim's forms for each optimizer.
 
     Measured alternately, three rounds each; leaves torch at that number of threads.
@@ -70,7 +70,7 @@ def _forms(name: str) -> dict[str, dict[str, bool]]:
     return forms
 
 
-def _seconds(task: Task, data: Data, name: str, steps: int, threads: int, form: dict[str, bool]) -> float:
+def _seconds(task: Task, data: Examples, name: str, steps: int, threads: int, form: dict[str, bool]) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     form = {k: v for k, v in form.items() if k == "foreach" or v}

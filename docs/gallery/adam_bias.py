@@ -54,10 +54,10 @@ def _digits(corrected: bool) -> tuple[list[float], list[float]]:
     draws = torch.Generator().manual_seed(0)
     lengths, losses = [], []
     for _ in range(STEPS):
-        rows = torch.randint(len(data.train_x), (task.batch_size,), generator=draws)
+        rows = torch.randint(len(data.train), (task.batch_size,), generator=draws)
         before = nn.utils.parameters_to_vector(model.parameters()).detach()
         optimizer.zero_grad()
-        loss = task.loss(model(data.train_x[rows]), data.train_y[rows])
+        loss = task.loss(model(data.train.input[rows]), data.train.target[rows])
         loss.backward()
         optimizer.step()
         moved = nn.utils.parameters_to_vector(model.parameters()).detach() - before

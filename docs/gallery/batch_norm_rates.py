@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from thalweg.compare.statistics import mean_interval
-from thalweg.compare.task import Data, materialize
+from thalweg.compare.task import Examples, materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize
 from thalweg.normalization import add_batch_norm, estimate_population_statistics
@@ -21,7 +21,7 @@ def draw() -> Figure:
     figure = Figure(figsize=(9, 3.2))
     left, right = figure.subplots(1, 2)
     data = materialize(load_task("digits"))
-    data = Data(*(t.double() if t.is_floating_point() else t for t in data))  # so that threads do not matter
+    data = data.map(lambda t: t.double() if t.is_floating_point() else t)  # so that threads do not matter
     for way, (colour, marker) in WAYS.items():
         runs = [[_train(way, rate, seed, data) for seed in range(SEEDS)] for rate in RATES]
         found = [mean_interval([accuracy for accuracy, _ in run], (0.0, 1.0)) for run in runs]
@@ -47,7 +47,7 @@ def draw() -> Figure:
     return figure
 
 
-def _train(way: str, rate: float, seed: int, data: Data) -> tuple[float, list[float]]:
+def _train(way: str, rate: float, seed: int, data: Examples) -> tuple[float, list[float]]:
     """Returns the test accuracy and the loss at every tenth step."""
     layers = [m for i in range(DEPTH) for m in (nn.Linear(WIDTH if i else 64, WIDTH), nn.ReLU())]
     model = nn.Sequential(*layers, nn.Linear(WIDTH, 10)).double()
@@ -57,14 +57,14 @@ def _train(way: str, rate: float, seed: int, data: Data) -> tuple[float, list[fl
     optimizer, draws = torch.optim.SGD(model.parameters(), lr=rate), torch.Generator().manual_seed(seed)
     losses = []
     for step in range(STEPS):
-        rows = torch.randint(len(data.train_x), (BATCH,), generator=draws)
+        rows = torch.randint(len(data.train), (BATCH,), generator=draws)
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(data.train_x[rows]), data.train_y[rows])
+        loss = nn.functional.cross_entropy(model(data.train.input[rows]), data.train.target[rows])
         loss.backward()
         optimizer.step()
         if step % 10 == 0:
             losses.append(loss.item())
     if way != "plain" and np.isfinite(loss.item()):
-        estimate_population_statistics(model, data.train_x.split(BATCH * 4))
+        estimate_population_statistics(model, data.train.input.split(BATCH * 4))
     with torch.no_grad():
-        return (model.eval()(data.test_x).argmax(dim=1) == data.test_y).double().mean().item(), losses
+        return (model.eval()(data.test.input).argmax(dim=1) == data.test.target).double().mean().item(), losses

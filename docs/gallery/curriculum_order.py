@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, TensorDataset
 
 from thalweg.compare.statistics import Interval, mean_interval
-from thalweg.compare.task import Data, Task, build_model, materialize
+from thalweg.compare.task import Examples, Task, build_model, materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.curriculum import CurriculumSampler, Pacing, losses
 from thalweg.initialization import initialize
@@ -74,11 +74,11 @@ def study(setting: Setting, noise: float, budgets: Sequence[int]) -> dict[int, d
     """Returns, a budget and way, the test accuracies of fresh seeds at the rate that is best on validation data."""
     task = load_task(setting.task)
     data = materialize(task)
-    data = Data(*(t.double() if t.is_floating_point() else t for t in data))  # so that threads do not matter
-    labels = _noisy(data.train_y, noise)
+    data = data.map(lambda t: t.double() if t.is_floating_point() else t)  # so that threads do not matter
+    labels = _noisy(data.train.target, noise)
     plain, rate = torch.zeros(len(labels)), setting.rates[len(setting.rates) // 2 - 1]
     teacher = _train(setting, task, data, labels, plain, {"mixture": 1.0}, setting.teacher_steps, rate, seed=99)
-    difficulty = losses(teacher, TensorDataset(data.train_x, labels), nn.functional.cross_entropy)
+    difficulty = losses(teacher, TensorDataset(data.train.input, labels), nn.functional.cross_entropy)
 
     def accuracies(budget: int, way: str, rate: float, seeds: range, x: Tensor, y: Tensor) -> list[float]:
         models = [_train(setting, task, data, labels, difficulty, WAYS[way], budget, rate, seed) for seed in seeds]
@@ -88,11 +88,11 @@ def study(setting: Setting, noise: float, budgets: Sequence[int]) -> dict[int, d
     for budget in budgets:
         for way in WAYS:
             tuning = [
-                sum(accuracies(budget, way, rate, range(100, 100 + TUNING), data.valid_x, data.valid_y))
+                sum(accuracies(budget, way, rate, range(100, 100 + TUNING), data.valid.input, data.valid.target))
                 for rate in setting.rates
             ]
             best = setting.rates[tuning.index(max(tuning))]
-            found[budget][way] = accuracies(budget, way, best, range(SEEDS), data.test_x, data.test_y)
+            found[budget][way] = accuracies(budget, way, best, range(SEEDS), data.test.input, data.test.target)
             print(f"  {budget} steps, {way}: {sum(found[budget][way]) / SEEDS:.3f} at lr {best}", flush=True)
     return found
 
@@ -108,7 +108,7 @@ def _noisy(y: Tensor, share: float) -> Tensor:
 def _train(
     setting: Setting,
     task: Task,
-    data: Data,
+    data: Examples,
     labels: Tensor,
     difficulty: Tensor,
     way: dict[str, Any],
@@ -127,6 +127,6 @@ def _train(
     )
     for rows in BatchSampler(sampler, BATCH, drop_last=False):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(data.train_x[rows]), labels[rows]).backward()
+        nn.functional.cross_entropy(model(data.train.input[rows]), labels[rows]).backward()
         optimizer.step()
     return model

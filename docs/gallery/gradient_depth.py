@@ -4,7 +4,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from thalweg.compare.task import Data, Task, build_model, materialize
+from thalweg.compare.task import Examples, Task, build_model, materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.tensors import generator
 
@@ -38,7 +38,7 @@ def draw() -> Figure:
     return figure
 
 
-def _train(task: Task, data: Data, seed: int) -> tuple[Tensor, Tensor]:
+def _train(task: Task, data: Examples, seed: int) -> tuple[Tensor, Tensor]:
     """Returns the root mean square of each layer's gradient ``(11,)`` and the accuracies every so many steps."""
     torch.manual_seed(seed)
     model = build_model(task)
@@ -48,10 +48,10 @@ def _train(task: Task, data: Data, seed: int) -> tuple[Tensor, Tensor]:
     for t in range(STEPS + 1):
         if t % EVERY == 0:
             with torch.no_grad():
-                accuracies.append(task.score(model.eval()(data.valid_x), data.valid_y))
-        rows = torch.randint(len(data.train_x), (64,), generator=order) if t else slice(None)
+                accuracies.append(task.score(model.eval()(data.valid.input), data.valid.target))
+        rows = torch.randint(len(data.train), (64,), generator=order) if t else slice(None)
         optimizer.zero_grad()
-        task.training_loss(model, model.train()(data.train_x[rows]), data.train_y[rows]).backward()
+        task.training_loss(model, model.train()(data.train.input[rows]), data.train.target[rows]).backward()
         if t == 0:
             sizes = torch.stack([m.weight.grad.square().mean().sqrt() for m in layers])
         optimizer.step()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from thalweg.compare.task import Data, materialize
+from thalweg.compare.task import Examples, materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize
 from thalweg.pretraining import HintTraining, greedy
@@ -21,9 +21,9 @@ TUNING, SEEDS = range(100, 103), range(10)
 
 
 @cache
-def digits() -> Data:
+def digits() -> Examples:
     """Returns the data of ``digits`` in double precision, so that threads do not matter."""
-    return Data(*(t.double() if t.is_floating_point() else t for t in materialize(load_task("digits"))))
+    return materialize(load_task("digits")).map(lambda t: t.double() if t.is_floating_point() else t)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Student:
 
     def stage(self, steps: int, rate: float, seed: int, every: int | None = None) -> Stage:
         """Returns the stage that trains a model alone, looked at on the test set every so many steps."""
-        x, y = digits().train_x[: self.images], digits().train_y[: self.images]
-        measure = Measures([(digits().test_x, digits().test_y)], "test_", accuracy=accuracy)
+        x, y = digits().train.input[: self.images], digits().train.target[: self.images]
+        measure = Measures([digits().test.held], "test_", accuracy=accuracy)
         return Stage(
             objective=supervised(cross_entropy),
             data=Batches(x, y, batch_size=BATCH, seed=seed),
@@ -123,12 +123,12 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
 
 def best_rate(student: Student, way: Way, tuning: Sequence[int] = TUNING) -> float:
     """Returns the learning rate of the student's that is best in mean validation accuracy."""
-    x, y = digits().valid_x, digits().valid_y
+    x, y = digits().valid.input, digits().valid.target
     found = [sum(accuracy(way(student, r, seed)[0](x), y).item() for seed in tuning) for r in student.rates]
     return student.rates[found.index(max(found))]
 
 
 def tested(student: Student, way: Way, rate: float) -> list[float]:
     """Returns the test accuracies of fresh seeds."""
-    x, y = digits().test_x, digits().test_y
+    x, y = digits().test.input, digits().test.target
     return [accuracy(way(student, rate, seed)[0](x), y).item() for seed in SEEDS]

@@ -122,8 +122,11 @@ def _traces(f: F, size: int, least: float) -> dict[str, Trace]:
 def regression(name: str, count: int) -> tuple[F, int]:
     """Returns f and its number of parameters: cross-entropy of a linear model with a penalty, on the full batch."""
     data = materialize(load_task(name))
-    x, y = pad(data.train_x[:count].double(), (0, 1), value=1.0), data.train_y[:count]  # a column of ones: the bias
-    classes = int(data.train_y.max()) + 1
+    x, y = (
+        pad(data.train.input[:count].double(), (0, 1), value=1.0),
+        data.train.target[:count],
+    )  # a column of ones: the bias
+    classes = int(data.train.target.max()) + 1
 
     def f(theta: Tensor) -> Tensor:
         return cross_entropy(x @ theta.view(-1, classes), y) + 0.5 * PENALTY * theta @ theta

@@ -27,11 +27,11 @@ def draw() -> Figure:
     for way, (colour, marker) in WAYS.items():
         curves, ends = [], []
         for seed in range(SEEDS):
-            model, deviations = _start(way, seed, data.train_x)
-            curve = _train(model, data.train_x, data.train_y, seed)
+            model, deviations = _start(way, seed, data.train.input)
+            curve = _train(model, data.train.input, data.train.target, seed)
             curves.append(curve)
             with torch.no_grad():
-                ends.append((model(data.test_x).argmax(dim=1) == data.test_y).double().mean().item())
+                ends.append((model(data.test.input).argmax(dim=1) == data.test.target).double().mean().item())
             if seed == 0:
                 right.plot(range(1, DEPTH + 2), deviations, color=colour, marker=marker, markersize=3, label=way)
         for i, curve in enumerate(curves):
@@ -40,7 +40,7 @@ def draw() -> Figure:
         print(
             f"{way}: test accuracy {found.mean:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}, {SEEDS} seeds"
         )
-    _rectifiers(data.train_x, data.train_y, data.test_x, data.test_y)
+    _rectifiers(data.train.input, data.train.target, data.test.input, data.test.target)
     left.set(xlabel="step of Adam", ylabel="cross-entropy on the minibatch", yscale="log")
     right.set(xlabel="layer", ylabel="deviation of a unit between examples", yscale="log")
     right.legend(fontsize=7)

@@ -37,7 +37,7 @@ def _train(scheme: str) -> tuple[list[float], list[float]]:
     losses, spreads = [], []
     for _ in range(STEPS + 1):
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(data.train_x), data.train_y)
+        loss = nn.functional.cross_entropy(model(data.train.input), data.train.target)
         loss.backward()
         losses.append(loss.item())
         spreads.append(model[0].weight.detach().std(dim=0).mean().item())

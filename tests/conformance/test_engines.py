@@ -130,10 +130,10 @@ def test_serial_is_the_plain_loop(context, name, make):
     optimizer = make(model.parameters())
     for rows in context.batches(5, 0, 30):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(context.data.train_x[rows]), context.data.train_y[rows]).backward()
+        nn.functional.cross_entropy(model(context.data.train.input[rows]), context.data.train.target[rows]).backward()
         optimizer.step()
     with torch.no_grad():
-        loss = nn.functional.cross_entropy(model(context.data.valid_x), context.data.valid_y).item()
+        loss = nn.functional.cross_entropy(model(context.data.valid.input), context.data.valid.target).item()
     assert result.curve.valid_loss[-1] == pytest.approx(loss, rel=1e-10)
 
 

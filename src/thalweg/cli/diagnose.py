@@ -52,13 +52,12 @@ def command(
     status = console.status("layers") if console.is_terminal else None
     with status or nullcontext(), user_errors("the task"):
         chosen = load_task(task)
-        data = examples(chosen)
+        train = examples(chosen).train.map(lambda tensor: tensor.to(torch_device))
         torch.manual_seed(seed)
         model = build_model(chosen).to(torch_device)
         size = chosen.batch_size
-        rows = torch.randperm(len(data.train_x))[: BATCHES * size].split(size)
-        full = [part for part in rows if len(part) == size]
-        batches = [(data.train_x[part].to(torch_device), data.train_y[part].to(torch_device)) for part in full]
+        rows = torch.randperm(len(train))[: BATCHES * size].split(size)
+        batches = [train.batch(part) for part in rows if len(part) == size]
         progress = status.update if status else None
         found = diagnose(model, batches[0], chosen.loss, more=batches[1:], fix=fix, progress=progress)
     if as_json:

@@ -11,12 +11,10 @@ import typer
 from thalweg.cli.console import Terminal
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
+    from thalweg.compare.execution.context import TaskContext
     from thalweg.compare.strategy import Strategy
-    from thalweg.compare.task import Task
-
-CHUNK = 4096  # examples that are judged at a time
 
 
 def command(
@@ -134,7 +132,7 @@ def command(
             stopping = EarlyStopping(patience, f"valid_{the_task.metric_name}", the_task.direction == "max")
         stage = replace(
             stage_of(task_context, chosen, hyper, total - spent, seed),
-            validate=lambda m: _judged(the_task, m, task_context.data.valid_x, task_context.data.valid_y, "valid_"),
+            validate=lambda m: _judged(task_context, m, "valid"),
             accumulate=accumulate,
             evaluate_every=evaluate_every,
             precision=torch.bfloat16 if precision == "bfloat16" else None,
@@ -164,7 +162,7 @@ def command(
         errors.print(f"\ninterrupted: --resume continues from {shown}", markup=False, highlight=False)
         raise typer.Exit(130) from None
     with user_errors("the trained model"):
-        test = _judged(the_task, model, task_context.data.test_x, task_context.data.test_y, "test_")
+        test = _judged(task_context, model, "test")
     bare = undivided(model, make)
     if not processes.is_main_process():
         return
@@ -196,17 +194,10 @@ def command(
     log_training(trackers, folder, plain(record))
 
 
-def _judged(task: "Task", model: "nn.Module", x: "Tensor", y: "Tensor", prefix: str) -> dict[str, float]:
+def _judged(context: "TaskContext", model: "nn.Module", part: Literal["valid", "test"]) -> dict[str, float]:
     """Returns loss and metric of the model on a whole part of the data."""
-    import torch
-
-    model.eval()
-    with torch.no_grad():
-        output = torch.cat([model(part) for part in x.split(CHUNK)])
-        return {
-            f"{prefix}loss": float(task.loss(output, y)),
-            f"{prefix}{task.metric_name}": float(task.score(output, y)),
-        }
+    loss, metric = context.evaluate(model, getattr(context.data, part))
+    return {f"{part}_loss": loss, f"{part}_{context.task.metric_name}": metric}
 
 
 def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:

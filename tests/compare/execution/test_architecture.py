@@ -42,7 +42,7 @@ def test_serial_training_is_the_plain_loop(context):
     optimizer = torch.optim.SGD(heads.parameters(), lr=0.1)
     for rows in context.batches(1, 0, 7):
         optimizer.zero_grad()
-        loss = heads.loss(heads(data.train_x[rows]), data.train_y[rows], nn.functional.cross_entropy)
+        loss = heads.loss(heads(data.train.input[rows]), data.train.target[rows], nn.functional.cross_entropy)
         loss.backward()
         optimizer.step()
     torch.testing.assert_close(
@@ -50,9 +50,9 @@ def test_serial_training_is_the_plain_loop(context):
     )
     bare = heads.strip()
     assert result.curve.valid_loss[-1] == pytest.approx(
-        nn.functional.cross_entropy(bare(data.valid_x), data.valid_y).item()
+        nn.functional.cross_entropy(bare(data.valid.input), data.valid.target).item()
     )
-    assert result.test == (bare(data.test_x).argmax(1) == data.test_y).float().mean().item()
+    assert result.test == (bare(data.test.input).argmax(1) == data.test.target).float().mean().item()
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def by_hand(decay):
     optimizer = torch.optim.AdamW(groups, lr=0.01, weight_decay=2.0)
     for rows in context.batches(1, 0, 30):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(context.data.train_x[rows]), context.data.train_y[rows]).backward()
+        nn.functional.cross_entropy(model(context.data.train.input[rows]), context.data.train.target[rows]).backward()
         optimizer.step()
     return [p.detach() for p in model.parameters()]
 

@@ -98,7 +98,7 @@ def test_a_run_is_the_plan_of_the_training_loop(context, guidance, optimizer):
     if before:
         train(plan.model, before, seed=derive_seed(one.seed, "pretraining"))
     train(plan.model, [last], seed=one.seed)
-    found = Serial(context)._evaluate(model, context.data.valid_x, context.data.valid_y)
+    found = context.evaluate(model, context.data.valid)
     assert ran.curve.valid_loss[-1] == pytest.approx(found[0], rel=1e-9)
 
 
@@ -107,7 +107,7 @@ def test_easy_examples_come_first_by_the_loss_of_a_teacher_of_the_seed(context):
     rows = guidance_of(one.strategy).rows(context, one, one.start, one.start + 3)
     harder = guidance_of(Strategy.parse("adam+anti-curriculum")).rows(context, one, one.start, one.start + 3)
     teacher = teacher_of(context, wide).model(one)
-    found = losses(teacher, torch.utils.data.TensorDataset(*context.data[:2]), nn.functional.cross_entropy)
+    found = losses(teacher, context.data.train.dataset(), nn.functional.cross_entropy)
     order = found.argsort()
     assert set(rows[0].tolist()) == set(order[:20].tolist())  # a fifth of 100, drawn without replacement
     assert set(harder[0].tolist()) == set(order[-20:].tolist())
@@ -144,7 +144,7 @@ def test_a_trained_teacher_is_taken_as_it_is_and_not_charged():
     assert set(costs) == {"teacher's outputs", "hints"}
     before = [p.clone() for p in given.parameters()]
     used = teacher_of(context, given).model(guided(context, "adam+fitnet"))
-    assert torch.equal(used(context.data.valid_x), given(context.data.valid_x))
+    assert torch.equal(used(context.data.valid.input), given(context.data.valid.input))
     assert Serial(context).run([guided(context, "adam+fitnet")], quiet)[0].status == "finished"
     assert all(torch.equal(p, q) for p, q in zip(given.parameters(), before, strict=True))
 
@@ -160,9 +160,9 @@ def test_smoothing_steps_every_eighth_evaluation_of_the_first_half_and_ends_on_t
         if t < 24 and t % 8 != 7:
             continue
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(context.data.train_x[rows]), context.data.train_y[rows]).backward()
+        nn.functional.cross_entropy(model(context.data.train.input[rows]), context.data.train.target[rows]).backward()
         optimizer.step()
-    found = Serial(context)._evaluate(model, context.data.valid_x, context.data.valid_y)
+    found = context.evaluate(model, context.data.valid)
     assert ran.curve.valid_loss[-1] == pytest.approx(found[0], rel=1e-6)
     wider = Serial(context).run([replace(one, hyper={**one.hyper, "sigma": 0.3})], quiet)[0]
     assert wider.curve.valid_loss[-1] != pytest.approx(found[0], rel=1e-6)

@@ -96,7 +96,7 @@ def test_materialize_keeps_the_global_generator():
     before = torch.get_rng_state()
     data = materialize(small_task())
     assert torch.equal(torch.get_rng_state(), before)
-    assert [len(t) for t in data] == [100, 100, 40, 40, 40, 40]
+    assert [len(t) for t in data.tensors()] == [100, 100, 40, 40, 40, 40]
 
 
 def test_any_map_style_dataset_serves():
@@ -108,8 +108,8 @@ def test_any_map_style_dataset_serves():
             return X[i].numpy(), int(Y[i])
 
     data = materialize(Task(lambda: nn.Linear(6, 3), Pairs(), Pairs(), Pairs(), nn.CrossEntropyLoss(), batch_size=8))
-    assert data.train_x.shape == (40, 6)
-    assert data.train_y.dtype == torch.int64
+    assert data.train.input.shape == (40, 6)
+    assert data.train.target.dtype == torch.int64
 
 
 def test_metrics():
@@ -126,9 +126,9 @@ def test_metrics():
 @pytest.mark.parametrize("name", [name for name in TASKS if not name.startswith(("mnist", "shakespeare"))])
 def test_built_in_tasks_are_sound_and_always_the_same(name):
     one, two = materialize(TASKS[name]()), materialize(TASKS[name]())
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(one.tensors(), two.tensors(), strict=True))
     if name.startswith("digits"):
-        assert [len(one.train_x), len(one.valid_x), len(one.test_x)] == [1000, 300, 497]
+        assert [len(one.train), len(one.valid), len(one.test)] == [1000, 300, 497]
 
 
 def test_every_task_is_described():
@@ -143,7 +143,7 @@ def test_tasks_from_files(name):
 
     if not os.environ.get("THALWEG_DATA"):
         pytest.skip("needs the folder named in THALWEG_DATA")
-    assert len(materialize(TASKS[name]()).train_x) > 50_000
+    assert len(materialize(TASKS[name]()).train) > 50_000
 
 
 def test_files_that_are_missing_or_damaged_say_so(monkeypatch, tmp_path):

@@ -22,6 +22,7 @@ from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
 from thalweg.compare.execution.timing import now
 from thalweg.compare.execution.trial_state import TrialState
+from thalweg.compare.task.examples import Batch, input_of, target_of
 from thalweg.optim import ClosureOptimizer, Newton
 from thalweg.second_order import NotFinite
 from thalweg.tensors.compiling import wait_for
@@ -43,10 +44,10 @@ class ClosureRun:
         self.training = context.fresh_model(job.strategy.initialization, job.seed)
         (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
-        data, batch = context.data.train_x, context.task.batch_size
-        self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(len(data) / batch))
-        self.full = self.count * batch >= len(data)
-        self.unit = len(data) / batch if self.full else float(self.count)
+        epoch = len(context.data.train) / context.task.batch_size
+        self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(epoch))
+        self.full = self.count >= epoch
+        self.unit = epoch if self.full else float(self.count)
         state = TrialState.decode(job.snapshot)
         state.put(self.training, context.layout)
         put_state([self.optimizer], state.optimizer)
@@ -81,14 +82,13 @@ class ClosureRun:
         if affordable < 2 + (not self.optimizer.state):  # the start, another point, and once whether it repeats itself
             return False
         self._settle(affordable)
-        x, y = self._rows()
+        batch = self._batch()
         before, began, evaluations = self.spent, len(self._points), 0
 
         def closure() -> Any:
             nonlocal evaluations
             evaluations += 1
-            output = self.training(x)
-            loss: Tensor = self.context.task.training_loss(self.training, output, y)
+            loss, output = self.context.task.loss_and_output(self.training, batch)
             self.spent = before + evaluations * self.unit
             if isinstance(self.optimizer, ClosureOptimizer):
                 return loss, output
@@ -137,13 +137,11 @@ class ClosureRun:
                 most = int((affordable - 2) / PRODUCT) - 1
                 group["max_products"] = max(1, min(int(self.job.hyper.get("max_products", 250)), most))
 
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        data = self.context.data
+    def _batch(self) -> Batch:
+        train, first = self.context.data.train, self.round * self.count
         if self.full:
-            return data.train_x, data.train_y
-        first = self.round * self.count
-        rows = self.context.batches(self.job.seed, first, first + self.count).reshape(-1)
-        return data.train_x[rows], data.train_y[rows]
+            return train.held
+        return train.batch(self.context.batches(self.job.seed, first, first + self.count).reshape(-1))
 
     def _note(self, loss: float) -> None:
         """Takes down where the training model is, and what it has cost."""
@@ -151,10 +149,10 @@ class ClosureRun:
 
     def _loss(self) -> float:
         """Returns the loss where the training model is; looked at, not learned from, and so not charged."""
-        x, y = self._rows()
+        batch = self._batch()
         self.training.eval()
         with torch.no_grad():
-            return float(self.context.task.loss(self.training(x), y))
+            return float(self.context.task.loss(self.training(input_of(batch)), target_of(batch)))
 
     def seconds_per_unit(self, threads: int, budget: float = 0.1) -> float:
         """Returns the seconds that one unit takes, with so many threads."""

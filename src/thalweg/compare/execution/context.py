@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.strategy.variants import INITIALIZATIONS
-from thalweg.compare.task import Data, Task, build_model
+from thalweg.compare.task import Examples, Split, Task, build_model
 from thalweg.compare.user_errors import TaskError
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
@@ -22,10 +22,10 @@ class TaskContext:
     ``decay`` says to what all strategies apply weight decay; ``decayed`` ``(n,)`` is 1 for those parameters.
     """
 
-    def __init__(self, task: Task, data: Data, device: torch.device, decay: Decay = "all") -> None:
+    def __init__(self, task: Task, data: Examples, device: torch.device, decay: Decay = "all") -> None:
         self.task, self.decay = task, decay
         self.device = device
-        self.data = Data(*(tensor.to(device) for tensor in data))
+        self.data = data.map(lambda tensor: tensor.to(device))
         self._versions = self._versions_now()
         self.model = self.fresh_model("default", 0)
         self.layout = Layout.of_model(self.model)
@@ -43,7 +43,7 @@ class TaskContext:
             torch.manual_seed(derive_seed(seed, "model"))
             model = build_model(self.task)
         if scheme != "default" or isinstance(self.task.model, nn.Module):
-            batch = self.data.train_x[: self.task.batch_size].to("cpu")
+            batch = self.data.train.first(self.task.batch_size).input.to("cpu")
             name, gain = INITIALIZATIONS.get(scheme, (scheme, None))
             initialize(model, name, generator(seed, "initialization"), gain=gain, batch=batch)
         return model.to(self.device)
@@ -73,7 +73,7 @@ class TaskContext:
     def batches(self, seed: int, start: int, stop: int) -> Tensor:
         """Returns row numbers ``(stop - start, batch)`` of the minibatches: the same for every strategy."""
         if seed not in self._orders:
-            self._orders[seed] = _Order(seed, len(self.data.train_x), self.task.batch_size)
+            self._orders[seed] = _Order(seed, len(self.data.train), self.task.batch_size)
         return self._orders[seed].rows(start, stop).to(self.device)
 
     def usual_loss(self) -> float:
@@ -85,9 +85,10 @@ class TaskContext:
 
     @torch.no_grad()
     def _usual_loss(self) -> float:
-        model, count = self.fresh_model("default", 0).eval(), min(16, len(self.data.train_x))
+        model, some = self.fresh_model("default", 0).eval(), self.data.train.first(16)
+        count = len(some)
         try:
-            output, target = model(self.data.train_x[:count]), self.data.train_y[:count].roll(1, 0)
+            output, target = model(some.input), some.target.roll(1, 0)
             found = [abs(float(self.task.loss(output[i : i + 1], target[i : i + 1]))) for i in range(count)]
         except Exception:  # a loss that takes whole batches, say
             return 0.0
@@ -102,7 +103,12 @@ class TaskContext:
             )
 
     def _versions_now(self) -> list[int]:
-        return [write_count(tensor) for tensor in self.data]
+        return [write_count(tensor) for tensor in self.data.tensors()]
+
+    def evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
+        """Returns (loss, metric) of the model in eval mode, over all examples of a part of the data."""
+        loss, metric = split.evaluate(model.eval(), self.score, chunk=4096)
+        return float(loss), float(metric)
 
     def score(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (loss, metric) of one model's output."""

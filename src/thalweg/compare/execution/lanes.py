@@ -34,6 +34,7 @@ from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, withi
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
+from thalweg.compare.task.examples import Batch, input_of, target_of
 from thalweg.normalization import BatchNorm, stateless_call
 from thalweg.normalization.convert import TORCHS
 from thalweg.tensors import derive_seed
@@ -85,23 +86,22 @@ class Lanes:
         return block.enter(job, state, slot, self.context)
 
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
-        layout, data, task, model = self.context.layout, self.context.data, self.context.task, self.training
+        layout, train, task, model = self.context.layout, self.context.data.train, self.context.task, self.training
         frozen = in_common(model, self.buffers.fresh)
         stacked_buffers = list(self.buffers.fresh)
         randomness = "different" if has_randomness(model) else "error"
 
         def loss(
-            named: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
+            named: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            output, after = stateless_call(model, {**named, **frozen, **buffers}, (x,))
-            return task.training_loss(model, output, y), {name: after[name] for name in stacked_buffers}
+            output, after = stateless_call(model, {**named, **frozen, **buffers}, (input_of(batch),))
+            return task.training_loss(model, output, target_of(batch)), {name: after[name] for name in stacked_buffers}
 
         def gradient(
-            flat: Tensor, buffers: dict[str, Tensor], batch: Tensor
+            flat: Tensor, buffers: dict[str, Tensor], rows: Tensor
         ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
             stacked = vmap(grad_and_value(loss, has_aux=True), randomness=randomness)
-            x, y = data.train_x[batch], data.train_y[batch]
-            grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, x, y)
+            grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, train.batch(rows))
             return losses, layout.flatten(grads), buffers
 
         return compiled(gradient, self.context.device, unguarded=True) if self.compile else gradient
@@ -118,7 +118,7 @@ class Lanes:
             flat = context.start("default", 0).expand(2, -1).contiguous()
             with torch.no_grad():
                 eager.gradient(flat, rows(eager.buffers.now, [0, 1]), context.batches(0, 0, 2))
-            eager.scores.of(flat[:1], context.data.valid_x[:2], context.data.valid_y[:2], rows(eager.buffers.now, [0]))
+            eager.scores.of(flat[:1], context.data.valid.first(2), rows(eager.buffers.now, [0]))
         except Exception as error:
             line = (str(error).splitlines() or [""])[0][:160]
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
@@ -279,7 +279,7 @@ class Lanes:
         tested = [slot for slot in ended if (lane := lanes[slot]) and lane.job.test]
         scores = {}
         if tested:
-            _, metrics = self.scores.of(flat[tested], *self.context.data[4:6], rows(buffers, tested))
+            _, metrics = self.scores.of(flat[tested], self.context.data.test, rows(buffers, tested))
             scores = dict(zip(tested, metrics.tolist(), strict=True))
         for slot in ended:
             lane = lanes[slot]

@@ -5,6 +5,7 @@ import os
 import torch
 
 from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.task.examples import CHUNK
 
 
 def free_memory(device: torch.device) -> int:
@@ -29,6 +30,6 @@ def lane_bytes(context: TaskContext) -> int:
 
     rows = context.batches(0, 0, 1)[0]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        context.task.training_loss(context.model, context.model(context.data.train_x[rows]), context.data.train_y[rows])
-    evaluated = context.data.valid_x[:1024].numel() * 4
+        context.task.loss_and_output(context.model, context.data.train.batch(rows))
+    evaluated = context.data.valid.first(CHUNK).input.numel() * 4
     return 4 * context.layout.size * 8 + 2 * kept + evaluated

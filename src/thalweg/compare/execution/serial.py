@@ -21,6 +21,7 @@ from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve, TrialResult
+from thalweg.compare.task import Split
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 
@@ -136,26 +137,21 @@ class Serial:
                 return TrialResult(job.key, "diverged", t + bad + 1, curve, first)
             t = end
             with run.shown() as model:
-                loss, metric = self._evaluate(model, context.data.valid_x, context.data.valid_y)
+                loss, metric = self._evaluate(model, context.data.valid)
             curve.add(t, float(losses.mean()), loss, metric)
         assert first is not None
         with run.shown() as model:
-            test = self._evaluate(model, context.data.test_x, context.data.test_y)[1] if job.test else None
+            test = self._evaluate(model, context.data.test)[1] if job.test else None
         return TrialResult(job.key, "finished", t, curve, first, test, run.snapshot())
 
     def untrained_test(self, scheme: str, seed: int) -> float:
         """Returns the test metric of the model before any step."""
-        return self._evaluate(
-            self.context.fresh_model(scheme, seed), self.context.data.test_x, self.context.data.test_y
-        )[1]
+        return self._evaluate(self.context.fresh_model(scheme, seed), self.context.data.test)[1]
 
-    def _evaluate(self, model: nn.Module, x: Tensor, y: Tensor, chunk: int = 4096) -> tuple[float, float]:
-        model.eval()
-        with torch.no_grad():
-            output = torch.cat([model(x[i : i + chunk]) for i in range(0, len(x), chunk)])
-            loss, metric = self.context.score(output, y)
+    def _evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
+        found = self.context.evaluate(model, split)
         self.context.check_data()
-        return float(loss), float(metric)
+        return found
 
 
 class _RuleRun(StepRun):
@@ -187,8 +183,7 @@ class _RuleRun(StepRun):
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss."""
         self.grads.zero_()
-        data = self.context.data
-        loss = self.context.task.training_loss(self.model, self.model(data.train_x[rows]), data.train_y[rows])
+        loss, _ = self.context.task.loss_and_output(self.model, self.context.data.train.batch(rows))
         loss.backward()
         i = t - self.offset
         with torch.no_grad():

@@ -33,7 +33,7 @@ def design_of(
     task, data = context.task, context.data
     digest = hashlib.sha256()
     starts = [own.start("default", 0) for own in contexts.values()]
-    for tensor in (*data, *starts, *_tensors(task.guides)):
+    for tensor in (*data.tensors(), *starts, *_tensors(task.guides)):
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return {
@@ -44,9 +44,9 @@ def design_of(
             "direction": task.direction,
             "range": [bound if math.isfinite(bound) else None for bound in task.metric_range],
             "target": task.target,
-            "train_size": len(data.train_x),
-            "valid_size": len(data.valid_x),
-            "test_size": len(data.test_x),
+            "train_size": len(data.train),
+            "valid_size": len(data.valid),
+            "test_size": len(data.test),
             "parameters": context.layout.size,
             "batch_size": task.batch_size,
             "model": str(context.model),

@@ -198,7 +198,7 @@ def _settled(strategy: Strategy, prepared: int, steps: int) -> int:
 def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any]:
     """Returns what one batch shows of the untrained model, without what takes many gradients, or why nothing."""
     rows = context.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
-    batch = (context.data.train_x[rows], context.data.train_y[rows])
+    batch = context.data.train.batch(rows)
     model = context.fresh_model("default", derive_seed(seed, "diagnosis"))
     try:
         found = diagnose(model, batch, context.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)

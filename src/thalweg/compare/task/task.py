@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.compare.names import check_name
+from thalweg.compare.task.examples import Batch, first_inputs, input_of, target_of
 from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.user_errors import TaskError, user_errors
 from thalweg.pretraining.blocks import Blocks
@@ -24,17 +25,6 @@ KINDS: Mapping[str, tuple[Any, str]] = {
     "target": ((int, float, type(None)), "a number, or leave it out"),
     "higher_is_better": ((bool, type(None)), "True or False"),
 }
-
-
-class Data(NamedTuple):
-    """The examples of a task as stacked tensors, first dimension the example."""
-
-    train_x: Tensor
-    train_y: Tensor
-    valid_x: Tensor
-    valid_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
 
 
 @dataclass(frozen=True)
@@ -142,6 +132,11 @@ class Task:
         """Returns the loss that is trained, with that of the model's auxiliary heads where it has them."""
         return model.loss(output, target, self.loss) if isinstance(model, AuxiliaryHeads) else self.loss(output, target)
 
+    def loss_and_output(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the loss that is trained, of a batch, and the model's output."""
+        output = model(input_of(batch))
+        return self.training_loss(model, output, target_of(batch)), output
+
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Returns the metric of one model's output."""
         if callable(self.metric):
@@ -179,8 +174,7 @@ def _shaped(model: nn.Module, task: Task) -> nn.Module:
         return model
     draws = torch.get_rng_state()  # so that parameters do not depend on what reading draws
     with user_errors("reading the train data"):
-        rows = [task.train[i][0] for i in range(min(task.batch_size, len(task.train)))]  # type: ignore[arg-type]
-        x = torch.stack([torch.as_tensor(row) for row in rows])
+        x = first_inputs(task.train, task.batch_size)
     torch.set_rng_state(draws)
     training = model.training
     with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance.guidance import Guidance
@@ -35,7 +35,7 @@ class Curriculum(Guidance):
     def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
         guides = context.task.guides
         if guides.difficulty is not None:
-            check(guides.difficulty, context.data.train_x)
+            check(guides.difficulty, context.data.train)
         if guides.difficulty is not None or self.order == "random":
             return {}
         return teacher_of(context, guides.teacher).charged(total, looks=True)
@@ -51,8 +51,9 @@ class Curriculum(Guidance):
         return torch.tensor(rows, device=context.device).view(-1, batch)
 
     def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
-        examples = TensorDataset(context.data.train_x, context.data.train_y)
-        loader = DataLoader(examples, batch_size=context.task.batch_size, sampler=self._sampler(context, job))
+        loader = DataLoader(
+            context.data.train.dataset(), batch_size=context.task.batch_size, sampler=self._sampler(context, job)
+        )
         return Plan(model, [replace(stage, data=loader)])
 
     def _stream(self, context: TaskContext, job: Job, step: int) -> Iterator[int]:
@@ -70,7 +71,7 @@ class Curriculum(Guidance):
             batch_size=batch,
             mixture=self.mixture,
             order=self.order,
-            num_samples=len(context.data.train_x) // batch * batch,
+            num_samples=len(context.data.train) // batch * batch,
             seed=derive_seed(job.seed, "curriculum"),
         )
 
@@ -79,10 +80,10 @@ class Curriculum(Guidance):
         if guides.difficulty is not None:
             return guides.difficulty
         if self.order == "random":
-            return torch.zeros(len(context.data.train_x))
+            return torch.zeros(len(context.data.train))
         key = ("difficulty", job.strategy.initialization, job.total, job.seed)
         return context.cached(key, lambda: self._judged(context, job))
 
     def _judged(self, context: TaskContext, job: Job) -> Tensor:
         teacher = teacher_of(context, context.task.guides.teacher).model(job)
-        return losses(teacher, TensorDataset(context.data.train_x, context.data.train_y), context.task.loss)
+        return losses(teacher, context.data.train.dataset(), context.task.loss)

@@ -1,9 +1,6 @@
 """FitNets: a teacher is trained, its hints lead the model's first half, and its softened answers help it after that."""
 
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance.guidance import Guidance, Objective
@@ -31,11 +28,10 @@ class FitNet(Guidance):
 
     def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
         plan = self.plan(context, job, model, self.stage(context, job))
-        x, y = context.data.train_x, context.data.train_y
-        teacher = self._teacher(context).model(job)
-        answers = context.cached(("answers", id(teacher)), lambda: _answers(teacher, x))
-        whole, learned = plan.model.train(), plan.stages[-1].objective
-        return lambda rows, t: learned(whole, (x[rows], y[rows], answers[rows]), t - job.prepared)
+        train, teacher = context.data.train, self._teacher(context).model(job)
+        answers = context.cached(("answers", id(teacher)), lambda: train.evaluate(teacher, lambda output, _: output))
+        taught, whole, learned = train.beside(answers), plan.model.train(), plan.stages[-1].objective
+        return lambda rows, t: learned(whole, taught.batch(rows), t - job.prepared)
 
     def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
         teacher = self._teacher(context).model(job)
@@ -58,8 +54,3 @@ def _hints(context: TaskContext, teacher: nn.Module, model: nn.Module, seed: int
 
 def _steps(total: int) -> int:
     return max(1, total // SHARE // 2)
-
-
-def _answers(teacher: nn.Module, x: Any) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([teacher(part) for part in x.split(1024)])

@@ -63,8 +63,7 @@ class Guidance:
 
     def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
         """Returns the loss of a minibatch."""
-        x, y = context.data.train_x, context.data.train_y
-        return lambda rows, t: context.task.training_loss(model, model(x[rows]), y[rows])
+        return lambda rows, t: context.task.loss_and_output(model, context.data.train.batch(rows))[0]
 
     def steps_at(self, job: Job, t: int) -> bool:
         """Returns whether the optimizer steps with the evaluation after the first ``t``."""

@@ -25,8 +25,8 @@ class Smoothing(Guidance):
 
     def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
         plain, blurred = super().objective(context, job, model), _blurred(context, job)
-        x, y = context.data.train_x, context.data.train_y
-        return lambda rows, t: plain(rows, t) if t >= _half(job) else blurred(model, (x[rows], y[rows]), t)
+        train, half = context.data.train, _half(job)
+        return lambda rows, t: plain(rows, t) if t >= half else blurred(model, train.batch(rows), t)
 
     def steps_at(self, job: Job, t: int) -> bool:
         return t >= _half(job) or t % SAMPLES == SAMPLES - 1
@@ -57,7 +57,7 @@ def _blurred(context: TaskContext, job: Job) -> Callable[[nn.Module, Any, int], 
     task, source, sigma = context.task, Generator(context.device), job.hyper["sigma"]
 
     def cost(model: nn.Module, batch: Any) -> Tensor:
-        return task.training_loss(model, model(batch[0]), batch[1])
+        return task.loss_and_output(model, batch)[0]
 
     smooth = GaussianSmoothing(cost, Falling(sigma, END * sigma), SAMPLES, generator=source)
 

@@ -10,18 +10,17 @@ from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.optimizers import optimizer_for, refused
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import averaging_of
-from thalweg.stages import Batches, Stage
+from thalweg.stages import Stage
 
 
 def stage_of(context: TaskContext, strategy: Strategy, hyper: dict[str, float], steps: int, seed: int) -> Stage:
     """Returns the strategy on the task as one stage, with the large batches that compare gives a closure."""
-    task, data = context.task, context.data
+    task = context.task
     size = task.batch_size * (int(hyper["batches"]) if strategy.closure else 1)
     averaging = averaging_of(strategy.averaging, steps)
 
     def objective(model: nn.Module, batch: Any, step: int) -> Any:
-        output = model(batch[0])
-        loss = task.training_loss(model, output, batch[1])
+        loss, output = task.loss_and_output(model, batch)
         return (loss, output) if strategy.closure else loss
 
     def optimizer(params: Any) -> torch.optim.Optimizer:
@@ -33,7 +32,7 @@ def stage_of(context: TaskContext, strategy: Strategy, hyper: dict[str, float], 
     return Stage(
         name=strategy.name,
         objective=objective,
-        data=Batches(data.train_x, data.train_y, batch_size=min(size, len(data.train_x)), seed=seed, drop_last=True),
+        data=context.data.train.batches(size, seed),
         optimizer=optimizer,
         steps=steps,
         schedule=strategy.schedule,

@@ -174,7 +174,5 @@ def pause(workers: int) -> float:
 
 def portable(task: Task) -> Task:
     """Returns the task with its examples as tensors, for datasets may hold files, or much that is not needed."""
-    from torch.utils.data import TensorDataset
-
     data = examples(task)
-    return replace(task, train=TensorDataset(*data[:2]), valid=TensorDataset(*data[2:4]), test=TensorDataset(*data[4:]))
+    return replace(task, train=data.train.dataset(), valid=data.valid.dataset(), test=data.test.dataset())
