@@ -11,6 +11,7 @@ from tests.compare.small import job, small_task, task_context
 from tests.conformance.test_engines import TOLERANCE, quiet, same
 from thalweg.averaging import EMA, Average, Polyak
 from thalweg.compare.execution.lanes import Lanes
+from thalweg.compare.execution.memory import lane_bytes
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.strategy import Strategy, crossed
 from thalweg.compare.strategy.variants import Variant, built
@@ -44,6 +45,15 @@ def test_lanes_equal_serial(context):
     for width in (4, 10):
         for one, two in zip(alone, Lanes(context, width, compile_=False).run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
+
+
+def test_measuring_the_memory_of_a_lane_leaves_the_statistics_of_the_model_as_they_are(normalized):
+    lane_bytes(normalized)
+    jobs = [job("adam+polyak", 0.01)]
+    for one, two in zip(
+        Serial(normalized).run(jobs, quiet), Lanes(normalized, 2, compile_=False).run(jobs, quiet), strict=True
+    ):
+        same(one, two, **TOLERANCE)
 
 
 def test_compiled_lanes_of_averages_equal_serial(normalized):

@@ -30,6 +30,6 @@ def lane_bytes(context: TaskContext) -> int:
 
     rows = context.batches(0, 0, 1)[0]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        context.task.loss_and_output(context.model, context.data.train.batch(rows))
+        context.task.loss_and_output(context.fresh_model("default", 0), context.data.train.batch(rows))
     evaluated = context.data.valid.first(CHUNK).input.numel() * 4
     return 4 * context.layout.size * 8 + 2 * kept + evaluated

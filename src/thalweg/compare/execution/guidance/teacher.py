@@ -86,5 +86,5 @@ def _operations(context: TaskContext) -> int:
     """Returns the floating-point operations of a batch's output, at least 1."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        context.model(context.data.train.first(context.task.batch_size).input)
+        context.fresh_model("default", 0)(context.data.train.first(context.task.batch_size).input)
     return max(1, counter.get_total_flops())
