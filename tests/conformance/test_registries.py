@@ -24,6 +24,20 @@ def weight():
     return nn.Parameter(torch.ones(2))
 
 
+def test_every_optimizers_help_states_the_equation_of_its_step():
+    assert [c.__name__ for c in (*BY_RULE, *BY_CLOSURE) if "θ ←" not in inspect.getdoc(c)] == []
+    assert "r ← β₂ r + (1 − β₂) g ⊙ g" in inspect.getdoc(optim.Adam)
+
+
+@pytest.mark.parametrize("cls", [*BY_RULE, *BY_CLOSURE])
+def test_a_group_has_every_setting_of_the_constructor_as_it_was_given(cls):
+    given = {n: p.default for n, p in inspect.signature(cls).parameters.items() if p.default is not p.empty}
+    of_all = {"average", "process_group"}
+    group = cls([weight()], **given).param_groups[0]
+    assert {name: group[name] for name in given.keys() - of_all} == {n: v for n, v in given.items() if n not in of_all}
+    assert group.keys() & {"self", "__class__", "options", *of_all} == set()
+
+
 @pytest.mark.parametrize("cls", BY_RULE)
 def test_every_optimizer_of_a_rule_is_compared_by_a_name_and_takes_the_rules_defaults(cls):
     optimizer = cls([weight()])

@@ -38,7 +38,7 @@ def input_scale(seen: Seen) -> list[Finding]:
     >>> x = torch.randn(64, 5) * torch.tensor([1.0, 1, 1, 1e6, 1])
     >>> found = input_scale(observe(nn.Linear(5, 1), (x, torch.randn(64, 1)), nn.functional.mse_loss))
     >>> found[0].layer, found[0].threshold, found[0].meaning[:48]
-    ('inputs', 100.0, 'feature 3 of what layer (the model) reads has a ')
+    ('inputs', 100.0, 'feature 3 in the input of layer (the model) has ')
 
     Source: Deep Learning, §8.4, §12.2.1 (inputs of one standardized range).
     """

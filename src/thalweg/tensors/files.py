@@ -112,7 +112,7 @@ def read_safely(path: Path) -> Any:
 
     >>> read_safely(Path("nowhere.pt"))
     Traceback (most recent call last):
-    thalweg.tensors.files.FileError: there is no file nowhere.pt
+    thalweg.tensors.files.FileError: the file nowhere.pt does not exist
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
