@@ -23,8 +23,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.direction import Direction
+from thalweg.tensors.ranges import check_number, check_whole
 
 Beta = Literal["fletcher_reeves", "polak_ribiere", "polak_ribiere_plus", "hestenes_stiefel", "dai_yuan", "hager_zhang"]
 BETAS: tuple[Beta, ...] = get_args(Beta)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature import Damped, linear_cg
-from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.objective import Evaluation
 from thalweg.second_order.trust import GOOD, POOR, Model
+from thalweg.tensors.ranges import check_number, check_whole
 
 RAISE, LOWER = 1.5, 2 / 3
 RAISE_MORE = 4.0  # where the value rose: each trial costs an evaluation and a solution

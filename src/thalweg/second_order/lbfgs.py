@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from thalweg.second_order.bfgs import has_curvature
-from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.direction import Direction
 from thalweg.second_order.rows import combination, secant, store, times
+from thalweg.tensors.ranges import check_number, check_whole
 
 
 class LBFGS(Direction):

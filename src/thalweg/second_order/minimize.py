@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from thalweg.second_order.bfgs import BFGS
-from thalweg.second_order.checks import check_number, check_whole
 from thalweg.second_order.conjugate_gradient import ConjugateGradient
 from thalweg.second_order.descent import descend, search_for
 from thalweg.second_order.direction import Direction
@@ -17,6 +16,7 @@ from thalweg.second_order.newton import newton
 from thalweg.second_order.objective import FunctionObjective, NotAnObjective
 from thalweg.second_order.progress import MESSAGES, Callback, Ending, Limits, Report
 from thalweg.second_order.truncated_newton import truncated_newton
+from thalweg.tensors.ranges import check_number, check_whole
 from thalweg.tensors.renamed import renamed
 
 Method = Literal["lbfgs", "bfgs", "cg", "newton", "truncated-newton"]

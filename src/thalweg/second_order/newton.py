@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature import exact_matrix
-from thalweg.second_order.checks import check_number
 from thalweg.second_order.objective import Evaluation, Objective
 from thalweg.second_order.progress import Callback, Limits, Report
 from thalweg.second_order.trust import GOOD, POOR, Model, follow_model
+from thalweg.tensors.ranges import check_number
 
 Damping = Literal["fixed", "adaptive", "saddle-free"]
 

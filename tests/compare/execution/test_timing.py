@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 import sys
-from itertools import pairwise
 
 from thalweg.compare.execution.timing import now
 
