@@ -208,7 +208,7 @@ def test_the_part_of_a_distributed_tensor_that_is_here_is_stepped(launches):
             optimizer.step()
         return [getattr(p.detach(), "full_tensor", p.detach)() for p in params]
 
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group("nccl" if ON_GPU else "gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
         mesh = init_device_mesh(DEVICE, (1,))
         mine = made(lambda t: distribute_tensor(t, mesh, [Shard(0) if t.dim() > 1 else Replicate()]))
@@ -394,3 +394,37 @@ def test_a_graph_holds_the_step(rule):
         return [p.detach() for p in params], [optimizer.state[p]["step"] for p in params]
 
     torch.testing.assert_close(made(True), made(False))
+
+
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+def test_two_graphs_that_are_captured_one_after_the_other_hold_the_step_each():
+    def made(steps, captures):
+        params = params_of()[:3]
+        for p in params:
+            p.grad = torch.ones_like(p)
+        optimizer = optim.SGD(params, lr=0.1, capturable=True)
+        for _ in range(steps):
+            optimizer.step()
+        graphs = [torch.cuda.CUDAGraph() for _ in range(captures)]
+        for graph in graphs:
+            with torch.cuda.graph(graph):
+                optimizer.step()
+        for graph in graphs:
+            graph.replay()
+        for _ in range(3 - steps - captures):
+            optimizer.step()
+        return [p.detach() for p in params]
+
+    expected = [p.detach() - 0.3 for p in params_of()[:3]]
+    for steps, captures in ((3, 0), (1, 1), (1, 2), (2, 1)):
+        torch.testing.assert_close(made(steps, captures), expected)
+
+
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+def test_a_graph_of_steps_that_the_host_counts_is_refused():
+    params = params_of()[:1]
+    params[0].grad = torch.ones_like(params[0])
+    optimizer = optim.Adam(params)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="capturable=True"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        optimizer.step()

@@ -56,8 +56,9 @@ class Kernels:
         mine = [(e, r, g) for g, r, entries in asked for e in entries if e.p.is_cuda or g["engine"] == "triton"]
         pairs = [(e.p, here(e, rule), rule, group) for e, rule, group in mine if on_device(e.p)]
         pairs = [pair for pair in pairs if pair[1].flat and pair[1].p.device == pairs[0][1].p.device]
-        if pairs and triton_missing(pairs[0][1].p.device):
-            pairs = []
+        captures = bool(pairs) and capturing(pairs[0][1].p)
+        if (captures and self._table is None) or (pairs and triton_missing(pairs[0][1].p.device)):
+            pairs = []  # what a graph would hold has to be compiled before
         self._numbers = {id(p): i for i, (p, _, _, _) in enumerate(pairs)}
         self._entries = [entry for _, entry, _, _ in pairs]
         if not pairs:
@@ -66,13 +67,11 @@ class Kernels:
         most = max(map(len, fixed))
         fixed = [row + [0] * (most - len(row)) for row in fixed]
         sizes = [e.p.numel() * (1 + e.p.is_complex()) for e in self._entries]
-        captures, stale = capturing(self._entries[0].p), self._table is None or self._table.known != (fixed, sizes)
+        stale = self._table is None or self._table.known != (fixed, sizes)
         if captures and not all(group["capturable"] for _, _, _, group in pairs):
             raise RuntimeError("a CUDA graph cannot hold steps that the host counts: give capturable=True")
-        if captures and (
-            self._table is None or stale or self._table.spare is None
-        ):  # what a graph would copy at each replay is gone by then
-            self._numbers, self._entries = {}, []
+        if captures and (self._table is None or stale or self._table.spare is None):
+            self._numbers, self._entries = {}, []  # a graph would copy at each replay what is gone by then
             return
         if stale:
             if self._table is not None and self._table.captured:
