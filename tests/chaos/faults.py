@@ -287,7 +287,7 @@ def two_at_once(place: Field, count: int) -> Tally:
         two = start(folder)
         codes = sorted([one.wait(), two.wait()])
         loser = one if one.code else two
-        good = codes == [0, 0] or (codes == [0, 2] and loser.line and "is at work in" in loser.said)
+        good = codes == [0, 0] or (codes == [0, 2] and loser.line and "is running in" in loser.said)
         tally.wrong_results += records(folder) != expected
         tally.count(good and records(folder) == expected, f"{codes}: {one.said[-300:]} | {two.said[-300:]}")
     return tally

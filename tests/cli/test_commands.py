@@ -196,12 +196,12 @@ def test_help_and_lists(words, needle):
         (["compare", "nowhere.py:task"], "there is no file nowhere.py"),
         (["compare", "my.py:raising"], "RuntimeError: out of cheese (my.py, line 15)"),
         (["compare", "my.py:tsk"], "did you mean 'task'"),
-        (["compare", "my.py:task", "--steps", "13", "--out", "o"], "holds a different study"),
+        (["compare", "my.py:task", "--steps", "13", "--out", "o"], "contains a different study"),
         (["compare", "my.py:task", "--out", "my.py"], "is a file, not a folder"),
-        (["compare", "my.py:task", "--out", "."], "not empty and holds no study"),
+        (["compare", "my.py:task", "--out", "."], "not empty and contains no study"),
         (["compare", "my.py:task", "--out", "/proc/nowhere"], "cannot write to"),
-        (["report", "nowhere"], "holds no study"),
-        (["export", "nowhere"], "holds no study"),
+        (["report", "nowhere"], "contains no study"),
+        (["export", "nowhere"], "contains no study"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(folder, words, needle):

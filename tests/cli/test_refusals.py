@@ -190,7 +190,7 @@ BAD_NAMES = ["", " ", "a\nb", "\033[31mred", "a\tb", "a\rb", "\u202eabc", "a\u20
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
 def test_a_name_that_cannot_be_shown_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="^the name of a strategy is .*: give one of letters") as raised:
+    with pytest.raises(ValueError, match="^the name of a strategy is .*: choose one of printable") as raised:
         Strategy(name, factory=torch.optim.SGD)
     assert str(raised.value).isprintable()
     with pytest.raises(ValueError, match="^the name of the task is"):

@@ -29,7 +29,7 @@ SETTINGS = {
     "half a range": ({"space": {"lr": (0.1,)}}, "range of lr is .0.1,.: give .low, high"),
     "three bounds": ({"space": {"lr": [0.1, 0.2, 0.3]}}, "give .low, high"),
     "no ranges": ({"space": ["lr"]}, "space is .'lr'.: give"),
-    "more than are tuned": ({"space": {f"a{i}": (0.1, 1.0) for i in range(9)}}, "9 hyperparameters .* 8 at most"),
+    "more than are tuned": ({"space": {f"a{i}": (0.1, 1.0) for i in range(9)}}, "9 hyperparameters .* at most 8"),
     "a schedule": ({"schedule_name": "cosin"}, "did you mean 'cosine'"),
 }
 
@@ -52,7 +52,7 @@ GIVEN = {
     "no word": ({"strategies": ["adam+"]}, "a word is missing"),
     "no word between": ({"strategies": ["adam++he@cosine"]}, "a word is missing"),
     "no optimizer": ({"strategies": ["@cosine"]}, "unknown strategy ''"),
-    "a class": ({"strategies": [torch.optim.Adam]}, "is no strategy: give its name, or a thalweg.Strategy"),
+    "a class": ({"strategies": [torch.optim.Adam]}, "is not a strategy: give its name, or a thalweg.Strategy"),
     "a number": ({"strategies": 3}, "strategies is 3: give a list"),
     "an engine": ({"engine": "x"}, "engine is 'x': choose among auto, lanes, serial, ray"),
     "no folder": ({"out": ""}, "out is empty: name a folder"),

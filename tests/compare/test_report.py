@@ -115,8 +115,11 @@ def test_a_large_study_draws_some_of_its_points_and_says_so(results):
         points[7] |= {"valid": None, "status": "diverged"}
         s["sensitivity"], large["expected_best"][s["name"]] = points, [0.5] * 20_000
     text = render(large)
-    assert "Of 20,000 configurations a strategy 3,333 are drawn, evenly chosen; results.json has all." in text
-    assert "Of 20,000 values of k a strategy 3,333 are drawn" in text
+    assert (
+        "Of 20,000 configurations per strategy, 3,333 are drawn, evenly chosen; results.json contains all of them."
+        in text
+    )
+    assert "Of 20,000 values of k per strategy, 3,333 are drawn" in text
     assert "are drawn" not in render(results)
     assert len(text) - few < 2_000_000
     plots = json.loads(Elements(text).scripts[0])["figures"]
@@ -138,7 +141,7 @@ def test_a_study_where_all_failed_still_has_a_report(results):
             point |= {"valid": None, "status": "diverged"}
         empty["expected_best"][s["name"]] = [None] * s["trials"]
     text = render(empty)
-    assert "a target that none reached" in text
+    assert "a target that no strategy reached" in text
     assert "NaN" not in Elements(text).scripts[0]
 
 

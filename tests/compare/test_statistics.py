@@ -125,7 +125,7 @@ def test_the_sentence_names_the_cost_of_the_winner_or_the_least_of_the_tied():
     won = decide(runs(0.9, 0.5), "max", "accuracy", costs, "validation accuracy 0.4")
     assert won.sentence.endswith("; it reaches validation accuracy 0.4 in 120 gradient evaluations and 0.5 s.")
     tied = decide(runs(0.9, 0.9), "max", "accuracy", costs, "validation accuracy 0.4")
-    assert "the tied, a is the first to reach validation accuracy 0.4, in 120" in tied.sentence
+    assert "the tied strategies, a is the first to reach validation accuracy 0.4, in 120" in tied.sentence
     assert "reach" not in decide(runs(0.9, 0.9), "max", "accuracy").sentence
 
 

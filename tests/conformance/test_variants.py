@@ -115,7 +115,7 @@ def test_variants_build_the_model_that_they_name():
     for word, near in (("shalow", "shallow"), ("hee", "he")):
         with pytest.raises(TaskError, match=f"'{word}' is no initialization.*did you mean '{near}'"):
             built(task, Strategy.parse(f"adam+{word}").variant)
-    with pytest.raises(TaskError, match="batch normalization cannot be put into this model: no layer is left"):
+    with pytest.raises(TaskError, match="batch normalization cannot be added to this model: no layer is left"):
         built(task, Variant("shallow", "batch-norm"))
     stock = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     before = copy.deepcopy(stock.state_dict())
@@ -131,7 +131,7 @@ def test_names_say_what_varies_and_refuse_what_does_not_go_together():
     assert (strategy.initialization, strategy.averaging, strategy.start) == ("he", "ema", "he+residual+batch-norm")
     with pytest.raises(LoadError, match="names two of averaging: ema and polyak"):
         Strategy.parse("adam+ema+polyak")
-    with pytest.raises(ValueError, match="averaging is for methods that take a minibatch a step"):
+    with pytest.raises(ValueError, match="averaging requires a method that uses one minibatch per step"):
         Strategy.parse("lbfgs+ema")
     with pytest.raises(LoadError, match="unknown averaging 'batch-norm'"):
         crossed(["adam"], {"averaging": ["batch-norm"]})

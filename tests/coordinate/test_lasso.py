@@ -257,7 +257,7 @@ def test_a_gap_not_reached_is_said():
         ({"alpha": -1.0}, "pass numbers >= 0"),
         ({"alpha": float("nan")}, "pass numbers >= 0"),
         ({"l2": -1.0}, "pass numbers >= 0"),
-        ({"samples": torch.full((2, 16), float("nan"))}, "samples hold NaN or infinity"),
+        ({"samples": torch.full((2, 16), float("nan"))}, "samples contain NaN or infinity"),
         ({"samples": torch.ones(2, 3)}, "pass (n, d) and (K, d)"),
         ({"samples": torch.ones(0, 16)}, "at least one"),
         ({"start": torch.ones(2, 3)}, "start (2, 3): pass codes (60, 40)"),

@@ -87,7 +87,7 @@ def test_fix_says_what_it_did_and_out_writes_a_page(tmp_path):
     assert first.startswith("fixed: vanishing signal (8): thalweg.initialization.scale_by_data(")
     assert not any(line.startswith(("error", "warning")) for line in done.stdout.splitlines())
     text = page.read_text()
-    assert "Nothing to fix was found." in text
+    assert "No problem was found." in text
     assert "Learning-rate range" in text
     assert diagnosed("digits", "--out", str(tmp_path / "nowhere" / "page.html")).returncode == 2
 

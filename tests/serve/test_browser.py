@@ -136,7 +136,7 @@ def test_the_token_in_the_fragment_lets_in_and_stays_out_of_every_request(tmp_pa
     page = open_page(served.address + "/")
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.get_by_label("Printed where").fill("another")
+    page.get_by_label("thalweg serve printed the token").fill("another")
     page.keyboard.press("Enter")
     page.get_by_text("That is not the token.").wait_for()
     page.goto(served.address + "/study/s#the-token")

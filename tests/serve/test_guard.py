@@ -140,7 +140,7 @@ def test_without_the_token_there_is_only_its_question(locked, path, headers):
     shown = {name: value.format(port=locked.port) for name, value in headers.items()}
     status, _, text = locked.ask(path, **{name: value.encode() for name, value in shown.items()})
     assert status == 401
-    assert "The token, please" in text
+    assert "Enter the token" in text
     assert "made" not in text
 
 

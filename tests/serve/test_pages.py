@@ -111,7 +111,7 @@ def test_a_study_is_seen_to_stop_and_to_go_on(tmp_path):
             process.kill()
             while "tuning, held-back configurations, stopped" not in served.page("/study/s"):
                 following()
-            assert "<code>thalweg compare made</code> goes on with it" in served.page("/study/s")
+            assert "<code>thalweg compare made</code> resumes it" in served.page("/study/s")
             with writing(tmp_path / "s") as process:
                 while "tuning, held-back configurations, running" not in served.page("/study/s"):
                     following()
@@ -161,7 +161,7 @@ def test_a_study_that_is_taken_away_says_so(tmp_path):
         assert "/study/s" in served.page("/")
         shutil.rmtree(tmp_path / "s")
         while (answer := served.ask("/study/s"))[0] == 200:
-            if "holds no study any more" not in answer[2]:
+            if "no longer contains a study" not in answer[2]:
                 following()
         while "/study/s" in served.page("/"):
             index()
@@ -193,7 +193,7 @@ def test_a_log_that_leads_elsewhere_is_not_opened(tmp_path, end):
     shutil.move(file, tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
     before = (tmp_path / "elsewhere").read_bytes()
-    assert "lacks a file of its log" in StudyPage(Study("s", tmp_path / "s"), up=True).make("v")
+    assert "is missing a file of its log" in StudyPage(Study("s", tmp_path / "s"), up=True).make("v")
     assert (tmp_path / "elsewhere").read_bytes() == before
 
 
@@ -264,10 +264,10 @@ def test_no_link_is_followed(tmp_path):
     assert "cannot be told apart" in page.make("v")
     (inside / "own" / FILE).unlink()
     (inside / "own" / FILE).symlink_to(outside / "s" / FILE)
-    assert "holds no study any more" in page.make("v")
+    assert "no longer contains a study" in page.make("v")
     shutil.rmtree(inside / "own")
     (inside / "own").symlink_to(outside / "s")
-    assert "holds no study any more" in page.make("v")
+    assert "no longer contains a study" in page.make("v")
 
 
 def test_pages_kept_are_bounded(tmp_path, monkeypatch):

@@ -14,9 +14,11 @@ from thalweg.tensors.files import write_text
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`thalweg.compare` returns; shows itself in a notebook.
+    """The result of :func:`thalweg.compare`, which a notebook displays as a table.
 
-    Attributes: ``results`` is what ``results.json`` holds, ``folder`` where the study lies.
+    Attributes:
+        results: the contents of ``results.json``.
+        folder: the folder of the study.
     """
 
     results: Mapping[str, Any]
@@ -36,10 +38,10 @@ class Comparison:
 
     @classmethod
     def open(cls, folder: str | Path, write: bool = False) -> "Comparison":
-        """Opens a finished study, and writes ``results.json`` and ``report.html`` again if asked.
+        """Opens a finished study, and with ``write`` writes ``results.json`` and ``report.html`` again.
 
         Raises:
-            StudyError: there is none, it is not finished, or it is damaged.
+            StudyError: there is no study, it is not finished, or it is damaged.
             FileError: see :meth:`write`.
         """
         store = Store.open(Path(folder))
@@ -56,7 +58,7 @@ class Comparison:
 
         Raises:
             StudyError: the study is damaged, so that it cannot be shown.
-            FileError: they cannot be written, and are not there already.
+            FileError: the files cannot be written and do not exist yet.
         """
         folder = folder or self.folder
         try:

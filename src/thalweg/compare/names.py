@@ -34,11 +34,11 @@ def check_name(what: str, name: object) -> None:
 
     >>> check_name("a strategy", "a\\nb")
     Traceback (most recent call last):
-    ValueError: the name of a strategy is 'a\\nb': give one of letters that can be shown, in one line
+    ValueError: the name of a strategy is 'a\\nb': choose one of printable characters on one line
     """
     if not isinstance(name, str) or not name.strip() or "\n" in name or printable(name) != name:
         shown = ascii(name)[:200]
-        raise ValueError(f"the name of {what} is {shown}: give one of letters that can be shown, in one line")
+        raise ValueError(f"the name of {what} is {shown}: choose one of printable characters on one line")
 
 
 def as_folder(name: str) -> str:

@@ -43,43 +43,44 @@ def compare(
     command: str | None = None,
     here: Path | None = None,
 ) -> Comparison:
-    """Says which strategy trains the task's model best, by how much, how surely and at what cost.
+    """Finds out which strategy trains the model of a task best, by how much, with what confidence and at what cost.
 
-    Every strategy gets the same number of gradient evaluations: its default configuration and ``trials``
-    more for tuning on validation data, then ``seeds`` fresh paired runs of its best, tested once. See the
-    guide for the protocol.
+    Every strategy gets the same number of gradient evaluations. Its default configuration and ``trials`` more are
+    tuned on validation data; then the best one is run from ``seeds`` new seeds, which are the same for all strategies,
+    and tested once. The guide describes the protocol.
 
     Arguments:
-        task: a built-in name, ``"my.py:task"``, or a :class:`thalweg.Task`.
-        strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects; names may stand in one
-            text, with commas between them.
-        trials: configurations a strategy beside its default one, at least 1.
-        steps: gradient evaluations of a whole run; the task's own by default.
-        seeds: paired final runs a strategy; with 1 there is no interval and so no winner.
-        engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (measures both in turns); ``"ray"`` spreads trials over the
-            workers of a Ray cluster, each of which chooses likewise.
-        cluster: for ``"ray"``: where it is, and what each worker gets of it; one on this machine by default.
-        device: ``"cpu"``, ``"cuda"``, …; CUDA when present by default.
-        out: folder of the study; ``thalweg-TASK`` by default. A study that was cut off goes on.
-        memory: bytes that lanes may take; half of what is free by default.
-        swap_batch_norm: whether to replace torch's batch normalizations by thalweg's, which lanes can stack.
-        decay: to what every strategy applies its weight decay, where it has any: to ``"all"`` parameters, or to
-            ``"weights"``, those of two dimensions or more, see :func:`thalweg.optim.no_decay_groups`. An optimizer
-            that a function of yours makes keeps the groups that it is made with, which ``"weights"`` divides.
-        log: trackers that records are written to as each rung is done: ``"tensorboard"``, ``"mlflow"``, ``"wandb"``,
-            also with a place, as ``"tensorboard=runs"``.
-        trial_seconds: how long a run may take from one rung to the next; one that takes longer is cut off and counts as
-            diverged. In lanes it bounds what the lanes take together; those of a group that hangs run again one by one.
-        seed: root of every random draw.
-        reporter: is told how it goes; silent by default.
-        command: the command line to show in the report.
-        here: folder that relative paths start from; the current one, as it is now, by default.
+        task: the name of a built-in task, ``"my.py:task"``, or a :class:`thalweg.Task`.
+        strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects; names can also be given as
+            one string, separated by commas.
+        trials: number of configurations per strategy in addition to its default one, at least 1.
+        steps: number of gradient evaluations of a complete run; by default the task's own.
+        seeds: number of paired final runs per strategy; with 1 there is no interval, and therefore no winner.
+        engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (which measures both in turns); ``"ray"`` distributes trials
+            over the workers of a Ray cluster, each of which makes the same choice.
+        cluster: for ``"ray"``, the address of the cluster and the resources per worker; by default one on this machine.
+        device: such as ``"cpu"`` or ``"cuda"``; by default CUDA if it is available.
+        out: folder of the study; by default ``thalweg-TASK``. An interrupted study is resumed.
+        memory: limit of the memory of the lanes, in bytes; by default half of the free memory.
+        swap_batch_norm: whether to replace torch's batch normalizations with thalweg's, which lanes can stack.
+        decay: the parameters to which weight decay applies: ``"all"``, or ``"weights"``, which are those of two
+            dimensions or more, see :func:`thalweg.optim.no_decay_groups`. An optimizer that your own function makes
+            keeps its groups, which ``"weights"`` divides.
+        log: trackers to which records are written soon after they are stored: ``"tensorboard"``, ``"mlflow"`` or
+            ``"wandb"``, optionally with a place, as in ``"tensorboard=runs"``.
+        trial_seconds: longest time of a run from one rung to the next; a run that takes longer is stopped and counts as
+            diverged. In lanes it limits the time of all lanes together; if a group of lanes hangs, its trials run again
+            one by one.
+        seed: the seed from which all random numbers are derived.
+        reporter: receives the progress; by default nothing is shown.
+        command: the command line that the report shows.
+        here: the folder against which relative paths are resolved; by default the current folder at the call.
 
     Returns:
         The finished :class:`Comparison`.
 
     Raises:
-        ValueError: bad input; one line with the cause and the remedy.
+        ValueError: the input is invalid; the message is one line with the cause and the remedy.
         StudyError: the folder cannot be used.
 
     Source: Deep Learning, §8.5.4 ("Choosing the right optimization algorithm"), §11.4.
@@ -121,9 +122,9 @@ def run(config: StudyConfig, reporter: Reporter | None = None, command: str | No
         ended.callback(store.close)
         was_finished, held = finished(store.facts()), sum(store.counts().values())
         if was_finished:
-            reporter.say("the study is finished: nothing is trained again")
+            reporter.say("the study is already finished: its results are shown again")
         elif held:
-            reporter.say(f"going on: {held:,} runs are in the store")
+            reporter.say(f"resuming: {held:,} runs are in the store")
         for line in set_up(prepared, store, engines, command, is_new):
             reporter.say(line)
         log = Log(store, trackers, reporter.say)

@@ -44,7 +44,7 @@ def to_optuna(store: Store, path: Path) -> list[str]:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     if path.exists():
-        raise ValueError(f"{path} is there already and may hold other studies: name a new file with --to")
+        raise ValueError(f"{path} already exists and may contain other studies: name a new file with --to")
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     part = path.with_name(f".{path.name}.part")
@@ -57,7 +57,7 @@ def to_optuna(store: Store, path: Path) -> list[str]:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise ValueError(f"cannot write {path} ({error.strerror}): name another file with --to") from error
+        raise ValueError(f"cannot write {path} ({error.strerror}): choose another file with --to") from error
     finally:
         optuna.logging.set_verbosity(level)
     return names

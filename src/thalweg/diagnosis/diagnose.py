@@ -80,34 +80,35 @@ def diagnose(
     range_steps: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
-    """Says what is wrong with a model before it trains, layer by layer, and how to fix it.
+    """Finds out what is wrong with a model before it trains, layer by layer, and how to fix it.
 
-    One forward and one backward pass are watched, as in training but with dropout off. Then the curvature is
-    measured, at the start and after ten steps of gradient descent; the noise of the gradients; and the loss while the
-    learning rate rises. Parameters, gradients, buffers, modes and the state of random draws are afterwards what they
-    were, unless ``fix`` is asked for. Where NaN or infinity is found nothing else is looked at but parameters that
-    will not train.
+    One forward and one backward pass are observed, as in training but without dropout. Then the function measures the
+    curvature, at the start and after ten steps of gradient descent; the noise of the gradients; and the loss while the
+    learning rate increases. Afterwards parameters, gradients, buffers, modes and random states are as before, unless
+    ``fix`` is True. If NaN or infinity is found, only parameters that will not train are reported in addition.
 
     Arguments:
-        model: any module, with its parameters as they will start; auxiliary heads are left out.
-        batch: ``(inputs, target)``, as it will be trained on; several inputs are a tuple. From 8 examples on units are
-            judged, from 2 on scales.
+        model: any module with its initial parameters; auxiliary heads are ignored.
+        batch: ``(inputs, target)``, as in training; several inputs are a tuple. Checks of units need at least 8
+            examples, and checks of scales at least 2.
         loss: ``(output, target) -> scalar``.
-        more: further batches, for the gradients' noise (7 or more, else the batch is cut up) and the range test.
-        fix: whether to apply to the model those fixes that lose nothing, and to report what is then left. A fix that
-            does not help is taken back.
-        curvature_steps: products with the Hessian, each of two to three gradients; 20 by default, 0 leaves curvature
-            out.
-        noise_batches: gradients by which their noise is judged; 16 by default, 0 leaves it out.
-        range_steps: of the learning-rate range test, 32 or more; 100 by default, 0 leaves it out. By default all three
-            are fewer for models of more than 400 operations, in proportion, 8, 8 and 48 at least.
-        progress: is told what is being looked at.
+        more: further batches for the noise of the gradients (7 or more; otherwise the batch is split) and for the range
+            test.
+        fix: whether to apply the fixes that discard nothing learned to the model, and to report the remaining findings.
+            A fix that does not help is reverted.
+        curvature_steps: number of products with the Hessian, each of which costs two to three gradients; by default 20,
+            and 0 skips the curvature.
+        noise_batches: number of gradients from which their noise is estimated; by default 16, and 0 skips it.
+        range_steps: number of steps of the learning-rate range test, 32 or more; by default 100, and 0 skips it. For
+            models of more than 400 operations, the defaults of these three numbers decrease in proportion, to 8, 8 and
+            48 at least.
+        progress: receives the name of each check that begins.
 
     Returns:
         The :class:`Diagnosis`: findings, the most severe first. It prints as a table.
 
     Raises:
-        ValueError: the batch is no pair or does not fit, the loss is no scalar or hangs on no parameter.
+        ValueError: the batch is not a pair or does not fit, or the loss is not a scalar or depends on no parameter.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))

@@ -77,34 +77,37 @@ def minimize(
     callback: Callable[[Tensor, float], bool | None] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> MinimizeResult:
-    """Minimizes a differentiable torch function from a start.
+    """Minimizes a differentiable torch function from a starting point.
 
         min f(x),   until the minimum is within gtol · ‖x‖∞
 
-    as told by how the gradient fell on the way, see :mod:`thalweg.second_order.approach`. Neither the scale of f nor
-    the start alone decides, and multiplying f by a constant changes nothing. The result is the best point on the way.
+    estimated from the decrease of the gradient along the way, see :mod:`thalweg.second_order.approach`. The criterion
+    does not depend on the scale of f: multiplying f by a constant changes nothing. The result is the best point that
+        was
+    evaluated.
 
     Arguments:
-        fun: from a tensor of the start's shape and type to a scalar tensor.
-        x0: the start; any shape, any real floating-point type, any device; not changed. From bfloat16 and float16 it
-            goes on in float32, and ``fun`` is evaluated in the type of x0.
+        fun: a function from a tensor of the shape and type of x0 to a scalar tensor.
+        x0: the starting point, of any shape, real floating-point type and device; it is not changed. From bfloat16 and
+            float16 the method computes in float32, and ``fun`` is evaluated in the type of x0.
         method: ``"lbfgs"`` (memory of a few vectors), ``"bfgs"`` (n² numbers), ``"cg"`` (two vectors), ``"newton"``
-            (n² numbers and n Hessian products an iteration), ``"truncated-newton"`` (Hessian products).
-        gtol: relative to ‖x‖∞; at the origin, to a thousandth of the start's. With 0 it goes on until no progress can
-            be made, which is no success.
-        max_evaluations: of the function and its gradient together.
-        callback: is told (x, f(x)) after each iteration, x a copy; True or StopIteration ends it.
-        options: of the method: ``history_size`` (15), ``damping`` (0) and ``history_dtype`` of lbfgs; ``beta``,
+            (n² numbers and n Hessian products per iteration), ``"truncated-newton"`` (Hessian products).
+        gtol: tolerance relative to ‖x‖∞, or at the origin to a thousandth of that of x0. With 0 the method continues
+            until it can make no more progress, which does not count as success.
+        max_evaluations: maximum number of joint evaluations of the function and its gradient.
+        callback: receives (x, f(x)) after each iteration, where x is a copy; returning True or raising StopIteration
+            stops the minimization.
+        options: options of the method: ``history_size`` (15), ``damping`` (0) and ``history_dtype`` of lbfgs; ``beta``,
             ``restart_orthogonality`` and ``restart_every`` of cg; ``line_search_fn`` (``"strong_wolfe"``,
-            ``"hager_zhang"``, ``"backtracking"``) of the three with lines; ``max_iter`` of all.
+            ``"hager_zhang"``, ``"backtracking"``) of the three methods with line searches; ``max_iter`` of all.
 
     Returns:
         The :class:`MinimizeResult`.
 
     Raises:
-        ValueError: an unknown method or option, a setting out of its range, or a start that is no real floating-point
-            tensor.
-        NotAnObjective: the function gives no scalar, or none with a gradient.
+        ValueError: the method or an option is unknown, a setting is out of its range, or x0 is not a real
+            floating-point tensor.
+        NotAnObjective: the function does not return a scalar with a gradient.
 
     >>> result = minimize(lambda x: ((x - 3) ** 2).sum(), torch.zeros(2, dtype=torch.float64))
     >>> [round(v, 6) for v in result.x.tolist()], result.success

@@ -94,9 +94,9 @@ class Study:
         """Opens the store, if no link leads elsewhere since it was found and no file need be made to read it."""
         main, log, index = (self.folder / f"{FILE}{end}" for end in ("", "-wal", "-shm"))
         if self.folder.resolve() != self._place or not _stamp(main):
-            raise StudyError(f"{self.name} holds no study any more")
+            raise StudyError(f"{self.name} no longer contains a study")
         if (log.exists() or log.is_symlink()) and not (_stamp(log) and _stamp(index)):
-            raise StudyError(f"{self.name} lacks a file of its log: the same thalweg compare command restores it")
+            raise StudyError(f"{self.name} is missing a file of its log: the same thalweg compare command restores it")
         return Store.open(self.folder, check=False)
 
     def _stamps(self) -> Signature:

@@ -206,7 +206,7 @@ def test_the_axis_crosses_and_parses():
 @pytest.mark.parametrize(
     ("guides", "name", "message"),
     [
-        (Guides(), "adam+fitnet", "fitnet takes a teacher, a layer of it and one of the model"),
+        (Guides(), "adam+fitnet", "fitnet needs a teacher, a layer of the teacher and a layer of the model"),
         (Guides(), "adam+transfer", "give Task.guides=Guides.source"),
         (replace(GUIDES, guided="9"), "adam+fitnet", "the student has no layer '9'"),
         (replace(GUIDES, parts=["7"]), "adam+transfer", "7"),
@@ -224,9 +224,9 @@ def test_what_a_task_lacks_is_said_before_anything_is_trained(guides, name, mess
 
 def test_a_run_too_short_for_its_teacher_and_a_closure_are_refused(tmp_path):
     task = small_task(torch.float64, model=deep, guides=GUIDES)
-    with pytest.raises(ValueError, match="more than half: give more --steps"):
+    with pytest.raises(ValueError, match="more than half: increase --steps"):
         thalweg.compare(task, ["adam+fitnet"], trials=1, seeds=1, steps=8, out=tmp_path / "s")
-    with pytest.raises(ValueError, match="curriculum is for methods that take a minibatch a step"):
+    with pytest.raises(ValueError, match="curriculum requires a method that uses one minibatch per step"):
         Strategy.parse("lbfgs+curriculum")
 
 

@@ -82,9 +82,7 @@ def test_a_long_trial_tells_how_far_it_is(engines, monkeypatch):
 
 def test_a_trial_that_kills_its_workers_is_given_up_and_named(engines, monkeypatch):
     monkeypatch.setattr("thalweg.compare.execution.ray.pool.TRIES", 2)
-    with pytest.raises(
-        ValueError, match="^deadly/0.01/1 has cost 2 Ray workers their lives .*the same command goes on"
-    ):
+    with pytest.raises(ValueError, match="^deadly/0.01/1 killed 2 Ray workers .*the same command resumes the study"):
         engines.run([job(DEADLY, 0.01)], quiet)
 
 
@@ -208,7 +206,7 @@ def test_a_dataset_is_sent_as_tensors_and_what_cannot_be_sent_is_said():
     lock = threading.Lock()
     held = replace(task, model=lambda: lock and task.model())
     with pytest.raises(
-        ValueError, match="cannot be sent to Ray's workers .*lock.*: make files, locks and the like inside"
+        ValueError, match="cannot be sent to Ray's workers .*lock.*: open files and create locks inside"
     ):
         RayEngines(held, [Strategy.parse("sgd")], BUDGET, Cluster(workers=1)).run([job("sgd")], quiet)
 
@@ -225,7 +223,9 @@ def test_an_address_where_nobody_listens_is_said_at_once():
 
     with socket.socket() as taken:  # bound and not listening: nobody else can
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(ValueError, match="no Ray cluster can be used at 127.0.0.1:.*refused.*: give the address"):
+        with pytest.raises(
+            ValueError, match="there is no usable Ray cluster at 127.0.0.1:.*refused.*: pass the address"
+        ):
             connect(f"127.0.0.1:{taken.getsockname()[1]}")
 
 
@@ -248,7 +248,7 @@ def test_a_workers_device_follows_its_share():
         "cuda",
         "cuda",
     ]
-    with pytest.raises(ValueError, match="--device cuda does not go with --ray-gpus 0"):
+    with pytest.raises(ValueError, match="--device cuda cannot be combined with --ray-gpus 0"):
         Cluster().device("cuda")
 
 
@@ -260,7 +260,7 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_a_cluster_for_another_engine_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a cluster is for engine='ray'"):
+    with pytest.raises(ValueError, match="cluster requires engine='ray'"):
         thalweg.compare(small_task(), ["sgd"], engine="serial", cluster=Cluster(), out=tmp_path / "out")
 
 
@@ -280,6 +280,6 @@ def test_a_ray_that_gives_up_on_itself_is_started_again(monkeypatch, fails):
     if fails < 3:
         ray_connection.connect(None)
     else:
-        with pytest.raises(ValueError, match="machine .The current node timed out during startup.: train without it"):
+        with pytest.raises(ValueError, match="machine .The current node timed out during startup.: use --engine auto"):
             ray_connection.connect(None)
     assert len(tries) == min(fails + 1, 3)

@@ -87,6 +87,8 @@ def test_a_cluster_that_asks_for_a_token_is_one_line(tmp_path):
         output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 2, output
     (line,) = output.splitlines()
-    assert line.startswith(f"thalweg: no Ray cluster can be used at {address} (Token authentication is enabled but no ")
-    assert line.endswith("set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what ray get-auth-token says there")
+    assert line.startswith(
+        f"thalweg: there is no usable Ray cluster at {address} (Token authentication is enabled but no "
+    )
+    assert line.endswith("set RAY_AUTH_MODE=token, and set RAY_AUTH_TOKEN to the output of ray get-auth-token there")
     assert not (tmp_path / "study").exists()  # to be begun on another engine

@@ -83,7 +83,7 @@ def test_convolutions_are_named_where_there_are_some(monkeypatch):
     (choice,) = EngineSelector(task_context(small_task(model=model)), "auto", None, RUNGS).choose(ADAM, job("adam"))
     assert choice.name == "serial"
     assert choice.reason == (
-        "measured in turns, stacked steps take 13.0 × as long as steps alone (typical of convolutions on a CPU)"
+        "measured in turns: stacked steps take 13.0 times as long as single steps (typical of convolutions on a CPU)"
     )
 
 
@@ -95,7 +95,10 @@ def test_threads_that_are_held_up_do_not_hide_that_lanes_are_fast(monkeypatch):
         selector = EngineSelector(task_context(), "auto", None, RUNGS)
         (choice,) = selector.choose(ADAM, job("adam"))
         assert choice.name == "serial"  # so it is, at the moment
-        assert choice.reason == f"measured in turns 300 µs alone, 3960 µs a trial-step in {selector.lanes.width} lanes"
+        assert (
+            choice.reason
+            == f"measured in turns: 300 µs serially, 3960 µs per trial-step in {selector.lanes.width} lanes"
+        )
         machine.barriers = 1.0
         selector.choose_again(ADAM, job("adam"), RUNGS[1:])
     finally:
@@ -103,7 +106,7 @@ def test_threads_that_are_held_up_do_not_hide_that_lanes_are_fast(monkeypatch):
     (choice,) = selector.choices
     assert choice.name == "lanes"
     assert choice.reason == (
-        f"measured in turns 30 µs a trial-step in {choice.width} lanes, 300 µs alone; "
+        f"measured in turns: 30 µs per trial-step in {choice.width} lanes, 300 µs serially; "
         "chosen again, with the same results to rounding"
     )
     assert selector.engine_of(ADAM[0]) is selector.lanes

@@ -40,7 +40,7 @@ def jobs(count, **options):
 
 def test_lanes_that_run_out_of_memory_go_on_in_fewer():
     lanes = Narrow(task_context(), 8, compile_=False)
-    with pytest.warns(UserWarning, match="memory ran out with 4 lanes: going on with 2"):
+    with pytest.warns(UserWarning, match="memory ran out with 4 lanes: continuing with 2"):
         found = lanes.run(jobs(11), quiet)
     assert lanes.width == 2
     whole = Lanes(task_context(), 2, compile_=False).run(jobs(11), quiet)
@@ -106,7 +106,7 @@ def test_a_study_counts_what_timed_out_as_diverged_and_says_so(tmp_path):
     done = thalweg.compare(small_task(), ("sgd", hung), out=tmp_path / "out", **options).results
     s = next(s for s in done["strategies"] if s["name"] == "hung")
     assert (s["trials"], s["diverged"], s["final_diverged"]) == (2, 2, 2)
-    assert "4 runs passed the time limit, and count as diverged." in done["notes"]
+    assert "4 runs exceeded the time limit and count as diverged." in done["notes"]
     assert done["verdict"]["winner"] != "hung"
 
 

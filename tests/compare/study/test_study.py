@@ -239,9 +239,9 @@ def test_a_study_that_goes_on_says_from_where(tmp_path):
     kept = len(records(tmp_path / "s"))
     for reporter in (second, third):
         study(tmp_path / "s", reporter=reporter)
-    assert not any("going on" in line for line in first.lines)
-    assert f"going on: {kept} runs are in the store" in second.lines
-    assert "the study is finished: nothing is trained again" in third.lines
+    assert not any("resuming" in line for line in first.lines)
+    assert f"resuming: {kept} runs are in the store" in second.lines
+    assert "the study is already finished: its results are shown again" in third.lines
 
 
 def test_a_tasks_name_leads_nowhere_else(tmp_path, monkeypatch):
@@ -254,7 +254,7 @@ def test_a_tasks_name_leads_nowhere_else(tmp_path, monkeypatch):
 
 def test_a_different_study_is_refused_untouched(done):
     before = (done.folder / "study.sqlite").read_bytes()
-    with pytest.raises(StudyError, match="holds a different study .budget differ.: choose another --out"):
+    with pytest.raises(StudyError, match="contains a different study .budget differ.: choose another --out"):
         study(done.folder, steps=13)
     with pytest.raises(StudyError, match="strategies differ"):
         study(done.folder, strategies=("sgd", "nadam"))
@@ -286,7 +286,7 @@ def test_a_damaged_study_is_refused_untouched(tmp_path, done, damage):
 
 def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(StudyError, match="not empty and holds no study"):
+    with pytest.raises(StudyError, match="not empty and contains no study"):
         study(tmp_path)
     with pytest.raises(StudyError, match="is a file, not a folder"):
         study(tmp_path / "thesis.txt")
@@ -323,12 +323,12 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_later(tmp_path, monkeypat
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_one_line(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(StudyError, match="cannot write to .*: choose a folder that can be written"):
+    with pytest.raises(StudyError, match="cannot write to .*: choose a writable folder"):
         study(tmp_path / "out")
 
 
 def test_a_folder_that_cannot_be_made_is_one_line():
-    with pytest.raises(StudyError, match="cannot write to .*: choose a folder that can be written"):
+    with pytest.raises(StudyError, match="cannot write to .*: choose a writable folder"):
         study("/proc/nowhere/out")
 
 
@@ -435,7 +435,7 @@ def test_two_at_once_on_one_folder_the_second_is_refused_and_the_first_goes_on(t
 
         def standing(self, best):
             with pytest.raises(
-                StudyError, match="another thalweg compare is at work in .*: wait until it ends"
+                StudyError, match="another thalweg compare is running in .*: wait until it ends"
             ) as error:
                 study(tmp_path / "out")
             Second.message = str(error.value)
@@ -455,7 +455,7 @@ def test_a_number_that_was_changed_is_found_where_the_file_is_sound(tmp_path, co
         db.execute(f"UPDATE outcomes SET {column} = substr({column}, 2) WHERE {column} IS NOT NULL")
         if not db.total_changes:
             db.execute(f"UPDATE outcomes SET {column} = 0.5")
-    with pytest.raises(StudyError, match="is damaged .*its bytes are not those that were written"):
+    with pytest.raises(StudyError, match="is damaged .*its bytes have changed since they were written"):
         study(tmp_path / "out")
 
 

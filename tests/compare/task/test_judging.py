@@ -89,16 +89,16 @@ def test_accuracy_is_that_of_what_the_loss_trains(model, x, y, loss, options, tr
 
 
 WRITERS = {
-    "model": (lambda: Applied(lambda x: x.div_(2)), X, Y, cross_entropy, {}, "the model writes"),
-    "model, unseen by autograd": (lambda: Applied(lambda x: x.data.div_(2)), X, Y, cross_entropy, {}, "model writes"),
-    "model, by NumPy": (lambda: Applied(lambda x: x.numpy().sort()), X, Y, cross_entropy, {}, "the model writes"),
+    "model": (lambda: Applied(lambda x: x.div_(2)), X, Y, cross_entropy, {}, "the model modifies"),
+    "model, unseen by autograd": (lambda: Applied(lambda x: x.data.div_(2)), X, Y, cross_entropy, {}, "model modifies"),
+    "model, by NumPy": (lambda: Applied(lambda x: x.numpy().sort()), X, Y, cross_entropy, {}, "the model modifies"),
     "rectifier": (lambda: nn.Sequential(nn.ReLU(True), nn.Linear(4, 2)), X, Y, cross_entropy, {}, "nn.ReLU\\(\\) in"),
-    "loss": (linear(1), X, W, lambda o, t: mse_loss(o, t.sub_(0.1)), {}, "the loss writes"),
-    "loss, into the output": (linear(1), X, W, lambda o, t: mse_loss(o.sub_(1), t), {}, "the loss writes"),
-    "metric": (linear(), X, Y, cross_entropy, {"metric": lambda o, t: t.zero_().sum()}, "the metric writes"),
+    "loss": (linear(1), X, W, lambda o, t: mse_loss(o, t.sub_(0.1)), {}, "the loss modifies"),
+    "loss, into the output": (linear(1), X, W, lambda o, t: mse_loss(o.sub_(1), t), {}, "the loss modifies"),
+    "metric": (linear(), X, Y, cross_entropy, {"metric": lambda o, t: t.zero_().sum()}, "the metric modifies"),
 }
 NUMBERS = {
-    "one value": (linear(1), X, torch.ones(100, 1), mse_loss, {"metric": "r2"}, "validation targets are all alike"),
+    "one value": (linear(1), X, torch.ones(100, 1), mse_loss, {"metric": "r2"}, "validation targets are all equal"),
     "NaN": (linear(1), X, W, mse_loss, {"metric": lambda o, t: o.sum() * float("nan")}, "untrained model is nan"),
     "infinite": (linear(1), X, W, mse_loss, {"metric": lambda o, t: o.sum().abs() / 0}, "untrained model is inf"),
     "no label left": (linear(), X, 0 * Y - 100, nn.CrossEntropyLoss(), {}, "no label but the ignored one"),
@@ -130,7 +130,7 @@ def test_data_that_change_in_training_end_it(tmp_path):
             target.add_(1)
         return mse_loss(output, target)
 
-    with pytest.raises(TaskError, match="has written into the data that all trials share"):
+    with pytest.raises(TaskError, match="has modified the data that all trials share"):
         compared(task(linear(1), X, W, mse_loss, metric=late, higher_is_better=False), tmp_path / "o")
 
 
@@ -140,7 +140,7 @@ def test_no_verdict_hangs_on_what_is_no_number(tmp_path):
 
     done = compared(task(linear(1), X, W, mse_loss, metric=only_on_validation), tmp_path / "o", ("sgd", "adam"))
     assert done.results["verdict"]["winner"] is None
-    assert done.verdict == "No verdict: the test only_on_validation of sgd and adam is no number."
+    assert done.verdict == "No verdict: the test only_on_validation of sgd and adam is not a number."
     assert done.report.exists()
     assert [row["test\nonly_on_validation"] for row in done.rows()] == ["–", "–"]
     for text in ("adam beats sgd", "sgd beats adam", "adam ties sgd"):

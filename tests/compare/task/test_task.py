@@ -53,20 +53,20 @@ CASES = {
     "no length": (broken(("train", Stream())), "no length: give a map-style"),
     "ragged": (broken(("valid", Ragged())), "of one shape .*: convert and pad"),
     "NaN": (broken(("train", TensorDataset(NAN, Y))), r"NaN or infinity in 1 examples \(first: 7\): clean"),
-    "infinite": (broken(("test", TensorDataset(X + float("inf"), Y))), "test inputs hold NaN or infinity in 40"),
+    "infinite": (broken(("test", TensorDataset(X + float("inf"), Y))), "test inputs contain NaN or infinity in 40"),
     "single class": (broken(("train", TensorDataset(X, 0 * Y))), "single class .0.: nothing can be learned"),
-    "label too large": (broken(("valid", TensorDataset(X, Y + 1))), "labels run from 1 to 3, .* 3 outputs.*0 … 2"),
-    "label negative": (broken(("train", TensorDataset(X, Y - 1))), "labels run from -1"),
+    "label too large": (broken(("valid", TensorDataset(X, Y + 1))), "labels range from 1 to 3, .* 3 outputs.*0 … 2"),
+    "label negative": (broken(("train", TensorDataset(X, Y - 1))), "labels range from -1"),
     "loss a vector": (
         broken(loss=lambda o, t: (o - t[:, None]).square()),
-        "no scalar tensor.*return the mean",
+        "not a scalar tensor.*return the mean",
     ),
-    "loss a number": (broken(loss=lambda o, t: 1.0), "no scalar tensor"),
+    "loss a number": (broken(loss=lambda o, t: 1.0), "not a scalar tensor"),
     "loss detached": (broken(loss=lambda o, t: o.detach().mean()), "does not depend on the parameters"),
     "loss raises": (broken(loss=lambda o, t: o @ o), "loss, on output .20, 3. and target .20,., raises .*test_task.py"),
     "loss infinite": (broken(loss=lambda o, t: o.mean() / 0), "untrained model is .*: check the loss"),
     "metric raises": (broken(metric=lambda o, t: o @ o), "the metric, on a batch, raises RuntimeError"),
-    "metric a vector": (broken(metric=lambda o, t: o), "the metric is no scalar"),
+    "metric a vector": (broken(metric=lambda o, t: o), "the metric is not a scalar"),
     "no parameter": (broken(model=frozen), "no trainable parameter: set requires_grad"),
     "model raises": (broken(model=raising), "model.. raises RuntimeError: no weights .test_task.py, line.*: correct"),
     "no model": (broken(model=lambda: 3), "gives a int: return a torch.nn.Module"),
@@ -150,11 +150,11 @@ def test_files_that_are_missing_or_damaged_say_so(monkeypatch, tmp_path):
     from thalweg.compare.task.builtin.mnist import read_idx
 
     monkeypatch.setenv("THALWEG_DATA", str(tmp_path))
-    with pytest.raises(TaskError, match="there is no .*train-images.*: put it there, or unset THALWEG_DATA"):
+    with pytest.raises(TaskError, match="train-images.* does not exist: put it there, or unset THALWEG_DATA"):
         TASKS["mnist"]()
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"not gzip")
-    with pytest.raises(TaskError, match="is damaged .*: fetch it again"):
+    with pytest.raises(TaskError, match="is damaged .*: download it again"):
         read_idx("t10k-labels-idx1-ubyte.gz")
 
 
@@ -175,7 +175,7 @@ def test_names_that_lead_nowhere(tmp_path):
         load_task("digts")
     with pytest.raises(LoadError, match="there is no file nowhere.py"):
         load_task("nowhere.py:task")
-    with pytest.raises(LoadError, match="my.py names no task in the file: write my.py:NAME"):
+    with pytest.raises(LoadError, match="my.py does not name a task in the file: write my.py:NAME"):
         load_task("my.py")
     bad = tmp_path / "bad.py"
     bad.write_text("import torch\n\ndef task():\n    raise OSError('no such disk')\n\nboom = 1\n")

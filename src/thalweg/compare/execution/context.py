@@ -98,8 +98,8 @@ class TaskContext:
         """Raises TaskError where the data are no longer those that all trials are to be given."""
         if self._versions_now() != self._versions:
             raise TaskError(
-                "the model, the loss or the metric has written into the data that all trials share: compute anew there "
-                "(x = x / 255 in place of x /= 255), and begin the study again"
+                "the model, the loss or the metric has modified the data that all trials share: do not modify "
+                "inputs in place (write x = x / 255 instead of x /= 255), and start the study again"
             )
 
     def _versions_now(self) -> list[int]:

@@ -71,7 +71,7 @@ class FactoryRun(StepRun):
         if len(losses) != 1:
             raise ValueError(
                 f"strategy {self.job.strategy.name!r} evaluated the gradient {len(losses)} times in a step: "
-                "give it as a thalweg.Strategy with closure=True, so that each of them is paid for"
+                "pass it as a thalweg.Strategy with closure=True, so that all of them are charged"
             )
         return losses[0]
 

@@ -77,4 +77,4 @@ class Engine(Protocol):
 
 def training() -> AbstractContextManager[None]:
     """Returns what runs its body, which runs the user's code. Raises TaskError, a line, where that raises anything."""
-    return user_errors("training", "correct it, and the same command goes on")
+    return user_errors("training", "correct it, and resume with the same command")

@@ -46,7 +46,7 @@ def unstackable_reason(model: nn.Module) -> str | None:
     """Returns why lanes cannot train the model, as far as its modules tell, or None."""
     for name, module in model.named_modules():
         if isinstance(module, BatchNormBase) and not isinstance(module, BatchNorm):
-            swap = "; --swap-batch-norm replaces it by one that can be stacked" if type(module) in TORCHS else ""
+            swap = "; --swap-batch-norm replaces it with one that can be stacked" if type(module) in TORCHS else ""
             what = f"{name or 'the model'} is a {type(module).__name__}"
             return f"{what}, which updates its running statistics in place{swap}"
         if isinstance(module, nn.RNNBase):
@@ -167,7 +167,7 @@ class Lanes:
                 reported = len(results)
                 continue
             narrower = self.width // 2  # out of the except clause, whose error holds what memory there is
-            warnings.warn(f"memory ran out with {self.width} lanes: going on with {narrower}", stacklevel=2)
+            warnings.warn(f"memory ran out with {self.width} lanes: continuing with {narrower}", stacklevel=2)
             self._widen(narrower)
             waiting = deque(job for job in kept if job.key not in results)
         return [results[job.key] for job in jobs]

@@ -145,9 +145,9 @@ class EngineSelector:
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
         optimizers = make_optimizers(strategy, self.context.model, specimen.hyper, self.context.decay)
-        reason = "an optimizer made by a factory steps one model at a time"
+        reason = "an optimizer made by a factory updates one model at a time"
         if len(optimizers) > 1:
-            reason += "; it takes matrices alone, so AdamW at its defaults steps the other parameters"
+            reason += "; it accepts only matrices, so AdamW with its default settings updates the other parameters"
         return Choice(strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
 
     def _seconds_of(self, specimen: Job) -> float:
@@ -165,9 +165,9 @@ class EngineSelector:
         if too_much:
             raise ValueError(too_much)
         unit = ClosureRun(self.context, specimen).unit
-        reason = f"it evaluates the loss several times a step, at {unit:.3g} minibatches each by default"
+        reason = f"each step evaluates the loss several times, by default on {unit:.3g} minibatches"
         if has_randomness(self.context.model):
-            reason += "; the model draws noise, as dropout does, so that no two evaluations are alike"
+            reason += "; the model is random, as with dropout, so that no two evaluations are equal"
         return Choice(specimen.strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
 
     def _choose_for_rules(self, job: Job, count: int, trains: str = "") -> Choice:
@@ -179,13 +179,15 @@ class EngineSelector:
             return Choice(group, "serial", reason, 1 / alone)
         stacked, alone = self._in_turns(self.lanes, self.serial, job)
         setup, width = time.perf_counter() - began, self.lanes.width
-        both = [f"{stacked * 1e6:.0f} µs a trial-step in {width} lanes", f"{alone * 1e6:.0f} µs alone"]
+        both = [f"{stacked * 1e6:.0f} µs per trial-step in {width} lanes", f"{alone * 1e6:.0f} µs serially"]
         handicap = {"lanes": MARGIN, "serial": 1 / MARGIN}.get(trains, 1.0)
         if self.wanted == "auto" and stacked > handicap * alone:
-            return Choice(group, "serial", f"measured in turns {both[1]}, {both[0]}", 1 / alone, 1, setup)
-        reason = f"measured in turns {both[0]}, {both[1]}"
+            return Choice(group, "serial", f"measured in turns: {both[1]}, {both[0]}", 1 / alone, 1, setup)
+        reason = f"measured in turns: {both[0]}, {both[1]}"
         if has_randomness(self.context.model):
-            reason += "; dropout draws differ from a serial run's, equal in distribution only"
+            reason += (
+                "; dropout draws differ from those of a serial run, so that results are equal only in distribution"
+            )
         return Choice(group, "lanes", reason, 1 / stacked, width, setup)
 
     def _against_lanes(self, job: Job, alone: float) -> str:
@@ -206,11 +208,11 @@ class EngineSelector:
         if self.wanted == "auto":
             whole = alone * sum(runs * steps for runs, steps in self.left)
             if whole < COMPILE_SECONDS:
-                return f"one at a time all takes about {whole:.0f} s, less than compiling lanes would"
+                return f"training one trial at a time takes about {whole:.0f} s in all, less than compiling lanes"
             slower = self._times_alone(trial, job)
             if slower > TOO_SLOW:
                 usual = " (typical of convolutions on a CPU)" if self._convolves() else ""
-                return f"measured in turns, stacked steps take {slower:.1f} × as long as steps alone{usual}"
+                return f"measured in turns: stacked steps take {slower:.1f} times as long as single steps{usual}"
         lanes = Lanes(self.context, trial.width)
         try:
             with warnings.catch_warnings(action="ignore"):

@@ -63,7 +63,7 @@ class Log:
                     raise ValueError(f"cannot log to {tracker.place} ({brief(error)})") from error
                 self._trackers.remove(tracker)
                 self.failed(
-                    f"cannot log to {tracker.place} any more ({brief(error)}): the study goes on, and the same command "
+                    f"logging to {tracker.place} failed ({brief(error)}): the study continues, and the same command "
                     "or thalweg export logs the rest"
                 )
 

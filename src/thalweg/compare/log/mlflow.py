@@ -32,7 +32,7 @@ class MLflow:
                 check_reachable(place or "")
             except OSError as error:
                 why = error.strerror or error
-                raise ValueError(f"cannot log to {place} ({why}): start that server, or name another") from error
+                raise ValueError(f"cannot log to {place} ({why}): start that server, or choose another") from error
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table that it makes
         self.client = MlflowClient(tracking_uri=uri)
         self.place = place or "MLflow"
@@ -42,7 +42,7 @@ class MLflow:
         """Begins a study or goes on with it; what was cut off is deleted, to be written again."""
         found = self.client.get_experiment_by_name(project)
         if found is not None and found.lifecycle_stage != "active":
-            raise ValueError(f"the experiment {project!r} is deleted: restore it, or delete it for good")
+            raise ValueError(f"the experiment {project!r} was deleted: restore it, or delete it permanently")
         artifacts = (self._folder / "artifacts").as_uri() if self._folder else None
         self._experiment = found.experiment_id if found else self.client.create_experiment(project, artifacts)
         self._study, self._parent = study, ""

@@ -15,15 +15,17 @@ def diagnosis_figures(diagnosis: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     if len(diagnosis["profile"]) > 1:
         text = (
-            "Signal: how much a layer's output differs between examples, and how a small difference grows, in times "
-            "the first layer's. Gradient: of the loss by the layer's output, in times the last layer's. Between the "
-            "lines, 1e-3 and 1e3, nothing is wrong. Below, the share of units that are dead or saturated."
+            "Signal: the variation of a layer's output between examples, and the growth of a small difference, "
+            "relative to the first layer. Gradient: the gradient of the loss with respect to the layer's output, "
+            "relative to the last layer. Values between the lines, 1e-3 and 1e3, are normal. Below: the share of units "
+            "that are dead or saturated."
         )
         found.append(figure("depth", "Over depth", text, _depth(diagnosis["profile"])))
     if diagnosis["range_test"]:
         text = (
-            "The loss as the learning rate of gradient descent rises from step to step: each step counts with what "
-            "it did to the next batch, which it had not seen. " + _sentence(diagnosis["range_test"]["why"])
+            "The loss while the learning rate of gradient descent increases from step to step. Each step is "
+            "measured by its effect on the next batch, which it has not seen. "
+            + _sentence(diagnosis["range_test"]["why"])
         )
         found.append(figure("range", "Learning-rate range", text, _range(diagnosis["range_test"])))
     return found
@@ -76,7 +78,7 @@ def _range(test: Mapping[str, Any]) -> dict[str, Any]:
     paired = list(accumulate(changes, initial=test["losses"][0] or 0.0))[1:]
     own: dict[str, Any] = {"type": "scatter", "name": "loss of each step's own batch"}
     own |= {"mode": "markers", "marker": {"color": COLOURS[-1], "size": 4, "opacity": 0.6}}
-    smooth: dict[str, Any] = {"type": "scatter", "name": "with the differences between batches taken out"}
+    smooth: dict[str, Any] = {"type": "scatter", "name": "without the differences between batches"}
     smooth |= {"mode": "lines", "line": {"color": COLOURS[0]}}
     lrs = test["lrs"]
     traces = [{**own, "x": lrs, "y": test["losses"]}, {**smooth, "x": lrs[: len(paired)], "y": paired}]

@@ -31,26 +31,26 @@ def figures(results: Results) -> list[dict[str, Any]]:
     target = results["task"]["target"]
     better = "higher" if results["task"]["direction"] == "max" else "lower"
     tried = max((len(s["sensitivity"]) for s in results["strategies"]), default=0)
-    words = f"the validation {metric} {target:.4g}" if target is not None else "a target that none reached"
+    words = f"the validation {metric} {target:.4g}" if target is not None else "a target that no strategy reached"
     curves = (
-        "Median over the seeds, a diverged one counting as the worst; the band holds the middle half."
+        "Median over the seeds, where a diverged run counts as the worst; the band covers the middle half."
         if results["verdict"]
         else "Each strategy's best configuration so far."
     )
     sensitivity = (
         f"Validation {metric} of every configuration tried. "
-        "Open: stopped at the first rung; a cross at the margin: diverged."
+        "Open symbols stopped at the first rung; crosses at the margin diverged."
         + sampling_note(results, "configurations", tried)
     )
-    expected = f"What tuning with k configurations would have given, on average (validation {metric})." + sampling_note(
+    expected = f"Average result of tuning with k configurations (validation {metric})." + sampling_note(
         results, "values of k", tried
     )
     ranks = (
         f"Test {metric} ({better} is better) of each strategy's best configuration: "
-        "mean and 95 % interval, one dot a seed." + sampling_note(results, "seeds", results["budget"]["seeds"])
+        "mean and 95 % interval, with one dot per seed." + sampling_note(results, "seeds", results["budget"]["seeds"])
     )
-    times = f"Gradient evaluations until {words}, median over the seeds."
-    failures = "Configurations that turned NaN or passed ten times their first loss."
+    times = f"Gradient evaluations to reach {words}, median over the seeds."
+    failures = "Share of configurations whose loss became NaN or exceeded ten times its first value."
     tuned = [
         ("curves", "Learning curves", curves, _curves),
         ("sensitivity", "Learning-rate sensitivity", sensitivity, _sensitivity),

@@ -69,7 +69,7 @@ def page(
 def write_diagnosis(task: str, diagnosis: Mapping[str, Any], path: Path) -> None:
     """Writes the page of a diagnosis alone, whole or not at all."""
     worst = [f for f in diagnosis["findings"] if f["severity"] != "note"]
-    verdict = f"{len(worst)} to fix: {', '.join(f['kind'] for f in worst)}." if worst else "Nothing to fix was found."
+    verdict = f"{len(worst)} to fix: {', '.join(f['kind'] for f in worst)}." if worst else "No problem was found."
     text = page("diagnosis_page.html.j2", [], diagnosis_figures(diagnosis), task=task, d=diagnosis, verdict=verdict)
     write_text(text, path)
 

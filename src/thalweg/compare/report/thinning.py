@@ -31,9 +31,9 @@ def sampling_note(results: Mapping[str, Any], what: str, count: int) -> str:
     """Returns a sentence on what is left out of so many points a strategy; nothing where all are drawn.
 
     >>> sampling_note({"strategies": [{}]}, "configurations", 20_000)
-    ' Of 20,000 configurations a strategy 10,000 are drawn, evenly chosen; results.json has all.'
+    ' Of 20,000 configurations per strategy, 10,000 are drawn, evenly chosen; results.json contains all of them.'
     """
     drawn = share(results)
     if count <= drawn:
         return ""
-    return f" Of {count:,} {what} a strategy {drawn:,} are drawn, evenly chosen; results.json has all."
+    return f" Of {count:,} {what} per strategy, {drawn:,} are drawn, evenly chosen; results.json contains all of them."

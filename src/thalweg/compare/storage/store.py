@@ -68,7 +68,7 @@ class Store:
             lock = FolderLock(folder)
         except BlockingIOError as error:
             raise StudyError(
-                f"another thalweg compare is at work in {folder}: wait until it ends, or choose another --out"
+                f"another thalweg compare is running in {folder}: wait until it ends, or choose another --out"
             ) from error
         except OSError as error:
             raise _cannot_write(folder, error) from error
@@ -93,8 +93,8 @@ class Store:
                     store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(asked)))
             elif parts:
                 raise StudyError(
-                    f"{folder} holds a different study ({', '.join(parts)} differ): choose another --out, "
-                    "or move that folder away"
+                    f"{folder} contains a different study ({', '.join(parts)} differ): choose another --out, or "
+                    "move the folder"
                 )
         except BaseException:
             store.close()
@@ -111,7 +111,7 @@ class Store:
         path, connection = folder / FILE, None
         try:
             if not path.is_file():
-                raise StudyError(f"{folder} holds no study: give the folder that thalweg compare wrote (--out)")
+                raise StudyError(f"{folder} contains no study: name the folder that thalweg compare wrote (--out)")
             mode = "mode=rw" if write else _reading(path)
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -122,7 +122,11 @@ class Store:
             raise fault(path, error, write) from error
         if sound != "ok" or version != VERSION:
             connection.close()
-            why = f"version {version}, this program reads {VERSION}" if sound == "ok" else sound.splitlines()[0]
+            why = (
+                f"version {version}, while this program reads version {VERSION}"
+                if sound == "ok"
+                else sound.splitlines()[0]
+            )
             raise StudyError(
                 f"{path} is damaged or not a study of this version ({why}): restore it, or choose another --out"
             )
@@ -245,7 +249,7 @@ class Store:
     def _check(self, row: tuple[Any, ...], digest: Any, more: bytes = b"") -> None:
         if digest_of(row, more) != digest:
             what = ", ".join(map(str, row[:3])) if row else "a snapshot"
-            raise damaged(self.path, f"{what}: its bytes are not those that were written")
+            raise damaged(self.path, f"{what}: its bytes have changed since they were written")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -297,7 +301,7 @@ def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
         for file in beside:  # what a kill left
             file.unlink(missing_ok=True)
         if any(folder.iterdir()):
-            raise StudyError(f"{folder} is not empty and holds no study: choose another --out, or empty it")
+            raise StudyError(f"{folder} is not empty and contains no study: choose another --out, or empty it")
         connection = sqlite3.connect(part, isolation_level=None)
         try:
             connection.executescript(f"PRAGMA synchronous=FULL; BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT")
@@ -315,7 +319,7 @@ def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
 
 
 def _cannot_write(folder: Path, error: Exception) -> StudyError:
-    return StudyError(f"cannot write to {folder} ({error}): choose a folder that can be written with --out")
+    return StudyError(f"cannot write to {folder} ({error}): choose a writable folder with --out")
 
 
 def fault(path: Path, error: Exception, write: bool = False) -> StudyError:

@@ -34,7 +34,7 @@ def checked_space(space: Mapping[str, Any], defaults: Mapping[str, float]) -> di
     if not isinstance(space, Mapping):
         raise ValueError(f"space is {space!r}: give {{hyperparameter: (low, high)}}")
     if len(space) > DIMENSIONS:
-        raise ValueError(f"{len(space)} hyperparameters are tuned: give ranges of {DIMENSIONS} at most")
+        raise ValueError(f"{len(space)} hyperparameters are tuned: give at most {DIMENSIONS} ranges")
     found = {}
     for name, bounds in space.items():
         if isinstance(bounds, str) or not isinstance(bounds, Sequence) or len(bounds) != 2:
@@ -44,8 +44,8 @@ def checked_space(space: Mapping[str, Any], defaults: Mapping[str, float]) -> di
             raise ValueError(f"the range of {name} must be 0 < low < high, not ({low}, {high})")
         if defaults.get(name, low) <= 0:
             raise ValueError(
-                f"{name} is tuned on a logarithmic scale, and its default is {defaults[name]}: give one above 0, or "
-                "leave it out of the space"
+                f"{name} is tuned on a logarithmic scale, and its default is {defaults[name]}: give a default above "
+                "0, or omit it from the space"
             )
         found[name] = (low, high)
     return found
@@ -56,6 +56,7 @@ def _number(what: str, value: Any) -> float:
         value = value.item()
     if not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(
-            f"{what} is {value!r}: give a number; what is none, let the factory fill in, as functools.partial does"
+            f"{what} is {value!r}: give a number; fix other arguments in the factory, for example with "
+            "functools.partial"
         )
     return value  # type: ignore[return-value]

@@ -31,22 +31,22 @@ class Strategy:
     """One entry of a comparison.
 
     Arguments:
-        name: how it is called in the report.
-        rule: the update rule, or None when ``factory`` makes an optimizer.
-        factory: any callable ``(params, **hyperparameters) -> torch.optim.Optimizer``; runs serially.
-        defaults: hyperparameters of the default configuration.
-        space: log-uniform search range ``(low, high)`` of each hyperparameter that is tuned.
-        whole: which hyperparameters are whole numbers.
-        closure: whether a step evaluates the loss several times: the optimizer is then given a large batch, of as
-            many minibatches as the hyperparameter ``batches`` says (16 by default), and pays for each evaluation.
-        initialization: a name of :data:`thalweg.initialization.SCHEMES`; with ``-gain`` behind it the weights have the
-            gain of the nonlinearity that follows each layer.
-        architecture: one of the task's ``architectures``; its ``model`` where empty.
-        normalization: ``"batch-norm"`` puts batch normalization into the model; ``"none"``.
-        averaging: ``"polyak"`` or ``"ema"``: the average of the parameters is judged in their place; ``"none"``.
-        guidance: a name of :data:`thalweg.compare.task.guides.GUIDANCES`, whose hyperparameters are tuned too;
-            ``"none"``.
-        schedule: the learning rate's factor over the run; ``schedule_name`` is its name.
+        name: the name of the strategy in the report.
+        rule: the update rule, or None if ``factory`` makes an optimizer.
+        factory: a callable ``(params, **hyperparameters) -> torch.optim.Optimizer``; such a strategy runs serially.
+        defaults: the hyperparameters of the default configuration.
+        space: the log-uniform search range ``(low, high)`` of each tuned hyperparameter.
+        whole: the hyperparameters that are whole numbers.
+        closure: whether a step evaluates the loss several times. The optimizer then receives a large batch that
+            consists of ``batches`` minibatches (a hyperparameter, 16 by default), and each evaluation is charged.
+        initialization: a name of :data:`thalweg.initialization.SCHEMES`; with the suffix ``-gain``, the weights have
+            the gain of the nonlinearity that follows each layer.
+        architecture: one of the task's ``architectures``; if empty, its ``model``.
+        normalization: ``"batch-norm"``, which adds batch normalization to the model, or ``"none"``.
+        averaging: ``"polyak"`` or ``"ema"``, with which the average of the parameters is evaluated, or ``"none"``.
+        guidance: a name of :data:`thalweg.compare.task.guides.GUIDANCES`, whose hyperparameters are tuned too,
+            or ``"none"``.
+        schedule: the factor of the learning rate over the run; ``schedule_name`` is its name.
 
     >>> Strategy.parse("adam+he@cosine").schedule_name
     'cosine'
@@ -71,9 +71,11 @@ class Strategy:
         if (self.rule is None) == (self.factory is None):
             raise ValueError(f"strategy {self.name!r} needs either a rule or a factory")
         if self.closure and self.averaging != "none":
-            raise ValueError(f"strategy {self.name!r}: averaging is for methods that take a minibatch a step")
+            raise ValueError(f"strategy {self.name!r}: averaging requires a method that uses one minibatch per step")
         if self.closure and self.guidance not in ("none", "transfer"):
-            raise ValueError(f"strategy {self.name!r}: {self.guidance} is for methods that take a minibatch a step")
+            raise ValueError(
+                f"strategy {self.name!r}: {self.guidance} requires a method that uses one minibatch per step"
+            )
         if self.guidance in GUIDANCES and isinstance(self.defaults, Mapping) and isinstance(self.space, Mapping):
             tuned = GUIDANCES[self.guidance]
             object.__setattr__(self, "defaults", {**self.defaults, **tuned.defaults})
@@ -142,7 +144,7 @@ class Strategy:
             LoadError: an unknown name; the message gives the nearest one.
         """
         if not isinstance(text, str):
-            raise LoadError(f"{text!r} is no strategy: give its name, or a thalweg.Strategy")
+            raise LoadError(f"{text!r} is not a strategy: give its name, or a thalweg.Strategy")
         optimizer, words, schedule = _parts(text)
         if not all(words) or text.endswith("@"):
             raise LoadError(f"a word is missing in {text!r}: write OPTIMIZER, OPTIMIZER+WORD or OPTIMIZER@SCHEDULE")
@@ -152,7 +154,7 @@ class Strategy:
         for word in words:
             axis = axis_of(word)
             if axis in axes and (axis != "initialization" or axes[axis] != "default"):
-                raise LoadError(f"{text!r} names two of {axis}: {axes[axis]} and {word}; leave one out")
+                raise LoadError(f"{text!r} names two of {axis}: {axes[axis]} and {word}; omit one")
             axes[axis] = word
         if "." in optimizer or ":" in optimizer:
             found = load_object(optimizer, here)
@@ -226,7 +228,7 @@ def crossed(strategies: Sequence[str], axes: Mapping[str, Sequence[str]]) -> lis
             if axis in _WORDS:
                 _known(word, dict.fromkeys(["none", *_WORDS[axis]]), axis)
             elif word != "none" and axis_of(word) != axis:
-                raise LoadError(f"{word!r} is no {axis}: it is an {axis_of(word)}")
+                raise LoadError(f"{word!r} is not an {axis}: it is an {axis_of(word)}")
         names = [name for text in names for name in _with(text, axis, words)]
     return names
 

@@ -72,7 +72,7 @@ def built(task: Task, variant: Variant, swap: bool = False) -> Task:
             try:
                 add_batch_norm(model)
             except ValueError as error:
-                raise TaskError(f"batch normalization cannot be put into this model: {error}") from error
+                raise TaskError(f"batch normalization cannot be added to this model: {error}") from error
         return model
 
     if not swap and variant.normalization == "none":
@@ -84,4 +84,6 @@ def _unknown(word: str, task: Task) -> str:
     near = get_close_matches(word, [*task.architectures, *INITIALIZATIONS, *NORMALIZATIONS, *AVERAGINGS], n=1)
     known = f"it has {', '.join(task.architectures)}" if task.architectures else "it names none"
     hint = f"did you mean {near[0]!r}?" if near else f"{known}; give them as Task(architectures={{name: model}})"
-    return f"{word!r} is no initialization, normalization or averaging, nor an architecture of this task: {hint}"
+    return (
+        f"{word!r} is neither an initialization, a normalization, an averaging nor an architecture of this task: {hint}"
+    )

@@ -50,19 +50,19 @@ class StudyConfig:
         if self.trial_seconds is not None:
             check_above("trial_seconds", self.trial_seconds, SECONDS)
         if self.out is not None and not str(self.out):
-            raise ValueError("out is empty: name a folder, or leave it out")
+            raise ValueError("out is empty: name a folder, or omit it")
         check_utf8(self.here / (self.out or ""))
         check_decay(self.decay)
         if self.engine not in ENGINES:
             raise ValueError(f"engine is {self.engine!r}: choose among {', '.join(ENGINES)}")
         if self.cluster and self.engine != "ray":
-            raise ValueError("a cluster is for engine='ray' (--engine ray): give that, or leave out the cluster")
+            raise ValueError("cluster requires engine='ray' (--engine ray): add that, or omit the cluster")
         names = [s.name for s in self.strategies]
         if not names:
-            raise ValueError("no strategies: name at least one, or two to compare")
+            raise ValueError("there are no strategies: name at least one, or two to compare them")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"strategy {twice[0]!r} is named twice: leave one out")
+            raise ValueError(f"strategy {twice[0]!r} is named twice: omit one")
 
 
 def parsed(strategies: str | Strategy | Iterable[str | Strategy], here: Path) -> list[Strategy]:

@@ -184,7 +184,7 @@ def _charged(context: TaskContext, strategy: Strategy, steps: int) -> dict[str, 
     spent = sum(costs.values())
     if spent > steps / 2:
         raise ValueError(
-            f"strategy {strategy.name!r}: {before_first_step(costs, steps)}, more than half: give more --steps"
+            f"strategy {strategy.name!r}: {before_first_step(costs, steps)}, which is more than half: increase --steps"
         )
     return costs
 
@@ -203,7 +203,7 @@ def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any]:
     try:
         found = diagnose(model, batch, context.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
     except Exception as error:
-        why = f"the model could not be diagnosed, so that faults of it may be unseen: {brief(error)}"
+        why = f"the model could not be diagnosed, so problems may go unnoticed: {brief(error)}"
         found = Diagnosis((Finding("not diagnosed", "note", "", math.nan, why),))
     return found.as_dict()
 

@@ -36,7 +36,7 @@ def collect(store: Store) -> dict[str, Any]:
     facts = store.facts()
     if not finished(facts):
         raise StudyError(
-            f"the study in {store.path.parent} is not finished: the same thalweg compare command goes on with it"
+            f"the study in {store.path.parent} is not finished: the same thalweg compare command resumes it"
         )
     design, records = facts[DESIGN], slim(store.records())
     direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
@@ -68,7 +68,7 @@ def collect(store: Store) -> dict[str, Any]:
     late = sum(r["status"] == "timed out" for r in records)
     if late:
         runs = "run" if late == 1 else "runs"
-        results["notes"].append(f"{late} {runs} passed the time limit, and count as diverged.")
+        results["notes"].append(f"{late} {runs} exceeded the time limit and count as diverged.")
     return plain(results)
 
 
@@ -208,7 +208,7 @@ def _status(record: Record, steps: int) -> str:
 
 
 def end(record: Record) -> float | None:
-    """Returns the validation metric at the record's end, None where it diverged or is no number."""
+    """Returns the validation metric at the record's end, None where it diverged or is not a number."""
     value = record["curve"]["valid_metric"][-1] if record["status"] == "finished" else math.nan
     return value if math.isfinite(value) else None
 
@@ -266,33 +266,37 @@ def before_first_step(costs: Mapping[str, int], steps: int) -> str:
     """Returns in words what each run spends before its first step.
 
     >>> before_first_step({"teacher": 250, "hints": 125}, 1000)
-    'before its first step a run spends teacher 250, hints 125 of its 1,000 gradient evaluations'
+    'each run spends 375 of its 1,000 gradient evaluations before its first step (teacher 250, hints 125)'
     """
     parts = ", ".join(f"{what} {count:,}" for what, count in costs.items())
-    return f"before its first step a run spends {parts} of its {steps:,} gradient evaluations"
+    spent = f"{sum(costs.values()):,} of its {steps:,} gradient evaluations"
+    return f"each run spends {spent} before its first step ({parts})"
 
 
 def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], budget: Mapping[str, Any]) -> list[str]:
     notes = [
-        "Seconds to target are steps to target times the seconds of a step, measured with each winner alone, in turns.",
-        "Expected best at k counts a configuration that was stopped at the first rung with the value it had there.",
+        "Seconds to target are the steps to target times the duration of a step, which is measured for each "
+        "finalist alone, in turns.",
+        "In the expected best at k, a configuration that was stopped at the first rung counts with its value there.",
     ]
     if budget["trials"] < 4:
-        notes.append("Fewer than 4 trials leave none to look beyond an edge: no range was widened.")
+        notes.append(
+            "With fewer than 4 trials, none is held back to search beyond the edge of a range, so no range was widened."
+        )
     for s in strategies:
         if s["diverged"] == s["trials"]:
-            notes.append(f"{s['name']}: every configuration diverged; its default was run for the record.")
+            notes.append(f"{s['name']}: every configuration diverged, so its default configuration was run.")
     for s in strategies:
         if s["charged"]:
             notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
     if any(s["final_diverged"] for s in strategies):
         notes.append(
-            "A final run that diverged, or whose metric is no number, counts with the untrained model's score."
+            "A final run that diverged, or whose metric is not a number, counts with the score of the untrained model."
         )
     for s in strategies:
         if s["widened"]:
             w = s["widened"]
-            more = "; the winner is still on the edge: a wider space may be better" if w["still_on_edge"] else ""
+            more = "; the best value is still on the edge, so a wider range may be better" if w["still_on_edge"] else ""
             what = f"the best {w['hyperparameter']} lay on the {w['side']} edge, so its range was widened"
             notes.append(f"{s['name']}: {what}{more}.")
     return notes + list(facts.get("notes", []))

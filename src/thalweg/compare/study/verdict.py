@@ -83,7 +83,7 @@ def decide(
     'adam'
     """
     if without := [name for name, scores in per_seed.items() if not _numbers(scores)]:
-        return Verdict(None, [], f"No verdict: the test {metric} of {_listed(without)} is no number.")
+        return Verdict(None, [], f"No verdict: the test {metric} of {_listed(without)} is not a number.")
     compared = pairs(per_seed)
     paid = costs or {}
     means = {name: sum(scores) / len(scores) for name, scores in per_seed.items()}
@@ -91,14 +91,16 @@ def decide(
     ranked = sorted(means, key=lambda name: sign * means[name])
     best, seeds = ranked[0], len(per_seed[ranked[0]])
     if len(ranked) == 1:
-        return Verdict(None, [best], f"{best} alone was run: nothing to compare it with.")
+        return Verdict(None, [best], f"Only {best} was run, so there is nothing to compare it with.")
     tied = [name for name in ranked if name == best or not beats(best, name, compared, direction)]
     if len(tied) > 1:
         sentence = f"Tie: {_listed(tied)} cannot be told apart by test {metric} ({_seeds(seeds)})"
         beaten = [name for name in ranked if name not in tied]
         sentence += f"; {best} is better than {_listed(beaten)}" if beaten else ""
         soonest = min((name for name in tied if name in paid), key=lambda name: paid[name].seconds, default=None)
-        sentence += f"; of the tied, {soonest} is the first to reach {goal}, {paid[soonest]}" if soonest else ""
+        sentence += (
+            f"; of the tied strategies, {soonest} is the first to reach {goal}, {paid[soonest]}" if soonest else ""
+        )
         return Verdict(None, tied, sentence + ".")
     second = next(p for p in compared if {p["a"], p["b"]} == {best, ranked[1]})
     low, high = sorted(abs(bound) for bound in (second["low"], second["high"]))
@@ -107,7 +109,7 @@ def decide(
     sentence = (
         f"{best} is best: test {metric} {means[best]:.4g}, {abs(second['difference']):.2g} "
         f"{side} {ranked[1]} (95 % interval {low:.2g} to {high:.2g}; {_seeds(seeds)}, p {_p(largest)} "
-        "against every other after Holm's correction)"
+        "against every other strategy after Holm's correction)"
     )
     sentence += f"; it reaches {goal} {paid[best]}" if best in paid else ""
     return Verdict(best, [], sentence + ".")
@@ -129,7 +131,7 @@ def parse_expectation(text: str, names: Sequence[str]) -> tuple[str, str, str]:
     for name in (a, b):
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"compared are {', '.join(names)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"the strategies are {', '.join(names)}"
             raise ValueError(f"expectation {text!r}: {name!r} is not compared: {hint}")
     if a == b:
         raise ValueError(f"expectation {text!r}: name two different strategies")

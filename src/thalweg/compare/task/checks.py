@@ -41,9 +41,11 @@ def materialize(task: Task) -> Examples:
     for part, y in data.targets():
         if task.is_classification and not y.is_floating_point() and (labels := _counted(task, y).unique()).numel() < 2:
             found = f"a single class ({int(labels[0])})" if len(labels) else "no label but the ignored one"
-            raise TaskError(f"the {part} data has {found}: nothing can be learned or judged")
+            raise TaskError(f"the {part} data has {found}: nothing can be learned or evaluated")
         if part != "training" and task.metric in ("r2", r2) and bool((y == y[:1]).all()):
-            raise TaskError(f"the {part} targets are all alike, and R² divides by their variance: give another metric")
+            raise TaskError(
+                f"the {part} targets are all equal, and R² divides by their variance: choose another metric"
+            )
     try_model(task, data)
     return data
 
@@ -55,7 +57,7 @@ def try_model(task: Task, data: Examples) -> None:
         model = build_model(task)
         trainable = [p for p in model.parameters() if p.requires_grad]
         if not trainable:
-            raise TaskError("the model has no trainable parameter: set requires_grad on what is to be trained")
+            raise TaskError("the model has no trainable parameter: set requires_grad on the parameters to train")
         first = data.train.first(task.batch_size).map(_copy)
         x, y = first.input, first.target
         with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), _unwritten("the model", x):
@@ -67,9 +69,9 @@ def try_model(task: Task, data: Examples) -> None:
             loss = task.training_loss(model, output, y)
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise TaskError(f"the loss is no scalar tensor ({shape}): return the mean over the batch")
+            raise TaskError(f"the loss is not a scalar tensor ({shape}): return the mean over the batch")
         if not loss.requires_grad:
-            raise TaskError("the loss does not depend on the parameters: do not detach or round on the way to it")
+            raise TaskError("the loss does not depend on the parameters: do not detach or round its inputs")
         if not math.isfinite(loss.item()):
             raise TaskError(
                 f"the loss of the untrained model is {loss.item()}: check the loss and the scale of the inputs"
@@ -77,7 +79,7 @@ def try_model(task: Task, data: Examples) -> None:
         with user_errors("the metric, on a batch,"), _unwritten("the metric", y):
             metric = task.score(output.detach(), y)
         if metric.numel() != 1:
-            raise TaskError(f"the metric is no scalar ({tuple(metric.shape)}): return one number for a batch")
+            raise TaskError(f"the metric is not a scalar ({tuple(metric.shape)}): return one number for a batch")
         _try_validation(task, model.eval(), data)
 
 
@@ -91,7 +93,8 @@ def _try_validation(task: Task, model: nn.Module, data: Examples) -> None:
                 value = float(some.evaluate(model, task.score))
     if not math.isfinite(value):
         raise TaskError(
-            f"the metric of the untrained model is {value} on the validation data: give one that is a number there"
+            f"the metric of the untrained model is {value} on the validation data: choose a metric that is a number "
+            "there"
         )
 
 
@@ -108,8 +111,8 @@ def _unwritten(what: str, *given: object) -> Iterator[None]:
     for tensor, version, values in before:
         if write_count(tensor) != version or not torch.allclose(tensor, values, 0, 0, equal_nan=True):
             raise TaskError(
-                f"{what} writes into what it is given: compute anew there (x = x / 255 in place of x /= 255, nn.ReLU() "
-                "in place of nn.ReLU(inplace=True)), or take a clone() first"
+                f"{what} modifies its input in place: write x = x / 255 instead of x /= 255, use nn.ReLU() instead "
+                "of nn.ReLU(inplace=True), or clone() the input first"
             )
 
 
@@ -127,6 +130,6 @@ def _check_labels(task: Task, output: Tensor, data: Examples) -> None:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             raise TaskError(
-                f"the {part} labels run from {low} to {high}, but the model has {classes} outputs: "
+                f"the {part} labels range from {low} to {high}, but the model has {classes} outputs: "
                 f"labels must lie in 0 … {classes - 1}"
             )

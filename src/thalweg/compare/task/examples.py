@@ -146,13 +146,13 @@ def stacked(dataset: Dataset[Any], part: str) -> Split:
             y = torch.stack([torch.as_tensor(pair[1]) for pair in pairs])
         except Exception as error:
             raise TaskError(
-                f"the {part} data is no set of (input, target) pairs of tensors of one shape ({brief(error)}): "
+                f"the {part} data is not a set of (input, target) pairs of tensors of one shape ({brief(error)}): "
                 "convert and pad them in the dataset"
             ) from error
     for what, tensor in (("inputs", x), ("targets", y)):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             rows = (~torch.isfinite(tensor.reshape(count, -1))).any(dim=1).nonzero()[:, 0]
             raise TaskError(
-                f"the {part} {what} hold NaN or infinity in {len(rows)} examples (first: {int(rows[0])}): clean them"
+                f"the {part} {what} contain NaN or infinity in {len(rows)} examples (first: {int(rows[0])}): clean them"
             )
     return Split((x, y))

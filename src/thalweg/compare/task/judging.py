@@ -40,7 +40,7 @@ def accuracy(output: Tensor, target: Tensor, ignored: int = IGNORED, dim: int | 
     dim = _dimension(output, target) if dim is None else dim
     if output.shape[dim] < 2:
         raise TaskError(
-            f"accuracy takes an output for each class, and output {tuple(output.shape)} has one: give the metric as a "
+            f"accuracy needs one output per class, and output {tuple(output.shape)} has one: give the metric as a "
             "function, such as lambda output, target: ((output > 0) == target).float().mean()"
         )
     labels = target.argmax(dim=dim) if soft else target

@@ -29,7 +29,7 @@ def load_object(spec: str, here: Path | None = None) -> Any:
     """
     module_name, _, attribute = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not module_name:
-        raise LoadError(f"{spec!r} names no object: write my.py:name or package.module.name")
+        raise LoadError(f"{spec!r} does not name an object: write my.py:name or package.module.name")
     here = here or Path.cwd()
     found = (_from_file if module_name.endswith(".py") else _from_module)(module_name, here)
     with user_errors(module_name, kind=LoadError):
@@ -60,7 +60,10 @@ def load_task(spec: "str | Task", here: Path | None = None) -> Task:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}; your own is my.py:task"
         raise LoadError(f"unknown task {spec!r}: {hint}")
     if spec.endswith(".py"):
-        raise LoadError(f"{spec} names no task in the file: write {spec}:NAME, of what gives a thalweg.Task")
+        raise LoadError(
+            f"{spec} does not name a task in the file: write {spec}:NAME, where NAME is a function that returns a "
+            "thalweg.Task"
+        )
     found = load_object(spec, here)
     if callable(found) and not isinstance(found, Task):
         with user_errors(spec):

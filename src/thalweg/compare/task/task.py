@@ -22,23 +22,24 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 KINDS: Mapping[str, tuple[Any, str]] = {
     "loss": (Callable, "a function (output, target)"),
     "metric": ((Callable, str, type(None)), "accuracy, r2, loss or a function (output, target)"),
-    "target": ((int, float, type(None)), "a number, or leave it out"),
+    "target": ((int, float, type(None)), "a number, or omit it"),
     "higher_is_better": ((bool, type(None)), "True or False"),
 }
 
 
 @dataclass(frozen=True)
 class Guides:
-    """What guided strategies take from a task; each needs only its own.
+    """The information that guided strategies take from a task; each strategy needs only its own part.
 
     Arguments:
-        teacher: for ``fitnet``, and for the difficulties of curricula, where the task's own model teaches by default: a
-            function that builds it, trained in each run and charged to it, or a trained module, which is not charged.
-        hint, guided: a layer of the teacher and one of the model, or as many of both, for ``fitnet``.
-        blocks: the model's hidden blocks for ``greedy``, where it is no ``nn.Sequential``.
-        source: a related task, whose trained model ``transfer`` takes parts of.
-        parts: names of those parts, or how many of the first blocks; half of the blocks by default.
-        difficulty: one number a training example ``(n,)``, larger for harder, for curricula.
+        teacher: the teacher of ``fitnet`` and of the difficulties of curricula, whose default teacher is the task's own
+            model: a function that builds it, so that it is trained in each run and charged to it, or a trained module,
+            which is not charged.
+        hint, guided: for ``fitnet``, a layer of the teacher and a layer of the model, or the same number of both.
+        blocks: for ``greedy``, the hidden blocks of a model that is not an ``nn.Sequential``.
+        source: for ``transfer``, a related task, from whose trained model parts are taken.
+        parts: names of these parts, or the number of the first blocks; by default half of the blocks.
+        difficulty: for curricula, one number per training example, of shape ``(n,)``; larger numbers are harder.
 
     Source: Deep Learning, §8.7.4 and §8.7.6.
     """
@@ -54,25 +55,26 @@ class Guides:
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: any model, any map-style dataset of (input, target) pairs.
+    """A model with its data, its loss and its metric.
 
     Arguments:
-        model: a function that builds the model (drawing from torch's global generator, which is seeded), or a
-            module, which is copied and initialized anew for every seed. With auxiliary heads it is trained
-            on their losses too, and judged without them.
-        train, valid, test: datasets of ``(input, target)`` pairs of tensors of one shape.
+        model: a function that builds the model (it draws from torch's global generator, which is seeded), or a module,
+            which is copied and initialized anew for every seed. A model with auxiliary heads is trained on their
+            losses too, and evaluated without them.
+        train, valid, test: map-style datasets of ``(input, target)`` pairs, whose tensors have one shape.
         loss: ``(output, target) -> scalar``, the mean over the batch.
-        metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; accuracy for
-            cross-entropy by default, else the loss. Accuracy takes targets as cross-entropy does: classes in the second
-            dimension of the output, labels or probabilities; what the loss ignores does not count.
-        batch_size: examples a minibatch.
-        name: its name in reports.
-        higher_is_better: direction of a metric that is a function; the named ones know theirs.
-        target: metric value that "time to target" counts to; chosen by the protocol by default.
-        steps: default length of a run, in gradient evaluations.
-        architectures: other models for the same data by name, for strategies such as ``adam+NAME``.
-        description: one line for the report.
-        guides: what guided strategies such as ``adam+fitnet`` take from the task.
+        metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; by default the accuracy for
+            cross-entropy, and the loss otherwise. The accuracy reads targets as cross-entropy does: classes are the
+            second dimension of the output, and targets are labels or probabilities; labels that the loss ignores do
+            not count.
+        batch_size: number of examples per minibatch.
+        name: the name of the task in reports.
+        higher_is_better: direction of a metric that is a function; the named metrics have a known direction.
+        target: the value of the metric for "time to target"; by default the protocol chooses it.
+        steps: the default length of a run, in gradient evaluations.
+        architectures: other models for the same data, by name, for strategies such as ``adam+NAME``.
+        description: a line for the report.
+        guides: the information that guided strategies such as ``adam+fitnet`` take from the task.
 
     >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
     >>> data = torch.utils.data.TensorDataset(x, y)
@@ -106,7 +108,7 @@ class Task:
         for name in self.architectures:
             check_name("an architecture", name)
         if self.target is not None and not math.isfinite(self.target):
-            raise TaskError(f"target is {self.target}: give a number, or leave it out")
+            raise TaskError(f"target is {self.target}: give a number, or omit it")
 
     @property
     def metric_name(self) -> str:
@@ -180,7 +182,9 @@ def _shaped(model: nn.Module, task: Task) -> nn.Module:
     with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), torch.no_grad():
         model.eval()(x)
     if left := _lazy(model):
-        raise TaskError(f"{left[0]} has no shape after a batch has gone through the model: give its module its sizes")
+        raise TaskError(
+            f"{left[0]} has no shape after a batch has passed through the model: give the sizes to its module"
+        )
     return model.train(training)
 
 

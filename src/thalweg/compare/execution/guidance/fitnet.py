@@ -18,7 +18,7 @@ class FitNet(Guidance):
     """A quarter of the run trains the teacher, an eighth the hints; τ = 3, λ from 4 to 1 as in Romero et al. 2014."""
 
     pretrains = True
-    reason = "a teacher's answers are part of its objective"
+    reason = "its objective includes the outputs of a teacher"
 
     def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
         teacher, model = self._teacher(context), context.fresh_model("default", 0)
@@ -41,8 +41,8 @@ class FitNet(Guidance):
         guides = context.task.guides
         if guides.teacher is None or not guides.hint or not guides.guided:
             raise TaskError(
-                "fitnet takes a teacher, a layer of it and one of the model: "
-                "give Task(guides=Guides(teacher=..., hint=..., guided=...))"
+                "fitnet needs a teacher, a layer of the teacher and a layer of the model: give "
+                "Task(guides=Guides(teacher=..., hint=..., guided=...))"
             )
         return teacher_of(context, guides.teacher)
 

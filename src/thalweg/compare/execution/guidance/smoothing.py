@@ -21,7 +21,7 @@ END = 0.01  # what is left of σ at the end of the first half
 class Smoothing(Guidance):
     """A step takes 8 samples of the blurred cost, and so 8 gradient evaluations; σ falls geometrically."""
 
-    reason = "each sample of the blurred cost is an evaluation of its own"
+    reason = "each sample of the smoothed cost is a separate evaluation"
 
     def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
         plain, blurred = super().objective(context, job, model), _blurred(context, job)

@@ -36,7 +36,7 @@ class Transfer(Guidance):
     def _source(self, context: TaskContext) -> Teacher:
         source = context.task.guides.source
         if source is None:
-            raise TaskError("transfer takes parts of a related task's model: give Task(guides=Guides(source=...))")
+            raise TaskError("transfer needs the model of a related task: give Task(guides=Guides(source=...))")
         return context.cached(("source", id(source)), lambda: Teacher(context, source(), alike=True))
 
     def _parts(self, context: TaskContext, model: nn.Module) -> int | Sequence[str]:

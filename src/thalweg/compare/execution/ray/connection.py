@@ -37,9 +37,7 @@ def _start(begin: Callable[[], object]) -> None:
         except Exception as error:  # Ray's are of any kind
             ray.shutdown()
             if not left:
-                raise ValueError(
-                    f"Ray does not start on this machine ({_first(error)}): train without it, by --engine auto"
-                ) from error
+                raise ValueError(f"Ray does not start on this machine ({_first(error)}): use --engine auto") from error
 
 
 def _first(error: Exception) -> str:
@@ -59,13 +57,14 @@ def connect(address: str | None) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         _start(partial(quietly, "local", num_cpus=cores, include_dashboard=False))
         return
-    remedy = "give the address that ray start --head printed, or leave out --ray-address"
+    remedy = "pass the address that ray start --head printed, or omit --ray-address"
     try:
         check_reachable(address)
         remedy = (
-            "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what ray get-auth-token says there"
+            "if it requires a token, set RAY_AUTH_MODE=token, and set RAY_AUTH_TOKEN to the output of ray "
+            "get-auth-token there"
         )
         with warnings.catch_warnings(action="ignore"):
             quietly(address)
     except (OSError, RuntimeError, ValueError, RayError) as error:
-        raise ValueError(f"no Ray cluster can be used at {address} ({_first(error)}): {remedy}") from error
+        raise ValueError(f"there is no usable Ray cluster at {address} ({_first(error)}): {remedy}") from error

@@ -70,11 +70,11 @@ class Cluster:
         """Returns the device of a worker: CUDA where it gets a GPU.
 
         Raises:
-            ValueError: what is asked for does not go with its share.
+            ValueError: the requested device does not fit the share of GPUs.
         """
         device = asked or ("cuda" if self.gpus else "cpu")
         if device.startswith("cuda") != bool(self.gpus):
-            raise ValueError(f"--device {device} does not go with --ray-gpus {self.gpus:g}: leave out one of them")
+            raise ValueError(f"--device {device} cannot be combined with --ray-gpus {self.gpus:g}: omit one")
         return device
 
 
@@ -209,7 +209,7 @@ class RayEngines:
         self._workers = min(cluster.workers or capacity, most)
         on_nodes = f"{nodes} node{'s' * (nodes != 1)}"
         each = " each" if self._workers > 1 else ""
-        self.say(f"{_workers(self._workers)} of {share}{each}; the cluster has room for {capacity}, on {on_nodes}")
+        self.say(f"{_workers(self._workers)} of {share}{each}; the cluster can hold {capacity} on {on_nodes}")
         threads = max(1, int(cluster.cpus))
         share_of_memory = min(1.0, cluster.gpus if cluster.gpus else threads / (os.cpu_count() or 1))
         pool.supply(

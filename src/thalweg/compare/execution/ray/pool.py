@@ -97,8 +97,8 @@ class Pool:
         except Exception as error:
             line = (str(error).strip().splitlines() or ["no message"])[0]
             raise ValueError(
-                f"the task or a strategy cannot be sent to Ray's workers ({type(error).__name__}: {line}): "
-                "make files, locks and the like inside the functions that use them"
+                f"the task or a strategy cannot be sent to Ray's workers ({type(error).__name__}: {line}): open "
+                "files and create locks inside the functions that use them"
             ) from error
 
     def hire(self, wanted: int, choices: Sequence[dict[str, Any]] | None) -> None:
@@ -199,18 +199,18 @@ class Pool:
         call.tries += 1
         if call.tries == TRIES:
             raise ValueError(
-                f"{call.name} has cost {TRIES} Ray workers their lives ({why}): give each more with --ray-cpus, or let "
-                "it take less with --memory; the same command goes on"
+                f"{call.name} killed {TRIES} Ray workers ({why}): give each worker more with --ray-cpus, or limit "
+                "the lanes with --memory; the same command resumes the study"
             )
         self._start()
-        self.say(f"a Ray worker died ({why}): {call.name} runs again on another")
+        self.say(f"a Ray worker died ({why}): {call.name} runs again on another worker")
         return [call]
 
     def _patience(self, began: float) -> float:
         """Says, once, that no worker has found room."""
         ready = any(hand.call is None or hand.call.method != "ready" for hand in self._hands)
         if not ready and time.monotonic() - began > PATIENCE:
-            self.say("Ray has no room for a worker yet, or is slow to start one: waiting")
+            self.say("waiting for Ray: the cluster is full, or a worker starts slowly")
             return float("inf")
         return began
 

@@ -79,7 +79,9 @@ class Worker:
             with training():
                 return getattr(self, what)(*args), self._done
         except KeyboardInterrupt as error:  # the user's code raises it: no signal comes here
-            raise TaskError(f"training {describe_error(error)}: correct it, and the same command goes on") from error
+            raise TaskError(
+                f"training {describe_error(error)}: correct it, and resume with the same command"
+            ) from error
 
     def ready(self, there: Mapping[str, str], kit: Sequence[Any], choices: Choices | None, ledger: object) -> None:
         """Unpacks the kit, once it is known to be of this version; takes up the choices, where they are made.
@@ -92,7 +94,8 @@ class Worker:
         different = [f"{name} {own}, not {there[name]}" for name, own in versions().items() if own != there[name]]
         if different:
             raise ValueError(
-                f"the Ray node {platform.node()} has {', '.join(different)}: records would differ; install the same"
+                f"the Ray node {platform.node()} has {', '.join(different)}: records would differ: install the same "
+                "versions"
             )
         import ray
 

@@ -18,7 +18,7 @@ def data_file(folder: str, name: str, url: str, sha256: str) -> Path:
     if root:
         path = Path(root) / folder / name
         if not path.is_file():
-            raise TaskError(f"there is no {path}: put it there, or unset THALWEG_DATA to download it")
+            raise TaskError(f"{path} does not exist: put it there, or unset THALWEG_DATA to download it")
         return path
     with needs("compare", "a download"):
         import pooch
@@ -31,5 +31,5 @@ def data_file(folder: str, name: str, url: str, sha256: str) -> Path:
         line = (str(error).splitlines() or ["no message"])[0][:160]
         raise TaskError(
             f"cannot download {url} ({type(error).__name__}: {line}): "
-            f"put {folder}/{name} into a folder and name that in THALWEG_DATA"
+            f"put {folder}/{name} into a folder, and set THALWEG_DATA to that folder"
         ) from error

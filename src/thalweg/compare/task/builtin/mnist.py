@@ -35,7 +35,7 @@ def read_idx(name: str) -> NDArray[np.uint8]:
     try:
         return parse_idx(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise TaskError(f"{path} is damaged ({error}): fetch it again") from error
+        raise TaskError(f"{path} is damaged ({error}): download it again") from error
 
 
 def parse_idx(raw: bytes) -> NDArray[np.uint8]:
@@ -48,7 +48,7 @@ def parse_idx(raw: bytes) -> NDArray[np.uint8]:
         zero, kind, dimensions = struct.unpack(">HBB", raw[:4])
         shape = struct.unpack(f">{dimensions}I", raw[4 : 4 + 4 * dimensions])
     except struct.error as error:
-        raise ValueError(f"cut short, {error}") from error
+        raise ValueError(f"truncated, {error}") from error
     if (zero, kind) != (0, 8):
         raise ValueError("not an IDX file of bytes")
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
