@@ -25,7 +25,6 @@ from thalweg.tensors.as_trained import as_trained, put_back
 
 WINDOW = 16
 LEVEL = 0.05
-WORSE = 4.0  # times the first loss: the test ends
 RISE, FALL = 0.1, 1e-3  # shares of the first loss that count as one
 
 
@@ -51,7 +50,8 @@ def learning_rate_range(
         batches: ``(inputs, target)`` pairs, in the order of the steps, from the first again when all are used.
         loss: ``(output, target) -> scalar``.
         low, high: first and last learning rate, evenly spaced in logarithm between.
-        steps: how many; the test ends earlier where the loss is four times its start or not finite.
+        steps: how many at most; the test ends where the summed changes have risen by a tenth of the first loss above
+            their least, or the loss is not finite.
         optimizer: from parameters to the optimizer under test, whose ``lr`` is set; plain gradient descent by default.
 
     Raises:
@@ -78,8 +78,8 @@ def learning_rate_range(
         raise ValueError("no parameter is trained: set requires_grad on the parameters to train")
     lrs = [low * (high / low) ** (i / (steps - 1)) for i in range(steps)]
     with as_trained(model), put_back(params):
-        descent = optimizer(list(params)) if optimizer else torch.optim.SGD(params, lr=low)
-        losses, changes = _run(model, [as_batch(b) for b in batches], loss, lrs, descent, params)
+        step = _step_of(optimizer(list(params))) if optimizer else _descend
+        losses, changes = _run(model, [as_batch(b) for b in batches], loss, lrs, step, params)
     return _judge(lrs[: len(changes)], losses, changes)
 
 
@@ -88,7 +88,7 @@ def _run(
     batches: Sequence[Batch],
     loss: Loss,
     lrs: Sequence[float],
-    descent: torch.optim.Optimizer,
+    step: Callable[[Sequence[Tensor], float], None],
     params: Sequence[Tensor],
 ) -> tuple[list[float], list[float]]:
     losses: list[float] = []
@@ -100,20 +100,35 @@ def _run(
         return loss(model(*batches[i % len(batches)][0]), batches[i % len(batches)][1]).reshape(())
 
     here = value(0)
-    for step, lr in enumerate(lrs):
+    for i, lr in enumerate(lrs):
         with torch.no_grad():
-            before = here.item() if alone else value(step + 1).item()
+            before = here.item() if alone else value(i + 1).item()
         losses.append(here.item())
         for p, g in zip(params, torch.autograd.grad(here, params, allow_unused=True), strict=True):
             p.grad = g
-        for group in descent.param_groups:
-            group["lr"] = lr
-        descent.step()
-        here = value(step + 1)  # the next step's own loss too
+        step(params, lr)
+        here = value(i + 1)  # the next step's own loss too
         changes.append(here.item() - before)
-        if not math.isfinite(changes[-1]) or here.item() > WORSE * max(abs(losses[0]), 1e-12):
+        if not math.isfinite(changes[-1]) or _turn(changes, RISE * abs(losses[0])) < len(changes):
             break
     return losses, changes
+
+
+@torch.no_grad()
+def _descend(params: Sequence[Tensor], lr: float) -> None:
+    """Takes a step of torch.optim.SGD, which takes seconds to make since it imports the compiler."""
+    for p in params:
+        if p.grad is not None:
+            p.add_(p.grad, alpha=-lr)
+
+
+def _step_of(optimizer: torch.optim.Optimizer) -> Callable[[Sequence[Tensor], float], None]:
+    def step(_: Sequence[Tensor], lr: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+
+    return step
 
 
 def _judge(lrs: Sequence[float], losses: Sequence[float], changes: Sequence[float]) -> RangeTest:
@@ -155,11 +170,11 @@ def _turn(changes: Sequence[float], rise: float) -> int:
 
 def _falls(lrs: Sequence[float], changes: Sequence[float], start: int, windows: int) -> bool:
     """Says whether the mean of d_t / lr_t over a window, whose members are alike, is surely below 0."""
-    from scipy import stats
+    from scipy.special import stdtrit  # of Student's t; scipy.stats takes a second to import
 
     over = slice(start, start + WINDOW)
     rates = torch.tensor(changes[over], dtype=torch.float64) / torch.tensor(lrs[over], dtype=torch.float64)
-    half = float(stats.t.ppf(1 - LEVEL / windows, WINDOW - 1)) * float(rates.std()) / math.sqrt(WINDOW)
+    half = float(stdtrit(WINDOW - 1, 1 - LEVEL / windows)) * float(rates.std()) / math.sqrt(WINDOW)
     return float(rates.mean()) + half < 0
 
 

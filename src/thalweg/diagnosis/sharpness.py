@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thalweg.curvature import Hessian
 from thalweg.curvature.lanczos import Tridiagonal, gaussian, lanczos
-from thalweg.diagnosis.batches import gradient
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Loss, Seen, brief
 from thalweg.tensors.as_trained import as_trained, put_back
@@ -86,42 +85,34 @@ def _plain() -> Iterator[None]:
 
 
 def _lanczos(seen: Seen, loss: Loss, params: list[Tensor], steps: int) -> Tridiagonal:
-    hessian = Hessian(loss(seen.model(*seen.inputs), seen.target).reshape(()), params)
+    hessian = Hessian(_value(seen, loss), params)
     return lanczos(hessian, gaussian(hessian, generator(0, "diagnosis")), steps)
 
 
 def _descend(seen: Seen, loss: Loss, params: list[Tensor], steps: int, largest: float) -> None:
     step = 1 / largest if largest > 0 else 0.0
-    value, slope = _at(seen, loss, params)
+    value = _value(seen, loss)
     for _ in range(steps if step else 0):
-        before = [p.detach().clone() for p in params]
+        slopes = torch.autograd.grad(value, params, allow_unused=True)
+        moved = [(p, p.detach().clone(), slope) for p, slope in zip(params, slopes, strict=True) if slope is not None]
         for _ in range(HALVINGS):
             with torch.no_grad():
-                for p, start, part in zip(params, before, slope.split([p.numel() for p in params]), strict=True):
-                    p.copy_(start - step * part.view_as(p))
-            now, ahead = _at(seen, loss, params)
-            if now <= value:
+                for p, start, slope in moved:
+                    p.copy_(start.add(slope, alpha=-step))
+            now = _value(seen, loss)
+            if now.item() <= value.item():
                 break
             step /= 2
         else:
             with torch.no_grad():
-                for p, start in zip(params, before, strict=True):
+                for p, start, _ in moved:
                     p.copy_(start)
             return
-        value, slope = now, ahead
+        value = now
 
 
-def _at(seen: Seen, loss: Loss, params: list[Tensor]) -> tuple[float, Tensor]:
-    """Returns the loss and its gradient."""
-    values: list[float] = []
-
-    def noted(output: Any, target: Any) -> Tensor:
-        value = loss(output, target)
-        values.append(float(value.detach()))
-        return value
-
-    slope = gradient(seen.model, seen.batch, noted, params)
-    return values[0], slope
+def _value(seen: Seen, loss: Loss) -> Tensor:
+    return loss(seen.model(*seen.inputs), seen.target).reshape(())
 
 
 def _read(found: Tridiagonal) -> Curvature:
