@@ -495,6 +495,57 @@ def _dropped(p: float) -> Callable[[], Case]:
     return build
 
 
+def _dropped_by_function() -> Case:
+    model = Of(
+        lambda m, x: m.out(functional.dropout(m.inner(x).relu(), 1.0, m.training)),
+        inner=nn.Linear(20, 64),
+        out=nn.Linear(64, CLASSES),
+    )
+    return Case(model, *vectors(), cross_entropy)
+
+
+def _between(*parts: nn.Module) -> Case:
+    return Case(nn.Sequential(nn.Linear(20, 64), *parts, nn.ReLU(), nn.Linear(64, CLASSES)), *vectors(), cross_entropy)
+
+
+def _stepwise(function: Callable[[Tensor], Tensor]) -> Callable[[], Case]:
+    def build() -> Case:
+        model = Of(lambda m, x: m.out(function(m.inner(x))), inner=nn.Linear(20, 64), out=nn.Linear(64, CLASSES))
+        return Case(model, *vectors(), cross_entropy)
+
+    return build
+
+
+@torch.no_grad()
+def _constant_graph(h: Tensor) -> Tensor:
+    return h.relu()
+
+
+def _repeated_examples() -> Case:
+    case = SOUND["mlp"]()
+    rows = torch.arange(64) % 16
+    return case._replace(inputs=case.inputs[rows], target=case.target[rows])
+
+
+def _strided() -> Case:
+    net = nn.Sequential(nn.Conv2d(3, 16, 1, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, CLASSES))
+    return Case(net, *images(), cross_entropy)
+
+
+def _cropped() -> Case:
+    net = Of(lambda m, x: m.body(x[:, :, :8, :8].flatten(1)), body=mlp(2, ins=192))
+    return Case(net, *images(), cross_entropy)
+
+
+def _sliced() -> Case:
+    return Case(Of(lambda m, x: m.body(x[:, 1:]), body=mlp(2, ins=19)), *vectors(), cross_entropy)
+
+
+def _argument() -> Case:
+    x, y = vectors()
+    return Case(Of(lambda m, x, more: m.body(x), body=mlp(2)), (x, torch.randn(64, 3)), y, cross_entropy)
+
+
 class Columns(nn.Module):
     """Softmax over the examples within an attention over features."""
 
@@ -650,7 +701,7 @@ FIRST: dict[str, dict[str, Fault]] = {
             _with("mlp", inputs=lambda x: x.index_fill(0, torch.tensor(3), float("nan"))),
         )
     },
-    "detached": {"mlp": Fault(("unused parameters",), ("inner", "middle"), _detached)},
+    "detached": {"mlp": Fault(("cut gradient",), ("middle",), _detached)},
     "a part that is not used": {"mlp": Fault(("unused parameters",), ("2.spare",), _in("mlp", _spare))},
     "all parameters zero": {"mlp": Fault(("symmetric units", "vanishing signal"), ("0",), _in("mlp", _all_zero))},
     "weights from U(0, 1)": {"mlp": Fault((*SCALE, "high start loss"), ("0", "2", "4", "6"), _in("mlp", _ones))},
@@ -797,6 +848,30 @@ FURTHER: dict[str, dict[str, Fault]] = {
         "resnet": Fault(
             ("vanishing signal", "symmetric units", "constant output"), ("0", "3.one", ""), _in("resnet", _zero_norms)
         )
+    },
+    "normalized alone": {
+        "output": Fault(("normalized alone",), ("7",), _after("regression", lambda: nn.LayerNorm(1))),
+        "groups": Fault(("normalized alone",), ("1",), lambda: _between(nn.GroupNorm(64, 64))),
+        "function": Fault(
+            ("same output",), ("body.6",), _functional("regression", lambda y: functional.layer_norm(y, (1,)))
+        ),
+    },
+    "all dropped": {
+        "mlp": Fault(("heavy dropout",), ("2",), _dropped(1.0)),
+        "lstm": Fault(("heavy dropout",), ("rnn",), _in("lstm, both ways", lambda m: setattr(m.rnn, "dropout", 1.0))),
+        "function": Fault(("heavy dropout",), ("inner",), _dropped_by_function),
+    },
+    "a cut gradient": {
+        "no_grad": Fault(("cut gradient",), ("inner",), _stepwise(_constant_graph)),
+        "round": Fault(("cut gradient",), ("inner",), _stepwise(torch.round)),
+        "comparison": Fault(("cut gradient",), ("inner",), _stepwise(lambda h: (h > 0).float())),
+    },
+    "copied examples": {"mlp": Fault(("copied examples",), ("inputs",), _repeated_examples)},
+    "inputs that are not read": {
+        "stride": Fault(("unread inputs",), ("inputs",), _strided),
+        "crop": Fault(("unread inputs",), ("inputs",), _cropped),
+        "feature": Fault(("unread inputs",), ("inputs",), _sliced),
+        "argument": Fault(("unread inputs",), ("inputs[1]",), _argument),
     },
     "everything frozen": {"mlp": Fault(("frozen parameters",), ("",), _in("mlp", lambda m: m.requires_grad_(False)))},
     "a gate that is shut": {"gru": Fault(("saturated gates",), ("rnn",), _in("gru", _shut(1)))},

@@ -737,6 +737,68 @@ def _highway() -> Case:
     return _classified(model, vectors())
 
 
+def _branches_at_zero() -> Case:
+    def block() -> nn.Module:
+        model = Of(lambda m, x: x + m.last(m.first(x).relu()), first=nn.Linear(20, 40), last=nn.Linear(40, 20))
+        nn.init.zeros_(model.last.weight)  # type: ignore[arg-type, union-attr]
+        return model
+
+    return _classified(nn.Sequential(block(), block(), nn.Linear(20, CLASSES)), vectors())
+
+
+def _encoder_at_zero() -> Case:
+    model = transformer(2, norm_first=True)
+    for layer in model.encoder.layers:  # type: ignore[union-attr]
+        nn.init.zeros_(layer.self_attn.out_proj.weight), nn.init.zeros_(layer.linear2.weight)  # type: ignore[union-attr]
+    return _classified(model, tokens())
+
+
+def _adapted() -> Case:
+    def adapted(inputs: int, outputs: int) -> nn.Module:
+        model = Of(
+            lambda m, x: m.base(x) + m.up(m.down(x)),
+            base=nn.Linear(inputs, outputs).requires_grad_(False),
+            down=nn.Linear(inputs, 4, bias=False),
+            up=nn.Linear(4, outputs, bias=False),
+        )
+        nn.init.zeros_(model.up.weight)  # type: ignore[arg-type, union-attr]
+        return model
+
+    return _classified(nn.Sequential(adapted(20, 64), nn.ReLU(), adapted(64, CLASSES)), vectors())
+
+
+def _bottlenecks() -> Case:
+    def block() -> nn.Module:
+        def run(m: Any, x: Tensor) -> Tensor:
+            h = m.base(x).relu()
+            return h + m.up(m.down(h).relu())  # type: ignore[no-any-return]
+
+        model = Of(run, base=nn.Linear(64, 64).requires_grad_(False), down=nn.Linear(64, 16), up=nn.Linear(16, 64))
+        nn.init.zeros_(model.up.weight)  # type: ignore[arg-type, union-attr]
+        return model
+
+    first = nn.Linear(20, 64).requires_grad_(False)
+    return _classified(nn.Sequential(first, nn.ReLU(), block(), block(), nn.Linear(64, CLASSES)), vectors())
+
+
+def _first_gate_at_zero() -> Case:
+    model = Of(
+        lambda m, x: m.out(x + m.gates[0] * m.branch(x)),
+        branch=nn.Sequential(nn.Linear(20, 40), nn.ReLU(), nn.Linear(40, 20)),
+        gates=nn.ParameterList([torch.zeros(())]),
+        out=nn.Linear(20, CLASSES),
+    )
+    return _classified(model, vectors())
+
+
+def _straight_through() -> Case:
+    def run(m: Any, x: Tensor) -> Tensor:
+        h = m.inner(x)
+        return m.out(h + (h.round() - h).detach())  # type: ignore[no-any-return]
+
+    return _classified(Of(run, inner=nn.Linear(20, 64), out=nn.Linear(64, CLASSES)), vectors())
+
+
 def _tied_language() -> Case:
     model = transformer(2, causal=True)
     nn.init.normal_(model.embed.weight, 0.0, 0.02)  # type: ignore[arg-type, union-attr]
@@ -829,5 +891,11 @@ FURTHER: dict[str, Builder] = {
     "Q-learning": _double_q,
     "policy": _policy,
     "gates at zero": _highway,
+    "first gate at zero": _first_gate_at_zero,
+    "branches at zero": _branches_at_zero,
+    "encoder at zero": _encoder_at_zero,
+    "adapted": _adapted,
+    "bottlenecks": _bottlenecks,
+    "straight-through": _straight_through,
 }
 SOUND = FIRST | FURTHER

@@ -11,8 +11,9 @@ def activation_scale(seen: Seen) -> list[Finding]:
 
         σ_l = √ mean_units Var_examples(a_l)
 
-    An error where the end is past 1e-6 or 1e6, or where the first layer's output is the same for every example. An
-    output layer of zeros is a way to start and gives a note.
+    An error where the end is past 1e-6 or 1e6, or where the output of every layer is the same for every example; first
+    layers of which that holds alone are branches that start at zero. An output layer of zeros is a way to start and
+    gives a note.
 
     >>> import torch
     >>> from torch import nn
@@ -29,12 +30,14 @@ def activation_scale(seen: Seen) -> list[Finding]:
     if seen.examples < 2 or not seen.layers:
         return []
     names, sizes = levels(seen, lambda layer: deviation(layer.output, seen.examples))
-    if not sizes[0] > 0:
+    if not any(size > 0 for size in sizes):
         meaning = "the output is the same for every example: the inputs do not differ, or the weights are 0"
         first = seen.layers[names[0]]
         empty = not any(p.detach().any() for p in first.module.parameters() if p.dim() > 1)
         choices = (*redraw(first, safe=empty), *rescale(seen, first))
         return [Finding("vanishing signal", "error", names[0], 0.0, meaning, threshold=0.0, choices=choices)]
+    start = next(i for i, size in enumerate(sizes) if size > 0)
+    names, sizes = names[start:], sizes[start:]
     found = runs_off(sizes)
     if found is None:
         return []

@@ -7,15 +7,15 @@ from thalweg.diagnosis.fixes import rescale
 from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.observe import FEWEST, Seen, by_unit
 
-SHARE, NARROW, WIDE = 0.5, 0.9, 16
+SHARE, NARROW, WIDE, ALIKE = 0.5, 0.9, 16, 2.0
 RECTIFIERS = ("relu", "relu6", "hardswish")
 
 
 def dead_units(seen: Seen) -> list[Finding]:
     """Finds layers half of whose rectifiers, or all, are zero for every example; none is judged by fewer than 8.
 
-    Of layers with fewer than 16 units or inputs, as in the middle of autoencoders, it must be nine in ten: they have
-    more by chance.
+    Of layers with fewer than 16 units or inputs, as in the middle of autoencoders, and of those whose inputs are much
+    the same for all examples, as means over a set are, it must be nine in ten: they have more by chance.
 
     >>> import torch
     >>> from torch import nn
@@ -50,6 +50,8 @@ def _bound(layer: Layer) -> float:
     if layer.received is not None and layer.received.dim() == layer.output.dim():
         cases = layer.received.movedim(layer.unit_dim, -1).flatten(0, -2)
         read = int((cases != cases[:1]).any(0).sum())
+        if float(cases.mean(0).square().sum()) > ALIKE**2 * float(cases.var(0, correction=0).sum()):
+            return NARROW
     return SHARE if min(units, read) >= WIDE else NARROW
 
 

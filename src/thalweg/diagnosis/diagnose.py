@@ -10,6 +10,9 @@ from thalweg.diagnosis.activation_scale import activation_scale
 from thalweg.diagnosis.batches import as_batch
 from thalweg.diagnosis.broadcast_target import broadcast_target
 from thalweg.diagnosis.chaos import chaos, growth
+from thalweg.diagnosis.constant_output import constant_output
+from thalweg.diagnosis.copied_examples import copied_examples
+from thalweg.diagnosis.cut_gradient import cut_gradient
 from thalweg.diagnosis.dead_units import RECTIFIERS, dead, dead_units
 from thalweg.diagnosis.few_examples import few_examples
 from thalweg.diagnosis.findings import Diagnosis, Finding, Profile
@@ -37,6 +40,7 @@ from thalweg.diagnosis.start_loss import best_constant, start_loss
 from thalweg.diagnosis.summed_loss import summed_loss
 from thalweg.diagnosis.symmetry import symmetry
 from thalweg.diagnosis.through_time import through_time
+from thalweg.diagnosis.unread_inputs import unread_inputs
 from thalweg.diagnosis.unregistered import unregistered
 from thalweg.diagnosis.untrained import untrained
 
@@ -46,7 +50,9 @@ CHECKS = (
     shared_layer,
     symmetry,
     activation_scale,
+    constant_output,
     gradient_scale,
+    cut_gradient,
     dead_units,
     saturated_units,
     saturated_gates,
@@ -60,6 +66,8 @@ CHECKS = (
     broadcast_target,
     input_scale,
     constant_features,
+    unread_inputs,
+    copied_examples,
     large_weights,
     heavy_dropout,
     untrained,

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from thalweg.diagnosis.attention import Spread, entropy_of_call, entropy_of_module
@@ -40,6 +42,7 @@ RESHAPED = frozenset(
     ]
 )
 ENDS = {"softmax", "sigmoid", "tanh", "relu", "relu6", "hardtanh", "hardsigmoid", "softplus", "log_softmax"}
+STEPS = {"round", "sign", "sgn", "floor", "ceil", "trunc", "fix", "heaviside"}
 PRODUCTS = {"matmul", "rmatmul", "bmm", "mul", "rmul", "einsum", "baddbmm"}
 CENTRING = (BatchNormBase, InstanceNormBase)
 
@@ -62,6 +65,8 @@ class Layer:
         normalized: whether its output goes to a normalization, with no other layer between.
         entropy: of an attention whose scores come from it, the mean over its rows as a share of the largest.
         scores: of that attention, their deviation within rows.
+        cuts: functions after it, with no other layer between, that let no gradient through to it.
+        dropout: the largest share that a function, not a module, drops of its output.
     """
 
     name: str
@@ -79,6 +84,8 @@ class Layer:
     normalized: bool = False
     entropy: float | None = None
     scores: float = 0.0
+    cuts: set[str] = field(default_factory=set)
+    dropout: float = 0.0
 
     @property
     def unit_dim(self) -> int:
@@ -128,6 +135,7 @@ class ForwardRecorder(TorchFunctionMode):
         self.ends: dict[int, str] = {}  # a tensor's id: the function that it is the value of, but for its shape
         self.shares: dict[int, tuple[set[str], Spread]] = {}  # a softmax's id: where its scores come from, their spread
         self.uses: dict[int, int] = {}
+        self.noting = False  # whether what is called is this class's own
         self.handles: list[Any] = []
 
     def __enter__(self) -> "ForwardRecorder":
@@ -176,7 +184,11 @@ class ForwardRecorder(TorchFunctionMode):
         noted = self.layers if is_layer(module) else self.norms
         first = name not in noted
         if first:
+            self.noting = True
             noted[name] = self._noted(name, module, args, kwargs, tensor)
+            self.noting = False
+            if not tensor.requires_grad and any(p.requires_grad for p in module.parameters()):
+                noted[name].cuts.add("torch.no_grad")
             self.graph[name] = tensor
         if noted is self.layers:
             self.source[id(passed)] = self.scale[id(passed)] = {name}
@@ -226,6 +238,8 @@ class ForwardRecorder(TorchFunctionMode):
         elif name not in LOOKED_THROUGH:
             scale = set()
         self._attended(name, args, kwargs, keys, results)
+        if not self.noting:
+            self._cut(func, args, kwargs, given, results)
         end = (called or name).partition(":")[0]
         end = end if end in ENDS else next((self.ends[k] for k in keys if k in self.ends and name in RESHAPED), "")
         for tensor in results if source or end else []:
@@ -236,6 +250,21 @@ class ForwardRecorder(TorchFunctionMode):
             if end:
                 self.ends[id(tensor)] = end
         return result
+
+    def _cut(self, func: Any, args: Any, kwargs: dict[str, Any], given: list[Any], results: list[Tensor]) -> None:
+        """Notes at the layers before it a function that lets no gradient through, and one that drops their values."""
+        held = [a for a in given if isinstance(a, Tensor) and a.requires_grad]
+        before = [self.layers[layer] for a in held for layer in self.source.get(id(a), ())]
+        name = function_name(func)
+        if name in STEPS or not any(t.requires_grad for t in results):
+            called = {"get": "data"}.get(name, name) if torch.is_grad_enabled() else "torch.no_grad"
+            for layer in before:
+                layer.cuts.add(called)
+        elif func is functional.dropout:
+            asked = {"p": 0.5, "training": True} | dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
+            share = float(asked["p"]) if asked["training"] else 0.0
+            for layer in before:
+                layer.dropout = max(layer.dropout, share)
 
     def _attended(self, name: str, args: Any, kwargs: Any, keys: Iterable[int], results: list[Tensor]) -> None:
         """Notes the entropy of attention at the layers that its scores come from."""

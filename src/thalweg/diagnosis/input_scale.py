@@ -52,7 +52,7 @@ def input_scale(seen: Seen) -> list[Finding]:
         name = read.layer.name or "(the model)"
         if odd:
             meaning = (
-                f"{_which(odd)} in the input of layer {name} {'has' if len(odd) == 1 else 'have'} a scale far from "
+                f"{which(odd)} in the input of layer {name} {'has' if len(odd) == 1 else 'have'} a scale far from "
                 f"that of the others, {middle:.2g}"
             )
             worst = float(ratio.max())
@@ -101,7 +101,7 @@ def constant_features(seen: Seen) -> list[Finding]:
         rare = [i for i in same.nonzero().flatten().tolist() if float((others == x[i, 0]).double().mean()) < 0.01]
         if rare:
             meaning = (
-                f"{_which(rare)} in the input of layer {read.layer.name or '(the model)'} "
+                f"{which(rare)} in the input of layer {read.layer.name or '(the model)'} "
                 f"{'is' if len(rare) == 1 else 'are'} the same for every example, so that nothing can be learned "
                 "from it"
             )
@@ -112,7 +112,12 @@ def constant_features(seen: Seen) -> list[Finding]:
     return found
 
 
-def _which(features: list[int]) -> str:
+def which(features: list[int]) -> str:
+    """Returns the first few features in words.
+
+    >>> which([3]), which([0, 2])
+    ('feature 3', 'features 0, 2')
+    """
     some = ", ".join(map(str, features[:5])) + (f" and {len(features) - 5} more" if len(features) > 5 else "")
     return f"feature{'s' if len(features) > 1 else ''} {some}"
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen, deviation
-from thalweg.diagnosis.passes import along, evaluated
+from thalweg.diagnosis.passes import along, evaluated, stepped
 from thalweg.tensors.layers import WEIGHTED
 
 LEAST = 1e-4
@@ -15,7 +15,8 @@ def no_nonlinearity(seen: Seen) -> list[Finding]:
 
         a_L(½ (a_1 + P a_1)) = ½ (a_L(a_1) + P a_L(a_1)),   P moves each example to the next place
 
-    The difference of both sides is below 1e-4 of the outputs' deviation, in evaluation mode.
+    The difference of both sides is below 1e-4 of the outputs' deviation, in evaluation mode, at the start and after
+    one step.
 
     >>> import torch
     >>> from torch import nn
@@ -31,10 +32,23 @@ def no_nonlinearity(seen: Seen) -> list[Finding]:
     if seen.examples < 4 or len(layers) < 2 or not all(isinstance(layer.module, WEIGHTED) for layer in layers):
         return []
     first, last = layers[0].name, layers[-1].name
+    off = _off(seen, first, last)
+    if off is None or not off < LEAST:
+        return []
+    with stepped(seen) as later:  # branches may only start at 0
+        if not (_off(later, first, last) or 0.0) < LEAST:
+            return []
+    meaning = f"from {first} to {last} the model is linear: the {len(layers)} layers are equivalent to one"
+    fix = f"model.set_submodule({first!r}, torch.nn.Sequential(model.get_submodule({first!r}), torch.nn.ReLU()))"
+    return [Finding("no nonlinearity", "warning", first, off, meaning, fix, threshold=LEAST)]
+
+
+def _off(seen: Seen, first: str, last: str) -> float | None:
+    """Returns by how much the last layer is off from a linear function of the first; None where it cannot be told."""
     before = seen.calm[1]
     dims = along(before[first], seen.examples) if first in before else []
     if not dims or last not in before or not along(before[last], seen.examples):
-        return []
+        return None
 
     def mixed(values: Tensor) -> Tensor:
         return (values + values.roll(1, along(values, seen.examples)[0])) / 2
@@ -42,10 +56,5 @@ def no_nonlinearity(seen: Seen) -> list[Finding]:
     after = evaluated(seen, change={first: mixed})[1].get(last)
     spread = deviation(before[last], seen.examples)
     if after is None or not spread > 0 or not deviation(after, seen.examples) > 0:
-        return []
-    off = float((after - mixed(before[last])).double().square().mean().sqrt()) / spread
-    if not off < LEAST:
-        return []
-    meaning = f"from {first} to {last} the model is linear: the {len(layers)} layers are equivalent to one"
-    fix = f"model.set_submodule({first!r}, torch.nn.Sequential(model.get_submodule({first!r}), torch.nn.ReLU()))"
-    return [Finding("no nonlinearity", "warning", first, off, meaning, fix, threshold=LEAST)]
+        return None
+    return float((after - mixed(before[last])).double().square().mean().sqrt()) / spread

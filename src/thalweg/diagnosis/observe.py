@@ -30,12 +30,14 @@ class Seen:
         inputs: of the model.
         output, target: of the model, and what the loss compares it with.
         loss: its value.
+        function: the loss itself.
         order: names of both as they ran.
         gradients: of the loss by each trainable parameter, None for one that it does not use.
         scores: the one tensor of the output that the loss depends on, without its graph; None where there are several.
         loss_at: the loss as a function of ``scores``, and of the target.
         end: the function that ``scores`` is the value of, such as ``"softmax"``; empty where it is none that is known.
         through_time: of each recurrent layer the gradients' norms over its steps ``(T,)``.
+        unused: places of the tensors among the inputs that come to no function.
         leaves: tensors of the output's graph that gradients come to, and that are none of the model's parameters.
         operations: in the output's graph, of which a recurrent layer, one to torch, has 5 a step.
     """
@@ -48,11 +50,13 @@ class Seen:
     output: Any
     target: Any
     loss: float
+    function: Loss
     gradients: dict[str, Tensor | None]
     scores: Tensor | None
     loss_at: Callable[[Tensor, Any], Tensor]
     end: str
     through_time: dict[str, Tensor]
+    unused: set[int]
     leaves: list[Tensor]
     operations: int
 
@@ -151,11 +155,13 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
         detached(output),
         target,
         value.item(),
+        loss,
         gradients,
         None if at is None else parts[at],
         loss_at,
         "" if at is None else recorder.ends.get(id(shown[at]), ""),
         through_time,
+        {i for i, x in enumerate(inputs) if isinstance(x, Tensor) and id(x) not in recorder.uses},
         leaves,
         operations,
     )

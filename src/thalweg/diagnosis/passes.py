@@ -1,18 +1,20 @@
-"""Further forward passes as in evaluation, for what shows only as something is changed."""
+"""Further passes, for what shows only as something is changed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from thalweg.diagnosis.forward_recorder import first_of, in_place_of
-from thalweg.diagnosis.observe import Seen
-from thalweg.tensors.as_trained import as_trained
+from thalweg.diagnosis.observe import Seen, observe
+from thalweg.tensors.as_trained import as_trained, put_back
 from thalweg.tensors.parts import watched
 from thalweg.tensors.private import tree_flatten
 
 Change = Callable[[Tensor], Tensor]
+STEP = 0.02
 
 
 @torch.no_grad()
@@ -46,6 +48,21 @@ def evaluated(
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return output, outputs
+
+
+@contextmanager
+def stepped(seen: Seen) -> Iterator[Seen]:
+    """Runs its body a step against the gradient further: what only starts at 0, as a branch may, is not 0 there.
+
+    θ − 0.02 g / rms(g) for each parameter
+    """
+    moved = [(seen.model.get_parameter(name), g) for name, g in seen.gradients.items() if g is not None]
+    with put_back([p for p, _ in moved]):
+        with torch.no_grad():
+            for p, g in moved:
+                slope = g.to_dense() if g.is_sparse else g
+                p.sub_(STEP * slope / slope.abs().square().mean().sqrt().clamp_min(1e-30))
+        yield observe(seen.model, seen.batch, seen.function)
 
 
 def tensors_of(output: Any) -> list[Tensor]:

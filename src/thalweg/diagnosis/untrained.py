@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from thalweg.diagnosis.cut_gradient import behind_cuts
 from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.observe import Seen
 
@@ -10,9 +11,9 @@ def untrained(seen: Seen) -> list[Finding]:
     """Finds frozen layers, and layer by layer the parameters that the loss does not use.
 
     An error where nothing is trained. The first layers are frozen on purpose where a model is transferred, and single
-    parameters as fixed positions or features are, and so are all layers of one name, as those that adapters stand
-    beside: these give a note. A warning is for a layer with trained ones before it, and for a first one of three or
-    more that is frozen alone.
+    parameters as fixed positions or features are, and so are layers beside a trained one that reads the same, all
+    layers of one name, as those that adapters follow, and more than a third of all layers: these give a note. A warning
+    is for a layer with trained ones before it, and for a first one of three or more that is frozen alone.
 
     >>> import torch
     >>> from torch import nn
@@ -40,7 +41,14 @@ def _frozen(seen: Seen) -> list[Finding]:
     late = [name for name, is_held in zip(names[start:], held[start:], strict=True) if is_held]
     if not late and start == 1 and len(names) >= 3:
         late = names[:1]
-    late = [name for name in late if not _throughout(name, dict(zip(names, held, strict=True)))]
+    beside = {layer.reads for layer, is_held in zip(seen.layers.values(), held, strict=True) if not is_held}
+    if 3 * sum(held) > len(names):
+        late = []
+    late = [
+        name
+        for name in late
+        if seen.layers[name].reads not in beside and not _throughout(name, dict(zip(names, held, strict=True)))
+    ]
     found = []
     for name in late:
         own = [n for n in frozen if n.startswith(f"{name}.")]
@@ -65,11 +73,12 @@ def _throughout(name: str, held: Mapping[str, bool]) -> bool:
 def _unused(seen: Seen) -> list[Finding]:
     found = []
     unused: dict[str, list[str]] = {}
+    cut = behind_cuts(seen)
     for name, gradient in seen.gradients.items():
-        if gradient is None:
+        if gradient is None and _module(name) not in cut:
             unused.setdefault(_module(name), []).append(name)
     for layer, names in unused.items():
-        meaning = f"the loss does not depend on {_some(names)}: unused in the forward pass, or detached after it"
+        meaning = f"the loss does not depend on {_some(names)}: the forward pass does not use them"
         fix = f"model.get_submodule({layer!r}).requires_grad_(False)  # or use it in forward"
         found.append(Finding("unused parameters", "warning", layer, float(len(names)), meaning, fix, threshold=0.0))
     return found
