@@ -23,6 +23,7 @@ def unread_inputs(seen: Seen) -> list[Finding]:
     Where ∂f/∂x is 0 for all examples tells which to try. The model is run as in training, at the start and, since a
     branch may begin at 0, after one step. An argument must also come to no function.
 
+    >>> from torch import nn
     >>> from thalweg.diagnosis.observe import observe
     >>> class Net(nn.Module):
     ...     def __init__(self):
