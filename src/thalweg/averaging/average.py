@@ -167,7 +167,7 @@ class Average:
     def applied(self) -> Iterator[None]:
         """Runs its body with the averaged values in the model's parameters, and puts all back, whatever happens.
 
-        Parameters, their gradients (None within) and all buffers come back bit for bit; it takes the room of a
+        Parameters, their gradients (None within) and all buffers come back bit for bit; it takes the memory of a
         second set of parameters meanwhile.
 
         Raises:

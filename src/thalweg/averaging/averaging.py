@@ -25,7 +25,7 @@ class Averaging(ABC):
 
     Arguments:
         start: steps that come before the average: up to there θ̄ is θ itself. What is learned early, far from the
-            valley's floor, is then left out.
+            bottom of the valley, is then left out.
     """
 
     start: int = field(default=0, kw_only=True)
@@ -96,7 +96,7 @@ class Polyak(Averaging):
 
 @dataclass(frozen=True)
 class EMA(Averaging):
-    """Exponential average, θ̄_t = α θ̄_{t−1} + (1 − α) θ_t, corrected for its start unless told otherwise.
+    """Exponential average, θ̄_t = α θ̄_{t−1} + (1 − α) θ_t, with a correction for its start by default.
 
     Without correction θ̄_t is αᵗ θ₀ + (1 − α) Σ αᵗ⁻ⁱ θ_i: where the run began counts for αᵗ, which fades over some
     1/(1 − α) steps. A correction is another w_t, that tends to 1 − α as t passes that:

@@ -1,4 +1,4 @@
-"""How the process ends: told to by a signal, by the user's code, or because nobody takes its output any more."""
+"""How the process ends: by a signal, by the user's code, or because nobody reads its output any more."""
 
 import ctypes
 import io

@@ -21,7 +21,7 @@ GOES_ON = ": no finished trial is lost, and the same command resumes the study"
 
 
 class _Verbs(TyperGroup):
-    """The verbs; an interruption, and an exit of the user's, are told in a line, before typer ends without."""
+    """The verbs; an interruption, or an exit by the user's code, is reported in a line."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _Callable(ModuleType):
-    """A module that runs a comparison when it is called: one name for the verb and for its room."""
+    """A module that runs a comparison when it is called: one name for the function and for its package."""
 
     def __call__(self, *args: Any, **options: Any) -> "Comparison":
         from thalweg.compare.run import compare

@@ -123,7 +123,7 @@ class Continuation:
     """The costs J⁰, …, Jⁿ = J of a family in sequence, as one objective ``(model, batch, step) -> loss``.
 
     Arguments:
-        family: ``(model, batch, t) -> scalar``, the easiest cost at t = 0, the true one at t = 1: one of this room's
+        family: ``(model, batch, t) -> scalar``, the easiest cost at t = 0, the true one at t = 1: one of this package's
             or your own.
         path: how t rises: :class:`Fixed` or :class:`Adaptive`.
 

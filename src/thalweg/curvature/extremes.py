@@ -45,7 +45,7 @@ def extreme_eigenvalues(
     >>> round(found.smallest.value, 4), round(found.largest.value, 4)
     (-4.0, 2.0)
 
-    Source: Golub & Van Loan, Matrix Computations, §10.1; Deep Learning, §8.2.3 (what saddle points are told by).
+    Source: Golub & Van Loan, Matrix Computations, §10.1; Deep Learning, §8.2.3 (how saddle points are recognized).
     """
     for found in growing(operator, gaussian(operator, generator), steps):
         values, vectors = found.eigh()

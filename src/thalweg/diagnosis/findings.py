@@ -88,7 +88,7 @@ class RangeTest:
         lrs: the learning rates in their order.
         losses: of each step's batch before the step.
         changes: of the next batch's loss by the step.
-        best: the learning rate to start from; None where it cannot be told.
+        best: the learning rate to start from; None if it cannot be determined.
         highest: from which on the loss rises, by a tenth of the first; None where it does not.
         why: what the verdict rests on, in words.
     """

@@ -25,7 +25,7 @@ class Noise(NamedTuple):
 
 
 def gradient_noise(seen: Seen, more: Sequence[Batch], loss: Loss, parts: int = 16) -> Noise | str:
-    """Returns 1/B of the simple noise scale B = tr Σ / |G|², or why it cannot be told.
+    """Returns 1/B of the simple noise scale B = tr Σ / |G|², or why it cannot be estimated.
 
         V = Σ_k |g_k − ḡ|² / (K − 1) = tr Σ / b,   |G|² = |ḡ|² − V / K,   1/B = |G|² / (b V)
 
@@ -70,7 +70,7 @@ def _inverse(products: Tensor, size: int) -> float:
 
 
 def batch_size(found: Noise | str) -> list[Finding]:
-    """Notes the batch size that the noise suggests, or that it cannot be told.
+    """Notes the batch size that the noise suggests, or that it cannot be estimated.
 
     >>> [(f.kind, f.figure) for f in batch_size(Noise(0.01, 0.002, 64))]
     [('gradient noise scale', 100.0)]

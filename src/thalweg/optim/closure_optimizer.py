@@ -111,7 +111,7 @@ class ClosureOptimizer(Optimizer):
                 need it left.
             pair: of methods with a direction: another closure, from whose gradients at both ends of each step the
                 method learns curvature, as from a larger sample, or from what two minibatches have in common.
-            callback: is told the loss after each iteration, when the parameters are there; True ends the step.
+            callback: receives the loss after each iteration, with the parameters at that point; True ends the step.
 
         Raises:
             NotAnObjective: the closure gives no scalar, no gradient, or a loss that is not finite where the step

@@ -1,4 +1,4 @@
-"""How far the minimum still is, told from how the gradient fell on the way: no scale of f and no start alone decides.
+"""An estimate of the distance to the minimum from the decrease of the gradient, independent of the scale of f.
 
     D = max over earlier places i of ℓ_i ‖∇f‖ / (‖∇f_i‖ − ‖∇f‖)
 

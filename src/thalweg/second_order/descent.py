@@ -37,7 +37,7 @@ def descend(
         direction: gives directions and learns from steps.
         search: chooses the step along each.
         limits: when to stop.
-        callback: is told every new place; True ends the descent.
+        callback: receives every new point; True ends the descent.
         scale: what is known of steps from an earlier descent.
         lr: factor on the first step to try along each direction.
         pairs: another objective, of the same x, from whose gradients the direction learns.

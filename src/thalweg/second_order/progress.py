@@ -1,4 +1,4 @@
-"""Where a descent is, and when it ends: said once, for every driver."""
+"""The state of a descent and the criteria that end it, for every driver."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ MESSAGES: dict[Ending, str] = {
 LONG = 10_000  # numbers from which aminmax is faster than vector_norm, in the end twenty times
 FALLS = 3  # iterations in a row that halved the value and came near: where the least value is zero, none is level
 KEPT = 0.1  # of the share by which the gradient fell, that by which a value falls that goes to zero with it, or more
-PATIENCE = 12  # iterations without a lower value or a smaller gradient before it is said that nothing moves any more
+PATIENCE = 12  # iterations without a lower value or a smaller gradient before it ends for lack of progress
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class ProgressMonitor:
     """Follows a descent from its start and says when it ends.
 
     Attributes: ``place`` the newest place, ``at`` its evaluation, ``iterations`` so far, ``first`` the ‖∇f‖∞ of the
-    start, ``far`` how far from it a function that still falls is said to fall without end.
+    start, ``far`` the distance beyond which a function that still decreases counts as unbounded.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""When a run has diverged, said in one place."""
+"""The criterion by which a run has diverged."""
 
 from torch import Tensor
 

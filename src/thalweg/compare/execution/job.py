@@ -51,7 +51,7 @@ def diverged_before_start(job: Job) -> TrialResult:
     return TrialResult(job.key, "diverged", job.prepared, Curve(), math.nan)
 
 
-Progress = Callable[[int], None]  # told how many trial-steps were done
+Progress = Callable[[int], None]  # receives the number of trial-steps that were done
 ResultCallback = Callable[[Sequence[TrialResult]], None]  # given results as they come; may drop their snapshots
 
 

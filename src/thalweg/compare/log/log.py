@@ -22,7 +22,7 @@ class Log:
     Arguments:
         store: of the study.
         trackers: that follow it.
-        failed: is told the line; without it the error is raised.
+        failed: receives the line; without it the error is raised.
     """
 
     def __init__(self, store: Store, trackers: Sequence[Tracker], failed: Callable[[str], None] | None = None) -> None:

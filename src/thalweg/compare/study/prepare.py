@@ -190,7 +190,7 @@ def _charged(context: TaskContext, strategy: Strategy, steps: int) -> dict[str, 
 
 
 def _settled(strategy: Strategy, prepared: int, steps: int) -> int:
-    """Returns the gradient evaluations of a run before which nothing can be said of its strategy."""
+    """Returns the gradient evaluations of a run before which its strategy cannot be evaluated."""
     own = strategy.schedule.warmup_steps(steps - prepared)
     return prepared + max(own, steps // 8 if prepared else 0)
 

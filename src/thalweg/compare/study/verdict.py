@@ -30,7 +30,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Who won, who cannot be told from the best, and that in a sentence."""
+    """The winner, the strategies that tie with the best one, and both in a sentence."""
 
     winner: str | None
     tied: list[str]

@@ -19,7 +19,7 @@ TRIES = 3  # at starting Ray here
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Runs its body, and takes back from Ray who is told of SIGTERM."""
+    """Runs its body, and restores the handler of SIGTERM that Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

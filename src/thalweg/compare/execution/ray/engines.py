@@ -43,7 +43,7 @@ class Cluster:
         address: of a cluster, as ``ray start --head`` prints it, or of its client server (``ray://``); that of
             ``RAY_ADDRESS`` where it is set, as it is in a Ray job, or else Ray is started here, on loopback, and ended
             with the study.
-        workers: how many; as many as the cluster has room for by default.
+        workers: number of workers; by default as many as the cluster can hold.
         cpus: CPUs of a worker, which computes with so many threads.
         gpus: GPUs of a worker; 0.5 lets two share one.
 
@@ -81,7 +81,7 @@ class Cluster:
 class RayEngines:
     """The engines of Ray's workers as one engine, which trains all strategies.
 
-    Ray is started when it is first needed: a study that is whole is read without it. ``say`` is told what the user
+    Ray is started when it is first needed: a study that is whole is read without it. ``say`` receives what the user
     should know; ``wanted`` narrows what a worker may choose among; ``decay`` is as in :func:`thalweg.compare`.
     """
 

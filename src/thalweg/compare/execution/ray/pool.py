@@ -28,7 +28,7 @@ from thalweg.compare.user_files import FOLDERS
 from thalweg.tensors.error_texts import death_of_worker
 
 TRIES = 3  # workers that a call may cost before it is given up
-PATIENCE = 30.0  # seconds without any worker after which a word is said
+PATIENCE = 30.0  # seconds without any worker after which a message is shown
 _numbers = count(1)
 
 
@@ -58,7 +58,7 @@ class Pool:
     Arguments:
         address: of a Ray cluster; None starts one on this machine, unless Ray is connected already.
         cpus, gpus: share of each worker.
-        say: is told what the user should know.
+        say: receives messages for the user.
 
     Raises:
         ValueError: no cluster answers.
@@ -78,7 +78,7 @@ class Pool:
         self._polled = time.monotonic()
 
     def capacity(self) -> tuple[int, int]:
-        """Returns how many workers the cluster has room for as it stands, and on how many nodes."""
+        """Returns how many workers the cluster can hold at present, and on how many nodes."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         capacity = [int(node.get("CPU", 0) / self.cpus) for node in nodes]
         if self.gpus:
@@ -207,7 +207,7 @@ class Pool:
         return [call]
 
     def _patience(self, began: float) -> float:
-        """Says, once, that no worker has found room."""
+        """Says, once, that no worker could be placed."""
         ready = any(hand.call is None or hand.call.method != "ready" for hand in self._hands)
         if not ready and time.monotonic() - began > PATIENCE:
             self.say("waiting for Ray: the cluster is full, or a worker starts slowly")

@@ -86,7 +86,7 @@ class Worker:
     def ready(self, there: Mapping[str, str], kit: Sequence[Any], choices: Choices | None, ledger: object) -> None:
         """Unpacks the kit, once it is known to be of this version; takes up the choices, where they are made.
 
-        ``ledger`` is told how far a call is, seldom.
+        ``ledger`` occasionally receives the progress of a call.
 
         Raises:
             ValueError: this node has other versions, or not the device.
