@@ -1,6 +1,7 @@
 """What the estimators share: arrays in scikit-learn's manner, codes by name, and back."""
 
 import warnings
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -113,6 +114,10 @@ class Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     gap_tol: float
     device: str | torch.device | None
     components_: Any
+
+    def _keep(self, arguments: Mapping[str, Any]) -> None:
+        """Sets the constructor's arguments, as ``locals()`` gives them there, as attributes of the same names."""
+        self.__dict__.update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
 
     def transform(self, X: Data, y: object = None) -> Data:
         """Returns the samples' codes ``(n, K)``, twice as wide with ``split_sign``; a tensor for a tensor."""

@@ -78,6 +78,18 @@ class DictionaryLearning(Coder):
     }
     _PASSES = 3  # over the atoms an iteration: next to nothing beside the codes
 
+    n_components: int | None
+    alpha: float
+    max_iter: int
+    tol: float
+    code_init: Any
+    dict_init: Any
+    callback: Callable[[dict[str, Any]], Any] | None
+    verbose: bool
+    random_state: Any
+    positive_dict: bool
+    atom_norm: Norm
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -102,26 +114,7 @@ class DictionaryLearning(Coder):
         gap_tol: float = 1e-6,
         device: str | torch.device | None = None,
     ) -> None:
-        self.n_components = n_components
-        self.alpha = alpha
-        self.max_iter = max_iter
-        self.tol = tol
-        self.transform_algorithm = transform_algorithm
-        self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
-        self.transform_alpha = transform_alpha
-        self.code_init = code_init
-        self.dict_init = dict_init
-        self.callback = callback
-        self.verbose = verbose
-        self.split_sign = split_sign
-        self.random_state = random_state
-        self.positive_code = positive_code
-        self.positive_dict = positive_dict
-        self.transform_max_iter = transform_max_iter
-        self.l2 = l2
-        self.atom_norm = atom_norm
-        self.gap_tol = gap_tol
-        self.device = device
+        self._keep(locals())
 
     def fit(self, X: Data, y: object = None, sample_weight: Any = None) -> "DictionaryLearning":
         """Learns the dictionary; an interruption ends it with the best so far.

@@ -61,6 +61,10 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
     }
     _PASSES = 1
 
+    batch_size: int
+    shuffle: bool
+    max_no_improvement: int | None
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -87,30 +91,7 @@ class MiniBatchDictionaryLearning(DictionaryLearning):
         gap_tol: float = 1e-6,
         device: str | torch.device | None = None,
     ) -> None:
-        super().__init__(
-            n_components,
-            alpha=alpha,
-            max_iter=max_iter,
-            tol=tol,
-            transform_algorithm=transform_algorithm,
-            transform_n_nonzero_coefs=transform_n_nonzero_coefs,
-            transform_alpha=transform_alpha,
-            dict_init=dict_init,
-            callback=callback,
-            verbose=verbose,
-            split_sign=split_sign,
-            random_state=random_state,
-            positive_code=positive_code,
-            positive_dict=positive_dict,
-            transform_max_iter=transform_max_iter,
-            l2=l2,
-            atom_norm=atom_norm,
-            gap_tol=gap_tol,
-            device=device,
-        )
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.max_no_improvement = max_no_improvement
+        self._keep(locals())
 
     def fit(self, X: "Data | DataLoader[Any]", y: object = None) -> "MiniBatchDictionaryLearning":  # type: ignore[override]
         """Learns the dictionary; an interruption ends it with what there is.

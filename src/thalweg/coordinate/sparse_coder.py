@@ -38,6 +38,8 @@ class SparseCoder(Coder):
     Source: Deep Learning, §8.7.2 and §13.4.
     """
 
+    dictionary: Any
+
     def __init__(
         self,
         dictionary: Any,
@@ -52,16 +54,7 @@ class SparseCoder(Coder):
         gap_tol: float = 1e-6,
         device: str | torch.device | None = None,
     ) -> None:
-        self.dictionary = dictionary
-        self.transform_algorithm = transform_algorithm
-        self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
-        self.transform_alpha = transform_alpha
-        self.split_sign = split_sign
-        self.positive_code = positive_code
-        self.transform_max_iter = transform_max_iter
-        self.l2 = l2
-        self.gap_tol = gap_tol
-        self.device = device
+        self._keep(locals())
 
     def fit(self, X: Data, y: object = None) -> "SparseCoder":
         """Checks that the samples are as wide as the atoms, and keeps their names; there is nothing to learn."""
