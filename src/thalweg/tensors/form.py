@@ -110,7 +110,7 @@ def extent(tensor: Tensor) -> int:
 
 
 def overlaps(tensor: Tensor) -> bool:
-    """Says whether several elements share one place in memory, as far as this is quickly determined: in expanded tensors.
+    """Says whether several elements share one place in memory, as far as is quickly determined: in expanded tensors.
 
     >>> overlaps(torch.zeros(1).expand(3)), overlaps(torch.zeros(3))
     (True, False)
