@@ -1,8 +1,5 @@
 """The torch.optim face of an update rule: groups, state, engines; the method itself is the rule's."""
 
-import inspect
-import re
-import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -32,7 +29,7 @@ from thalweg.optim.implementations import Engine
 from thalweg.optim.kernel.engine import Kernels
 from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
 from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
-from thalweg.rules.rule import Rule
+from thalweg.rules.rule import Rule, with_equations
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -97,7 +94,7 @@ class RuleOptimizer(Optimizer):
     def __init_subclass__(cls) -> None:
         """Puts what the rule's module states in the place of the docstring's reference to its equations."""
         super().__init_subclass__()
-        cls.__doc__ = re.sub(r"Equations: :mod:`([\w.]+)`\.", _stated, inspect.cleandoc(cls.__doc__ or ""))
+        cls.__doc__ = with_equations(cls.__doc__ or "")
 
     def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
         engine = engine_of(engine, options)
@@ -297,9 +294,3 @@ class RuleOptimizer(Optimizer):
 
 _hooked = Optimizer.profile_hook_step(RuleOptimizer._step)
 RuleOptimizer.step.hooked = True  # type: ignore[attr-defined]  # which keeps torch from doing so at every step
-
-
-def _stated(module: re.Match[str]) -> str:
-    """Returns a module's docstring without its first line and its sources."""
-    text = inspect.cleandoc(sys.modules[module[1]].__doc__ or "")
-    return text.partition("\n\n")[2].partition("\n\nSource:")[0]

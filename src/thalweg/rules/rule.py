@@ -14,6 +14,9 @@ A rule is a frozen dataclass of *static* options (which form of the method), and
 The book writes ε for ``lr`` and δ for ``eps``.
 """
 
+import inspect
+import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -88,3 +91,19 @@ def apply(rule: Rule, params: Array, grad: Array, state: State, c: Mapping[str, 
             params = params * c["decay"]
     step, state = rule.update(grad, state, c)
     return params + step, state
+
+
+def with_equations(text: str) -> str:
+    r"""Returns a docstring in which ``Equations: :mod:`name`.`` is what that module states, without its sources.
+
+    >>> print(with_equations("AdaGrad.\n\nEquations: :mod:`thalweg.rules.adagrad`.")[:27])
+    AdaGrad.
+    <BLANKLINE>
+        r ← r + g ⊙ g
+    """
+
+    def stated(module: re.Match[str]) -> str:
+        own = inspect.cleandoc(sys.modules[module[1]].__doc__ or "")
+        return own.partition("\n\n")[2].partition("\n\nSource:")[0]
+
+    return re.sub(r"Equations: :mod:`([\w.]+)`\.", stated, inspect.cleandoc(text))
