@@ -1,4 +1,4 @@
-"""How parameters start (§8.4): in-place functions for one weight or bias, and :func:`initialize` for a model."""
+"""Initialization (§8.4): in-place functions for one weight or bias, and :func:`initialize` for a model."""
 
 from thalweg.initialization.biases import gate_biases_, rectifier_bias_
 from thalweg.initialization.data_driven import ScaleReport, scale_by_data

@@ -88,25 +88,25 @@ def scale_by_data(
     bounds: tuple[float, float] = (0.8, 1.25),
     passes: int = 200,
 ) -> ScaleReport:
-    """Scales a model's dense and convolution weights in place by what a minibatch shows.
+    """Scales the dense and convolution weights of a model in place, by the outputs of its layers on a minibatch.
 
-    Dropout is switched off and normalization layers use the batch, without changing their running statistics, while
-    the batch runs; recurrent and attention modules, and layers that are not trained, are run and left as they are.
+    While the batch runs, dropout is off, and normalization layers use the batch without changing their running
+    statistics. Recurrent and attention modules, and layers that are not trained, are run but not changed.
 
     Arguments:
         model: any module.
         batch: an input, or a tuple of the inputs, of the model.
         method: ``"first-small"`` or ``"lsuv"``.
         generator: source of lsuv's orthonormal weights, on the CPU; torch's global one by default.
-        center: whether biases take the mean of each unit's output away, where there are biases.
+        center: whether biases, where there are any, remove the mean of each unit's output.
         of: ``"activations"``, or ``"gradients"`` of the loss by the layers' outputs.
         loss: from the model's output to a scalar, for gradients.
-        target: standard deviation to reach; for gradients, relative to that of the last layer's.
-        bounds: shares of the target within which a layer is left alone.
-        passes: of the batch at most.
+        target: the standard deviation to reach; for gradients, relative to that of the last layer.
+        bounds: a layer whose deviation is within these shares of the target is not changed.
+        passes: maximum number of passes of the batch.
 
     Returns:
-        A :class:`ScaleReport` that prints well.
+        A :class:`ScaleReport`, which prints as a table.
 
     Raises:
         ValueError: no dense or convolution layer runs; a layer's output is zero or not finite; unknown method;

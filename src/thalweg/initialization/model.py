@@ -36,40 +36,40 @@ def initialize(
     rectifier_bias: float = 0.0,
     residual: Residual | None = None,
 ) -> InitializationTable:
-    """Draws a model's parameters anew in place, and says in a table what was done to each.
+    """Draws the parameters of a model anew, in place, and returns a table of what was done to each.
 
-    Dense layers, convolutions (also transposed and grouped) and attention's projections are drawn by the scheme as it
-    was published, or with another gain; their biases are 0. Of a transposed convolution's inputs a share of 1/stride
-    meets in an output: that is its fan-in. Recurrent modules get the scheme for each gate's inputs, orthogonal
-    recurrent weights gate by gate, biases 0 and 1 for the gate that keeps the memory. Normalizations start at 1 and 0
-    with fresh statistics; embeddings and modules that are not known draw by their own ``reset_parameters``. Under
-    weight_norm, spectral_norm and their like it is the weight itself that is drawn. A parameter that is shared is drawn
-    once, by the module that comes first.
+    Dense layers, convolutions (also transposed and grouped) and the projections of attention are drawn by the scheme as
+    it was published, or with another gain; their biases are 0. In a transposed convolution, a share of 1/stride of the
+    inputs contributes to an output, which determines its fan-in. In recurrent modules, the input weights of each gate
+    are drawn by the scheme, the recurrent weights are orthogonal for each gate, and biases are 0, except 1 for the
+    forget gate. Normalizations start at 1 and 0 with new statistics; embeddings and unknown modules draw by their own
+    ``reset_parameters``. Under weight_norm, spectral_norm and similar parametrizations, the effective weight is drawn.
+    A shared parameter is drawn once, by the first module that has it.
 
-    A parameter that is not trained, and a parameter or buffer that nobody knows how to draw, stays as it is, and the
-    table says so of each: after ``to_empty()`` they hold nothing yet, and are to be set.
+    A parameter that is not trained, and a parameter or buffer that no scheme covers, is not changed, and the table
+    lists it: after ``to_empty()`` it has no value yet, and you have to set it.
 
     Arguments:
-        model: any module, on any device; one on the meta device needs ``model.to_empty(device=...)`` first.
+        model: any module on any device; a module on the meta device needs ``model.to_empty(device=...)`` first.
         scheme: a name of :data:`SCHEMES`; under ``"default"`` every module draws by its own ``reset_parameters``.
             Without a name it is ``"he"`` with the gain of the nonlinearity that follows each layer.
         generator: source of every draw, on the CPU, so that a seed gives the same weights on every device; by default
             one seeded from torch's global generator.
-        gain: factor on the weights, for schemes that have one, in place of the published (√2 for ``"he"``, 1 for the
-            others): a number for all layers, or ``"nonlinearity"``, that of what follows each layer, under which
-            signals keep their size.
-        nonlinearity: what follows the layers, a name for all or a mapping from layers' names, the others being found;
-            it asks for ``gain="nonlinearity"``.
-        batch: an input of the model, or a tuple of its inputs, to find nonlinearities by where the graph cannot be
-            read; layers whose nonlinearity is not found have gain 1, and the table says "unknown". ``"lsuv"`` and
-            ``"first-small"`` scale by it.
+        gain: factor on the weights that replaces the published one (√2 for ``"he"``, 1 for the others), for schemes
+            that have a gain: a number for all layers, or ``"nonlinearity"``, the gain of the nonlinearity that follows
+            each layer, with which signals keep their size.
+        nonlinearity: the nonlinearity that follows the layers, as one name for all or as a mapping from names of layers
+            (those of other layers are determined); it implies ``gain="nonlinearity"``.
+        batch: an input of the model, or a tuple of its inputs, from which nonlinearities are determined if the graph
+            cannot be read; layers whose nonlinearity is not found have gain 1, and the table says "unknown".
+            ``"lsuv"`` and ``"first-small"`` scale by this batch.
         rectifier_bias: bias of layers that feed a rectifier; 0.1 keeps most of them active at the start.
         residual: how the ends of residual branches start: ``"zero"``, so that each block begins as the identity, or
             ``"depth"``, 1/√L of the scheme's size for L branches.
 
     Returns:
         The :class:`InitializationTable`: distribution, gain, fan-in and fan-out of each parameter, and the buffers that
-        nobody set.
+        were not set.
 
     Raises:
         ValueError: unknown scheme or nonlinearity; a gain for a scheme that has none; a parameter or buffer that is on

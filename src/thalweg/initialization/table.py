@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class InitializationTable:
-    """The rows, one a parameter, in the model's order."""
+    """The rows of the table, one per parameter, in the order of the model."""
 
     rows: tuple[Row, ...]
 
