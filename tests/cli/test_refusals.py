@@ -19,7 +19,8 @@ from tests.serve.synthetic import design, make
 from thalweg import Strategy, Task
 from thalweg.cli.export import _tabled
 from thalweg.compare.comparison import Comparison
-from thalweg.compare.storage.store import Store, fault
+from thalweg.compare.storage.errors import fault
+from thalweg.compare.storage.store import Store
 from thalweg.compare.task import build_model, materialize
 from thalweg.compare.user_errors import StudyError, TaskError
 from thalweg.tensors.files import FileError, check_writable, write_text

@@ -35,8 +35,7 @@ def command(
     """
     import torch
 
-    from thalweg.compare.device import usable_device
-    from thalweg.compare.ranges import SEED, check_whole
+    from thalweg.compare.arguments import SEED, check_whole, usable_device
     from thalweg.compare.report.page import write_diagnosis
     from thalweg.compare.task import build_model, examples
     from thalweg.compare.task.loading import load_task

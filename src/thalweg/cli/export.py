@@ -37,7 +37,8 @@ def command(
 
     Example: `thalweg export thalweg-digits --format tensorboard --to runs`
     """
-    from thalweg.compare.storage.store import Store, fault
+    from thalweg.compare.storage.errors import fault
+    from thalweg.compare.storage.store import Store
     from thalweg.compare.user_errors import StudyError
 
     path = Path(to) if to else None

@@ -49,7 +49,7 @@ def command(
     import torch
     from scipy import sparse
 
-    from thalweg.compare.ranges import SEED, check_whole
+    from thalweg.compare.arguments import SEED, check_whole
     from thalweg.coordinate import MiniBatchDictionaryLearning, from_patches, lasso, mosaic, patches
 
     check_whole("seed", seed, *SEED)

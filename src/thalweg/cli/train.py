@@ -86,7 +86,7 @@ def command(
     from thalweg.cli import processes
     from thalweg.cli.ending import Interrupted
     from thalweg.cli.progress import LiveTraining
-    from thalweg.compare.device import usable_device
+    from thalweg.compare.arguments import SEED, check_whole, usable_device
     from thalweg.compare.execution.context import TaskContext
     from thalweg.compare.execution.guidance import guidance_of
     from thalweg.compare.execution.guidance.staging import stage_of
@@ -94,7 +94,6 @@ def command(
     from thalweg.compare.log.tracker import tracker_of
     from thalweg.compare.log.training import log_training
     from thalweg.compare.names import as_folder
-    from thalweg.compare.ranges import SEED, check_whole
     from thalweg.compare.strategy import Strategy
     from thalweg.compare.strategy.variants import built
     from thalweg.compare.study.results import in_json, plain

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.compare.report import render
-from thalweg.compare.storage.store import FILE, Store, damaged
+from thalweg.compare.storage.create import FILE
+from thalweg.compare.storage.errors import damaged
+from thalweg.compare.storage.store import Store
 from thalweg.compare.study.results import collect, in_json
 from thalweg.tensors.files import write_text
 

@@ -10,8 +10,9 @@ from thalweg.compare.execution import EngineName
 from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.log.log import Log, Logging
 from thalweg.compare.log.tracker import tracker_of
+from thalweg.compare.storage.create import FILE
 from thalweg.compare.storage.facts import SECONDS, finished
-from thalweg.compare.storage.store import FILE, Store
+from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study.config import StudyConfig, listed, parsed
 from thalweg.compare.study.prepare import prepare, set_up

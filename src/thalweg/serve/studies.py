@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.storage.create import FILE
 from thalweg.compare.storage.facts import DESIGN, RUN, finished
-from thalweg.compare.storage.store import FILE, Store
+from thalweg.compare.storage.store import Store
 from thalweg.compare.study.results import collect
 from thalweg.compare.study.unfinished import pace, progress, so_far
 from thalweg.compare.user_errors import StudyError

@@ -43,7 +43,7 @@ from thalweg.tensors.private import BatchNormBase, DropoutBase
 
 
 def unstackable_reason(model: nn.Module) -> str | None:
-    """Returns why lanes cannot train the model, as far as its modules tell, or None."""
+    """Returns why lanes cannot train the model, as far as its modules show, or None."""
     for name, module in model.named_modules():
         if isinstance(module, BatchNormBase) and not isinstance(module, BatchNorm):
             swap = "; --swap-batch-norm replaces it with one that can be stacked" if type(module) in TORCHS else ""

@@ -109,17 +109,15 @@ class Serial:
         return self._kernels[key]
 
     def _limited(self, job: Job, progress: Progress) -> TrialResult:
+        """Returns the result of the job, which includes what comes before its first step, within its limit."""
         try:
             with within(job.limit):
-                return self._begin(job, progress)
+                ready = after_pretraining(self.context, guidance_of(job.strategy), job)
+                if job.snapshot is None:
+                    progress(job.prepared)
+                return diverged_before_start(job) if ready is None else self._train(ready, progress)
         except TookTooLong:
             return TrialResult(job.key, "timed out", job.start, Curve(), math.nan)
-
-    def _begin(self, job: Job, progress: Progress) -> TrialResult:
-        ready = after_pretraining(self.context, guidance_of(job.strategy), job)
-        if job.snapshot is None:
-            progress(job.prepared)
-        return diverged_before_start(job) if ready is None else self._train(ready, progress)
 
     def _train(self, job: Job, progress: Progress) -> TrialResult:
         context, run, curve = self.context, self._open(job), Curve()

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from thalweg.compare.arguments import check_reachable
 from thalweg.compare.log.tracker import TrackedRun
-from thalweg.compare.reachable import check_reachable
 
 STUDY, NAME, NOTE = "thalweg.study", "thalweg.run", "mlflow.note.content"
 BATCH = 1000  # metrics that MLflow takes at once

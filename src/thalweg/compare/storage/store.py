@@ -7,41 +7,25 @@ Snapshots are safetensors bytes: reading a study never unpickles or executes.
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from thalweg.compare.names import check_name
+from thalweg.compare.storage.create import FILE, VERSION, create
+from thalweg.compare.storage.errors import cannot_write, damaged, fault
 from thalweg.compare.storage.facts import DESIGN, ENGINE, finished
 from thalweg.compare.storage.folder_lock import FolderLock
 from thalweg.compare.storage.old_designs import as_meant, different
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, result_of, sealed
 from thalweg.compare.user_errors import StudyError
-from thalweg.tensors.files import sync_folder
 
-VERSION = 2
 EMPTY_LOG = 32  # bytes of a write-ahead log that holds nothing yet
-FILE = "study.sqlite"
-PART = f"{FILE}.part"
-# What SQLite reports where the system refuses, whatever is in the file; CUT is the exception: a file that is too short.
-_REFUSALS = "PERM BUSY LOCKED NOMEM READONLY IOERR FULL CANTOPEN PROTOCOL NOLFS AUTH"
-REFUSED = [getattr(sqlite3, f"SQLITE_{name}") for name in _REFUSALS.split()]
-CUT = sqlite3.SQLITE_IOERR_SHORT_READ
-SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL);
-CREATE TABLE outcomes (
-    rung TEXT NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL, strategy TEXT NOT NULL,
-    hyper TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, steps INTEGER NOT NULL,
-    curve TEXT NOT NULL, first_loss REAL, test REAL, digest BLOB NOT NULL, snapshot BLOB,
-    PRIMARY KEY (rung, position)
-);
-"""
 
 
 class Store:
@@ -71,10 +55,10 @@ class Store:
                 f"another thalweg compare is running in {folder}: wait until it ends, or choose another --out"
             ) from error
         except OSError as error:
-            raise _cannot_write(folder, error) from error
+            raise cannot_write(folder, error) from error
         try:
             if not path.exists():
-                _begin(folder, path, design)
+                create(folder, design)
             store = cls.open(folder)
             if not finished(store.facts()):  # a finished one need not be written any more
                 store.close()
@@ -291,48 +275,3 @@ def _check_names(design: Mapping[str, Any]) -> None:
         check_name(f"the task's {what}" if what != "name" else "the task", design["task"][what])
     for strategy in design["strategies"]:
         check_name("a strategy", strategy["name"])
-
-
-def _begin(folder: Path, path: Path, design: Mapping[str, Any]) -> None:
-    """Writes an empty study beside its place and puts it there, so that a kill leaves a whole one or none."""
-    part = folder / PART
-    beside = [folder / f"{PART}{end}" for end in ("", "-journal", "-wal", "-shm")]
-    try:
-        for file in beside:  # what a kill left
-            file.unlink(missing_ok=True)
-        if any(folder.iterdir()):
-            raise StudyError(f"{folder} is not empty and contains no study: choose another --out, or empty it")
-        connection = sqlite3.connect(part, isolation_level=None)
-        try:
-            connection.executescript(f"PRAGMA synchronous=FULL; BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT")
-            connection.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(design)))
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
-        os.replace(part, path)
-        sync_folder(folder)
-    except (OSError, sqlite3.Error) as error:
-        for file in beside:
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
-        raise _cannot_write(folder, error) from error
-
-
-def _cannot_write(folder: Path, error: Exception) -> StudyError:
-    return StudyError(f"cannot write to {folder} ({error}): choose a writable folder with --out")
-
-
-def fault(path: Path, error: Exception, write: bool = False) -> StudyError:
-    """Returns the error that says what is wrong: what is refused by the system is no damage of the file."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if isinstance(error, (OSError, MemoryError)) or (code is not None and code & 0xFF in REFUSED and code != CUT):
-        what, remedy = "read", "check its permissions and the disk"
-        if write:
-            what, remedy = "write to", "free some space or choose another --out"
-        return StudyError(f"cannot {what} {path} ({error}): {remedy}")
-    return damaged(path, error)
-
-
-def damaged(path: Path, why: object) -> StudyError:
-    """Returns the error that says so."""
-    return StudyError(f"{path} is damaged or not a study ({why}): restore it, or choose another --out")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.arguments import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole
 from thalweg.compare.execution import ENGINES, EngineName
 from thalweg.compare.execution.ray.engines import Cluster
-from thalweg.compare.ranges import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Task
 from thalweg.optim.decay import Decay, check_decay

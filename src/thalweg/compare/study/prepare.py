@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from thalweg.compare.arguments import usable_device
 from thalweg.compare.design import Budget
-from thalweg.compare.device import usable_device
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.guidance import guidance_of

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from thalweg.compare.ranges import SEED, check_whole
+from thalweg.compare.arguments import SEED, check_whole
 from thalweg.compare.task.examples import CHUNK, Examples, stacked
 from thalweg.compare.task.judging import ignored_by, r2
 from thalweg.compare.task.task import Task, build_model

@@ -12,7 +12,7 @@ from functools import partial
 import ray
 from ray.exceptions import RayError
 
-from thalweg.compare.reachable import check_reachable
+from thalweg.compare.arguments import check_reachable
 
 TRIES = 3  # at starting Ray here
 

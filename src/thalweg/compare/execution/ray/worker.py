@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from thalweg import __version__
+from thalweg.compare.arguments import usable_device
 from thalweg.compare.design import Budget
-from thalweg.compare.device import usable_device
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job, training
 from thalweg.compare.execution.lanes import Lanes
