@@ -55,6 +55,18 @@ def test_an_error_within_puts_everything_back_and_the_average_goes_on():
     assert average.step == 2
 
 
+@pytest.mark.parametrize("change", ["step", "load"])
+def test_training_and_loading_within_are_refused_and_undone(change):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    average = Average(model, EMA(0.5))
+    train(model, optimizer, 2)
+    before = copy(model)
+    with pytest.raises(RuntimeError, match=r"changed within applied\(\)"), average.applied():
+        train(model, optimizer, 1) if change == "step" else model.load_state_dict(before)
+    assert equal(copy(model), before)
+
+
 def test_within_applied_no_average_of_the_parameters_is_updated_or_applied():
     model = net()
     one, other = Average(model, Polyak()), Average(model[0], EMA(0.9))

@@ -138,6 +138,10 @@ def test_the_tail_is_a_share_of_the_run_and_the_horizon_a_memory_in_steps():
     [
         (lambda: EMA(1.0), "decay must be in [0, 1), not 1.0: EMA.over(steps) takes a number of steps"),
         (lambda: EMA(float("nan")), "decay must be in"),
+        (lambda: EMA("x"), "decay must be in [0, 1), not 'x'"),
+        (lambda: EMA(None), "decay must be in [0, 1), not None"),
+        (lambda: EMA.over("x"), "horizon must be at least 1 step, not 'x'"),
+        (lambda: Polyak().tail("x", 10), "share must be in (0, 1], not 'x'"),
         (lambda: EMA(0.9, "adam"), "unknown correction 'adam': choose bias, warmup or none"),
         (lambda: EMA.over(0.5), "horizon must be at least 1 step, not 0.5"),
         (lambda: Polyak(start=-1), "start must be a whole number of steps, at least 0, not -1"),

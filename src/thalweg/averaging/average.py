@@ -172,7 +172,8 @@ class Average:
 
         Raises:
             RuntimeError: within :meth:`applied` of this or another average of these parameters; parameters were
-                added, replaced or unfrozen since.
+                added, replaced or unfrozen since; at the end, they were changed within, as a step or
+                ``load_state_dict`` does.
         """
         self.check("applied")
         with self._source.kept():
@@ -182,7 +183,12 @@ class Average:
                     for name, target in (self._source.params | self._source.buffers()).items():
                         if (value := self._held(name)) is not None:
                             target.copy_(value)
+                versions = [_version(p) for p in self._source.params.values()]
                 yield
+                if versions != [_version(p) for p in self._source.params.values()]:
+                    raise RuntimeError(
+                        "parameters were changed within applied(), and the change is undone: train and load outside it"
+                    )
             finally:
                 _STANDING.difference_update(self._names)
 
@@ -281,3 +287,8 @@ def _form(tensor: Any) -> str:
     if not isinstance(tensor, Tensor) or not is_allocated(tensor):
         return form(tensor)
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _version(tensor: Tensor) -> int:
+    """Returns how often a tensor was changed in place; 0 of one made in inference mode, which does not count."""
+    return 0 if tensor.is_inference() else tensor._version

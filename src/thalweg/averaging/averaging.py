@@ -51,8 +51,8 @@ class Averaging(ABC):
 
     def tail(self, share: float, steps: int) -> Self:
         """Returns the same averaging over the last ``share``, in (0, 1], of a run of so many steps."""
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], not {share}: it is the part of the run that is averaged")
+        if not is_within(share, 0, 1) or share == 0:
+            raise ValueError(f"share must be in (0, 1], not {share!r}: it is the part of the run that is averaged")
         if not is_whole(steps, 0):
             raise ValueError(f"steps must be the whole number of steps of the run, not {steps}")
         return replace(self, start=steps - round(share * steps))
@@ -129,8 +129,8 @@ class EMA(Averaging):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must be in [0, 1), not {self.decay}: EMA.over(steps) takes a number of steps")
+        if not is_within(self.decay, 0, 1) or self.decay == 1:
+            raise ValueError(f"decay must be in [0, 1), not {self.decay!r}: EMA.over(steps) takes a number of steps")
         if self.correction not in ("bias", "warmup", "none"):
             raise ValueError(f"unknown correction {self.correction!r}: choose bias, warmup or none")
 
@@ -138,7 +138,7 @@ class EMA(Averaging):
     def over(cls, horizon: float, correction: Literal["bias", "warmup", "none"] = "bias", *, start: int = 0) -> "EMA":
         """Returns the average whose memory spans ``horizon`` steps: α = 1 − 1/horizon."""
         if not is_within(horizon, 1):
-            raise ValueError(f"horizon must be at least 1 step, not {horizon}")
+            raise ValueError(f"horizon must be at least 1 step, not {horizon!r}")
         return cls(1 - 1 / horizon, correction, start=start)
 
     def weight_of(self, n: Scalar) -> Scalar:
