@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import thalweg
 from tests.compare.small import small_task
@@ -56,6 +57,7 @@ GIVEN = {
     "a number": ({"strategies": 3}, "strategies is 3: give a list"),
     "an engine": ({"engine": "x"}, "engine is 'x': choose among auto, lanes, serial, ray"),
     "no folder": ({"out": ""}, "out is empty: name a folder"),
+    "a number as tracker": ({"log": [3]}, "log contains 3: give names of trackers"),
     "a tracker": ({"log": "tensorbord"}, "unknown tracker 'tensorbord'"),
     "gradients that are dense": (
         {"strategies": "torch.optim.SparseAdam,sgd"},
@@ -91,3 +93,24 @@ TASKS = {
 def test_settings_of_a_task_that_cannot_be(options, match):
     with pytest.raises(ValueError, match=match):
         small_task(**options)
+
+
+@pytest.mark.parametrize("given", [3, None, thalweg.Task, nn.Sequential(nn.Linear(1, 1))])
+def test_what_is_no_task_is_one_line(given, tmp_path):
+    with pytest.raises(ValueError, match="the task is a .*: give a thalweg.Task") as raised:
+        thalweg.compare(given, ["sgd"], out=tmp_path / "o")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_cannot_be_diagnosed_is_compared_and_the_report_says_why(monkeypatch, tmp_path):
+    def refused(*given, **options):
+        raise RuntimeError("hooks are not taken")
+
+    monkeypatch.setattr("thalweg.compare.study.prepare.diagnose", refused)
+    done = quick(tmp_path / "o")
+    (found,) = done.results["diagnosis"]["findings"]
+    assert (found["kind"], found["severity"]) == ("not diagnosed", "note")
+    assert "RuntimeError: hooks are not taken" in found["meaning"]
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "not diagnosed" in page
+    assert "hooks are not taken" in page

@@ -84,6 +84,8 @@ def tracker_of(spec: str, here: Path | None = None) -> Tracker:
     Raises:
         ValueError: an unknown name, a package that is not installed, a place that cannot be written to.
     """
+    if not isinstance(spec, str):
+        raise ValueError(f"log contains {spec!r}: give names of trackers, such as 'tensorboard' or 'mlflow=PLACE'")
     name, _, place = spec.partition("=")
     if name not in TRACKERS:
         near = difflib.get_close_matches(name, TRACKERS, n=1)

@@ -51,6 +51,8 @@ def load_task(spec: "str | Task", here: Path | None = None) -> Task:
     """
     if isinstance(spec, Task):
         return spec
+    if not isinstance(spec, str):
+        raise LoadError(f"the task is a {type(spec).__name__}: give a thalweg.Task, the name of one, or my.py:task")
     from thalweg.compare.task.builtin import DESCRIPTIONS, TASKS
 
     if spec in TASKS:
