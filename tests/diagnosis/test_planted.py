@@ -51,6 +51,7 @@ def test_a_planted_fault_is_found_at_its_place_and_its_line_fixes_it(kind, name)
     assert hit is not None, [(f.kind, f.layer) for f in found]
     assert hit.threshold is not None or hit.kind == "not finite"
     assert bool(hit.fix_code) == ((kind, name) not in CODE)
+    assert hit.fix_code or hit.kind != "mixed examples" or "; let " in hit.meaning or "; move " in hit.meaning
     if hit.fix_code:
         names = {**case._asdict(), "torch": torch, "thalweg": thalweg}
         exec(hit.fix_code, names)

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from thalweg.diagnosis.findings import Finding
-from thalweg.diagnosis.forward_recorder import is_layer
+from thalweg.diagnosis.forward_recorder import RESHAPED, is_layer
 from thalweg.diagnosis.observe import Seen
 from thalweg.diagnosis.passes import along, evaluated, tensors_of
 from thalweg.initialization.following import function_name
 from thalweg.tensors.private import tree_flatten, tree_map
 
 INFLUENCE = 3e-5
+OVER = {"mean", "sum", "var", "std", "var_mean", "std_mean", "norm", "max", "min", "amax", "amin", "logsumexp"}
 
 
 def mixed_examples(seen: Seen) -> list[Finding]:
@@ -49,8 +50,9 @@ def mixed_examples(seen: Seen) -> list[Finding]:
         return []
     layer, function, last, inside = _mixing_layer(seen, changed)
     what = f"{function}, after or in {layer or 'the model'}," if function else layer or "the model"
-    meaning = f"outputs of examples change if another example changes: {what} mixes the batch"
     fix = _fix(seen, layer, last, inside)
+    advice = "" if fix else f"; {_advice(function)}"
+    meaning = f"outputs of examples change if another example changes: {what} mixes the batch{advice}"
     return [Finding("mixed examples", "error", layer, influence, meaning, fix, threshold=INFLUENCE)]
 
 
@@ -173,6 +175,15 @@ def _fix(seen: Seen, layer: str, last: bool, inside: bool) -> str:
     if last and len(y) == 1 and y[0].shape == seen.layers[layer].output.shape:
         return give_output_of(layer)
     return ""
+
+
+def _advice(function: str) -> str:
+    """Returns what to change in the model's own code, of which there is no line."""
+    if "softmax" in function or function in OVER:
+        return f"let {function} go over another dimension than that of the examples"
+    if function in RESHAPED:
+        return f"move the examples to the first dimension before {function}, and let it keep that dimension"
+    return f"let {function or 'forward'} combine only numbers of one example"
 
 
 def give_output_of(layer: str) -> str:
