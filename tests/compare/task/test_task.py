@@ -224,3 +224,17 @@ def test_strategies_parse():
         Strategy("x", factory=torch.optim.SGD, space={"lr": (1.0, 0.1)})
     with pytest.raises(ValueError, match="either a rule or a factory"):
         Strategy("x")
+
+
+def test_a_part_is_evaluated_in_chunks_as_in_one_piece():
+    split = materialize(small_task()).train
+    model, calls = nn.Linear(6, 3), []
+
+    def counted(x):
+        calls.append(len(x))
+        return model(x)
+
+    found = split.evaluate(counted, nn.functional.cross_entropy, chunk=30)
+    assert calls == [30, 30, 30, 10]
+    assert not found.requires_grad
+    torch.testing.assert_close(found, nn.functional.cross_entropy(model(split.input), split.target).detach())
