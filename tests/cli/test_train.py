@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.cli.test_commands import USER
 from thalweg.cli.main import run
-from thalweg.compare.task.guides import GUIDANCES
+from thalweg.compare.strategy.guidances import GUIDANCES
 
 NOISY = """
 import os, signal

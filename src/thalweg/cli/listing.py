@@ -15,10 +15,10 @@ def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list
 
     Example: `thalweg list tasks`
     """
+    from thalweg.compare.strategy.guidances import GUIDANCES
     from thalweg.compare.strategy.second_order import SECOND_ORDER
     from thalweg.compare.strategy.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS
     from thalweg.compare.task.builtin import DESCRIPTIONS
-    from thalweg.compare.task.guides import GUIDANCES
     from thalweg.rules import RULES, SPACES
     from thalweg.rules.schedules import SCHEDULES
 

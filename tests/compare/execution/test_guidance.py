@@ -15,8 +15,8 @@ from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.storage.store import StudyError
 from thalweg.compare.strategy import Strategy, crossed
+from thalweg.compare.strategy.guidances import GUIDANCES
 from thalweg.compare.task import Guides, Task
-from thalweg.compare.task.guides import GUIDANCES
 from thalweg.compare.user_errors import TaskError
 from thalweg.curriculum import losses
 from thalweg.tensors import derive_seed

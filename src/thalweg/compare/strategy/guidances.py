@@ -1,25 +1,37 @@
-"""What training may be guided by: the names, and what is tuned of each."""
+"""The guidances that a strategy can name: what guides a run, and what is tuned of it beside the optimizer."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
-class Tuned(NamedTuple):
-    """Hyperparameters that a guidance has beside the optimizer's: defaults, and the ranges in which they are tuned."""
+class GuidanceEntry(NamedTuple):
+    """One guidance.
 
+    Arguments:
+        made_by: module and class in :mod:`thalweg.compare.execution.guidance`, loaded when a run is first guided.
+        settings: what the class is made with.
+        defaults: hyperparameters of the guidance, beside the optimizer's.
+        space: the ranges in which they are tuned.
+    """
+
+    made_by: str
+    settings: Mapping[str, Any] = {}
     defaults: Mapping[str, float] = {}
     space: Mapping[str, tuple[float, float]] = {}
 
 
-_OVER = Tuned({"over": 0.5}, {"over": (0.1, 0.9)})  # share of the run at whose end all examples are admitted
+def _curriculum(**settings: Any) -> GuidanceEntry:
+    """Returns a curriculum, of which the share of the run is tuned at whose end all examples are admitted."""
+    return GuidanceEntry("curriculum.Curriculum", settings, {"over": 0.5}, {"over": (0.1, 0.9)})
 
-GUIDANCES: Mapping[str, Tuned] = {
-    "greedy": Tuned(),
-    "transfer": Tuned(),
-    "fitnet": Tuned(),
-    "curriculum": _OVER,
-    "curriculum-stochastic": _OVER,
-    "anti-curriculum": _OVER,
-    "random-curriculum": _OVER,
-    "smoothing": Tuned({"sigma": 0.03}, {"sigma": (1e-3, 0.3)}),
+
+GUIDANCES: Mapping[str, GuidanceEntry] = {
+    "greedy": GuidanceEntry("greedy.Greedy"),
+    "transfer": GuidanceEntry("transfer.Transfer"),
+    "fitnet": GuidanceEntry("fitnet.FitNet"),
+    "curriculum": _curriculum(order="easy-first"),
+    "curriculum-stochastic": _curriculum(order="easy-first", mixture=0.2),
+    "anti-curriculum": _curriculum(order="hard-first"),
+    "random-curriculum": _curriculum(order="random"),
+    "smoothing": GuidanceEntry("smoothing.Smoothing", {}, {"sigma": 0.03}, {"sigma": (1e-3, 0.3)}),
 }

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from thalweg.compare.names import check_name
+from thalweg.compare.strategy.guidances import GUIDANCES
 from thalweg.compare.strategy.second_order import SECOND_ORDER
 from thalweg.compare.strategy.settings import checked_defaults, checked_space
 from thalweg.compare.strategy.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS, Variant
-from thalweg.compare.task.guides import GUIDANCES, Tuned
 from thalweg.compare.task.loading import load_object
 from thalweg.compare.user_errors import LoadError
 from thalweg.compare.user_files import shown
@@ -44,7 +44,7 @@ class Strategy:
         architecture: one of the task's ``architectures``; if empty, its ``model``.
         normalization: ``"batch-norm"``, which adds batch normalization to the model, or ``"none"``.
         averaging: ``"polyak"`` or ``"ema"``, with which the average of the parameters is evaluated, or ``"none"``.
-        guidance: a name of :data:`thalweg.compare.task.guides.GUIDANCES`, whose hyperparameters are tuned too,
+        guidance: a name of :data:`thalweg.compare.strategy.guidances.GUIDANCES`, whose hyperparameters are tuned too,
             or ``"none"``.
         schedule: the factor of the learning rate over the run; ``schedule_name`` is its name.
 
@@ -109,7 +109,8 @@ class Strategy:
 
     def stepping(self, hyper: Mapping[str, float]) -> dict[str, float]:
         """Returns the hyperparameters that are the optimizer's own."""
-        others = {*GUIDANCES.get(self.guidance, Tuned()).space, *(["batches"] if self.closure else [])}
+        guided = GUIDANCES[self.guidance].space if self.guidance in GUIDANCES else {}
+        others = {*guided, *(["batches"] if self.closure else [])}
         return {name: value for name, value in hyper.items() if name not in others}
 
     def rounded(self, hyper: Mapping[str, float]) -> dict[str, float]:

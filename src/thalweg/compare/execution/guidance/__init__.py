@@ -4,27 +4,12 @@ A run's budget is its gradient evaluations. What is spent before the model's own
 teacher, is taken from it; a teacher's evaluation is priced by the operations that it takes, in those of the model's.
 """
 
-from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 
-from thalweg.compare.execution.guidance.curriculum import Curriculum
-from thalweg.compare.execution.guidance.fitnet import FitNet
-from thalweg.compare.execution.guidance.greedy import Greedy
 from thalweg.compare.execution.guidance.guidance import Guidance, after_pretraining
-from thalweg.compare.execution.guidance.smoothing import Smoothing
-from thalweg.compare.execution.guidance.transfer import Transfer
 from thalweg.compare.strategy import Strategy
-
-_GUIDANCES: Mapping[str, Guidance] = {
-    "none": Guidance(),
-    "greedy": Greedy(),
-    "transfer": Transfer(),
-    "fitnet": FitNet(),
-    "curriculum": Curriculum("easy-first"),
-    "curriculum-stochastic": Curriculum("easy-first", mixture=0.2),
-    "anti-curriculum": Curriculum("hard-first"),
-    "random-curriculum": Curriculum("random"),
-    "smoothing": Smoothing(),
-}
+from thalweg.compare.strategy.guidances import GUIDANCES
 
 
 def guidance_of(strategy: Strategy) -> Guidance:
@@ -33,7 +18,17 @@ def guidance_of(strategy: Strategy) -> Guidance:
     >>> type(guidance_of(Strategy.parse("adam+curriculum"))).__name__
     'Curriculum'
     """
-    return _GUIDANCES[strategy.guidance]
+    return _guidance(strategy.guidance)
+
+
+@cache
+def _guidance(name: str) -> Guidance:
+    if name == "none":
+        return Guidance()
+    entry = GUIDANCES[name]
+    module, _, made_by = entry.made_by.partition(".")
+    found: Guidance = getattr(import_module(f"{__name__}.{module}"), made_by)(**entry.settings)
+    return found
 
 
 __all__ = ["Guidance", "after_pretraining", "guidance_of"]
