@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ class Prepared:
         c = self.config
         return design_of(self.contexts, c.strategies, self.budget, c.seed, c.engine, self.trained_on, c.decay)
 
-    def engines(self, say: Any) -> EngineSet:
+    def engines(self, say: Callable[[str], None]) -> EngineSet:
         """Returns the engines among which those of the study are chosen; ``say`` is called with lines for the user."""
         c = self.config
         if c.engine != "ray":
