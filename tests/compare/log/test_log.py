@@ -159,7 +159,7 @@ def test_a_tracker_that_fails_is_let_go_with_a_line_and_the_others_go_on(tmp_pat
     store = Store.open(make(tmp_path / "o", **SMALL))
     Log(store, [full, kept], lines.append).all_of_it()
     assert len(lines) == 1
-    assert "a full disk any more (OSError: [Errno 28] No space left on device): the study goes on" in lines[0]
+    assert "a full disk failed (OSError: [Errno 28] No space left on device): the study continues" in lines[0]
     assert (full.writes, kept.writes) == (2, len(list(store.records())) * 2 + 1)  # it holds none of them
     with pytest.raises(ValueError, match="cannot log to a full disk"):
         Log(store, [Full()]).all_of_it()
