@@ -61,6 +61,7 @@ def folder(tmp_path_factory):
 def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(folder):
     printed = (folder / "printed").read_text()
     for words in (
+        "measuring how fast each engine trains",
         "engine for",
         "gradient evaluations per strategy",
         "interval",

@@ -11,7 +11,7 @@ from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.log.log import Log, Logging
 from thalweg.compare.log.tracker import tracker_of
 from thalweg.compare.storage.create import FILE
-from thalweg.compare.storage.facts import SECONDS, finished
+from thalweg.compare.storage.facts import ENGINE, SECONDS, finished
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.study.config import StudyConfig, listed, parsed
@@ -90,20 +90,20 @@ def compare(
     config = StudyConfig(
         task,
         parsed(strategies, here),
-        trials,
-        steps,
-        seeds,
-        engine,
-        cluster,
-        device,
-        out,
-        memory,
-        swap_batch_norm,
-        decay,
-        trial_seconds,
-        listed(log, "log"),
-        seed,
-        here,
+        trials=trials,
+        steps=steps,
+        seeds=seeds,
+        engine=engine,
+        cluster=cluster,
+        device=device,
+        out=out,
+        memory=memory,
+        swap_batch_norm=swap_batch_norm,
+        decay=decay,
+        trial_seconds=trial_seconds,
+        log=listed(log, "log"),
+        seed=seed,
+        here=here,
     )
     return run(config, reporter, command)
 
@@ -126,6 +126,8 @@ def run(config: StudyConfig, reporter: Reporter | None = None, command: str | No
             reporter.say("the study is already finished: its results are shown again")
         elif held:
             reporter.say(f"resuming: {held:,} runs are in the store")
+        if ENGINE not in store.facts():
+            reporter.say("measuring how fast each engine trains the model; the first compilation takes a while")
         for line in set_up(prepared, store, engines, command, is_new):
             reporter.say(line)
         log = Log(store, trackers, reporter.say)
