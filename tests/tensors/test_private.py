@@ -257,3 +257,17 @@ def test_scikit_learn_checks_weights():
     assert scikit_learn.check_sample_weight(None, x).tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="sample_weight"):
         scikit_learn.check_sample_weight([1.0, 2.0, 3.0], x)
+
+
+def test_vector_instructions_are_taken_as_the_processor_names_them():
+    from torch._inductor import cpu_vec_isa
+
+    tried = cpu_vec_isa.VecISA.check_build
+    private.accept_vector_instructions()
+    assert cpu_vec_isa.VecISA.check_build is tried
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_vec_isa.VecISA, "check_build", None)  # nothing is tried any more
+        found = [str(isa) for isa in cpu_vec_isa.valid_vec_isa_list()]
+    named = cpu_vec_isa.x86_isa_checker()
+    assert [isa for isa in found if named and not set(isa.split()) <= set(named)] == []
+    assert bool(found) == bool(named) or not named

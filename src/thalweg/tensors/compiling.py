@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from thalweg.tensors.private import with_own_code
+from thalweg.tensors.private import accept_vector_instructions, with_own_code
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,17 +32,16 @@ def compiled(function: F, device: torch.device | None = None, *, unguarded: bool
     dimensions marked as dynamic; then nothing is checked before a call on the CPU, which otherwise costs as much as
     a small kernel. Elsewhere the checks stay: kernels there depend on more, as on the width of an index.
 
-    torch tries each set of vector instructions that the processor has by compiling a library and loading it in another
-    process, which took 8 s on two cores and a minute on a machine with many sets. A compiler that torch's headers ask
-    for (C++20) knows them all, so that is left out.
+    On a CPU the processor's vector instructions are taken as it names them: trying each of them out, as torch does,
+    took 8 s on two cores, and a minute on a processor with more of them.
     """
     on_cpu = device is None or device.type == "cpu"
     if on_cpu and compiler_missing():
         return function
     if on_cpu:
-        options["options"] = {"cpp.vec_isa_ok": True}
-        if unguarded:
-            options["options"]["guard_filter_fn"] = lambda guards: [False] * len(guards)
+        accept_vector_instructions()
+    if unguarded and on_cpu:
+        options["options"] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     return cast(F, torch.compile(with_own_code(function), **options))
 
 

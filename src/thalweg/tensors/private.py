@@ -6,6 +6,7 @@ says which one a new version of torch has changed.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -73,6 +74,22 @@ def with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
     own = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
     own.__kwdefaults__ = function.__kwdefaults__
     return own
+
+
+@cache
+def accept_vector_instructions() -> None:
+    """Has torch.compile take the vector instructions that the processor says it has. Else: torch tries each of them.
+
+    It compiles a library for each and loads it in another process. Compilers that its headers ask for know them all.
+    """
+    from torch._inductor import cpu_vec_isa
+
+    tried = cpu_vec_isa.VecISA.check_build
+    cpu_vec_isa.VecISA.check_build = lambda self, code: True  # type: ignore[method-assign]
+    try:
+        cpu_vec_isa.valid_vec_isa_list()  # which keeps what it finds
+    finally:
+        cpu_vec_isa.VecISA.check_build = tried  # type: ignore[method-assign]
 
 
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
