@@ -1,6 +1,7 @@
 """Each name that torch or scikit-learn does not publish does what this package takes it for; what fails is named."""
 
 import copy
+import importlib
 import numbers
 
 import numpy as np
@@ -271,3 +272,22 @@ def test_vector_instructions_are_taken_as_the_processor_names_them():
     named = cpu_vec_isa.x86_isa_checker()
     assert [isa for isa in found if named and not set(isa.split()) <= set(named)] == []
     assert bool(found) == bool(named) or not named
+
+
+@pytest.mark.parametrize("register", ["register_step_pre_hook", "register_step_post_hook"])
+def test_steps_are_observed_while_there_are_hooks(register):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))])
+    of_all = importlib.import_module("torch.optim.optimizer")
+    for register_hook in (
+        getattr(optimizer, register),
+        getattr(of_all, register.replace("register", "register_optimizer")),
+    ):
+        assert not private.step_is_observed(optimizer)
+        handle = register_hook(lambda *_: None)
+        assert private.step_is_observed(optimizer)
+        handle.remove()
+
+
+def test_steps_are_observed_while_a_profiler_runs():
+    with torch.autograd.profiler.profile():
+        assert private.step_is_observed(torch.optim.SGD([nn.Parameter(torch.ones(1))]))

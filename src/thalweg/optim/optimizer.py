@@ -8,7 +8,6 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from thalweg.averaging import Average
 from thalweg.optim.entries import (
@@ -30,6 +29,7 @@ from thalweg.optim.kernel.engine import Kernels
 from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
 from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
 from thalweg.rules.rule import Rule, with_equations
+from thalweg.tensors.private import step_is_observed
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -144,23 +144,12 @@ class RuleOptimizer(Optimizer):
             RuntimeError: a gradient, a state or a mean has not the shape, device, type or memory that its parameter
                 asks for; nothing is changed then.
         """
-        steady = closure is None and self._kernels is not None and not self._is_watched()
-        if steady and self._kernels is not None and self._kernels.again(self):
+        kernels = self._kernels if closure is None and not torch.compiler.is_compiling() else None
+        if kernels is not None and not step_is_observed(self) and kernels.again(self):
             return None
         own = type(self).step is RuleOptimizer.step  # torch calls the hooks of a step that a subclass has written
         given = () if closure is None else (closure,)
         return _hooked(self, *given) if own else self._step(*given)
-
-    def _is_watched(self) -> bool:
-        """Says whether a profiler or a hook waits for the step."""
-        return bool(
-            torch.compiler.is_compiling()
-            or self._optimizer_step_pre_hooks
-            or self._optimizer_step_post_hooks
-            or _global_optimizer_pre_hooks
-            or _global_optimizer_post_hooks
-            or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
-        )
 
     @torch.no_grad()
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:

@@ -105,7 +105,7 @@ def engine_of(engine: Engine, options: Options) -> Engine:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
     given = [name for name in ("clip_norm", "skip_nonfinite", "average") if options.get(name)]
     if options.get("differentiable") and given:
-        raise ValueError(f"differentiable=True steps without {given[0]}: clip or average in the graph yourself")
+        raise ValueError(f"differentiable=True does not support {given[0]}: clip or average in the graph yourself")
     if engine != "auto":
         return engine
     return "compiled" if options.get("fused") else "foreach" if options.get("foreach") else "auto"

@@ -17,6 +17,7 @@ from torch.fx.experimental import _config
 from torch.nn.modules import batchnorm, conv, dropout, instancenorm, pooling
 from torch.nn.modules import module as _modules
 from torch.nn.utils import parametrizations
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._pytree import tree_flatten as tree_flatten  # torch.utils.pytree, where a version has it; optree
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_unflatten as tree_unflatten
@@ -74,6 +75,17 @@ def with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
     own = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
     own.__kwdefaults__ = function.__kwdefaults__
     return own
+
+
+def step_is_observed(optimizer: torch.optim.Optimizer) -> bool:
+    """Says whether a profiler or a hook observes the steps. Else: each step goes through torch's own wrapper."""
+    return bool(
+        optimizer._optimizer_step_pre_hooks
+        or optimizer._optimizer_step_post_hooks
+        or _global_optimizer_pre_hooks
+        or _global_optimizer_post_hooks
+        or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+    )
 
 
 @cache
