@@ -83,7 +83,7 @@ def test_strip_gives_the_model_without_hooks():
     assert list(bare.state_dict()) == list(model().state_dict())
     with pytest.raises(RuntimeError, match=r"already stripped: keep the model that the first strip\(\) returned"):
         heads.strip()
-    with pytest.raises(RuntimeError, match=r"were stripped: use the model that strip\(\) gave"):
+    with pytest.raises(RuntimeError, match=r"were stripped: use the model that strip\(\) returned"):
         heads(X)
 
 

@@ -113,7 +113,7 @@ def test_variants_build_the_model_that_they_name():
     assert sum(isinstance(m, BatchNorm) for m in normed.modules()) == 2
     assert isinstance(built(task, Variant("shallow")).model, nn.Linear)
     for word, near in (("shalow", "shallow"), ("hee", "he")):
-        with pytest.raises(TaskError, match=f"'{word}' is no initialization.*did you mean '{near}'"):
+        with pytest.raises(TaskError, match=f"'{word}' is neither .*did you mean '{near}'"):
             built(task, Strategy.parse(f"adam+{word}").variant)
     with pytest.raises(TaskError, match="batch normalization cannot be added to this model: no layer is left"):
         built(task, Variant("shallow", "batch-norm"))

@@ -260,7 +260,7 @@ def test_a_gap_not_reached_is_said():
         ({"samples": torch.full((2, 16), float("nan"))}, "samples contain NaN or infinity"),
         ({"samples": torch.ones(2, 3)}, "pass (n, d) and (K, d)"),
         ({"samples": torch.ones(0, 16)}, "at least one"),
-        ({"start": torch.ones(2, 3)}, "start (2, 3): pass codes (60, 40)"),
+        ({"start": torch.ones(2, 3)}, "start has shape (2, 3): pass codes of shape (60, 40)"),
     ],
 )
 def test_bad_input_is_refused_in_a_line(change, message):

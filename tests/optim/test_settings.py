@@ -81,7 +81,7 @@ def test_an_option_set_to_what_there_is_not_is_refused_at_the_step(make, bad):
 @pytest.mark.parametrize("make", [optim.Adam, optim.LBFGS])
 def test_what_is_of_the_whole_optimizer_is_no_setting_of_a_group(make):
     p = new()
-    with pytest.raises(ValueError, match="average is of the whole optimizer"):
+    with pytest.raises(ValueError, match="average belongs to the whole optimizer"):
         make([{"params": [p], "average": Average([p], EMA(0.9))}])
 
 
