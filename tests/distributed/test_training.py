@@ -300,7 +300,7 @@ def processes_agree_on_what_is_wrong_before_they_begin(folder):
             begin(rank in bad)
     small, two = stage(data=Batches(X, Y, batch_size=size - 1)), stage(data=Batches(X, Y, batch_size=size))
     with pytest.raises(
-        ValueError, match=f"a batch of {size - 1} cannot be divided among {size} processes: start {size - 1}"
+        ValueError, match=f"a batch of {size - 1} cannot be divided among {size} processes: start at most {size - 1}"
     ):
         processes.check(Plan(model(), [two, small]), group, shard=False)
     with pytest.raises(ValueError, match="--shard requires a model that is trained as a whole"):

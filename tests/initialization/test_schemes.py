@@ -173,6 +173,6 @@ def test_schemes_that_scale_by_a_batch_reach_unit_deviation_or_leave_the_model_a
     start = [p.detach().clone() for p in model.parameters()]
     with pytest.raises(ValueError, match=f"{name} scales by data: pass batch="):
         initialize(model, name, seeded())
-    with pytest.raises(ValueError, match="the same for every example"):
+    with pytest.raises(ValueError, match="the same output for every example"):
         initialize(model, name, seeded(), batch=torch.ones(8, 1, 4, 4))
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), start, strict=True))
