@@ -74,7 +74,7 @@ def test_trainer_makes_the_optimizer_with_its_own_groups_and_clips(tmp_path):
 
 def test_trainer_refuses_a_closure_method_in_one_line(tmp_path):
     model = Judged()
-    with pytest.raises(RuntimeError, match="Trainers that call step\\(\\) bare"):
+    with pytest.raises(RuntimeError, match=r"Trainers that call step\(\) without a closure"):
         trainer_of(model, tmp_path, optimizers=(optim.LBFGS(model.parameters()), None)).train()
 
 

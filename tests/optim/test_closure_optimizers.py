@@ -427,7 +427,7 @@ def test_what_is_no_objective_is_refused_and_the_parameters_stay(make):
             optimizer.step(closure)
         same([p.detach() for p in model.parameters()], before)
     for closure, match in (
-        (lambda: loss_of(model).detach(), "without gradient"),
+        (lambda: loss_of(model).detach(), "without a gradient"),
         (lambda: loss_of(net()), "depends on none of the"),
     ):
         with nothing_to_step(make, match):

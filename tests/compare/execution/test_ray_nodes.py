@@ -59,7 +59,7 @@ def test_a_node_that_dies_costs_no_trial(nodes, alone, tmp_path):
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
     output = " ".join(output.split())
-    assert "2 Ray workers of 1 CPU each; the cluster has room for 1, on 1 node" in output, output
+    assert "2 Ray workers of 1 CPU each; the cluster can hold 1 on 1 node" in output, output
     assert "a Ray worker died" in output, output
     assert "held/2 runs again on another" in output, output
     assert "(raylet)" not in output, output
