@@ -121,7 +121,7 @@ def test_an_error_in_training_is_a_line_with_its_place_and_the_study_goes_on_onc
 
     options = {"trials": 4, "steps": 60, "seeds": 2, "engine": "serial"}
     loss = Counting(300, broken)
-    expected = r"training raises RuntimeError: the 300th batch \(test_shortage.py, line \d+\): correct it, and the same"
+    expected = r"training raises RuntimeError: the 300th batch \(test_shortage.py, line \d+\): correct it, and resume"
     with pytest.raises(TaskError, match=expected):
         thalweg.compare(task_of(loss), ("sgd",), out=tmp_path / "out", **options)
     corrected = thalweg.compare(task_of(loss), ("sgd",), out=tmp_path / "out", **options).results
