@@ -71,7 +71,7 @@ def test_the_command_exports_and_the_dashboard_opens_it(tmp_path, monkeypatch, c
             run()
         return ended.value.code, capsys.readouterr().err.strip()
 
-    assert thalweg("--to", "a b.journal") == (0, "3 studies: optuna-dashboard 'a b.journal'")
+    assert thalweg("--to", "a b.journal") == (0, "exported 3 studies: show them with optuna-dashboard 'a b.journal'")
     assert {p.name for p in tmp_path.iterdir()} == {"o", "a b.journal"}
 
     app = dashboard.wsgi(storage_of(tmp_path / "a b.journal"))

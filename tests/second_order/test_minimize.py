@@ -153,7 +153,7 @@ def test_what_is_no_objective_is_refused(method):
     for function, match in (
         (lambda x: x, "does not return a scalar"),
         (lambda x: 3.0, "does not return a scalar"),
-        (lambda x: x.detach().sum(), "without gradient"),
+        (lambda x: x.detach().sum(), "without a gradient"),
     ):
         with pytest.raises(NotAnObjective, match=match):
             thalweg.minimize(function, START, method)
