@@ -96,7 +96,7 @@ def test_the_command_exports_and_the_dashboard_opens_it(tmp_path, monkeypatch, c
     assert len(get(f"/api/studies/{studies[0]['study_id']}")["trials"]) == 9
 
     held = (tmp_path / "a b.journal").read_bytes()
-    for to, needle in (("a b.journal", "there already"), ("nowhere/x", "cannot write nowhere/x"), (None, "--to")):
+    for to, needle in (("a b.journal", "already exists"), ("nowhere/x", "cannot write nowhere/x"), (None, "--to")):
         code, output = thalweg(*(["--to", to] if to else []))
         assert code == 2
         assert needle in output
