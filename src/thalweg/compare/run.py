@@ -127,7 +127,7 @@ def run(config: StudyConfig, reporter: Reporter | None = None, command: str | No
         elif held:
             reporter.say(f"resuming: {held:,} runs are in the store")
         if ENGINE not in store.facts():
-            reporter.say("measuring how fast each engine trains the model; the first compilation takes a while")
+            reporter.say("measuring how fast each engine trains the model")
         for line in set_up(prepared, store, engines, command, is_new):
             reporter.say(line)
         log = Log(store, trackers, reporter.say)
