@@ -3,6 +3,9 @@
 import copy
 import importlib
 import numbers
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -291,3 +294,15 @@ def test_steps_are_observed_while_there_are_hooks(register):
 def test_steps_are_observed_while_a_profiler_runs():
     with torch.autograd.profiler.profile():
         assert private.step_is_observed(torch.optim.SGD([nn.Parameter(torch.ones(1))]))
+
+
+def test_vector_instructions_that_the_compiler_does_not_know_are_left_out(tmp_path):
+    compiler = tmp_path / "g++"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *avx512*) exit 1;; esac\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    code = "from torch._inductor import cpu_vec_isa as isa; from thalweg.tensors.private import *; "
+    code += "accept_vector_instructions(); print(any('avx512' in str(i) for i in isa.valid_vec_isa_list()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "CXX": str(compiler)}, capture_output=True, text=True
+    )
+    assert done.stdout == "False\n", done.stderr

@@ -32,7 +32,7 @@ def compiled(function: F, device: torch.device | None = None, *, unguarded: bool
     dimensions marked as dynamic; then nothing is checked before a call on the CPU, which otherwise costs as much as
     a small kernel. Elsewhere the checks stay: kernels there depend on more, as on the width of an index.
 
-    On a CPU the processor's vector instructions are taken as it names them: trying each of them out, as torch does,
+    On a CPU the vector instructions are those that processor and compiler know: trying each of them out, as torch does,
     took 8 s on two cores, and a minute on a processor with more of them.
     """
     on_cpu = device is None or device.type == "cpu"

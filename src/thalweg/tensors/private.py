@@ -4,6 +4,8 @@ Each has beside it what would replace it. ``tests/tensors/test_private.py`` hold
 says which one a new version of torch has changed.
 """
 
+import os
+import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
@@ -90,14 +92,20 @@ def step_is_observed(optimizer: torch.optim.Optimizer) -> bool:
 
 @cache
 def accept_vector_instructions() -> None:
-    """Has torch.compile take the vector instructions that the processor says it has. Else: torch tries each of them.
+    """Has torch.compile take the vector instructions that processor and compiler know. Else: torch tries each of them.
 
-    It compiles a library for each and loads it in another process. Compilers that its headers ask for know them all.
+    It compiles a library for each, with all of its headers, and loads it in another process.
     """
-    from torch._inductor import cpu_vec_isa
+    from torch._inductor import cpp_builder, cpu_vec_isa
+
+    compiler = cpp_builder.get_cpp_compiler()
+
+    def is_known(isa: cpu_vec_isa.VecISA, code: str) -> bool:
+        words = [compiler, *isa.build_arch_flags().split(), "-fsyntax-only", "-x", "c++", os.devnull]
+        return subprocess.run(words, capture_output=True).returncode == 0
 
     tried = cpu_vec_isa.VecISA.check_build
-    cpu_vec_isa.VecISA.check_build = lambda self, code: True  # type: ignore[method-assign]
+    cpu_vec_isa.VecISA.check_build = is_known  # type: ignore[method-assign, assignment]
     try:
         cpu_vec_isa.valid_vec_isa_list()  # which keeps what it finds
     finally:
