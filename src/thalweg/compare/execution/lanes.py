@@ -32,6 +32,7 @@ from thalweg.compare.execution.lane_scores import Scores, in_common
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
+from thalweg.compare.execution.timing import with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.task.examples import Batch, input_of, target_of
@@ -68,6 +69,7 @@ class Lanes:
         reason = unstackable_reason(context.model)
         if reason:
             raise Unstackable(reason)
+        self.threads: int | None = None  # torch's number of them
         self.context, self.compile = context, compile_
         self.training = deepcopy(context.model).train()
         self._widen(width)
@@ -150,7 +152,8 @@ class Lanes:
         while waiting:
             kept, limits = list(waiting), [job.limit for job in waiting]
             try:
-                with within(None if None in limits else sum(limit or 0.0 for limit in limits)):
+                limit = None if None in limits else sum(limit or 0.0 for limit in limits)
+                with within(limit), with_threads(self.threads or torch.get_num_threads()):
                     self._fill(waiting, results, progress)
             except TookTooLong:
                 on_results(list(results.values())[reported:])

@@ -178,6 +178,11 @@ class EngineSelector:
         if reason or self.lanes is None:
             return Choice(group, "serial", reason, 1 / alone)
         stacked, alone = self._in_turns(self.lanes, self.serial, job)
+        if self.context.device.type == "cpu" and torch.get_num_threads() > 1:
+            with with_threads(1):
+                again = self._in_turns(self.lanes, Serial(self.context, 1), job)
+            if MARGIN * again[0] / again[1] < stacked / alone:  # threads wait for each other where others run too
+                (stacked, alone), self.lanes.threads = again, 1
         setup, width = time.perf_counter() - began, self.lanes.width
         both = [f"{stacked * 1e6:.0f} µs per trial-step in {width} lanes", f"{alone * 1e6:.0f} µs serially"]
         handicap = {"lanes": MARGIN, "serial": 1 / MARGIN}.get(trains, 1.0)
