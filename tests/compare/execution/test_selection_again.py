@@ -98,6 +98,9 @@ def test_threads_that_are_held_up_do_not_hide_that_lanes_are_fast(monkeypatch):
         torch.set_num_threads(before)
     assert (choice.name, selector.lanes.threads) == ("lanes", 1)
     assert choice.reason == f"measured in turns: 30 µs per trial-step in {choice.width} lanes, 300 µs serially"
+    resumed = EngineSelector(task_context(), "auto", None, RUNGS)
+    resumed.reuse(ADAM, [choice.as_dict()])
+    assert resumed.lanes.threads == 1
 
 
 def test_lanes_take_over_once_they_are_fast(monkeypatch):

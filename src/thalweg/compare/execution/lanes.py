@@ -69,7 +69,7 @@ class Lanes:
         reason = unstackable_reason(context.model)
         if reason:
             raise Unstackable(reason)
-        self.threads: int | None = None  # torch's number of them
+        self.threads = 0  # torch's number of them
         self.context, self.compile = context, compile_
         self.training = deepcopy(context.model).train()
         self._widen(width)

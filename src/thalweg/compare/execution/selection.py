@@ -46,6 +46,7 @@ class Choice:
     set_up_seconds: float = 0.0
     serial_threads: int = 0  # threads of a serial run, also of the finalists that are timed alone
     variant: str = ""  # of the model
+    lane_threads: int = 0  # threads of the lanes; 0 for torch's number
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the choice as plain values."""
@@ -128,6 +129,8 @@ class EngineSelector:
             choice = by_group.get(strategy.name, choices[0])  # that of the rules comes first
             if choice.name == "lanes" and self.lanes is None:
                 self.lanes = Lanes(self.context, choice.width)
+            if choice.name == "lanes" and self.lanes:
+                self.lanes.threads = choice.lane_threads
             self._of[strategy.name] = self.lanes if choice.name == "lanes" and self.lanes else self.serial
 
     def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
@@ -177,12 +180,12 @@ class EngineSelector:
         reason = "asked for" if self.wanted == "serial" else self._against_lanes(job, alone)
         if reason or self.lanes is None:
             return Choice(group, "serial", reason, 1 / alone)
-        stacked, alone = self._in_turns(self.lanes, self.serial, job)
+        (stacked, alone), threads = self._in_turns(self.lanes, self.serial, job), 0
         if self.context.device.type == "cpu" and torch.get_num_threads() > 1:
             with with_threads(1):
                 again = self._in_turns(self.lanes, Serial(self.context, 1), job)
             if MARGIN * again[0] / again[1] < stacked / alone:  # threads wait for each other where others run too
-                (stacked, alone), self.lanes.threads = again, 1
+                (stacked, alone), threads = again, 1
         setup, width = time.perf_counter() - began, self.lanes.width
         both = [f"{stacked * 1e6:.0f} µs per trial-step in {width} lanes", f"{alone * 1e6:.0f} µs serially"]
         handicap = {"lanes": MARGIN, "serial": 1 / MARGIN}.get(trains, 1.0)
@@ -193,7 +196,7 @@ class EngineSelector:
             reason += (
                 "; dropout draws differ from those of a serial run, so that results are equal only in distribution"
             )
-        return Choice(group, "lanes", reason, 1 / stacked, width, setup)
+        return Choice(group, "lanes", reason, 1 / stacked, width, setup, lane_threads=threads)
 
     def _against_lanes(self, job: Job, alone: float) -> str:
         """Returns why lanes are not worth compiling; where there is no reason, compiles them.
