@@ -11,10 +11,10 @@ from tests.compare.execution import local_ray
 from tests.compare.small import job, small_task, task_context
 from thalweg import Task, optim
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
-from thalweg.compare.execution.job import Unstackable
 from thalweg.compare.execution.kernels import update_kernel
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
+from thalweg.compare.execution.stackable import Unstackable
 from thalweg.rules import RULES
 from thalweg.tensors import derive_seed
 
@@ -233,21 +233,12 @@ def test_divergence_is_a_result_and_frees_the_slot(context, engine):
         assert all(math.isfinite(v) for v in result.curve.valid_loss)
 
 
-class Known(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(4, 1))
-
-    def forward(self, x):
-        return x @ self.weight
-
-
 @pytest.mark.parametrize("engine", ENGINES[:2], ids=["serial", "lanes"])
 def test_a_model_that_is_trained_already_has_not_diverged_with_its_first_step(engine):
     x = torch.randn(160, 4, generator=torch.Generator().manual_seed(0))
     y = x.sum(dim=1, keepdim=True) + 1e-6 * torch.randn(160, 1, generator=torch.Generator().manual_seed(1))
     parts = [TensorDataset(x[i:j], y[i:j]) for i, j in ((0, 80), (80, 120), (120, 160))]
-    context = task_context(Task(Known, *parts, nn.functional.mse_loss, batch_size=20, name="known"))
+    context = task_context(Task(Sum, *parts, nn.functional.mse_loss, batch_size=20, name="known"))
     sound, wild = engine(context).run([job("adam", 0.01), job("sgd", 1e6, seed=2)], quiet)
     assert sound.first_loss < 1e-11 < 1e-9 < max(sound.curve.train_loss)
     assert (sound.status, wild.status) == ("finished", "diverged")

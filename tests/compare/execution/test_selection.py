@@ -9,9 +9,9 @@ from torch import nn
 
 from tests.compare.small import job, small_task, task_context
 from thalweg.compare.execution.factory import make_optimizers
-from thalweg.compare.execution.job import Unstackable
 from thalweg.compare.execution.selection import EngineSelector, lane_bytes
 from thalweg.compare.execution.serial import Serial
+from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.strategy import Strategy
 
 RUNGS = [(40, 100), (10, 300)]

@@ -13,10 +13,6 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.user_errors import user_errors
 
 
-class Unstackable(Exception):
-    """The model cannot be trained in lanes; the message is the reason."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One stretch of one trial: a configuration under a seed, from step ``start`` to step ``stop``.

@@ -12,7 +12,7 @@ from copy import deepcopy
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from thalweg.compare.execution.context import TaskContext
@@ -22,7 +22,6 @@ from thalweg.compare.execution.job import (
     Job,
     Progress,
     ResultCallback,
-    Unstackable,
     diverged_before_start,
     ignore_results,
 )
@@ -32,32 +31,14 @@ from thalweg.compare.execution.lane_scores import Scores, in_common
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
+from thalweg.compare.execution.stackable import Unstackable, has_randomness, unstackable_reason
 from thalweg.compare.execution.timing import with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.task.examples import Batch, input_of, target_of
-from thalweg.normalization import BatchNorm, stateless_call
-from thalweg.normalization.convert import TORCHS
+from thalweg.normalization import stateless_call
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
-from thalweg.tensors.private import BatchNormBase, DropoutBase
-
-
-def unstackable_reason(model: nn.Module) -> str | None:
-    """Returns why lanes cannot train the model, as far as its modules show, or None."""
-    for name, module in model.named_modules():
-        if isinstance(module, BatchNormBase) and not isinstance(module, BatchNorm):
-            swap = "; --swap-batch-norm replaces it with one that can be stacked" if type(module) in TORCHS else ""
-            what = f"{name or 'the model'} is a {type(module).__name__}"
-            return f"{what}, which updates its running statistics in place{swap}"
-        if isinstance(module, nn.RNNBase):
-            return f"{name or 'the model'} is a {type(module).__name__}, whose fused kernel has no stacked form"
-    return None
-
-
-def has_randomness(model: nn.Module) -> bool:
-    """Says whether the model draws random numbers while it trains."""
-    return any(isinstance(m, DropoutBase) and m.p > 0 for m in model.modules())
 
 
 class Lanes:

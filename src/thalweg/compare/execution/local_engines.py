@@ -6,9 +6,10 @@ from typing import Any
 
 from thalweg.compare.design import Budget
 from thalweg.compare.execution.context import TaskContext
-from thalweg.compare.execution.job import Engine, Job, Unstackable
+from thalweg.compare.execution.job import Engine, Job
 from thalweg.compare.execution.selection import Choice, EngineSelector, Name
 from thalweg.compare.execution.serial import Serial
+from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant
 from thalweg.tensors import derive_seed

@@ -15,11 +15,12 @@ import torch
 from thalweg.compare.execution.closure_run import ClosureRun, unaffordable
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import guidance_of
-from thalweg.compare.execution.job import Engine, Job, Unstackable
-from thalweg.compare.execution.lanes import Lanes, has_randomness
+from thalweg.compare.execution.job import Engine, Job
+from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.memory import free_memory, lane_bytes
 from thalweg.compare.execution.optimizers import make_optimizers
 from thalweg.compare.execution.serial import Serial
+from thalweg.compare.execution.stackable import Unstackable, has_randomness
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.strategy import Strategy
 from thalweg.second_order import NotAnObjective

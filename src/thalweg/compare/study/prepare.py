@@ -25,7 +25,7 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, design_of
-from thalweg.compare.study.results import before_first_step
+from thalweg.compare.study.notes import before_first_step
 from thalweg.compare.task import Task, materialize, try_model
 from thalweg.compare.task.loading import load_task
 from thalweg.compare.user_errors import brief, user_errors

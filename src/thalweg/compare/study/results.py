@@ -22,6 +22,7 @@ from thalweg.compare.storage.facts import (
 )
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study import verdict
+from thalweg.compare.study.notes import notes_of
 from thalweg.compare.user_errors import StudyError
 
 Record = dict[str, Any]
@@ -63,7 +64,7 @@ def collect(store: Store) -> dict[str, Any]:
         "verdict": vars(_verdict(per_seed, strategies, design, target)),
         "diagnosis": facts.get(DIAGNOSIS),
         "run": {**facts[RUN], "seed": design["seed"], "seconds": facts.get(SECONDS)},
-        "notes": _notes(strategies, facts, budget),
+        "notes": notes_of(strategies, facts, budget),
     }
     late = sum(r["status"] == "timed out" for r in records)
     if late:
@@ -260,43 +261,3 @@ def curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:
 def expected_best(strategy: Mapping[str, Any], direction: str) -> list[float | None]:
     """Returns the expected best validation metric of k of the configurations, for k = 1 … N."""
     return statistics.expected_best([s["valid"] for s in strategy["sensitivity"]], direction)
-
-
-def before_first_step(costs: Mapping[str, int], steps: int) -> str:
-    """Returns in words what each run spends before its first step.
-
-    >>> before_first_step({"teacher": 250, "hints": 125}, 1000)
-    'each run spends 375 of its 1,000 gradient evaluations before its first step (teacher 250, hints 125)'
-    """
-    parts = ", ".join(f"{what} {count:,}" for what, count in costs.items())
-    spent = f"{sum(costs.values()):,} of its {steps:,} gradient evaluations"
-    return f"each run spends {spent} before its first step ({parts})"
-
-
-def _notes(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], budget: Mapping[str, Any]) -> list[str]:
-    notes = [
-        "Seconds to target are the steps to target times the duration of a step, which is measured for each "
-        "finalist alone, in turns.",
-        "In the expected best at k, a configuration that was stopped at the first rung counts with its value there.",
-    ]
-    if budget["trials"] < 4:
-        notes.append(
-            "With fewer than 4 trials, none is held back to search beyond the edge of a range, so no range was widened."
-        )
-    for s in strategies:
-        if s["diverged"] == s["trials"]:
-            notes.append(f"{s['name']}: every configuration diverged, so its default configuration was run.")
-    for s in strategies:
-        if s["charged"]:
-            notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
-    if any(s["final_diverged"] for s in strategies):
-        notes.append(
-            "A final run that diverged, or whose metric is not a number, counts with the score of the untrained model."
-        )
-    for s in strategies:
-        if s["widened"]:
-            w = s["widened"]
-            more = "; the best value is still on the edge, so a wider range may be better" if w["still_on_edge"] else ""
-            what = f"the best {w['hyperparameter']} lay on the {w['side']} edge, so its range was widened"
-            notes.append(f"{s['name']}: {what}{more}.")
-    return notes + list(facts.get("notes", []))
