@@ -182,7 +182,7 @@ class EngineSelector:
         if reason or self.lanes is None:
             return Choice(group, "serial", reason, 1 / alone)
         (stacked, alone), threads = self._in_turns(self.lanes, self.serial, job), 0
-        if self.context.device.type == "cpu" and torch.get_num_threads() > 1:
+        if self.wanted == "auto" and self.context.device.type == "cpu" and torch.get_num_threads() > 1:
             with with_threads(1):
                 again = self._in_turns(self.lanes, Serial(self.context, 1), job)
             if MARGIN * again[0] / again[1] < stacked / alone:  # threads wait for each other where others run too
