@@ -1,5 +1,6 @@
 """Too little memory, too much time, an error of the user's: what can go on goes on, and the rest is a line."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 import thalweg
 from tests.compare.small import job, small_task, task_context
 from tests.waiting import LONG, hang
+from thalweg.compare.execution import selection
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
+from thalweg.compare.strategy import Strategy
 from thalweg.compare.user_errors import TaskError
 
 
@@ -21,13 +24,14 @@ class Narrow(Lanes):
     """Lanes on a device with memory for so many, once they have trained a while."""
 
     fits = 2
+    lasts = 12  # calls
 
     def _gradient_kernel(self):
         inner, self.calls = super()._gradient_kernel(), 0
 
         def gradient(flat, buffers, batch):
             self.calls += 1
-            if len(flat) > self.fits and self.calls > 12:
+            if len(flat) > self.fits and self.calls > self.lasts:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return inner(flat, buffers, batch)
 
@@ -47,6 +51,17 @@ def test_lanes_that_run_out_of_memory_go_on_in_fewer():
     for result, expected in zip(found, whole, strict=True):
         assert (result.key, result.status, result.curve.step) == (expected.key, expected.status, expected.curve.step)
         assert result.curve.valid_loss == pytest.approx(expected.curve.valid_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("calls", [0, 12], ids=["at once", "while they are measured"])
+def test_lanes_that_run_out_of_memory_as_they_are_chosen_are_fewer(monkeypatch, calls):
+    monkeypatch.setattr(Narrow, "lasts", calls)
+    monkeypatch.setattr(selection, "Lanes", lambda context, width, compile_=False: Narrow(context, width, False))
+    selector = selection.EngineSelector(task_context(), "lanes", None, [(8, 30)])
+    monkeypatch.setattr(Narrow, "probe", lambda lanes: None)
+    with warnings.catch_warnings(action="ignore"):
+        (choice,) = selector.choose([Strategy.parse("adam")], job("adam"))
+    assert (choice.name, choice.width) == ("lanes", 2)
 
 
 def test_a_single_lane_without_memory_is_an_error_that_says_so():

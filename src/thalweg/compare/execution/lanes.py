@@ -63,6 +63,12 @@ class Lanes:
         self._kernels: dict[tuple[Group, bool], Kernel] = {}
         self.scores = Scores(self.context, self.buffers.fresh, self.compile)
 
+    def narrow(self) -> None:
+        """Makes half as many slots, with a warning, where memory has run out."""
+        narrower = self.width // 2
+        warnings.warn(f"memory ran out with {self.width} lanes: continuing with {narrower}", stacklevel=2)
+        self._widen(narrower)
+
     def _enter(self, block: Block, job: Job, slot: int) -> Lane:
         state = TrialState.decode(job.snapshot)
         self.buffers.enter(slot, state)
@@ -150,9 +156,7 @@ class Lanes:
                 on_results(list(results.values())[reported:])
                 reported = len(results)
                 continue
-            narrower = self.width // 2  # out of the except clause, whose error holds what memory there is
-            warnings.warn(f"memory ran out with {self.width} lanes: continuing with {narrower}", stacklevel=2)
-            self._widen(narrower)
+            self.narrow()  # out of the except clause, whose error holds what memory there is
             waiting = deque(job for job in kept if job.key not in results)
         return [results[job.key] for job in jobs]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -20,12 +20,14 @@ from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.memory import free_memory, lane_bytes
 from thalweg.compare.execution.optimizers import make_optimizers
 from thalweg.compare.execution.serial import Serial
+from thalweg.compare.execution.shortage import out_of_memory
 from thalweg.compare.execution.stackable import Unstackable, has_randomness
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.strategy import Strategy
 from thalweg.second_order import NotAnObjective
 from thalweg.tensors.private import ConvolutionBase
 
+T = TypeVar("T")
 Name = Literal["auto", "lanes", "serial"]
 WIDEST = 64  # more lanes than this gain nothing
 OVERHEAD = 12  # what a step costs whatever its width, in steps of one lane
@@ -225,7 +227,7 @@ class EngineSelector:
         lanes = Lanes(self.context, trial.width)
         try:
             with warnings.catch_warnings(action="ignore"):
-                self._stacked(lanes, job)
+                _within_memory(lanes, lambda: self._stacked(lanes, job))
         except Exception as error:  # what torch's compiler raises is of any kind
             reason = f"torch cannot compile it ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]})"
             if self.wanted == "lanes":
@@ -248,10 +250,8 @@ class EngineSelector:
         return stacked / alone
 
     def _convolves(self) -> bool:
-        convolution = ConvolutionBase
-        return self.context.device.type == "cpu" and any(
-            isinstance(m, convolution) for m in self.context.model.modules()
-        )
+        on_cpu = self.context.device.type == "cpu"
+        return on_cpu and any(isinstance(m, ConvolutionBase) for m in self.context.model.modules())
 
     def _width(self) -> int:
         """Returns the number of slots, within memory, with which the rungs leave the least of them empty."""
@@ -265,7 +265,7 @@ class EngineSelector:
     def _in_turns(self, lanes: Lanes, serial: Serial, job: Job) -> tuple[float, float]:
         """Returns the seconds of a step of one lane, all slots being full, and of a step alone."""
         by_itself = partial(serial.seconds_per_step, job, torch.get_num_threads())
-        stacked, alone = in_turns([self._stacked(lanes, job), by_itself])
+        stacked, alone = _within_memory(lanes, lambda: in_turns([self._stacked(lanes, job), by_itself]))
         return stacked, alone
 
     def _stacked(self, lanes: Lanes, job: Job) -> Callable[[], float]:
@@ -286,3 +286,14 @@ class EngineSelector:
 def _rules(strategies: Sequence[Strategy]) -> list[Strategy]:
     """Returns the strategies that lanes can train, where the model allows it."""
     return [s for s in strategies if s.rule is not None and not guidance_of(s).reason]
+
+
+def _within_memory(lanes: Lanes, measure: Callable[[], T]) -> T:
+    """Returns what a function of the lanes returns; where memory runs out, it is called again with half as many."""
+    while True:
+        try:
+            return measure()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or lanes.width == 1:
+                raise
+        lanes.narrow()  # out of the except clause, whose error holds what memory there is
