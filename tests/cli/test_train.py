@@ -101,6 +101,13 @@ def test_hyperparameters_patience_accumulation_and_precision_are_heeded(here, mo
     assert [row["epoch"] for row in record["rows"]] == [1, 1, 1, 2]
 
 
+@pytest.mark.parametrize("name", [".history.json.4242", ".checkpoint.pt.4242"])
+def test_a_file_that_another_process_is_writing_is_no_run(name, here, monkeypatch):
+    (here / "o").mkdir()
+    (here / "o" / name).touch()
+    assert called(monkeypatch, "train", "my.py:task", "--steps", "2", "--out", "o") == 0
+
+
 def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
     command = ["train", "my.py:noisy", "--steps", "300", "--evaluate-every", "50"]
     done = subprocess.run(

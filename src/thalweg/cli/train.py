@@ -217,14 +217,14 @@ def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:
 
 def _folder(here: Path, shown: Path, resume: bool) -> Path:
     """Returns the folder that is shown so, seen from ``here``; it is made if need be."""
-    from thalweg.tensors.files import check_utf8, check_writable
+    from thalweg.tensors.files import check_utf8, check_writable, is_partial
 
     path = here / shown
     check_utf8(path)
     try:
         if path.exists() and not path.is_dir():
             raise ValueError(f"{shown} is a file, not a folder: choose another --out")
-        present = [] if not path.is_dir() else [p for p in path.iterdir() if not p.name.startswith(".checkpoint.pt.")]
+        present = [] if not path.is_dir() else [p for p in path.iterdir() if not is_partial(p)]
         if present:
             if not (path / "checkpoint.pt").exists():
                 raise ValueError(f"{shown} is not empty and contains no run: choose another --out, or empty it")

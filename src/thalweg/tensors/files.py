@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,6 +85,11 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
 def _partial(path: Path) -> Path:
     """Returns where a file is written, whose name is no longer than a file's may be."""
     return path.with_name(f".{path.name[:50]}.{os.getpid()}")
+
+
+def is_partial(path: Path) -> bool:
+    """Says whether a file is one that is being written, or that a kill left so."""
+    return re.fullmatch(r"\..+\.\d+", path.name) is not None
 
 
 def _refused(path: Path, error: OSError) -> FileError:
