@@ -6,7 +6,7 @@ import pytest
 
 from tests.safety.test_source import FILES, SOURCE, dotted, meanings
 
-HOMES = {"tensors/private.py", "coordinate/scikit_learn.py"}
+HOMES = {"tensors/private.py", "coordinate/scikit_learn.py", "compare/execution/ray/private.py"}
 PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_getframe"}  # Python's own, which its manual names
 TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 

@@ -1,5 +1,6 @@
 """Trials on Ray's workers: the same results as on one machine, also when a worker dies or the driver is stopped."""
 
+import importlib
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from tests.conformance.test_engines import same
 from tests.waiting import LONG, until
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.ray.engines import Cluster, RayEngines
+from thalweg.compare.execution.ray.private import omit_findings
 from thalweg.compare.execution.ray.worker import Worker, portable, versions
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.strategy import Strategy
@@ -78,6 +80,17 @@ def test_a_long_trial_tells_how_far_it_is(engines, monkeypatch):
     engines.run([job(WAITING, 0.01, evaluate_every=1)], progress)
     assert len(reported) > 1
     assert sum(reported) == 30
+
+
+def test_what_ray_finds_out_about_nodes_is_not_printed(monkeypatch, capsys):
+    worker = importlib.import_module("ray._private.worker")
+    found = {"lines": ["The node has been marked dead"], "pid": "raylet", "is_err": False, "job_id": None}
+    monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
+    worker.print_to_stdstream(found, ignore_prefix=False)
+    assert "marked dead" in capsys.readouterr().out
+    omit_findings()
+    worker.print_to_stdstream(found, ignore_prefix=False)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_trial_that_kills_its_workers_is_given_up_and_named(engines, monkeypatch):

@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from thalweg.compare.arguments import check_reachable
+from thalweg.compare.execution.ray.private import omit_findings
 
 TRIES = 3  # at starting Ray here
 
@@ -52,6 +53,7 @@ def connect(address: str | None) -> None:
     Raises:
         ValueError: Ray does not start here; no cluster answers, or not without a token.
     """
+    omit_findings()
     quietly = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
     if address is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
