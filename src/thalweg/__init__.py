@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from thalweg.compare.comparison import Comparison
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy
-    from thalweg.compare.task import Guides, Task
+    from thalweg.compare.task import GuidanceInputs, Task
     from thalweg.diagnosis.diagnose import diagnose
     from thalweg.second_order.minimize import minimize
 
-__all__ = ["Comparison", "Guides", "Strategy", "Task", "__version__", "compare", "diagnose", "minimize"]
+__all__ = ["Comparison", "GuidanceInputs", "Strategy", "Task", "__version__", "compare", "diagnose", "minimize"]
 
 # Loaded on first use, so that importing thalweg costs little more than importing torch.
 _HOMES = {
     "Comparison": "thalweg.compare.comparison",
-    "Guides": "thalweg.compare.task",
+    "GuidanceInputs": "thalweg.compare.task",
     "Strategy": "thalweg.compare.strategy",
     "Task": "thalweg.compare.task",
     "diagnose": "thalweg.diagnosis.diagnose",
@@ -29,6 +29,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "compare":  # the package, which can be called
         return import_module("thalweg.compare")
+    if name == "Guides":
+        return import_module("thalweg.compare.task").Guides
     if name not in _HOMES:
         raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

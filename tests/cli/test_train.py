@@ -30,8 +30,9 @@ def model():
 
 def guided():
     teacher = lambda: nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))
-    guides = thalweg.Guides(teacher=teacher, hint="1", guided="1", source=guided)
-    return thalweg.Task(model, *parts, nn.functional.cross_entropy, batch_size=20, name="guided", guides=guides)
+    inputs = thalweg.GuidanceInputs(teacher=teacher, hint="1", guided="1", source=guided)
+    loss = nn.functional.cross_entropy
+    return thalweg.Task(model, *parts, loss, batch_size=20, name="guided", guidance_inputs=inputs)
 """
 
 

@@ -5,7 +5,9 @@ import importlib
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
+import thalweg
 from thalweg.diagnosis.findings import Finding
 from thalweg.optim import Adam
 from thalweg.stages import Batches, Stage, supervised
@@ -15,7 +17,11 @@ from thalweg.training import train
 
 @pytest.mark.parametrize(
     ("module", "former", "name"),
-    [("thalweg.training", "Watch", "TrainingCallback"), ("thalweg.compare.log.tracker", "Run", "TrackedRun")],
+    [
+        ("thalweg.training", "Watch", "TrainingCallback"),
+        ("thalweg.compare.log.tracker", "Run", "TrackedRun"),
+        ("thalweg.compare.task", "Guides", "GuidanceInputs"),
+    ],
 )
 def test_a_former_name_is_the_present_thing(module, former, name):
     found = importlib.import_module(module)
@@ -70,3 +76,14 @@ def test_training_calls_a_callback_that_is_given_by_its_former_name():
     with pytest.warns(DeprecationWarning, match="the option 'watch' is now called 'callback'"):
         train(nn.Linear(1, 1), [stage], watch=count)
     assert count.steps == 3
+
+
+def test_a_task_takes_and_gives_its_guidance_inputs_by_their_former_names():
+    data = TensorDataset(torch.zeros(4, 1), torch.zeros(4, 1))
+    with pytest.warns(DeprecationWarning, match="GuidanceInputs"):
+        inputs = thalweg.Guides(hint="1")
+    with pytest.warns(DeprecationWarning, match="'guides' is now called 'guidance_inputs'"):
+        task = thalweg.Task(nn.Identity, data, data, data, nn.functional.mse_loss, guides=inputs)
+    assert task.guidance_inputs is inputs
+    with pytest.warns(DeprecationWarning, match="Task.guides is now called guidance_inputs"):
+        assert task.guides is inputs

@@ -16,7 +16,7 @@ from thalweg.compare.execution.serial import Serial
 from thalweg.compare.storage.store import StudyError
 from thalweg.compare.strategy import Strategy, crossed
 from thalweg.compare.strategy.guidances import GUIDANCES
-from thalweg.compare.task import Guides, Task
+from thalweg.compare.task import GuidanceInputs, Task
 from thalweg.compare.user_errors import TaskError
 from thalweg.curriculum import losses
 from thalweg.tensors import derive_seed
@@ -40,12 +40,12 @@ def related():
     return Task(lambda: deep(2), *two, nn.functional.cross_entropy, batch_size=20, name="related")
 
 
-GUIDES = Guides(teacher=wide, hint="1", guided="1", source=related)
+GUIDES = GuidanceInputs(teacher=wide, hint="1", guided="1", source=related)
 
 
 @pytest.fixture(scope="module")
 def context():
-    return task_context(small_task(torch.float64, model=deep, guides=GUIDES))
+    return task_context(small_task(torch.float64, model=deep, guidance_inputs=GUIDES))
 
 
 def guided(context, name, seed=1, **options):
@@ -117,7 +117,7 @@ def test_easy_examples_come_first_by_the_loss_of_a_teacher_of_the_seed(context):
 
 def test_given_difficulties_cost_nothing_and_stretches_do_not_matter():
     hard = torch.arange(100.0).flip(0)
-    context = task_context(small_task(guides=Guides(difficulty=hard)))
+    context = task_context(small_task(guidance_inputs=GuidanceInputs(difficulty=hard)))
     one = guided(context, "adam+curriculum")
     assert one.prepared == 0
     guide = guidance_of(one.strategy)
@@ -139,7 +139,7 @@ def test_the_teachers_step_is_priced_by_its_operations(context):
 
 def test_a_trained_teacher_is_taken_as_it_is_and_not_charged():
     given = wide()
-    context = task_context(small_task(torch.float64, model=deep, guides=replace(GUIDES, teacher=given)))
+    context = task_context(small_task(torch.float64, model=deep, guidance_inputs=replace(GUIDES, teacher=given)))
     costs = guidance_of(Strategy.parse("adam+fitnet")).charged(context, Strategy.parse("adam+fitnet"), TOTAL)
     assert set(costs) == {"teacher's outputs", "hints"}
     before = [p.clone() for p in given.parameters()]
@@ -177,7 +177,7 @@ def test_pretraining_that_diverges_is_an_outcome(context):
 
 
 def test_a_study_charges_all_and_shows_it_apart(tmp_path):
-    task = small_task(torch.float64, model=deep, guides=GUIDES)
+    task = small_task(torch.float64, model=deep, guidance_inputs=GUIDES)
     names = ["adam", "adam+greedy", "adam+fitnet", "adam+curriculum", "adam+smoothing", "lbfgs+transfer"]
     done = thalweg.compare(task, names, trials=1, seeds=2, steps=TOTAL, out=tmp_path / "s", engine="serial")
     by_name = {s["name"]: s for s in done.results["strategies"]}
@@ -204,26 +204,26 @@ def test_the_axis_crosses_and_parses():
 
 
 @pytest.mark.parametrize(
-    ("guides", "name", "message"),
+    ("inputs", "name", "message"),
     [
-        (Guides(), "adam+fitnet", "fitnet needs a teacher, a layer of the teacher and a layer of the model"),
-        (Guides(), "adam+transfer", "give Task.guides=Guides.source"),
+        (GuidanceInputs(), "adam+fitnet", "fitnet needs a teacher, a layer of the teacher and a layer of the model"),
+        (GuidanceInputs(), "adam+transfer", "give Task.guidance_inputs=GuidanceInputs.source"),
         (replace(GUIDES, guided="9"), "adam+fitnet", "the student has no layer '9'"),
         (replace(GUIDES, parts=["7"]), "adam+transfer", "7"),
         (replace(GUIDES, blocks=["2", "0"]), "adam+greedy", "does not accept the output of"),
-        (Guides(difficulty=torch.zeros(3)), "adam+curriculum", "difficulty has 3 numbers for 100 examples"),
-        (Guides(difficulty=torch.full((100,), torch.nan)), "adam+curriculum", "NaN"),
+        (GuidanceInputs(difficulty=torch.zeros(3)), "adam+curriculum", "difficulty has 3 numbers for 100 examples"),
+        (GuidanceInputs(difficulty=torch.full((100,), torch.nan)), "adam+curriculum", "NaN"),
     ],
 )
-def test_what_a_task_lacks_is_said_before_anything_is_trained(guides, name, message, tmp_path):
-    task = small_task(torch.float64, model=deep, guides=guides)
+def test_what_a_task_lacks_is_said_before_anything_is_trained(inputs, name, message, tmp_path):
+    task = small_task(torch.float64, model=deep, guidance_inputs=inputs)
     with pytest.raises((TaskError, ValueError), match=message):
         thalweg.compare(task, [name], trials=1, seeds=1, steps=TOTAL, out=tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
 def test_a_run_too_short_for_its_teacher_and_a_closure_are_refused(tmp_path):
-    task = small_task(torch.float64, model=deep, guides=GUIDES)
+    task = small_task(torch.float64, model=deep, guidance_inputs=GUIDES)
     with pytest.raises(ValueError, match="more than half: increase --steps"):
         thalweg.compare(task, ["adam+fitnet"], trials=1, seeds=1, steps=8, out=tmp_path / "s")
     with pytest.raises(ValueError, match="curriculum requires a method that uses one minibatch per step"):
@@ -231,9 +231,9 @@ def test_a_run_too_short_for_its_teacher_and_a_closure_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("other", [{"guided": "3"}, {"teacher": deep()}, {"difficulty": torch.arange(100.0)}])
-def test_a_study_of_other_guides_is_another_study(tmp_path, other):
-    def compared(guides):
-        task = small_task(torch.float64, model=deep, guides=guides)
+def test_a_study_of_other_guidance_inputs_is_another_study(tmp_path, other):
+    def compared(inputs):
+        task = small_task(torch.float64, model=deep, guidance_inputs=inputs)
         thalweg.compare(task, ["sgd"], trials=1, seeds=1, steps=10, out=tmp_path / "s", engine="serial")
 
     compared(GUIDES)

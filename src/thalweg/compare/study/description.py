@@ -15,7 +15,7 @@ from thalweg.compare.design import Budget
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant
-from thalweg.compare.task.task import Guides
+from thalweg.compare.task.task import GuidanceInputs
 from thalweg.optim.decay import Decay
 
 
@@ -33,7 +33,7 @@ def design_of(
     task, data = context.task, context.data
     digest = hashlib.sha256()
     starts = [own.start("default", 0) for own in contexts.values()]
-    for tensor in (*data.tensors(), *starts, *_tensors(task.guides)):
+    for tensor in (*data.tensors(), *starts, *_tensors(task.guidance_inputs)):
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return {
@@ -50,7 +50,7 @@ def design_of(
             "parameters": context.layout.size,
             "batch_size": task.batch_size,
             "model": str(context.model),
-            "guides": _names(task.guides),
+            "guides": _names(task.guidance_inputs),
             "digest": digest.hexdigest(),
         },
         "strategies": [s.describe() for s in strategies],
@@ -91,14 +91,14 @@ def circumstances(device: torch.device, command: str | None) -> dict[str, Any]:
     }
 
 
-def _tensors(guides: Guides) -> list[Tensor]:
-    """Returns the numbers in a task's guides: difficulties, and the weights of a teacher that is trained already."""
-    difficulty = [] if guides.difficulty is None else [torch.as_tensor(guides.difficulty)]
-    return [*difficulty, *(guides.teacher.state_dict().values() if isinstance(guides.teacher, nn.Module) else [])]
+def _tensors(inputs: GuidanceInputs) -> list[Tensor]:
+    """Returns the numbers in guidance inputs: difficulties, and the weights of a teacher that is trained already."""
+    difficulty = [] if inputs.difficulty is None else [torch.as_tensor(inputs.difficulty)]
+    return [*difficulty, *(inputs.teacher.state_dict().values() if isinstance(inputs.teacher, nn.Module) else [])]
 
 
-def _names(guides: Guides) -> dict[str, str]:
-    """Returns what else is in a task's guides, in words."""
-    made = {name: getattr(guides, name) for name in ("teacher", "source")}
+def _names(inputs: GuidanceInputs) -> dict[str, str]:
+    """Returns what else is in a task's guidance inputs, in words."""
+    made = {name: getattr(inputs, name) for name in ("teacher", "source")}
     words = {name: getattr(value, "__qualname__", str(value)) for name, value in made.items() if value is not None}
-    return words | {name: str(getattr(guides, name)) for name in ("hint", "guided", "blocks", "parts")}
+    return words | {name: str(getattr(inputs, name)) for name in ("hint", "guided", "blocks", "parts")}

@@ -1,7 +1,10 @@
-"""A task: a model, its data, its loss and how it is judged; the guides that it gives, and how it is loaded."""
+"""A task: a model, its data, its loss and how it is judged; its guidance inputs, and how it is loaded."""
 
 from thalweg.compare.task.checks import examples, materialize, try_model
 from thalweg.compare.task.examples import Examples, Split
-from thalweg.compare.task.task import Guides, Loss, Task, build_model
+from thalweg.compare.task.task import GuidanceInputs, Loss, Task, build_model
+from thalweg.tensors.renamed import former_attributes
 
-__all__ = ["Examples", "Guides", "Loss", "Split", "Task", "build_model", "examples", "materialize", "try_model"]
+__all__ = ["Examples", "GuidanceInputs", "Loss", "Split", "Task", "build_model", "examples", "materialize", "try_model"]
+
+__getattr__ = former_attributes(__name__, {"Guides": "GuidanceInputs"})

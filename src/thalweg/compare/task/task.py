@@ -1,4 +1,4 @@
-"""A task: a model, its data, its loss how it is judged, and what guides strategies on it."""
+"""A task: a model, its data, its loss, how it is judged, and what guided strategies take from it."""
 
 import copy
 import math
@@ -17,6 +17,7 @@ from thalweg.compare.task.examples import Batch, first_inputs, input_of, target_
 from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.user_errors import TaskError, user_errors
 from thalweg.pretraining.blocks import Blocks
+from thalweg.tensors.renamed import former_fields
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 KINDS: Mapping[str, tuple[Any, str]] = {
@@ -28,7 +29,7 @@ KINDS: Mapping[str, tuple[Any, str]] = {
 
 
 @dataclass(frozen=True)
-class Guides:
+class GuidanceInputs:
     """The information that guided strategies take from a task; each strategy needs only its own part.
 
     Arguments:
@@ -53,6 +54,7 @@ class Guides:
     difficulty: Tensor | None = None
 
 
+@former_fields({"guides": "guidance_inputs"})
 @dataclass(frozen=True)
 class Task:
     """A model with its data, its loss and its metric.
@@ -74,7 +76,7 @@ class Task:
         steps: the default length of a run, in gradient evaluations.
         architectures: other models for the same data, by name, for strategies such as ``adam+NAME``.
         description: a line for the report.
-        guides: the information that guided strategies such as ``adam+fitnet`` take from the task.
+        guidance_inputs: the information that guided strategies such as ``adam+fitnet`` take from the task.
 
     >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
     >>> data = torch.utils.data.TensorDataset(x, y)
@@ -95,7 +97,7 @@ class Task:
     steps: int = 1000
     description: str = ""
     architectures: Mapping[str, Callable[[], nn.Module] | nn.Module] = field(default_factory=dict)
-    guides: Guides = field(default_factory=Guides)
+    guidance_inputs: GuidanceInputs = field(default_factory=GuidanceInputs)
 
     def __post_init__(self) -> None:
         if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):

@@ -33,12 +33,12 @@ class Curriculum(Guidance):
         self.order, self.mixture = order, mixture
 
     def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
-        guides = context.task.guides
-        if guides.difficulty is not None:
-            check(guides.difficulty, context.data.train)
-        if guides.difficulty is not None or self.order == "random":
+        inputs = context.task.guidance_inputs
+        if inputs.difficulty is not None:
+            check(inputs.difficulty, context.data.train)
+        if inputs.difficulty is not None or self.order == "random":
             return {}
-        return teacher_of(context, guides.teacher).charged(total, looks=True)
+        return teacher_of(context, inputs.teacher).charged(total, looks=True)
 
     def rows(self, context: TaskContext, job: Job, start: int, stop: int) -> Tensor:
         key = ("curriculum", job.strategy.name, tuple(job.hyper.items()), job.seed, job.total)
@@ -76,14 +76,14 @@ class Curriculum(Guidance):
         )
 
     def _difficulty(self, context: TaskContext, job: Job) -> Any:
-        guides = context.task.guides
-        if guides.difficulty is not None:
-            return guides.difficulty
+        inputs = context.task.guidance_inputs
+        if inputs.difficulty is not None:
+            return inputs.difficulty
         if self.order == "random":
             return torch.zeros(len(context.data.train))
         key = ("difficulty", job.strategy.initialization, job.total, job.seed)
         return context.cached(key, lambda: self._judged(context, job))
 
     def _judged(self, context: TaskContext, job: Job) -> Tensor:
-        teacher = teacher_of(context, context.task.guides.teacher).model(job)
+        teacher = teacher_of(context, context.task.guidance_inputs.teacher).model(job)
         return losses(teacher, context.data.train.dataset(), context.task.loss)

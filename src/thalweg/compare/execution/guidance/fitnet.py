@@ -38,18 +38,18 @@ class FitNet(Guidance):
         return _hints(context, teacher, model, job.seed).plan(stage, _steps(job.total))
 
     def _teacher(self, context: TaskContext) -> Teacher:
-        guides = context.task.guides
-        if guides.teacher is None or not guides.hint or not guides.guided:
+        inputs = context.task.guidance_inputs
+        if inputs.teacher is None or not inputs.hint or not inputs.guided:
             raise TaskError(
                 "fitnet needs a teacher, a layer of the teacher and a layer of the model: give "
-                "Task(guides=Guides(teacher=..., hint=..., guided=...))"
+                "Task(guidance_inputs=GuidanceInputs(teacher=..., hint=..., guided=...))"
             )
-        return teacher_of(context, guides.teacher)
+        return teacher_of(context, inputs.teacher)
 
 
 def _hints(context: TaskContext, teacher: nn.Module, model: nn.Module, seed: int) -> HintTraining:
-    guides = context.task.guides
-    return HintTraining(teacher, model, guides.hint, guides.guided, generator=generator(seed, "regressors"))
+    inputs = context.task.guidance_inputs
+    return HintTraining(teacher, model, inputs.hint, inputs.guided, generator=generator(seed, "regressors"))
 
 
 def _steps(total: int) -> int:

@@ -32,4 +32,4 @@ class Greedy(Guidance):
 
     def _plan(self, context: TaskContext, model: nn.Module, stage: Stage, steps: int, seed: int) -> Plan:
         heads = generator(seed, "heads")
-        return greedy(model, stage, steps, blocks=context.task.guides.blocks, generator=heads)
+        return greedy(model, stage, steps, blocks=context.task.guidance_inputs.blocks, generator=heads)

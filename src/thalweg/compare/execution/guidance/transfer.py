@@ -34,11 +34,13 @@ class Transfer(Guidance):
         )
 
     def _source(self, context: TaskContext) -> Teacher:
-        source = context.task.guides.source
+        source = context.task.guidance_inputs.source
         if source is None:
-            raise TaskError("transfer needs the model of a related task: give Task(guides=Guides(source=...))")
+            raise TaskError(
+                "transfer needs the model of a related task: give Task(guidance_inputs=GuidanceInputs(source=...))"
+            )
         return context.cached(("source", id(source)), lambda: Teacher(context, source(), alike=True))
 
     def _parts(self, context: TaskContext, model: nn.Module) -> int | Sequence[str]:
-        parts = context.task.guides.parts
+        parts = context.task.guidance_inputs.parts
         return parts if parts is not None else len(blocks_of(model)) // 2

@@ -7,7 +7,7 @@ from torch.utils.data import TensorDataset
 
 from thalweg.architecture import AuxiliaryHeads, Residual
 from thalweg.compare.task.builtin.splits import Parts, split
-from thalweg.compare.task.task import Guides, Task
+from thalweg.compare.task.task import GuidanceInputs, Task
 from thalweg.extras import needs
 
 
@@ -78,7 +78,7 @@ def digits_deep() -> Task:
         name="digits-deep",
         steps=1000,
         architectures={"plain": _deep, "residual": _deep_residual, "heads": _deep_heads},
-        guides=Guides(teacher=_perceptron, hint="1", guided="9", source=_parity, parts=10),
+        guidance_inputs=GuidanceInputs(teacher=_perceptron, hint="1", guided="9", source=_parity, parts=10),
     )
 
 
