@@ -60,14 +60,21 @@ def command(
         Literal["all", "weights"],
         typer.Option(help="Parameters to which weight decay applies: all, or weights of two or more dimensions."),
     ] = "all",
+    within: Annotated[
+        float | None,
+        typer.Option(
+            help="Difference of the test metric inside which strategies count as equivalent.",
+            show_default="a tenth of the spread between the strategies",
+        ),
+    ] = None,
     trials: Annotated[
         int, typer.Option(help="Number of configurations per strategy, in addition to its default one.")
-    ] = 16,
+    ] = 12,
     steps: Annotated[
         int | None, typer.Option(help="Number of gradient evaluations of a complete run.", show_default="the task's")
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Number of final runs of each strategy's best configuration, from new seeds.")
+        int, typer.Option(help="Number of final runs of each strategy, each with a tuning and a seed of its own.")
     ] = 10,
     engine: Annotated[
         EngineName,
@@ -177,6 +184,7 @@ def command(
         memory=_bytes(memory),
         swap_batch_norm=swap_batch_norm,
         decay=decay,
+        within=within,
         trial_seconds=trial_seconds,
         log=log or (),
         seed=seed,
@@ -200,12 +208,13 @@ def command(
     if apart:
         console.print("tuned to", *apart, "", sep="\n", markup=False, highlight=False, soft_wrap=True)
     console.print(done.verdict, style="bold", markup=False, highlight=False)
+    console.print(*done.details, sep="\n", markup=False, highlight=False)
     shown = done.report.relative_to(here) if done.report.is_relative_to(here) else done.report
     console.print(f"report: {shown}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(done.results, indent=1, allow_nan=False))
     for text in expect or []:
-        if not check_expectation(text, done.results["pairs"], done.results["task"]["direction"]):
+        if not check_expectation(text, done.results["pairs"]):
             Terminal(stderr=True).print(
                 f"the verdict does not meet the expectation {text!r}", style="red", markup=False
             )

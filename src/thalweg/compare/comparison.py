@@ -27,20 +27,25 @@ class Comparison:
     folder: Path
 
     @classmethod
-    def from_store(cls, store: Store, folder: Path) -> "Comparison":
-        """Computes the results from the store.
+    def from_store(cls, store: Store, folder: Path, within: float | None = None) -> "Comparison":
+        """Computes the results from the store, with another margin of equivalence where one is given.
 
         Raises:
             StudyError: the study is not finished, or it is damaged.
         """
         with store.reading():
-            comparison = cls(collect(store), folder)
+            comparison = cls(collect(store, within), folder)
             comparison.rows()
         return comparison
 
     @classmethod
-    def open(cls, folder: str | Path, write: bool = False) -> "Comparison":
+    def open(cls, folder: str | Path, write: bool = False, within: float | None = None) -> "Comparison":
         """Opens a finished study, and with ``write`` writes ``results.json`` and ``report.html`` again.
+
+        Arguments:
+            folder: of the study.
+            write: whether to write the files.
+            within: the margin inside which strategies count as equivalent; None for the study's own.
 
         Raises:
             StudyError: there is no study, it is not finished, or it is damaged.
@@ -48,7 +53,7 @@ class Comparison:
         """
         store = Store.open(Path(folder))
         try:
-            comparison = cls.from_store(store, Path(folder))
+            comparison = cls.from_store(store, Path(folder), within)
         finally:
             store.close()
         if write:
@@ -77,8 +82,13 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The verdict in one sentence."""
+        """What to use, in one sentence."""
         return str(self.results["verdict"]["sentence"])
+
+    @property
+    def details(self) -> list[str]:
+        """The sentences after the verdict: which strategies could be the best, which are behind, how surely."""
+        return list(self.results["verdict"]["details"])
 
     def rows(self) -> list[dict[str, str]]:
         """Returns the ranking as rows of text, best first."""
@@ -86,12 +96,12 @@ class Comparison:
         return [
             {
                 "strategy": s["name"],
-                f"test\n{metric}": number(s["test"]["mean"]),
+                f"test\n{metric}": number(s["test"]["typical"]),
                 "95 %\ninterval": f"{number(s['test']['low'])} to {number(s['test']['high'])}",
                 "target\nin steps": number(s["to_target"]["steps"]),
                 "target\nin s": number(s["to_target"]["seconds"], 2),
-                "diverged": f"{s['diverged']} of {s['trials']}"
-                + (f", {s['final_diverged']} final" if s["final_diverged"] else ""),
+                "failed\nruns": f"{s['failed']['count']} of {s['failed']['of']}",
+                "diverged\ntrials": f"{s['diverged']} of {s['trials']}",
                 "tuned to": ", ".join(f"{k} {v:.3g}" for k, v in s["hyperparameters"].items() if k in s["space"]),
             }
             for s in self.results["strategies"]
@@ -104,9 +114,8 @@ class Comparison:
         rows = self.rows()
         head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
         body = "".join("<tr>" + "".join(f"<td>{escape(v)}</td>" for v in row.values()) + "</tr>" for row in rows)
-        return (
-            f"<p><b>{escape(self.verdict)}</b></p><table><tr>{head}</tr>{body}</table><p>{escape(str(self.report))}</p>"
-        )
+        said = f"<p><b>{escape(self.verdict)}</b> {escape(' '.join(self.details))}</p>"
+        return f"{said}<table><tr>{head}</tr>{body}</table><p>{escape(str(self.report))}</p>"
 
 
 def number(value: float | None, digits: int = 4) -> str:

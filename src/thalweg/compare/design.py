@@ -1,10 +1,13 @@
-"""The experimental design: which configurations are tried, for how long, and which go on.
+"""The experimental design: which configurations are tried, for how long, which go on, and what final runs train with.
 
 Every strategy gets its default configuration and N configurations from *one* scrambled Sobol stream, mapped
 log-uniformly into its own space; coordinate 0 is always the learning rate, so learning-rate points pair
-across strategies. All run to a first rung at a third of the steps, the best third go on to the end. A quarter
-of the N is held back until the first rung: where the incumbent lies on the edge of its space, they are spent
-in that space widened by a decade on that side, else they continue the stream. The budget stays equal.
+across strategies. A third of the N is held back until the others have run to a first rung, at a third of the steps,
+and is then drawn from a window around the best of them. Three fifths go on to the end. Each configuration has a seed
+of its own.
+
+The configurations are split into two random halves, several times, for all strategies alike. Each final run trains with
+what one half alone would have chosen: so the final runs differ by the luck of tuning as well as by that of their seed.
 """
 
 import math
@@ -19,13 +22,15 @@ from numpy.typing import NDArray
 from thalweg.tensors import derive_seed
 
 DIMENSIONS = 8
-EDGE = 0.1  # a winner in the outer tenth of its range, in the logarithm, lies on the edge
-DECADE = 10.0
+EDGE = 0.1  # a configuration in the outer tenth of its range, in the logarithm, lies on the edge
+WINDOW = 0.2  # of the range, in the logarithm, on either side of the best configurations
+BEST = 3  # configurations that a choice is the mean of
+PROTOCOL = 2  # 1: one choice by one tuning seed for all final runs; what was held back widened a range by a decade
 
 TITLES = {  # of the rungs, in their order
     "tune-1": "tuning, first rung",
-    "tune-2": "tuning, held-back configurations",
-    "tune-3": "tuning, the best third to the end",
+    "tune-2": "tuning, configurations near the best",
+    "tune-3": "tuning, the best to the end",
     "final": "final runs on fresh seeds",
 }
 
@@ -42,6 +47,7 @@ class Budget:
         seeds: paired replicates of the final comparison.
         warmup: steps of the longest warm-up; no run is stopped inside it.
         trial_seconds: how long a run may take from one rung to the next; None for as long as it takes.
+        protocol: 2, or 1 for a study of the protocol before it.
     """
 
     trials: int
@@ -49,11 +55,12 @@ class Budget:
     seeds: int
     warmup: int = 0
     trial_seconds: float | None = None
+    protocol: int = PROTOCOL
 
     @property
     def held_back(self) -> int:
         """Configurations kept until the first rung is known."""
-        return self.trials // 4
+        return self.trials // (3 if self.protocol == PROTOCOL else 4)
 
     @property
     def rung(self) -> int:
@@ -63,7 +70,7 @@ class Budget:
     @property
     def promoted(self) -> int:
         """Configurations of a strategy that go on from the first rung to the end."""
-        return math.ceil((self.trials + 1) / 3)
+        return math.ceil((self.trials + 1) * (0.6 if self.protocol == PROTOCOL else 1 / 3))
 
     @property
     def evaluation_interval(self) -> int:
@@ -89,44 +96,32 @@ class Budget:
     def stated(self) -> dict[str, Any]:
         """Returns what a design states of it: all of it, and what it comes to."""
         tuning, final = self.tuning_evaluations, self.final_evaluations
+        own = {name: value for name, value in asdict(self).items() if name != "protocol"}
         return {
             "gradient_evaluations_per_strategy": tuning + final,
-            **asdict(self),
+            **own,
             "tuning_gradient_evaluations": tuning,
             "final_gradient_evaluations": final,
         }
 
     @classmethod
-    def from_design(cls, stated: Mapping[str, Any]) -> "Budget":
+    def from_design(cls, design: Mapping[str, Any]) -> "Budget":
         """Returns the budget that a design states; an old design, which does not state the warm-up, implies a rung.
 
         >>> budget = Budget(4, 30, 2, warmup=12)
-        >>> Budget.from_design(budget.stated()) == budget
+        >>> Budget.from_design({"protocol": 2, "budget": budget.stated()}) == budget
         True
-        >>> Budget.from_design({"trials": 4, "steps": 30, "seeds": 2, "tuning_gradient_evaluations": 99}).rung
+        >>> old = {"trials": 4, "steps": 30, "seeds": 2, "tuning_gradient_evaluations": 99}
+        >>> Budget.from_design({"protocol": 1, "budget": old}).rung
         13
         """
-        given = {name: stated[name] for name in ("trials", "steps", "seeds")}
+        stated = design["budget"]
+        given = {name: stated[name] for name in ("trials", "steps", "seeds")} | {"protocol": design["protocol"]}
         if "warmup" in stated:
             return cls(**given, warmup=stated["warmup"], trial_seconds=stated["trial_seconds"])
         budget = cls(**given)
         whole, runs = budget.promoted * budget.steps, budget.trials + 1 - budget.promoted
         return replace(budget, warmup=(stated["tuning_gradient_evaluations"] - whole) // runs - 1)
-
-
-@dataclass(frozen=True)
-class Widened:
-    """A range that was widened because the incumbent lay on its edge."""
-
-    hyperparameter: str
-    side: str
-    before: tuple[float, float]
-    after: tuple[float, float]
-
-
-def widened_from_fact(fact: Mapping[str, Any]) -> Widened:
-    """Returns the record of a widened range as read from the store."""
-    return Widened(fact["hyperparameter"], fact["side"], tuple(fact["before"]), tuple(fact["after"]))
 
 
 def sobol(count: int, seed: int) -> NDArray[np.float64]:
@@ -169,12 +164,59 @@ def edge(space: Space, hyper: Mapping[str, float]) -> tuple[str, str] | None:
     return None
 
 
-def widen(space: Space, name: str, side: str) -> tuple[dict[str, tuple[float, float]], Widened]:
-    """Returns the strip of one decade beyond the edge, within the other ranges, and what was done."""
-    low, high = space[name]
-    strip = (low / DECADE, low) if side == "low" else (high, high * DECADE)
-    after = (min(low, strip[0]), max(high, strip[1]))
-    return {**space, name: strip}, Widened(name, side, (low, high), after)
+def window(space: Space, centre: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Returns the part of a space around a configuration; of the learning rate alone it may reach beyond its range.
+
+    >>> window({"lr": (0.01, 1.0), "momentum": (0.5, 0.95)}, {"lr": 1.0, "momentum": 0.95})["lr"]
+    (0.398107, 2.51189)
+    """
+    part = {}
+    for name, (low, high) in space.items():
+        factor = (high / low) ** WINDOW
+        bounds = (centre[name] / factor, centre[name] * factor)
+        inside = bounds if name == "lr" else (min(max(bounds[0], low), high), max(min(bounds[1], high), low))
+        part[name] = (float(f"{inside[0]:.6g}"), float(f"{inside[1]:.6g}"))
+    return part
+
+
+def mean_of(best: Sequence[Mapping[str, float]], space: Space) -> dict[str, float]:
+    """Returns the weighted mean, in the logarithm, of what is tuned of configurations, the best of them first.
+
+        log x = Σ w_i log x_i / Σ w_i,   w_i = log(3 + ½) − log i
+
+    >>> mean_of([{"lr": 0.1}, {"lr": 0.1}, {"lr": 0.001}], {"lr": (0.001, 1.0)})
+    {'lr': 0.0696989}
+
+    Source: the recombination of evolution strategies, Hansen and Ostermeier 2001.
+    """
+    weights = [math.log(BEST + 0.5) - math.log(i) for i in range(1, len(best) + 1)]
+    found = {}
+    for name in space:
+        values = [hyper[name] for hyper in best]
+        mean = sum(w * math.log(v) for w, v in zip(weights, values, strict=True)) if min(values) > 0 else -math.inf
+        found[name] = float(f"{math.exp(mean / sum(weights)):.6g}") if math.isfinite(mean) else values[0]
+    return found
+
+
+def half(count: int, run: int, seed: int) -> list[int]:
+    """Returns which of so many configurations a final run's choice is made from; two runs share one split.
+
+    >>> sorted(half(5, 0, 0) + half(5, 1, 0))
+    [0, 1, 2, 3, 4]
+    """
+    shuffled = np.random.default_rng(derive_seed(seed, "split", run // 2)).permutation(count).tolist()
+    return sorted(shuffled[: count // 2] if run % 2 else shuffled[count // 2 :])
+
+
+def middle(choices: Sequence[Mapping[str, float]], space: Space) -> int:
+    """Returns the position of the choice that is nearest to all others, in the logarithm of each range.
+
+    >>> middle([{"lr": 0.1}, {"lr": 1.0}, {"lr": 0.01}], {"lr": (0.001, 1.0)})
+    0
+    """
+    widths = {name: math.log(high / low) for name, (low, high) in space.items()}
+    at = np.array([[math.log(max(c[n], 1e-300)) / w for n, w in widths.items()] for c in choices])
+    return int(np.abs(at[:, None] - at[None]).sum(axis=(1, 2)).round(9).argmin())
 
 
 def survivors(scores: Sequence[tuple[float, float]], keep: int) -> list[int]:

@@ -27,7 +27,7 @@ def compare(
     task: str | Task = "digits",
     strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT_STRATEGIES,
     *,
-    trials: int = 16,
+    trials: int = 12,
     steps: int | None = None,
     seeds: int = 10,
     engine: EngineName = "auto",
@@ -37,6 +37,7 @@ def compare(
     memory: int | None = None,
     swap_batch_norm: bool = False,
     decay: Decay = "all",
+    within: float | None = None,
     trial_seconds: float | None = None,
     log: str | Sequence[str] = (),
     seed: int = 0,
@@ -67,6 +68,8 @@ def compare(
         decay: the parameters to which weight decay applies: ``"all"``, or ``"weights"``, which are those of two
             dimensions or more, see :func:`thalweg.optim.no_decay_groups`. An optimizer that your own function makes
             keeps its groups, which ``"weights"`` divides.
+        within: the difference of the test metric inside which strategies count as equivalent; by default a tenth of the
+            spread between the strategies.
         log: trackers to which records are written soon after they are stored: ``"tensorboard"``, ``"mlflow"`` or
             ``"wandb"``, optionally with a place, as in ``"tensorboard=runs"``.
         trial_seconds: longest time of a run from one rung to the next; a run that takes longer is stopped and counts as
@@ -100,6 +103,7 @@ def compare(
         memory=memory,
         swap_batch_norm=swap_batch_norm,
         decay=decay,
+        within=within,
         trial_seconds=trial_seconds,
         log=listed(log, "log"),
         seed=seed,

@@ -15,6 +15,10 @@ class SerialRunner(Protocol):
         """Returns the seconds of a step of the job."""
         ...
 
+    def constant_test(self) -> float:
+        """Returns the test metric of the best constant model; NaN where it is not known which that is."""
+        ...
+
     def untrained_test(self, scheme: str, seed: int) -> float:
         """Returns the test metric of the model before any step."""
         ...

@@ -22,6 +22,7 @@ from thalweg.compare.execution.timing import in_turns, mean_seconds, with_thread
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.task import Split
+from thalweg.compare.task.judging import constant_output
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
 
@@ -145,6 +146,20 @@ class Serial:
     def untrained_test(self, scheme: str, seed: int) -> float:
         """Returns the test metric of the model before any step."""
         return self._evaluate(self.context.fresh_model(scheme, seed), self.context.data.test)[1]
+
+    def constant_test(self) -> float:
+        """Returns the test metric of the best constant model; NaN where it is not known which that is."""
+        context = self.context
+        data, loss = context.data, context.task.loss
+        with torch.no_grad():
+            some = context.fresh_model("default", 0).eval()(data.test.first(1).input)
+        constant = constant_output(data.train.target, some, loss) if isinstance(some, Tensor) else None
+        if constant is None:
+            return math.nan
+        try:
+            return float(context.score(constant.expand(len(data.test), *some.shape[1:]), data.test.target)[1])
+        except Exception:  # a metric of the user's that has no value for what is constant
+            return math.nan
 
     def _evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
         found = self.context.evaluate(model, split)

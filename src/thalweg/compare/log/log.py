@@ -144,9 +144,11 @@ def _about(design: Mapping[str, Any]) -> dict[str, Any]:
 def _verdict(comparison: Comparison) -> TrackedRun:
     results = comparison.results
     metric = results["task"]["metric"]
-    means = {f"test/{metric}/{s['name']}": s["test"]["mean"] for s in results["strategies"]}
+    means = {f"test/{metric}/{s['name']}": s["test"]["typical"] for s in results["strategies"]}
     files = [path for path in (comparison.report, comparison.folder / "results.json") if path.is_file()]
-    return TrackedRun(VERDICT, summary=finite(means), text=comparison.verdict, files=files)
+    return TrackedRun(
+        VERDICT, summary=finite(means), text=" ".join([comparison.verdict, *comparison.details]), files=files
+    )
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -39,15 +39,17 @@ def figures(results: Results) -> list[dict[str, Any]]:
     )
     sensitivity = (
         f"Validation {metric} of every configuration tried. "
-        "Open symbols stopped at the first rung; crosses at the margin diverged."
+        "Open symbols stopped at the first rung; crosses at the margin diverged. "
+        "Bars mark what the final runs trained with, at their own validation scores; the tallest is recommended."
         + sampling_note(results, "configurations", tried)
     )
     expected = f"Average result of tuning with k configurations (validation {metric})." + sampling_note(
         results, "values of k", tried
     )
     ranks = (
-        f"Test {metric} ({better} is better) of each strategy's best configuration: "
-        "mean and 95 % interval, with one dot per seed." + sampling_note(results, "seeds", results["budget"]["seeds"])
+        f"Test {metric} ({better} is better) of each strategy's final runs: the mean of the middle three fifths of "
+        "those that trained and its 95 % interval, with one dot per run."
+        + sampling_note(results, "seeds", results["budget"]["seeds"])
     )
     times = f"Gradient evaluations to reach {words}, median over the seeds."
     failures = "Share of configurations whose loss became NaN or exceeded ten times its first value."
@@ -93,10 +95,11 @@ def _ranking(results: Results) -> dict[str, Any]:
         bars = {}
         if test["low"] is not None:
             bars = {
-                "error_x": {"type": "data", "array": [test["high"] - test["mean"]], "color": colour, "thickness": 2}
+                "error_x": {"type": "data", "array": [test["high"] - test["typical"]], "color": colour, "thickness": 2}
             }
+            bars["error_x"] |= {"symmetric": False, "arrayminus": [test["typical"] - test["low"]]}
         marker = {"color": colour, "size": 11, "symbol": symbol}
-        traces.append(_trace(s, [test["mean"]], [label], "markers", marker=marker, **bars))
+        traces.append(_trace(s, [test["typical"]], [label], "markers", marker=marker, **bars))
     names = [escape(s["name"]) for s in results["strategies"]]
     near, whole = (_padded(view) for view in _views(results))
     layout = {
@@ -110,12 +113,13 @@ def _ranking(results: Results) -> dict[str, Any]:
 
 def _views(results: Results) -> tuple[list[float], list[float]]:
     """Returns the stretch of the axis that shows the good strategies apart; what is far off lies outside."""
-    tests = [s["test"] for s in results["strategies"] if s["test"]["mean"] is not None]
+    tests = [s["test"] for s in results["strategies"] if s["test"]["typical"] is not None]
     if not tests:
         return [0.0, 1.0], [0.0, 1.0]
-    best = tests[0]["mean"]
-    gap = median(abs(t["mean"] - best) for t in tests)
-    spread = median(max(t["per_seed"]) - min(t["per_seed"]) for t in tests)
+    best = tests[0]["typical"]
+    gap = median(abs(t["typical"] - best) for t in tests)
+    known = [[v for v in t["per_seed"] if v is not None] for t in tests]
+    spread = median(max(values) - min(values) for values in known)
     margin = 3 * max(gap, spread) or 1.0
     values = [v for t in tests for v in (*t["per_seed"], t["low"], t["high"]) if v is not None]
     near = [v for v in values if abs(v - best) <= margin]
@@ -174,6 +178,15 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         symbols = [symbol if p["status"] == "finished" else f"{symbol}-open" for p in fine]
         look: Trace = {"line": {"color": colour, "dash": dash, "width": 1}, "marker": {"symbol": symbols, "size": 8}}
         traces.append(_trace(s, [p["lr"] for p in fine], [p["valid"] for p in fine], "lines+markers", **look))
+        chosen = [r for r in s.get("runs", []) if "lr" in r["hyperparameters"] and r["valid"] is not None]
+        for runs, size in ((chosen, 12), ([r for r in chosen if r["hyperparameters"] == s["hyperparameters"]], 24)):
+            marks = thinned([(r["hyperparameters"]["lr"], r["valid"]) for r in runs], share(results))
+            look = {
+                "marker": {"color": colour, "symbol": "line-ns", "size": size, "line": {"width": 2, "color": colour}}
+            }
+            look["hovertemplate"] = "lr %{x}: %{y}, a final run<extra></extra>"
+            if marks:
+                traces.append(_trace(s, [lr for lr, _ in marks], [valid for _, valid in marks], "markers", **look))
         lost = thinned([p["lr"] for p in points if p["valid"] is None], share(results))
         if lost:
             look = {"marker": {"color": colour, "symbol": "x", "size": 9}}

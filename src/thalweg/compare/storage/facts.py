@@ -10,17 +10,13 @@ CHARGED = "charged"
 ENGINE = "engine"  # choices for the first rung; the last fact of those that set the study up
 SECONDS = "seconds"
 SECONDS_PER_STEP = "seconds_per_step"
+CONSTANT_TEST = "constant_test"  # of the best constant model; None where it is not known
 UNTRAINED_TEST = "untrained_test"  # the last fact that results need
 
 
 def winner_of(strategy: str) -> str:
-    """Returns the name of the fact that holds the strategy's best configuration."""
+    """Returns the name of the fact that holds the strategy's recommended configuration."""
     return f"winner {strategy}"
-
-
-def widened_of(strategy: str) -> str:
-    """Returns the name of the fact that holds which range of the strategy was widened."""
-    return f"widened {strategy}"
 
 
 def engine_of(rung: str) -> str:

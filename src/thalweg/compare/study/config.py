@@ -24,7 +24,7 @@ class StudyConfig:
 
     task: str | Task
     strategies: Sequence[Strategy]
-    trials: int = 16
+    trials: int = 12
     steps: int | None = None
     seeds: int = 10
     engine: EngineName = "auto"
@@ -34,6 +34,7 @@ class StudyConfig:
     memory: int | None = None
     swap_batch_norm: bool = False
     decay: Decay = "all"
+    within: float | None = None
     trial_seconds: float | None = None
     log: Sequence[str] = ()
     seed: int = 0
@@ -49,6 +50,8 @@ class StudyConfig:
             check_above("memory", self.memory)
         if self.trial_seconds is not None:
             check_above("trial_seconds", self.trial_seconds, SECONDS)
+        if self.within is not None:
+            check_above("within", self.within)
         if self.out is not None and not str(self.out):
             raise ValueError("out is empty: name a folder, or omit it")
         check_utf8(self.here / (self.out or ""))

@@ -27,6 +27,7 @@ def design_of(
     engine: str,
     device: str,
     decay: Decay = "all",
+    within: float | None = None,
 ) -> dict[str, Any]:
     """Returns what makes the study what it is; a folder with another one is refused."""
     context = contexts[Variant()]
@@ -53,9 +54,11 @@ def design_of(
             "guides": _names(task.guidance_inputs),
             "digest": digest.hexdigest(),
         },
+        "protocol": budget.protocol,
         "strategies": [s.describe() for s in strategies],
         "budget": budget.stated(),
         "decay": decay,
+        "within": within,
         "seed": seed,
         "engine": engine,
         "device": device,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from thalweg.compare.design import PROTOCOL
+
 
 def before_first_step(costs: Mapping[str, int], steps: int) -> str:
     """Returns in words what each run spends before its first step.
@@ -15,16 +17,18 @@ def before_first_step(costs: Mapping[str, int], steps: int) -> str:
     return f"each run spends {spent} before its first step ({parts})"
 
 
-def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], budget: Mapping[str, Any]) -> list[str]:
+def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], design: Mapping[str, Any]) -> list[str]:
     """Returns the notes of a study, a sentence or two each."""
+    budget = design["budget"]
     notes = [
         "Seconds to target are the steps to target times the duration of a step, which is measured for each "
-        "finalist alone, in turns.",
+        "recommended configuration alone, in turns.",
         "In the expected best at k, a configuration that was stopped at the first rung counts with its value there.",
     ]
-    if budget["trials"] < 4:
+    if design["protocol"] != PROTOCOL:
         notes.append(
-            "With fewer than 4 trials, none is held back to search beyond the edge of a range, so no range was widened."
+            "This study was run by a former protocol: the final runs of a strategy share one configuration, which was "
+            "chosen on one tuning seed, so the intervals leave out the luck of tuning."
         )
     for s in strategies:
         if s["diverged"] == s["trials"]:
@@ -32,14 +36,15 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
     for s in strategies:
         if s["charged"]:
             notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
-    if any(s["final_diverged"] for s in strategies):
+    if any(s["failed"]["count"] for s in strategies):
         notes.append(
-            "A final run that diverged, or whose metric is not a number, counts with the score of the untrained model."
+            "A final run failed if it diverged, or covered less than a tenth of the way from the untrained or the "
+            "constant model to the best strategy's typical run. It counts as lost in every comparison."
         )
     for s in strategies:
-        if s["widened"]:
-            w = s["widened"]
-            more = "; the best value is still on the edge, so a wider range may be better" if w["still_on_edge"] else ""
-            what = f"the best {w['hyperparameter']} lay on the {w['side']} edge, so its range was widened"
-            notes.append(f"{s['name']}: {what}{more}.")
+        if s["on_edge"]:
+            name, side = s["on_edge"]
+            notes.append(
+                f"{s['name']}: the best {name} lies on the {side} edge of its range, so a wider range may be better."
+            )
     return notes + list(facts.get("notes", []))

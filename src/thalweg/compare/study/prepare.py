@@ -69,7 +69,7 @@ class Prepared:
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""
         c = self.config
-        return design_of(self.contexts, c.strategies, self.budget, c.seed, c.engine, self.trained_on, c.decay)
+        return design_of(self.contexts, c.strategies, self.budget, c.seed, c.engine, self.trained_on, c.decay, c.within)
 
     def engines(self, say: Callable[[str], None]) -> EngineSet:
         """Returns the engines among which those of the study are chosen; ``say`` is called with lines for the user."""

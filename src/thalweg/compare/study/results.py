@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from thalweg.compare import statistics
-from thalweg.compare.design import TITLES, edge, widened_from_fact
+from thalweg.compare.design import PROTOCOL, TITLES, edge
 from thalweg.compare.storage.facts import (
     CHARGED,
+    CONSTANT_TEST,
     DESIGN,
     DIAGNOSIS,
     RUN,
@@ -17,7 +19,6 @@ from thalweg.compare.storage.facts import (
     UNTRAINED_TEST,
     engine_choices,
     finished,
-    widened_of,
     winner_of,
 )
 from thalweg.compare.storage.store import Store
@@ -28,8 +29,12 @@ from thalweg.compare.user_errors import StudyError
 Record = dict[str, Any]
 
 
-def collect(store: Store) -> dict[str, Any]:
+def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     """Returns the results of a finished study as plain values; see the guide for the fields.
+
+    Arguments:
+        store: of the study.
+        within: the margin inside which strategies count as equivalent; None for the study's own.
 
     Raises:
         StudyError: the study is not finished.
@@ -43,34 +48,64 @@ def collect(store: Store) -> dict[str, Any]:
     direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
     finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
     target = _target(design, finals)
-    per_seed = {
-        s["name"]: _test_scores(finals[s["name"]], facts[UNTRAINED_TEST][s["start"]]) for s in design["strategies"]
-    }
+    untrained = {s["name"]: facts[UNTRAINED_TEST][s["start"]] for s in design["strategies"]}
+    judged = _judged(design, facts, finals, untrained, target, design["within"] if within is None else within)
     strategies = [
-        _strategy(s, records, finals[s["name"]], per_seed[s["name"]], target, design, facts)
+        _strategy(s, records, finals[s["name"]], judged.runs[s["name"]], target, design, facts)
         for s in design["strategies"]
     ]
-    sign = -1 if direction == "max" else 1
-    strategies.sort(key=lambda s: sign * s["test"]["mean"] if math.isfinite(s["test"]["mean"]) else math.inf)
+    found = verdict.decide(judged)
+    order = [*found.candidates, *(one.name for one in found.behind)]
+    strategies.sort(key=lambda s: order.index(s["name"]))
     budget = design["budget"]
     results = {
         "task": {**design["task"], "target": target},
+        "protocol": design["protocol"],
         "budget": budget,
         "decay": design["decay"],
         "engine": engines(facts),
         "strategies": strategies,
-        "pairs": verdict.pairs(per_seed),
+        "pairs": verdict.pairs(judged),
         "expected_best": {s["name"]: expected_best(s, direction) for s in strategies},
-        "verdict": vars(_verdict(per_seed, strategies, design, target)),
+        "verdict": found.as_dict(),
         "diagnosis": facts.get(DIAGNOSIS),
         "run": {**facts[RUN], "seed": design["seed"], "seconds": facts.get(SECONDS)},
-        "notes": notes_of(strategies, facts, budget),
+        "notes": notes_of(strategies, facts, design),
     }
     late = sum(r["status"] == "timed out" for r in records)
     if late:
         runs = "run" if late == 1 else "runs"
         results["notes"].append(f"{late} {runs} exceeded the time limit and count as diverged.")
     return plain(results)
+
+
+def _judged(
+    design: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    finals: Mapping[str, Sequence[Record]],
+    untrained: Mapping[str, Sequence[float]],
+    target: float | None,
+    within: float | None,
+) -> verdict.Judged:
+    """Returns the final runs as they are judged."""
+    direction, metric = design["task"]["direction"], design["task"]["metric"]
+    scores = {name: [r["test"] for r in runs] for name, runs in finals.items()}
+    constant = facts.get(CONSTANT_TEST)
+    learned_nothing = {
+        name: [median(own), *([] if constant is None else [constant])] for name, own in untrained.items()
+    }
+    failed = verdict.failed(scores, direction, learned_nothing)
+    runs = {
+        name: verdict.Runs(scores[name], failed[name], [_steps_to(r, target, direction) for r in own])
+        for name, own in finals.items()
+    }
+    tuned = {s["name"]: s["space"] for s in design["strategies"]}
+    choices = {
+        name: ", ".join(f"{k} {v:.3g}" for k, v in facts[winner_of(name)]["hyper"].items() if k in tuned[name])
+        for name in finals
+    }
+    goal = "" if target is None else f"validation {metric} {target:.4g}"
+    return verdict.Judged(runs, direction, metric, choices, within, goal, design["protocol"] == PROTOCOL)
 
 
 def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -81,19 +116,6 @@ def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             key = choice["group"], choice.get("variant", ""), choice["reason"]
             found.setdefault(key, {**choice, "from": TITLES.get(rung)})
     return list(found.values())
-
-
-def _verdict(
-    per_seed: Mapping[str, Sequence[float]],
-    strategies: Sequence[Mapping[str, Any]],
-    design: Mapping[str, Any],
-    target: float | None,
-) -> verdict.Verdict:
-    metric = design["task"]["metric"]
-    reached = {s["name"]: s["to_target"] for s in strategies if s["to_target"]["steps"] is not None}
-    costs = {name: verdict.Cost(t["gradient_evaluations"], t["seconds"]) for name, t in reached.items()}
-    goal = "" if target is None else f"validation {metric} {target:.4g}"
-    return verdict.decide(per_seed, design["task"]["direction"], metric, costs, goal)
 
 
 def plain(value: Any) -> Any:
@@ -133,48 +155,50 @@ def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -
     return float(start + 0.95 * (best(ends) - start))
 
 
-def _test_scores(runs: Sequence[Record], untrained: Sequence[float]) -> list[float]:
-    """Returns the test metric of each seed; where it diverged or is no number, that of the untrained model."""
-    return [r["test"] if r["test"] is not None else score for r, score in zip(runs, untrained, strict=True)]
-
-
 def _strategy(
     described: Mapping[str, Any],
     records: Sequence[Record],
-    runs: Sequence[Record],
-    per_seed: Sequence[float],
+    finals: Sequence[Record],
+    runs: verdict.Runs,
     target: float | None,
     design: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    name, direction = described["name"], design["task"]["direction"]
+    name, direction, space = described["name"], design["task"]["direction"], described["space"]
     last = last_of_each(records, name)
-    winner = facts[winner_of(name)]
-    chosen = last[f"{name}/{winner['index']}"]
+    hyper = facts[winner_of(name)]["hyper"]
     least, most = design["task"]["range"]
     within = (-math.inf if least is None else least, math.inf if most is None else most)
-    interval = statistics.mean_interval(per_seed, within)
-    reached = [_steps_to(r, target, direction) for r in runs]
-    steps = _median_reached(reached)
+    level, count = (
+        statistics.typical(verdict.trained(runs), within, halves=design["protocol"] == PROTOCOL),
+        sum(runs.failed),
+    )
+    low, high = statistics.proportion(count, len(finals))
+    steps = _median_reached(runs.steps)
     per_step = facts[SECONDS_PER_STEP][name]
+    ends = [value for r in finals if (value := end(r)) is not None]
     return {
         "name": name,
-        "hyperparameters": winner["hyper"],
-        "valid": end(chosen),
-        "test": {"mean": interval.mean, "low": interval.low, "high": interval.high, "per_seed": list(per_seed)},
+        "hyperparameters": hyper,
+        "valid": median(ends) if ends else None,
+        "test": {"typical": level.mean, "low": level.low, "high": level.high, "per_seed": list(runs.scores)},
+        "failed": {"count": count, "of": len(finals), "low": low, "high": high},
+        "runs": [
+            {"hyperparameters": r["hyper"], "test": r["test"], "valid": end(r), "failed": failed, "steps_to_target": to}
+            for r, failed, to in zip(finals, runs.failed, runs.steps, strict=True)
+        ],
         "to_target": {
             "steps": steps,
             "gradient_evaluations": steps,
             "seconds": None if steps is None else steps * per_step,
-            "reached": sum(r is not None for r in reached),
+            "reached": sum(to is not None for to in runs.steps),
         },
         **tried(last, design["budget"]["steps"]),
-        "final_diverged": sum(r["test"] is None for r in runs),
-        "widened": _widened(described, winner["hyper"], facts.get(widened_of(name))),
+        "on_edge": edge(space, hyper),
         "seconds_per_step": per_step,
         "charged": facts.get(CHARGED, {}).get(name, {}),
-        "curves": curves(runs, direction),
-        "space": described["space"],
+        "curves": curves(finals, direction),
+        "space": space,
     }
 
 
@@ -226,23 +250,6 @@ def _median_reached(reached: Sequence[int | None]) -> float | None:
     ranked = sorted(math.inf if r is None else r for r in reached)
     middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
     return middle if math.isfinite(middle) else None
-
-
-def _widened(
-    described: Mapping[str, Any], hyper: Mapping[str, float], fact: Mapping[str, Any] | None
-) -> dict[str, Any] | None:
-    if fact is None:
-        return None
-    record = widened_from_fact(fact)
-    space = {name: tuple(bounds) for name, bounds in described["space"].items()} | {record.hyperparameter: record.after}
-    still = edge(space, hyper)
-    return {
-        "hyperparameter": record.hyperparameter,
-        "side": record.side,
-        "from": record.before,
-        "to": record.after,
-        "still_on_edge": still == (record.hyperparameter, record.side),
-    }
 
 
 def curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:

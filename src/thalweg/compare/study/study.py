@@ -1,20 +1,32 @@
-"""The protocol, carried out: tune every strategy alike, then judge the winners on fresh paired seeds.
+"""The protocol, carried out: tune every strategy alike, then judge what tuning chooses on fresh paired seeds.
 
-Four rungs, written to the store as their trials end: ``tune-1`` (default and three quarters of the configurations,
-to a third of the steps), ``tune-2`` (the held-back quarter, see :mod:`thalweg.compare.design`), ``tune-3`` (the best
-third to the end), ``final`` (each strategy's winner on fresh seeds, tested once).
+Four rungs, written to the store as their trials end: ``tune-1`` (default and two thirds of the configurations, to a
+third of the steps), ``tune-2`` (the third near the best of them, see :mod:`thalweg.compare.design`), ``tune-3`` (three
+fifths to the end), ``final`` (the choices of halves on fresh seeds, tested once).
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from thalweg.compare.design import TITLES, Budget, Space, Widened, configuration, edge, sobol, survivors, widen
+from thalweg.compare.design import (
+    BEST,
+    TITLES,
+    Budget,
+    Space,
+    configuration,
+    half,
+    mean_of,
+    middle,
+    sobol,
+    survivors,
+    window,
+)
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.job import Job, training
 from thalweg.compare.execution.timing import in_turns
-from thalweg.compare.storage.facts import SECONDS_PER_STEP, UNTRAINED_TEST, engine_of, widened_of, winner_of
+from thalweg.compare.storage.facts import CONSTANT_TEST, SECONDS_PER_STEP, UNTRAINED_TEST, engine_of, winner_of
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
@@ -64,7 +76,7 @@ class Study:
         self.strategies, self.budget, self.store, self.engines = config.strategies, budget, store, engines
         self.reporter, self.sign, self.spent, self.seed = reporter, sign, spent, config.seed
         seed = config.seed
-        self.tuning_seed = derive_seed(seed, "tuning") % 2**31
+        self.tuning_seeds = [derive_seed(seed, "tuning", i) % 2**31 for i in range(budget.trials + 1)]
         self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
         self.points = sobol(budget.trials, seed)
 
@@ -73,15 +85,10 @@ class Study:
         budget = self.budget
         first = {s.name: self._first_trials(s) for s in self.strategies}
         trials = [trial for name in first for trial in first[name]]
-        done = self._rung("tune-1", [self._job(t, self.tuning_seed, 0, budget.rung) for t in trials], trials)
-        extra: list[Trial] = []
-        for strategy in self.strategies:
-            space, widened = self._second_space(strategy, first[strategy.name], done)
-            if widened:
-                self.store.add_fact(widened_of(strategy.name), asdict(widened))
-            extra += self._second_trials(strategy, space)
+        done = self._rung("tune-1", [self._tuning(t, 0, budget.rung) for t in trials], trials)
+        extra = [t for s in self.strategies for t in self._second_trials(s, self._best(first[s.name], done))]
         if extra:
-            done |= self._rung("tune-2", [self._job(t, self.tuning_seed, 0, budget.rung) for t in extra], extra)
+            done |= self._rung("tune-2", [self._tuning(t, 0, budget.rung) for t in extra], extra)
         places = {
             t.key: (rung, i) for rung, some in (("tune-1", trials), ("tune-2", extra)) for i, t in enumerate(some)
         }
@@ -90,40 +97,37 @@ class Study:
         if budget.rung < budget.steps:
             jobs = [
                 replace(
-                    self._job(t, self.tuning_seed, budget.rung, budget.steps),
+                    self._tuning(t, budget.rung, budget.steps),
                     snapshot=StoredSnapshot(self.store, *places[t.key]),
                     first_loss=done[t.key].first_loss,
                 )
                 for t in promoted
             ]
             done |= self._rung("tune-3", jobs, promoted)
-        winners = [self._winner(s, trials, promoted, done) for s in self.strategies]
-        for winner in winners:
-            chosen = {"index": winner.index, "hyper": dict(winner.hyper)}
-            self.store.add_fact(winner_of(winner.strategy.name), chosen)
-        finals = [(w, i, seed) for i, seed in enumerate(self.final_seeds) for w in winners]
-        jobs = [
-            replace(self._job(w, seed, 0, budget.steps, test=True), key=f"{w.key}/final/{i}") for w, i, seed in finals
+        choices = {s.name: self._choices(s, trials, promoted, done) for s in self.strategies}
+        chosen = [Trial(s, 0, choices[s.name][middle(choices[s.name], s.space)]) for s in self.strategies]
+        for trial in chosen:
+            self.store.add_fact(winner_of(trial.strategy.name), {"hyper": dict(trial.hyper)})
+        finals = [
+            (Trial(s, i, choices[s.name][i]), seed) for i, seed in enumerate(self.final_seeds) for s in self.strategies
         ]
-        self._rung("final", jobs, [w for w, _, _ in finals])
-        self._measure(winners)
+        jobs = [
+            replace(self._job(t, seed, 0, budget.steps, test=True), key=f"{t.strategy.name}/final/{t.index}")
+            for t, seed in finals
+        ]
+        self._rung("final", jobs, [t for t, _ in finals])
+        self._measure(chosen)
 
     def _first_trials(self, strategy: Strategy) -> list[Trial]:
         count = self.budget.trials - self.budget.held_back
         drawn = [self._drawn(strategy, strategy.space, p) for p in self.points[:count]]
         return [Trial(strategy, i, hyper) for i, hyper in enumerate([strategy.default_configuration(), *drawn])]
 
-    def _second_space(
-        self, strategy: Strategy, tried: Sequence[Trial], done: Mapping[str, TrialResult]
-    ) -> tuple[Space, Widened | None]:
-        """Returns the space of the held-back configurations: a widened strip when the incumbent lies on the edge."""
-        scores = [self._score(done[t.key]) for t in tried]
-        best = min(range(len(tried)), key=lambda i: scores[i])
-        on_edge = edge(strategy.space, tried[best].hyper) if math.isfinite(scores[best][0]) else None
-        return widen(strategy.space, *on_edge) if on_edge and self.budget.held_back else (strategy.space, None)
-
-    def _second_trials(self, strategy: Strategy, space: Space) -> list[Trial]:
-        """Returns the held-back configurations, drawn from the space."""
+    def _second_trials(self, strategy: Strategy, best: Sequence[Trial]) -> list[Trial]:
+        """Returns the held-back configurations, drawn from a window around the best; the stream goes on without one."""
+        space = strategy.space
+        if best:
+            space = window(space, mean_of([t.hyper for t in best], space))
         start = self.budget.trials - self.budget.held_back
         points = self.points[start:]
         return [Trial(strategy, start + 1 + i, self._drawn(strategy, space, p)) for i, p in enumerate(points)]
@@ -138,18 +142,35 @@ class Study:
             kept += [own[i] for i in survivors([self._score(done[t.key]) for t in own], self.budget.promoted)]
         return kept
 
-    def _winner(
+    def _best(self, trials: Sequence[Trial], done: Mapping[str, TrialResult]) -> list[Trial]:
+        """Returns the best of the trials, the best first, without those that failed."""
+        scores = {t.key: self._score(done[t.key]) for t in trials}
+        return sorted((t for t in trials if math.isfinite(scores[t.key][0])), key=lambda t: scores[t.key])[:BEST]
+
+    def _choices(
         self, strategy: Strategy, trials: Sequence[Trial], promoted: Sequence[Trial], done: Mapping[str, TrialResult]
-    ) -> Trial:
-        """Returns the strategy's best promoted trial; its default where every trial diverged."""
-        own = [t for t in promoted if t.strategy is strategy] or [t for t in trials if t.strategy is strategy][:1]
-        return min(own, key=lambda t: self._score(done[t.key]))
+    ) -> list[dict[str, float]]:
+        """Returns what each final run trains with: the mean of the best trials in one half of the strategy's.
+
+        Trials that ran to the end come first. The default stands in where every trial of a half failed.
+        """
+        own, ended = [t for t in trials if t.strategy is strategy], {t.key for t in promoted}
+        found = []
+        for run in range(self.budget.seeds):
+            tried = [own[i] for i in half(len(own), run, self.seed)]
+            best = self._best([t for t in tried if t.key in ended], done) or self._best(tried, done)
+            mean = mean_of([t.hyper for t in best], strategy.space) if best else {}
+            found.append(strategy.rounded({**strategy.default_configuration(), **mean}))
+        return found
 
     def _score(self, result: TrialResult) -> tuple[float, float]:
         """Returns (signed metric, loss) on validation at the result's end; infinite where it failed."""
         if result.status != "finished" or not math.isfinite(result.curve.valid_metric[-1]):
             return math.inf, math.inf
         return self.sign * result.curve.valid_metric[-1], result.curve.valid_loss[-1]
+
+    def _tuning(self, trial: Trial, start: int, stop: int) -> Job:
+        return self._job(trial, self.tuning_seeds[trial.index], start, stop)
 
     def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
         budget, prepared = self.budget, self.spent[trial.strategy.name]
@@ -231,6 +252,9 @@ class Study:
                     start: [serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
                     for start, s in starts.items()
                 }
+            with training():
+                constant = serial_of(winners[0].strategy).constant_test()
+            self.store.add_fact(CONSTANT_TEST, constant if math.isfinite(constant) else None)
             self.store.add_fact(UNTRAINED_TEST, scores)
 
 

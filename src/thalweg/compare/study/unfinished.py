@@ -15,14 +15,14 @@ def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, A
 
     A run counts when it is in the store, one that diverged with all the steps that it was given.
 
-    >>> budget = {"trials": 4, "steps": 30, "seeds": 2, "tuning_gradient_evaluations": 5 * 10 + 2 * 20}
-    >>> facts = {"design": {"budget": budget, "strategies": ["sgd"]}, "engine": []}
+    >>> budget = {"trials": 4, "steps": 30, "seeds": 2, "warmup": 0, "trial_seconds": None}
+    >>> facts = {"design": {"protocol": 2, "budget": budget, "strategies": [{"name": "sgd"}]}, "engine": []}
     >>> progress(facts, {"tune-1": 4, "tune-2": 1})
-    {'stage': 'tuning, the best third to the end', 'done': 50, 'left': 100}
+    {'stage': 'tuning, the best to the end', 'done': 50, 'left': 120}
     >>> progress(facts, {"tune-1": 3})
-    {'stage': 'tuning, first rung', 'done': 30, 'left': 120}
+    {'stage': 'tuning, first rung', 'done': 30, 'left': 140}
     """
-    rungs = Budget.from_design(facts[DESIGN]["budget"]).rungs(len(facts[DESIGN]["strategies"]))
+    rungs = Budget.from_design(facts[DESIGN]).rungs(len(facts[DESIGN]["strategies"]))
     plan = [(rung, runs, steps) for rung, (runs, steps) in zip(TITLES, rungs, strict=True) if runs * steps]
     done = sum(counts.get(rung, 0) * steps for rung, _, steps in plan)
     begun = [i for i, (rung, _, _) in enumerate(plan) if rung in counts]

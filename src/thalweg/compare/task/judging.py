@@ -20,6 +20,29 @@ def ignored_by(loss: Callable[..., Any]) -> int:
     return int(getattr(loss, "keywords", {}).get("ignore_index", getattr(loss, "ignore_index", IGNORED)))
 
 
+def constant_output(targets: Tensor, output: Tensor, loss: Callable[..., Any]) -> Tensor | None:
+    """Returns the best output for one example that is the same for all; None where it is not known which that is.
+
+    Arguments:
+        targets: of the training examples.
+        output: of a model for one example ``(1, …)``.
+        loss: of the task: for a cross-entropy the logarithm of the classes' shares, else the mean of the targets.
+
+    >>> import torch
+    >>> constant_output(torch.tensor([0, 0, 0, 1]), torch.zeros(1, 2), nn.functional.cross_entropy).exp()
+    tensor([[0.7500, 0.2500]])
+    """
+    is_class = loss in CROSS_ENTROPY or isinstance(loss, CROSS_ENTROPY[1::2])
+    if targets.is_floating_point():
+        mean = targets.mean(dim=0, keepdim=True)
+        return None if targets.shape[1:] != output.shape[1:] else mean.clamp_min(1e-12).log() if is_class else mean
+    if not is_class or output.dim() < 2 or targets.dim() != output.dim() - 1:
+        return None
+    labels = targets[targets != ignored_by(loss)]
+    shares = labels.bincount(minlength=output.shape[1]).to(output.dtype) / max(1, len(labels))
+    return shares.clamp_min(1e-12).log().view(1, -1, *[1] * (output.dim() - 2))
+
+
 def accuracy(output: Tensor, target: Tensor, ignored: int = IGNORED, dim: int | None = None) -> Tensor:
     """Returns the share of targets that the largest output hits.
 

@@ -241,6 +241,10 @@ class RaySerialRunner:
         """Returns the seconds of a step of the job."""
         return float(self.engines.ask("seconds_per_step", packed(job)))
 
+    def constant_test(self) -> float:
+        """As :meth:`thalweg.compare.execution.serial.Serial.constant_test`."""
+        return float(self.engines.ask("constant_test", self.strategy.name))
+
     def untrained_test(self, scheme: str, seed: int) -> float:
         """Returns the test metric of the model before any step."""
         return float(self.engines.ask("untrained_test", self.strategy.name, scheme, seed))

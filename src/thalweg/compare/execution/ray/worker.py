@@ -156,6 +156,10 @@ class Worker:
         job = self._job(wire)
         return self.engines.serial_of(job.strategy).seconds_per_step(job)
 
+    def constant_test(self, name: str) -> float:
+        """As :meth:`thalweg.compare.execution.serial.Serial.constant_test`."""
+        return self.engines.serial_of(self.strategies[name]).constant_test()
+
     def untrained_test(self, name: str, scheme: str, seed: int) -> float:
         """Returns the test metric of the strategy's model before any step."""
         return self.engines.serial_of(self.strategies[name]).untrained_test(scheme, seed)

@@ -57,7 +57,7 @@ def _convolutional() -> nn.Module:
 
 def digits() -> Task:
     """Handwritten digits 8×8, 64-64-64-10 rectifier network (the default)"""
-    return Task(_perceptron, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits", steps=500)
+    return Task(_perceptron, *_parts(), loss=nn.functional.cross_entropy, batch_size=64, name="digits", steps=150)
 
 
 def _parity() -> Task:
