@@ -1,4 +1,4 @@
-"""The budget is equal, the stream is shared, the edge is widened."""
+"""The budget is equal, the stream is shared, final runs differ by their tuning."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.compare.design import Budget, configuration, edge, sobol, survivors, widen
+from thalweg.compare.design import Budget, configuration, edge, half, mean_of, middle, sobol, survivors, window
 
 budgets = st.builds(Budget, st.integers(1, 40), st.integers(1, 400), st.integers(1, 20), st.integers(0, 50))
 
@@ -57,10 +57,49 @@ def test_edges():
     assert edge(space, {"lr": 1e-2}) is None
 
 
-def test_widening_looks_one_decade_beyond():
-    strip, record = widen({"lr": (1e-4, 1.0)}, "lr", "high")
-    assert strip["lr"] == (1.0, 10.0)
-    assert (record.before, record.after) == ((1e-4, 1.0), (1e-4, 10.0))
+spaces = st.builds(lambda low, wide: {"lr": (low, low * wide)}, st.floats(1e-6, 1e-2), st.floats(2, 1e5))
+
+
+@given(spaces, st.floats(0.101, 0.899))
+def test_a_window_is_a_fifth_of_the_range_on_either_side_and_follows_the_learning_rate_beyond_it(space, at):
+    low, high = space["lr"]
+    lr = low * (high / low) ** at
+    (below, above) = window(space, [{"lr": lr}])["lr"]
+    assert math.log(lr / below) == pytest.approx(0.2 * math.log(high / low), rel=1e-3)
+    assert math.log(above / lr) == pytest.approx(0.2 * math.log(high / low), rel=1e-3)
+    inside = window({"beta": (low, high)}, [{"beta": lr}])["beta"]
+    assert low * (1 - 1e-5) <= inside[0] <= inside[1] <= high * (1 + 1e-5)
+    reach = (high / low) ** 0.2
+    assert window(space, [{"lr": high}])["lr"] == pytest.approx((high / reach, high * reach), rel=1e-4)
+    assert window(space, [{"lr": low}])["lr"] == pytest.approx((low / reach, low * reach), rel=1e-4)
+
+
+@given(st.lists(st.floats(1e-5, 1.0), min_size=1, max_size=3))
+def test_the_mean_of_the_best_lies_between_them_and_nearest_the_best(lrs):
+    mean = mean_of([{"lr": lr} for lr in lrs], {"lr": (1e-5, 1.0)})["lr"]
+    assert min(lrs) * (1 - 1e-5) <= mean <= max(lrs) * (1 + 1e-5)
+    weights = np.log(3.5) - np.log(np.arange(1, len(lrs) + 1))
+    assert math.log(mean) == pytest.approx(float(np.average(np.log(lrs), weights=weights)), abs=1e-5)
+
+
+def test_what_has_no_logarithm_is_that_of_the_best():
+    assert mean_of([{"lr": 0.1, "decay": 0.0}, {"lr": 0.1, "decay": 1.0}], {"decay": (0.1, 1.0)}) == {"decay": 0.0}
+
+
+@given(st.integers(2, 40), st.integers(0, 19), st.integers(0, 5))
+def test_two_runs_share_a_split_and_no_configuration(count, split, seed):
+    one, two = (half(count, run, seed) for run in (2 * split, 2 * split + 1))
+    assert sorted(one + two) == list(range(count))
+    assert abs(len(one) - len(two)) <= 1
+
+
+def test_splits_differ_from_each_other():
+    assert len({tuple(half(13, run, 0)) for run in range(10)}) == 10
+
+
+def test_the_middle_choice_is_recommended():
+    choices = [{"lr": lr, "batches": 4} for lr in (0.1, 0.001, 0.01, 0.02, 0.015)]
+    assert choices[middle(choices, {"lr": (1e-4, 1.0)})]["lr"] == 0.015
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, math.inf]), st.floats(0, 1)), max_size=12), st.integers(1, 6))

@@ -1,4 +1,4 @@
-"""Intervals that cover, corrections that correct, verdicts that do not overreach."""
+"""Intervals that cover, and tests that count every pattern."""
 
 import itertools
 import math
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from thalweg.compare import statistics as s
-from thalweg.compare.study.verdict import Cost, beats, check_expectation, decide, pairs, parse_expectation
 
 scores = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=2, max_size=12)
 
@@ -38,41 +37,116 @@ def test_paired_difference_is_scipys_and_antisymmetric(values):
 def test_one_seed_proves_nothing():
     assert s.paired_difference([1.0], [0.0]).p == 1.0
     assert math.isnan(s.mean_interval([1.0]).low)
-    assert decide({"a": [0.9], "b": [0.1]}, "max", "accuracy").winner is None
 
 
 def test_two_equal_seeds_prove_nothing():
     """Equal differences have no spread; the t test would divide by zero and call that proof."""
     assert s.paired_difference([1.0, 1.0], [0.5, 0.5]).p == 0.5
-    assert decide({"a": [0.9, 0.9], "b": [0.1, 0.1]}, "max", "accuracy").winner is None
     assert s.paired_difference([0.7] * 4, [0.7] * 4).p == 1.0
 
 
-@given(st.lists(st.floats(-5, 5).map(lambda x: round(x, 2)), min_size=1, max_size=7))
-def test_sign_flip_counts_every_pattern(d):
-    patterns = [
-        abs(sum(sign * x for sign, x in zip(p, d, strict=True))) for p in itertools.product((1, -1), repeat=len(d))
-    ]
-    assert s.sign_flip(d) == pytest.approx(np.mean(np.array(patterns) >= abs(sum(d)) - 1e-9))
+ties = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=9)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
-def test_holm_is_step_down(ps):
-    adjusted = s.holm(ps)
-    assert all(a >= p and a <= 1 for a, p in zip(adjusted, ps, strict=True))
-    order = np.argsort(ps, kind="stable")
-    assert all(a <= b for a, b in itertools.pairwise(np.array(adjusted)[order]))
-    assert adjusted[order[0]] == pytest.approx(min(1, len(ps) * min(ps)))
-    # The definition: the adjusted p is the least level at which the step-down procedure rejects.
-    for i, level in enumerate(adjusted):
-        for alpha in (level * (1 - 1e-9) - 1e-12, min(1.0, level * (1 + 1e-9) + 1e-12)):
-            rejected = set()
-            for rank, j in enumerate(order):
-                if ps[j] > alpha / (len(ps) - rank):
-                    break
-                rejected.add(int(j))
-            if alpha < 1:
-                assert (i in rejected) == (alpha > level)
+@given(ties)
+def test_signed_rank_counts_every_pattern_of_signs_also_with_ties_and_zeros(d):
+    ranks = stats.rankdata(np.abs(d)) * (np.array(d) != 0)
+    won = ranks[np.array(d) > 0].sum()
+    sums = [sum(r for r, up in zip(ranks, p, strict=True) if up) for p in itertools.product((0, 1), repeat=len(d))]
+    assert s.signed_rank(d) == pytest.approx(np.mean(np.array(sums) >= won - 1e-9))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=5, max_size=40, unique_by=abs))
+def test_signed_rank_is_scipys_where_nothing_is_equal(d):
+    if 0.0 not in d:
+        assert s.signed_rank(d) == pytest.approx(stats.wilcoxon(d, alternative="greater", method="exact").pvalue)
+
+
+def test_signed_rank_of_many_pairs_is_near_the_exact_one():
+    rng = np.random.default_rng(0)
+    d = rng.normal(0.1, 1, 200)
+    assert s.signed_rank(d.tolist()) == pytest.approx(stats.wilcoxon(d, alternative="greater").pvalue, rel=0.05)
+    assert s.signed_rank([0.0] * 100) == 1.0
+
+
+def test_a_lost_run_is_the_largest_difference():
+    assert s.signed_rank([math.inf, 1.0, 2.0]) == s.signed_rank([9.0, 1.0, 2.0])
+    assert s.signed_rank([-math.inf] + [1.0] * 9) > s.signed_rank([-0.5] + [1.0] * 9)
+
+
+@given(st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=6, max_size=15), st.floats(-3, 3))
+def test_the_interval_of_a_shift_holds_what_the_test_does_not_refuse(d, by):
+    found = s.shift(d)
+    assert found.low <= found.mean <= found.high
+    i, j = np.triu_indices(len(d))
+    assert found.mean == pytest.approx(np.median((np.array(d)[i] + np.array(d)[j]) / 2))
+    moved = s.shift([x + by for x in d])
+    assert (moved.low, moved.high) == pytest.approx((found.low + by, found.high + by))
+    if len({*np.abs(d)}) == len(d) and math.isfinite(found.low):
+        assert s.signed_rank([x - found.low - 1e-6 for x in d]) > 0.025
+        assert s.signed_rank([x - found.low + 1e-6 for x in d]) <= 0.025
+
+
+def test_a_shift_of_few_pairs_has_no_bounds():
+    assert s.shift([1.0, 2.0, 3.0])[1:] == (-math.inf, math.inf)
+    assert s.shift([math.inf, -math.inf]).mean == 0.0
+
+
+@given(st.integers(1, 40), st.data())
+def test_a_proportion_is_scipys(of, data):
+    count = data.draw(st.integers(0, of))
+    expected = stats.binomtest(count, of).proportion_ci(0.95)
+    assert s.proportion(count, of) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@given(st.integers(0, 20), st.integers(0, 20))
+def test_failing_more_often_is_mcnemars(first, second):
+    expected = stats.binomtest(first, first + second, alternative="greater").pvalue if first else 1.0
+    assert s.more_often(first, second) == pytest.approx(expected)
+
+
+@given(scores)
+def test_what_is_typical_is_scipys_trimmed_mean(values):
+    found = s.typical(values, halves=False)
+    assert found.mean == pytest.approx(stats.trim_mean(values, 0.2))
+    assert found.low <= found.mean <= found.high
+    if len(values) < 5:  # nothing is trimmed: Student's
+        assert found == pytest.approx(s.mean_interval(values))
+    wide = s.typical(values)
+    assert wide.low <= found.low
+    assert wide.high >= found.high
+
+
+def test_one_run_does_not_decide_what_is_typical():
+    runs = [0.98, 0.97, 0.98, 0.99, 0.98, 0.97, 0.98, 0.99, 0.97, 0.1]
+    assert s.typical(runs).low > 0.9
+    assert s.typical([*runs[:-1], None]).mean == pytest.approx(s.typical(runs[:-1]).mean)
+    assert math.isnan(s.typical([None, None]).mean)
+
+
+def test_intervals_cover_where_runs_share_their_tuning():
+    """Runs 2k and 2k + 1 train with the choices of two halves, whose luck is opposite to the mean over both."""
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(300):
+        trials = rng.normal(0, 1, 12)
+        halves = [rng.permutation(12) for _ in range(5)]
+        luck = [trials[half].mean() for order in halves for half in (order[:6], order[6:])]
+        found = s.typical((np.array(luck) + rng.normal(0, 0.3, 10)).tolist())
+        covered += found.low <= 0.0 <= found.high
+    assert 0.84 <= covered / 300 <= 0.995
+
+
+@given(st.floats(0, 3), st.floats(0, 3))
+@settings(max_examples=20)
+def test_the_luck_of_tuning_is_estimated_without_bias(tuning, seeds):
+    rng, found = np.random.default_rng(2), []
+    for _ in range(400):
+        apart = rng.normal(0, tuning, 5)  # of the halves of each split
+        shared = rng.normal(0, tuning)
+        runs = np.stack([shared + apart, shared - apart], axis=1) + rng.normal(0, seeds, (5, 2))
+        found.append(s.luck_of_tuning(runs.ravel().tolist()))
+    expected = tuning**2 + seeds**2 / 10
+    assert np.mean(found) == pytest.approx(expected, abs=0.05 + 0.15 * (tuning**2 + seeds**2))
 
 
 @given(st.lists(st.integers(0, 20).map(float), min_size=1, max_size=7))
@@ -103,105 +177,7 @@ def test_time_to_target_is_the_first_time():
     assert s.time_to_target([1, 2], [0.1, 0.2], 0.5, "max") is None
 
 
-NOISE = np.random.default_rng(0).normal(0, 0.01, (5, 10))
-
-
-def runs(*means):
-    return {name: (m + noise).tolist() for name, m, noise in zip("abcde", means, NOISE, strict=False)}
-
-
-def test_a_clear_winner_wins_in_either_direction():
-    up = decide(runs(0.9, 0.5, 0.3), "max", "accuracy")
-    assert (up.winner, up.tied) == ("a", [])
-    assert "a is best: test accuracy 0.9" in up.sentence
-    assert "above b" in up.sentence
-    down = decide(runs(0.9, 0.5, 0.3), "min", "loss")
-    assert down.winner == "c"
-    assert "below b" in down.sentence
-
-
-def test_the_sentence_names_the_cost_of_the_winner_or_the_least_of_the_tied():
-    costs = {"a": Cost(120, 0.5), "b": Cost(90, 0.7)}
-    won = decide(runs(0.9, 0.5), "max", "accuracy", costs, "validation accuracy 0.4")
-    assert won.sentence.endswith("; it reaches validation accuracy 0.4 in 120 gradient evaluations and 0.5 s.")
-    tied = decide(runs(0.9, 0.9), "max", "accuracy", costs, "validation accuracy 0.4")
-    assert "the tied strategies, a is the first to reach validation accuracy 0.4, in 120" in tied.sentence
-    assert "reach" not in decide(runs(0.9, 0.9), "max", "accuracy").sentence
-
-
 def test_an_interval_ends_where_the_metric_does():
     assert s.mean_interval([1.0, 1.0, 0.1], within=(0.0, 1.0))[1:] == (0.0, 1.0)
     assert s.mean_interval([1.0, 1.0, 0.1]).high > 1.0
-
-
-def test_what_cannot_be_told_apart_is_tied_and_the_beaten_are_named():
-    verdict = decide(runs(0.9, 0.9, 0.3), "max", "accuracy")
-    assert verdict.winner is None
-    assert set(verdict.tied) == {"a", "b"}
-    assert verdict.sentence.startswith("Tie: ")
-    assert "is better than c" in verdict.sentence
-
-
-def test_a_verdict_does_not_hang_on_one_seed():
-    outlier = {"a": [0.5] * 9 + [0.9], "b": [0.5 + 0.0001 * i for i in range(10)]}
-    assert decide(outlier, "max", "accuracy").winner is None
-
-
-def test_more_pairs_ask_for_more_proof():
-    rng = np.random.default_rng(3)
-    base = rng.normal(0, 1, 10)
-    two = {"a": (base + 1.0).tolist(), "b": (base + rng.normal(0, 1.1, 10)).tolist()}
-    many = two | {f"c{i}": (base + rng.normal(0, 5, 10)).tolist() for i in range(6)}
-    alone = pairs(two)[0]["p_holm"]
-    among = next(p for p in pairs(many) if {p["a"], p["b"]} == {"a", "b"})["p_holm"]
-    assert alone < among
-
-
-def test_false_alarms_and_power_are_as_claimed():
-    """400 small comparisons of two: alike, and 3.5 standard errors apart. Binomial bounds of far less than 1e-3."""
-    rng = np.random.default_rng(1)
-    one, two = rng.normal(0, 1, (2, 400, 10))
-
-    def winners(a, b):
-        return [decide({"a": x.tolist(), "b": y.tolist()}, "max", "m").winner for x, y in zip(a, b, strict=True)]
-
-    assert sum(w is not None for w in winners(one, two)) <= 400 * 0.09
-    apart = winners(one + 3.5 * (2 / 10) ** 0.5, two)
-    assert sum(w == "a" for w in apart) >= 400 * 0.8
-    assert "b" not in apart
-
-
-@given(st.integers(0, 10**6))
-@settings(max_examples=30)
-def test_the_winner_beats_everyone_and_nobody_beats_the_tied(seed):
-    rng = np.random.default_rng(seed)
-    per_seed = {n: (rng.normal(0, 1) + 0.3 * rng.normal(0, 1, 6)).tolist() for n in "abcd"}
-    compared = pairs(per_seed)
-    verdict = decide(per_seed, "max", "m")
-    if verdict.winner:
-        assert all(beats(verdict.winner, n, compared, "max") for n in per_seed if n != verdict.winner)
-    else:
-        assert len(verdict.tied) > 1
-        assert not any(beats(n, verdict.tied[0], compared, "max") for n in per_seed if n != verdict.tied[0])
-
-
-def test_expectations():
-    compared = pairs(runs(0.9, 0.9, 0.3))
-    assert check_expectation("a beats c", compared, "max")
-    assert not check_expectation("c beats a", compared, "max")
-    assert check_expectation("c beats a", compared, "min")
-    assert check_expectation("a ties b", compared, "max")
-    assert not check_expectation("a ties c", compared, "max")
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("a better than b", 'write "adam beats sgd"'),
-        ("adm beats sgd", "did you mean 'adam'"),
-        ("adam beats adam", "two different"),
-    ],
-)
-def test_bad_expectations_name_the_mend(text, match):
-    with pytest.raises(ValueError, match=match):
-        parse_expectation(text, ["adam", "sgd"])
+    assert s.typical([1.0, 1.0, 0.1], within=(0.0, 1.0))[1:] == (0.0, 1.0)

@@ -67,6 +67,13 @@ def command(
             show_default="a tenth of the spread between the strategies",
         ),
     ] = None,
+    until: Annotated[
+        Literal["decided"] | None,
+        typer.Option(
+            help="decided: add final runs, --seeds at a time and at most four times, until nothing is left to decide.",
+            show_default="one batch of final runs",
+        ),
+    ] = None,
     trials: Annotated[
         int, typer.Option(help="Number of configurations per strategy, in addition to its default one.")
     ] = 12,
@@ -185,6 +192,7 @@ def command(
         swap_batch_norm=swap_batch_norm,
         decay=decay,
         within=within,
+        until=until,
         trial_seconds=trial_seconds,
         log=log or (),
         seed=seed,

@@ -25,6 +25,7 @@ DIMENSIONS = 8
 EDGE = 0.1  # a configuration in the outer tenth of its range, in the logarithm, lies on the edge
 WINDOW = 0.2  # of the range, in the logarithm, on either side of the best configurations
 BEST = 3  # configurations that a choice is the mean of
+LOOKS = 4  # at most, at a study that adds runs until it is decided
 PROTOCOL = 2  # 1: one choice by one tuning seed for all final runs; what was held back widened a range by a decade
 
 TITLES = {  # of the rungs, in their order
@@ -46,6 +47,7 @@ class Budget:
         steps: gradient evaluations of a whole run.
         seeds: paired replicates of the final comparison.
         warmup: steps of the longest warm-up; no run is stopped inside it.
+        looks: how often final runs are added, ``seeds`` at a time, at most.
         trial_seconds: how long a run may take from one rung to the next; None for as long as it takes.
         protocol: 2, or 1 for a study of the protocol before it.
     """
@@ -54,6 +56,7 @@ class Budget:
     steps: int
     seeds: int
     warmup: int = 0
+    looks: int = 1
     trial_seconds: float | None = None
     protocol: int = PROTOCOL
 
@@ -85,13 +88,13 @@ class Budget:
     def rungs(self, strategies: int) -> list[tuple[int, int]]:
         """Returns (number of runs, steps of each) of the rungs of a study of so many strategies."""
         first = (self.trials + 1 - self.held_back, self.rung), (self.held_back, self.rung)
-        rest = (self.promoted, self.steps - self.rung), (self.seeds, self.steps)
+        rest = (self.promoted, self.steps - self.rung), (self.seeds * self.looks, self.steps)
         return [(strategies * runs, steps) for runs, steps in (*first, *rest)]
 
     @property
     def final_evaluations(self) -> int:
-        """Gradient evaluations of one strategy's final runs."""
-        return self.seeds * self.steps
+        """Gradient evaluations of one strategy's final runs, at most."""
+        return self.seeds * self.looks * self.steps
 
     def stated(self) -> dict[str, Any]:
         """Returns what a design states of it: all of it, and what it comes to."""
@@ -118,7 +121,8 @@ class Budget:
         stated = design["budget"]
         given = {name: stated[name] for name in ("trials", "steps", "seeds")} | {"protocol": design["protocol"]}
         if "warmup" in stated:
-            return cls(**given, warmup=stated["warmup"], trial_seconds=stated["trial_seconds"])
+            rest = {name: stated[name] for name in ("warmup", "trial_seconds", "looks") if name in stated}
+            return cls(**given, **rest)
         budget = cls(**given)
         whole, runs = budget.promoted * budget.steps, budget.trials + 1 - budget.promoted
         return replace(budget, warmup=(stated["tuning_gradient_evaluations"] - whole) // runs - 1)
@@ -164,13 +168,18 @@ def edge(space: Space, hyper: Mapping[str, float]) -> tuple[str, str] | None:
     return None
 
 
-def window(space: Space, centre: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Returns the part of a space around a configuration; of the learning rate alone it may reach beyond its range.
+def window(space: Space, best: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Returns the part of a space around the mean of the best configurations, or around an edge where the best lies.
 
-    >>> window({"lr": (0.01, 1.0), "momentum": (0.5, 0.95)}, {"lr": 1.0, "momentum": 0.95})["lr"]
+    Of the learning rate alone it may reach beyond the range.
+
+    >>> window({"lr": (0.01, 1.0), "momentum": (0.5, 0.95)}, [{"lr": 0.9, "momentum": 0.95}])["lr"]
     (0.398107, 2.51189)
     """
-    part = {}
+    centre, on_edge, part = mean_of(best, space), edge(space, best[0]), {}
+    if on_edge:
+        name, side = on_edge
+        centre[name] = space[name][side == "high"]
     for name, (low, high) in space.items():
         factor = (high / low) ** WINDOW
         bounds = (centre[name] / factor, centre[name] * factor)

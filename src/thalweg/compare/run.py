@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.execution import EngineName
@@ -38,6 +39,7 @@ def compare(
     swap_batch_norm: bool = False,
     decay: Decay = "all",
     within: float | None = None,
+    until: Literal["decided"] | None = None,
     trial_seconds: float | None = None,
     log: str | Sequence[str] = (),
     seed: int = 0,
@@ -70,6 +72,8 @@ def compare(
             keeps its groups, which ``"weights"`` divides.
         within: the difference of the test metric inside which strategies count as equivalent; by default a tenth of the
             spread between the strategies.
+        until: ``"decided"`` adds final runs, ``seeds`` at a time and at most four times, until one strategy is better
+            than all others, or all that could be the best are equivalent. Each look has a fourth of the level.
         log: trackers to which records are written soon after they are stored: ``"tensorboard"``, ``"mlflow"`` or
             ``"wandb"``, optionally with a place, as in ``"tensorboard=runs"``.
         trial_seconds: longest time of a run from one rung to the next; a run that takes longer is stopped and counts as
@@ -104,6 +108,7 @@ def compare(
         swap_batch_norm=swap_batch_norm,
         decay=decay,
         within=within,
+        until=until,
         trial_seconds=trial_seconds,
         log=listed(log, "log"),
         seed=seed,

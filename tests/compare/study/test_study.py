@@ -1,7 +1,6 @@
 """A whole study: equal budgets, the same records after any interruption, results that add up."""
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -18,7 +17,9 @@ from torch import nn
 import thalweg
 from tests.compare.small import small_task
 from thalweg.compare.comparison import Comparison
+from thalweg.compare.design import half, mean_of, window
 from thalweg.compare.execution import serial
+from thalweg.compare.storage.rows import sealed
 from thalweg.compare.storage.store import Store, StudyError
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import result_writer
@@ -49,12 +50,12 @@ def test_the_results_have_all_that_is_promised(done):
     assert set(r) >= {"task", "budget", "engine", "strategies", "pairs", "expected_best", "verdict"}
     assert set(r["budget"]) >= {"gradient_evaluations_per_strategy", "trials", "steps", "seeds"}
     assert set(r["engine"][0]) >= {"group", "name", "reason", "trial_steps_per_second"}
-    names = {"name", "hyperparameters", "valid", "test", "to_target", "trials", "diverged", "widened"}
+    names = {"name", "hyperparameters", "valid", "test", "failed", "runs", "to_target", "trials", "diverged", "on_edge"}
     assert set(r["strategies"][0]) >= names
-    assert set(r["strategies"][0]["test"]) == {"mean", "low", "high", "per_seed"}
+    assert set(r["strategies"][0]["test"]) == {"typical", "low", "high", "per_seed"}
     assert set(r["strategies"][0]["to_target"]) >= {"steps", "gradient_evaluations", "seconds"}
-    assert set(r["pairs"][0]) == {"a", "b", "difference", "low", "high", "p", "p_holm"}
-    assert set(r["verdict"]) == {"winner", "tied", "sentence"}
+    assert set(r["pairs"][0]) == {"a", "b", "difference", "low", "high", "p", "better"}
+    assert set(r["verdict"]) >= {"use", "candidates", "behind", "winner", "tied", "fastest", "sentence", "details"}
     assert r == json.loads(json.dumps(done.results))
 
 
@@ -65,7 +66,7 @@ def test_every_strategy_has_the_same_budget_and_it_is_the_printed_one(done):
         started = 0 if r["rung"] != "tune-3" else 4
         spent[r["strategy"]] = spent.get(r["strategy"], 0) + r["steps"] - started
     assert set(spent.values()) == {budget["gradient_evaluations_per_strategy"]}
-    assert budget["gradient_evaluations_per_strategy"] == 5 * 4 + 2 * 8 + 3 * 12
+    assert budget["gradient_evaluations_per_strategy"] == 5 * 4 + 3 * 8 + 3 * 12
 
 
 def test_strategies_are_paired(done):
@@ -83,11 +84,40 @@ def test_the_test_set_is_touched_by_final_runs_alone(done):
     assert all((r["test"] is not None) == (r["rung"] == "final") for r in records(done.folder))
 
 
-def test_the_winner_of_tuning_is_the_best_validation_score(done):
+def test_every_trial_has_a_seed_of_its_own_that_all_strategies_share(done):
+    tuning = {(r["strategy"], r["key"].split("/")[1]): r["seed"] for r in records(done.folder) if r["rung"] != "final"}
+    seeds = {name: [tuning[name, str(i)] for i in range(5)] for name in ("sgd", "adam@warmup-linear")}
+    assert seeds["sgd"] == seeds["adam@warmup-linear"]
+    assert len(set(seeds["sgd"])) == 5
+
+
+def test_a_final_run_trains_with_the_mean_of_the_best_trials_of_its_half(done):
+    """In the protocol's words, from the records alone."""
     for s in done.results["strategies"]:
-        finished = [p["valid"] for p in s["sensitivity"] if p["status"] == "finished"]
-        assert s["valid"] == max(finished)
-        assert len(s["sensitivity"]) == s["trials"] == 5
+        own = [r for r in records(done.folder) if r["strategy"] == s["name"]]
+        last = {int(r["key"].split("/")[1]): r for r in own if r["rung"] != "final"}
+        assert len(last) == s["trials"] == 5
+        for run, final in enumerate(r for r in own if r["rung"] == "final"):
+            tried = [last[i] for i in half(5, run, 0)]
+            ended = [r for r in tried if r["rung"] == "tune-3"] or tried
+            ranked = sorted(ended, key=lambda r: (-r["curve"]["valid_metric"][-1], r["curve"]["valid_loss"][-1]))
+            assert final["hyper"] == s["runs"][run]["hyperparameters"]
+            assert final["hyper"]["lr"] == mean_of([r["hyper"] for r in ranked[:3]], s["space"])["lr"]
+        lrs = sorted(r["hyperparameters"]["lr"] for r in s["runs"])
+        assert s["hyperparameters"]["lr"] == lrs[1]  # the middle one is recommended
+
+
+def test_what_is_held_back_lies_near_the_best_of_the_others(tmp_path):
+    done = study(tmp_path / "s", trials=9, steps=30)
+    for s in done.results["strategies"]:
+        first, second = (
+            [r for r in records(done.folder) if r["strategy"] == s["name"] and r["rung"] == rung]
+            for rung in ("tune-1", "tune-2")
+        )
+        ranked = sorted(first, key=lambda r: (-r["curve"]["valid_metric"][-1], r["curve"]["valid_loss"][-1]))
+        low, high = window(s["space"], [r["hyper"] for r in ranked[:3]])["lr"]
+        assert len(second) == 3
+        assert all(low <= r["hyper"]["lr"] <= high for r in second)
 
 
 def test_a_study_run_again_is_read_not_trained(done):
@@ -351,24 +381,69 @@ def test_divergence_stays_in_the_denominator(tmp_path):
     result = study(tmp_path / "out", strategies=(wild, "sgd")).results
     s = next(s for s in result["strategies"] if s["name"] == "wild")
     assert (s["trials"], s["diverged"]) == (5, 5)
-    assert s["final_diverged"] == 3
-    assert s["valid"] is None
-    assert all(math.isfinite(x) for x in s["test"]["per_seed"])  # the untrained model's score
+    assert (s["failed"]["count"], s["failed"]["of"]) == (3, 3)
+    assert s["failed"]["low"] == pytest.approx(0.292, abs=1e-3)  # Clopper and Pearson's
+    assert s["valid"] is s["test"]["typical"] is None
+    assert s["test"]["per_seed"] == [None] * 3
+    failures = next(line for line in result["verdict"]["details"] if line.startswith("Failed runs"))
+    assert failures == "Failed runs: wild 3 of 3 (true rate 29 to 100 %); the others none (at most 71 %)."
     assert any("wild: every configuration diverged" in note for note in result["notes"])
 
 
-def test_a_winner_on_the_edge_widens_the_space_and_says_so(tmp_path):
+def test_a_strategy_whose_best_lies_on_the_edge_is_tried_beyond_it_and_that_is_said(tmp_path):
     from thalweg import Strategy
     from thalweg.rules import RULES
 
-    timid = Strategy("timid", RULES["sgd"], None, {**RULES["sgd"].defaults, "lr": 1e-4}, {"lr": (1e-5, 1e-3)})
-    result = study(tmp_path / "out", strategies=(timid,), trials=8).results
+    timid = Strategy("timid", RULES["sgd"], None, {**RULES["sgd"].defaults, "lr": 1e-8}, {"lr": (1e-8, 1e-6)})
+    result = study(tmp_path / "out", strategies=(timid,), trials=16, steps=40).results
     s = result["strategies"][0]
-    assert s["widened"]["side"] == "high"
-    assert s["widened"]["to"] == [1e-5, 1e-2]
-    assert s["hyperparameters"]["lr"] > 1e-3
-    assert s["trials"] == 9
-    assert any("its range was widened" in note for note in result["notes"])
+    assert max(p["lr"] for p in s["sensitivity"]) > 1e-6
+    assert s["on_edge"] == ["lr", "high"]
+    assert "timid: the best lr lies on the high edge of its range, so a wider range may be better." in result["notes"]
+
+
+def test_a_study_until_decided_stops_once_it_is_and_ends_alike_after_interruptions(tmp_path):
+    from thalweg import Strategy
+    from thalweg.rules import RULES
+
+    slow = Strategy("slow", RULES["sgd"], None, {**RULES["sgd"].defaults, "lr": 1e-7}, {"lr": (1e-8, 1e-7)})
+    options = {"strategies": ("adam", slow), "trials": 3, "steps": 40, "seeds": 9, "until": "decided"}
+    whole = study(tmp_path / "whole", **options)
+    assert whole.results["verdict"]["winner"] == "adam"
+    assert (whole.results["budget"]["seeds"], whole.results["budget"]["looks"]) == (9, 4)
+    tie = study(tmp_path / "tie", **options | {"strategies": ("momentum", "nesterov"), "within": 1e-9})
+    assert tie.results["budget"]["seeds"] == 36
+    assert len(tie.results["strategies"][0]["runs"]) == 36
+    for after in (5, 40, 75):
+        out = tmp_path / f"cut-{after}"
+        with pytest.raises(KeyboardInterrupt):
+            study(out, **options | {"strategies": ("momentum", "nesterov"), "within": 1e-9}, reporter=Interrupt(after))
+        again = study(out, **options | {"strategies": ("momentum", "nesterov"), "within": 1e-9})
+        assert records(again.folder) == records(tie.folder)
+        assert again.results["verdict"] == tie.results["verdict"]
+
+
+def test_the_margin_of_equivalence_is_the_studys_or_that_of_whoever_reads_it(tmp_path):
+    made = study(tmp_path / "s", seeds=8, within=1.0)
+    assert made.results["verdict"]["margin"] == 1.0
+    assert made.results["verdict"]["equivalent"]
+    assert Comparison.open(made.folder).results["verdict"] == made.results["verdict"]
+    assert Comparison.open(made.folder, within=1e-9).results["verdict"]["equivalent"] == []
+
+
+def test_a_study_of_the_former_protocol_is_shown_and_said_to_be_one(tmp_path, done):
+    shutil.copytree(done.folder, tmp_path / "old")
+    with sqlite3.connect(tmp_path / "old" / "study.sqlite") as file:
+        design = json.loads(file.execute("SELECT value FROM facts WHERE name = 'design'").fetchone()[0])
+        del design["protocol"], design["within"], design["budget"]["looks"]
+        file.execute("DELETE FROM facts WHERE name IN ('design', 'constant_test')")
+        file.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(design)))
+    shown = Comparison.open(tmp_path / "old").results
+    assert shown["protocol"] == 1
+    assert any("a former protocol" in note for note in shown["notes"])
+    assert not any("own tuning" in line for line in shown["verdict"]["details"])
+    with pytest.raises(StudyError, match=r"contains a different study \(protocol differ\)"):
+        study(tmp_path / "old")
 
 
 def test_one_strategy_under_two_names_is_a_tie(tmp_path):
@@ -391,8 +466,9 @@ def test_the_order_of_strategies_does_not_change_their_results(tmp_path, done):
 def test_a_comparison_shows_itself_in_a_notebook(done):
     html = done._repr_html_()
     assert done.verdict.split(":")[0] in html
+    assert all(line in html for line in done.details)
     assert "<table>" in html
-    assert all(strategy["name"] in repr(done) for strategy in done.results["strategies"])
+    assert done.verdict in repr(done)
 
 
 SEVERAL = Strategy("several", factory=torch.optim.LBFGS, defaults={"lr": 0.5})

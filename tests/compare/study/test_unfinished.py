@@ -51,7 +51,7 @@ def test_done_and_left_are_the_budget_at_every_rung(tmp_path):
 def test_a_rung_that_a_budget_does_not_have_is_never_waited_for(tmp_path, trials):
     writer = Writer(tmp_path / "s", trials=trials, steps=1, seeds=1)  # steps 1: the first rung is the whole run
     writer.begin()
-    for rung in ("tune-1", *(["tune-2"] if trials >= 4 else [])):
+    for rung in ("tune-1", *(["tune-2"] if trials >= 3 else [])):
         writer.rung(rung)
     shown = progress(writer.store.facts(), writer.store.counts())
     assert (shown["stage"], shown["left"]) == (TITLES["final"], len(writer.names))
@@ -134,13 +134,14 @@ def test_it_agrees_with_the_results_of_the_finished_study(tmp_path):
     before = opened(tmp_path / "s", so_far)
     for s in before["strategies"]:
         same = results[s["name"]]
-        for field in ("valid", "hyperparameters", "sensitivity", "trials", "diverged", "curves", "space"):
+        for field in ("sensitivity", "trials", "diverged", "curves", "space"):
             assert s[field] == same[field], field
     assert before["expected_best"] == done.results["expected_best"]
     drawn = {f["id"]: f["plot"] for f in figures(done.results)}
     for figure in figures(before):
         if figure["id"] == "sensitivity":
-            assert sorted(map(str, figure["plot"]["data"])) == sorted(map(str, drawn["sensitivity"]["data"]))
+            tried = [t for t in drawn["sensitivity"]["data"] if "a final run" not in t.get("hovertemplate", "")]
+            assert sorted(map(str, figure["plot"]["data"])) == sorted(map(str, tried))
     assert [f["id"] for f in figures(before)] == ["curves", "sensitivity", "expected", "divergences"]
 
 
@@ -159,7 +160,7 @@ def test_every_figure_there_is_can_be_drawn_at_every_rung(tmp_path, until):
 
 
 def test_a_made_up_study_has_a_report(tmp_path):
-    assert "cannot be told apart" in render(opened(make(tmp_path / "s"), collect))
+    assert "These runs cannot say which." in render(opened(make(tmp_path / "s"), collect))
 
 
 def test_the_pace_is_the_mean_over_strategies():

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from thalweg.compare.arguments import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole
 from thalweg.compare.execution import ENGINES, EngineName
@@ -35,6 +35,7 @@ class StudyConfig:
     swap_batch_norm: bool = False
     decay: Decay = "all"
     within: float | None = None
+    until: Literal["decided"] | None = None
     trial_seconds: float | None = None
     log: Sequence[str] = ()
     seed: int = 0
@@ -56,6 +57,8 @@ class StudyConfig:
             raise ValueError("out is empty: name a folder, or omit it")
         check_utf8(self.here / (self.out or ""))
         check_decay(self.decay)
+        if self.until not in (None, "decided"):
+            raise ValueError(f"until is {self.until!r}: use 'decided', or omit it")
         if self.engine not in ENGINES:
             raise ValueError(f"engine is {self.engine!r}: choose among {', '.join(ENGINES)}")
         if self.cluster and self.engine != "ray":

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from thalweg.compare.arguments import usable_device
-from thalweg.compare.design import Budget
+from thalweg.compare.design import LOOKS, Budget
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.guidance import guidance_of
@@ -107,7 +107,8 @@ def prepare(config: StudyConfig) -> Prepared:
         steps = config.steps if config.steps is not None else task.steps
         charged = {s.name: _charged(contexts[s.variant], s, steps) for s in config.strategies}
     warmup = max(_settled(s, sum(charged[s.name].values()), steps) for s in config.strategies)
-    budget = Budget(config.trials, steps, config.seeds, warmup, config.trial_seconds)
+    looks = LOOKS if config.until else 1
+    budget = Budget(config.trials, steps, config.seeds, warmup, looks, config.trial_seconds)
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     return Prepared(config, given, contexts, charged, budget, folder, trained_on)
 

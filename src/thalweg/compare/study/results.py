@@ -3,11 +3,12 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 from thalweg.compare import statistics
-from thalweg.compare.design import PROTOCOL, TITLES, edge
+from thalweg.compare.design import PROTOCOL, TITLES, Budget, edge
 from thalweg.compare.storage.facts import (
     CHARGED,
     CONSTANT_TEST,
@@ -23,6 +24,7 @@ from thalweg.compare.storage.facts import (
 )
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study import verdict
+from thalweg.compare.study.judged import Judged, Runs, Untrained, judge, trained
 from thalweg.compare.study.notes import notes_of
 from thalweg.compare.user_errors import StudyError
 
@@ -48,8 +50,7 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
     finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
     target = _target(design, finals)
-    untrained = {s["name"]: facts[UNTRAINED_TEST][s["start"]] for s in design["strategies"]}
-    judged = _judged(design, facts, finals, untrained, target, design["within"] if within is None else within)
+    judged = _judged(design, facts, finals, target, design["within"] if within is None else within)
     strategies = [
         _strategy(s, records, finals[s["name"]], judged.runs[s["name"]], target, design, facts)
         for s in design["strategies"]
@@ -57,11 +58,11 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     found = verdict.decide(judged)
     order = [*found.candidates, *(one.name for one in found.behind)]
     strategies.sort(key=lambda s: order.index(s["name"]))
-    budget = design["budget"]
+    spent = replace(Budget.from_design(design), seeds=judged.seeds, looks=1).stated()
     results = {
         "task": {**design["task"], "target": target},
         "protocol": design["protocol"],
-        "budget": budget,
+        "budget": {**spent, "looks": judged.looks},
         "decay": design["decay"],
         "engine": engines(facts),
         "strategies": strategies,
@@ -83,29 +84,24 @@ def _judged(
     design: Mapping[str, Any],
     facts: Mapping[str, Any],
     finals: Mapping[str, Sequence[Record]],
-    untrained: Mapping[str, Sequence[float]],
     target: float | None,
     within: float | None,
-) -> verdict.Judged:
+) -> Judged:
     """Returns the final runs as they are judged."""
-    direction, metric = design["task"]["direction"], design["task"]["metric"]
-    scores = {name: [r["test"] for r in runs] for name, runs in finals.items()}
-    constant = facts.get(CONSTANT_TEST)
-    learned_nothing = {
-        name: [median(own), *([] if constant is None else [constant])] for name, own in untrained.items()
-    }
-    failed = verdict.failed(scores, direction, learned_nothing)
-    runs = {
-        name: verdict.Runs(scores[name], failed[name], [_steps_to(r, target, direction) for r in own])
-        for name, own in finals.items()
-    }
-    tuned = {s["name"]: s["space"] for s in design["strategies"]}
-    choices = {
-        name: ", ".join(f"{k} {v:.3g}" for k, v in facts[winner_of(name)]["hyper"].items() if k in tuned[name])
-        for name in finals
-    }
-    goal = "" if target is None else f"validation {metric} {target:.4g}"
-    return verdict.Judged(runs, direction, metric, choices, within, goal, design["protocol"] == PROTOCOL)
+    spaces = {s["name"]: s["space"] for s in design["strategies"]}
+    return judge(
+        design,
+        {name: [r["test"] for r in runs] for name, runs in finals.items()},
+        Untrained(facts[UNTRAINED_TEST], facts.get(CONSTANT_TEST)),
+        {s["name"]: s["start"] for s in design["strategies"]},
+        steps={name: [_steps_to(r, target, design["task"]["direction"]) for r in own] for name, own in finals.items()},
+        choices={
+            name: ", ".join(f"{k} {v:.3g}" for k, v in facts[winner_of(name)]["hyper"].items() if k in space)
+            for name, space in spaces.items()
+        },
+        within=within,
+        goal="" if target is None else f"validation {design['task']['metric']} {target:.4g}",
+    )
 
 
 def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -159,7 +155,7 @@ def _strategy(
     described: Mapping[str, Any],
     records: Sequence[Record],
     finals: Sequence[Record],
-    runs: verdict.Runs,
+    runs: Runs,
     target: float | None,
     design: Mapping[str, Any],
     facts: Mapping[str, Any],
@@ -170,7 +166,7 @@ def _strategy(
     least, most = design["task"]["range"]
     within = (-math.inf if least is None else least, math.inf if most is None else most)
     level, count = (
-        statistics.typical(verdict.trained(runs), within, halves=design["protocol"] == PROTOCOL),
+        statistics.typical(trained(runs), within, halves=design["protocol"] == PROTOCOL),
         sum(runs.failed),
     )
     low, high = statistics.proportion(count, len(finals))
@@ -184,8 +180,8 @@ def _strategy(
         "test": {"typical": level.mean, "low": level.low, "high": level.high, "per_seed": list(runs.scores)},
         "failed": {"count": count, "of": len(finals), "low": low, "high": high},
         "runs": [
-            {"hyperparameters": r["hyper"], "test": r["test"], "valid": end(r), "failed": failed, "steps_to_target": to}
-            for r, failed, to in zip(finals, runs.failed, runs.steps, strict=True)
+            {"hyperparameters": r["hyper"], "test": r["test"], "valid": end(r), "failed": bad, "steps_to_target": to}
+            for r, bad, to in zip(finals, runs.failed, runs.steps, strict=True)
         ],
         "to_target": {
             "steps": steps,

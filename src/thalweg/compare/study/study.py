@@ -26,13 +26,16 @@ from thalweg.compare.design import (
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.job import Job, training
 from thalweg.compare.execution.timing import in_turns
-from thalweg.compare.storage.facts import CONSTANT_TEST, SECONDS_PER_STEP, UNTRAINED_TEST, engine_of, winner_of
+from thalweg.compare.storage.facts import CONSTANT_TEST, DESIGN, SECONDS_PER_STEP, UNTRAINED_TEST, engine_of, winner_of
 from thalweg.compare.storage.result import TrialResult
+from thalweg.compare.storage.rows import number
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study.config import StudyConfig
+from thalweg.compare.study.judged import Untrained, judge
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.result_writer import ResultWriter, StoredSnapshot
+from thalweg.compare.study.verdict import decide
 from thalweg.tensors import derive_seed
 
 
@@ -77,7 +80,7 @@ class Study:
         self.reporter, self.sign, self.spent, self.seed = reporter, sign, spent, config.seed
         seed = config.seed
         self.tuning_seeds = [derive_seed(seed, "tuning", i) % 2**31 for i in range(budget.trials + 1)]
-        self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds)]
+        self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds * budget.looks)]
         self.points = sobol(budget.trials, seed)
 
     def run(self) -> None:
@@ -108,15 +111,16 @@ class Study:
         chosen = [Trial(s, 0, choices[s.name][middle(choices[s.name], s.space)]) for s in self.strategies]
         for trial in chosen:
             self.store.add_fact(winner_of(trial.strategy.name), {"hyper": dict(trial.hyper)})
-        finals = [
-            (Trial(s, i, choices[s.name][i]), seed) for i, seed in enumerate(self.final_seeds) for s in self.strategies
-        ]
-        jobs = [
-            replace(self._job(t, seed, 0, budget.steps, test=True), key=f"{t.strategy.name}/final/{t.index}")
-            for t, seed in finals
-        ]
-        self._rung("final", jobs, [t for t, _ in finals])
+        untrained = self._untrained()
+        for look in range(1, budget.looks + 1):
+            runs = budget.seeds * look
+            finals = [Trial(s, i, choices[s.name][i]) for i in range(runs) for s in self.strategies]
+            done = self._rung("final", [self._final(t) for t in finals], finals)
+            if look < budget.looks and self._is_decided(done, runs, untrained):
+                break
         self._measure(chosen)
+        self.store.add_fact(CONSTANT_TEST, untrained.constant)
+        self.store.add_fact(UNTRAINED_TEST, untrained.scores)
 
     def _first_trials(self, strategy: Strategy) -> list[Trial]:
         count = self.budget.trials - self.budget.held_back
@@ -125,9 +129,7 @@ class Study:
 
     def _second_trials(self, strategy: Strategy, best: Sequence[Trial]) -> list[Trial]:
         """Returns the held-back configurations, drawn from a window around the best; the stream goes on without one."""
-        space = strategy.space
-        if best:
-            space = window(space, mean_of([t.hyper for t in best], space))
+        space = window(strategy.space, [t.hyper for t in best]) if best else strategy.space
         start = self.budget.trials - self.budget.held_back
         points = self.points[start:]
         return [Trial(strategy, start + 1 + i, self._drawn(strategy, space, p)) for i, p in enumerate(points)]
@@ -156,7 +158,7 @@ class Study:
         """
         own, ended = [t for t in trials if t.strategy is strategy], {t.key for t in promoted}
         found = []
-        for run in range(self.budget.seeds):
+        for run in range(len(self.final_seeds)):
             tried = [own[i] for i in half(len(own), run, self.seed)]
             best = self._best([t for t in tried if t.key in ended], done) or self._best(tried, done)
             mean = mean_of([t.hyper for t in best], strategy.space) if best else {}
@@ -168,6 +170,10 @@ class Study:
         if result.status != "finished" or not math.isfinite(result.curve.valid_metric[-1]):
             return math.inf, math.inf
         return self.sign * result.curve.valid_metric[-1], result.curve.valid_loss[-1]
+
+    def _final(self, trial: Trial) -> Job:
+        job = self._job(trial, self.final_seeds[trial.index], 0, self.budget.steps, test=True)
+        return replace(job, key=f"{trial.strategy.name}/final/{trial.index}")
 
     def _tuning(self, trial: Trial, start: int, stop: int) -> Job:
         return self._job(trial, self.tuning_seeds[trial.index], start, stop)
@@ -236,26 +242,31 @@ class Study:
         names = list(plan)
         return count * sum(plan[name] for name in names[names.index(rung) :])
 
-    def _measure(self, winners: Sequence[Trial]) -> None:
-        """Times the finalists alone, in turns, and scores the untrained models; written once."""
-        known, serial_of = self.store.facts(), self.engines.serial_of
-        if SECONDS_PER_STEP not in known:
-            jobs = {w.strategy.name: self._job(w, self.final_seeds[0], 0, self.budget.steps) for w in winners}
+    def _is_decided(self, done: Mapping[str, TrialResult], runs: int, untrained: Untrained) -> bool:
+        """Says whether so many final runs leave nothing to decide; the same when it is asked again of a store."""
+        scores = {s.name: [number(done[f"{s.name}/final/{i}"].test) for i in range(runs)] for s in self.strategies}
+        starts = {s.name: s.start for s in self.strategies}
+        return decide(judge(self.store.fact(DESIGN), scores, untrained, starts)).is_decided
+
+    def _untrained(self) -> Untrained:
+        """Returns the test scores of models that learned nothing."""
+        starts = {s.start: s for s in self.strategies}
+        with training():
+            scores = {
+                start: [self.engines.serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
+                for start, s in starts.items()
+            }
+            constant = self.engines.serial_of(self.strategies[0]).constant_test()
+        return Untrained(scores, number(constant))
+
+    def _measure(self, chosen: Sequence[Trial]) -> None:
+        """Times the recommended configurations alone, in turns; written once."""
+        if SECONDS_PER_STEP not in self.store.facts():
+            jobs = {t.strategy.name: self._job(t, self.final_seeds[0], 0, self.budget.steps) for t in chosen}
             with training():
-                alone = [partial(serial_of(job.strategy).seconds_per_step, job) for job in jobs.values()]
+                alone = [partial(self.engines.serial_of(j.strategy).seconds_per_step, j) for j in jobs.values()]
                 seconds = dict(zip(jobs, in_turns(alone), strict=True))
             self.store.add_fact(SECONDS_PER_STEP, seconds)
-        if UNTRAINED_TEST not in known:
-            starts = {w.strategy.start: w.strategy for w in winners}
-            with training():
-                scores = {
-                    start: [serial_of(s).untrained_test(s.initialization, seed) for seed in self.final_seeds]
-                    for start, s in starts.items()
-                }
-            with training():
-                constant = serial_of(winners[0].strategy).constant_test()
-            self.store.add_fact(CONSTANT_TEST, constant if math.isfinite(constant) else None)
-            self.store.add_fact(UNTRAINED_TEST, scores)
 
 
 def choose_again(engines: EngineSet, store: Store, seed: int, say: Callable[[str], None], rung: str) -> None:

@@ -1,0 +1,217 @@
+"""The final runs of a study as they are judged: which failed, by how much one strategy is better than another."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median, variance
+from typing import Any
+
+from thalweg.compare.design import PROTOCOL
+from thalweg.compare.statistics import luck_of_tuning, more_often, signed_rank, typical
+
+ALPHA = 0.05
+MOST = 0.0125  # level of one comparison, however few there are
+ERRORS = 2.5  # standard errors of the mean gain that count as clear
+TRAINED = 0.1  # share of the way to the best typical run that a run covers if it trained
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The final runs of one strategy, a seed at each position.
+
+    Attributes:
+        scores: test metric, None where the run diverged.
+        failed: whether the run failed.
+        steps: gradient evaluations to the target, None where it was not reached.
+    """
+
+    scores: Sequence[float | None]
+    failed: Sequence[bool]
+    steps: Sequence[int | None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is compared, and how.
+
+    Attributes:
+        runs: of each strategy.
+        direction: ``"max"`` or ``"min"`` of the metric.
+        metric: its name.
+        choices: of each strategy, the recommended configuration in words.
+        within: the margin inside which strategies count as equivalent; None for a tenth of their spread.
+        goal: what the time to target counts to, in words.
+        is_tuned_apart: whether each run has a tuning of its own.
+        looks: how often the study is judged, at most, as runs are added.
+    """
+
+    runs: Mapping[str, Runs]
+    direction: str
+    metric: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    within: float | None = None
+    goal: str = ""
+    is_tuned_apart: bool = True
+    looks: int = 1
+
+    @property
+    def level(self) -> float:
+        """That of one comparison at one look."""
+        return level_of(len(self.runs), self.looks)
+
+    @property
+    def seeds(self) -> int:
+        """The number of final runs of a strategy."""
+        return len(next(iter(self.runs.values())).scores)
+
+    def typical(self, name: str) -> float:
+        """Returns the typical score of a strategy's runs that trained; NaN where none did."""
+        return typical(trained(self.runs[name])).mean
+
+    def gains(self, a: str, b: str) -> list[float]:
+        """Returns by how much ``a`` is better than ``b`` on each seed; infinite where one of them alone failed."""
+        sign, one, two = 1 if self.direction == "max" else -1, self.runs[a], self.runs[b]
+        found = []
+        for x, y, lost, won in zip(one.scores, two.scores, one.failed, two.failed, strict=True):
+            if lost or won:
+                found.append(0.0 if lost and won else -math.inf if lost else math.inf)
+            else:
+                assert x is not None
+                assert y is not None
+                found.append(sign * (x - y))
+        return found
+
+    def relative_gains(self, a: str, b: str) -> list[float]:
+        """Returns the gains without outliers, and relative to the largest."""
+        return _drawn_in(self.gains(a, b))
+
+    def beats(self, a: str, b: str) -> bool:
+        """Says whether ``a`` is better than ``b``, or fails less often, at the level of one comparison."""
+        apart = [p - q for p, q in zip(self.runs[b].failed, self.runs[a].failed, strict=True)]
+        if more_often(apart.count(1), apart.count(-1)) <= self.level:
+            return True
+        return self.clearly(self.gains(a, b), self.level)
+
+    def clearly(self, gains: Sequence[float], level: float) -> bool:
+        """Says whether gains are above zero beyond the luck of seeds and, where each run has its own, of tuning."""
+        if signed_rank(gains) > level:
+            return False
+        if not self.is_tuned_apart:
+            return True
+        inside = _drawn_in(gains)
+        error = math.sqrt(max(variance(inside) / len(inside), luck_of_tuning(inside)))
+        return fmean(inside) >= ERRORS * error
+
+
+def _drawn_in(gains: Sequence[float]) -> list[float]:
+    """Returns the gains with the lowest and the highest tenth drawn in, as shares of the largest that is left."""
+    ranked, tail = sorted(gains), (len(gains) + 2) // 10
+    low, high = ranked[tail], ranked[-1 - tail]
+    inside = [min(max(g, low), high) for g in gains]
+    most = max((abs(g) for g in inside if math.isfinite(g)), default=0.0) or 1.0
+    return [min(max(g / most, -1.0), 1.0) for g in inside]
+
+
+def level_of(strategies: int, looks: int = 1) -> float:
+    """Returns the level of one comparison of so many strategies, of which the looks get equal shares.
+
+    >>> level_of(2), level_of(11), level_of(11, looks=4)
+    (0.0125, 0.005, 0.00125)
+    """
+    return min(MOST, ALPHA / max(1, strategies - 1)) / looks
+
+
+def trained(runs: Runs) -> list[float | None]:
+    """Returns the scores of the runs that trained, None for the others."""
+    return [None if failed else x for x, failed in zip(runs.scores, runs.failed, strict=True)]
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """Test scores of models that learned nothing.
+
+    Attributes:
+        scores: of untrained models, by what decides where a run begins.
+        constant: of the best constant model; None where it is not known.
+    """
+
+    scores: Mapping[str, Sequence[float]]
+    constant: float | None
+
+
+def judge(
+    design: Mapping[str, Any],
+    scores: Mapping[str, Sequence[float | None]],
+    untrained: Untrained,
+    starts: Mapping[str, str],
+    **more: Any,
+) -> Judged:
+    """Returns final runs as they are judged.
+
+    Arguments:
+        design: of the study.
+        scores: test metric of each run of each strategy, None where it diverged.
+        untrained: what a run has to get away from.
+        starts: of each strategy, what decides where its runs begin.
+        more: attributes of :class:`Judged`, and ``steps`` to the target of each run.
+    """
+    direction = design["task"]["direction"]
+    base = {
+        name: [median(untrained.scores[start]), *([] if untrained.constant is None else [untrained.constant])]
+        for name, start in starts.items()
+    }
+    lost = failed(scores, direction, base)
+    steps = more.pop("steps", {})
+    runs = {name: Runs(own, lost[name], steps.get(name, [None] * len(own))) for name, own in scores.items()}
+    known = {"within": design["within"], "is_tuned_apart": design["protocol"] == PROTOCOL}
+    return Judged(
+        runs, direction, design["task"]["metric"], looks=design["budget"].get("looks", 1), **{**known, **more}
+    )
+
+
+def failed(
+    scores: Mapping[str, Sequence[float | None]], direction: str, untrained: Mapping[str, Sequence[float]]
+) -> dict[str, list[bool]]:
+    """Returns which runs of each strategy failed.
+
+    Arguments:
+        scores: test metric of each run, None where it diverged.
+        direction: of the metric.
+        untrained: of each strategy, scores of models that learned nothing; the median untrained model and the best
+            constant one are what a run has to get away from.
+
+    >>> failed({"a": [0.9, 0.1, None], "b": [0.8, 0.8, 0.7]}, "max", {"a": [0.1], "b": [0.1]})
+    {'a': [False, True, True], 'b': [False, False, False]}
+    """
+    sign = 1 if direction == "max" else -1
+    ends = [sign * median(known) for s in scores.values() if (known := [x for x in s if x is not None])]
+    best = max(ends, default=math.nan)
+    found = {}
+    for name, own in scores.items():
+        start = max((sign * x for x in untrained[name] if math.isfinite(x)), default=-math.inf)
+        least = start + TRAINED * (best - start) if math.isfinite(start) and best > start else start
+        found[name] = [x is None or sign * x <= least for x in own]
+    return found
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A strategy that another one beats.
+
+    Attributes:
+        name: of the strategy.
+        beaten_by: the strategy that beats it most surely.
+        lost: runs lost to that one.
+        runs: number of runs.
+        typically: by how much it is worse; infinite where it mostly failed.
+        at_least: by how much at least, at the level of one comparison.
+        p: of the comparison, one-sided.
+    """
+
+    name: str
+    beaten_by: str
+    lost: int
+    runs: int
+    typically: float
+    at_least: float
+    p: float

@@ -1,0 +1,193 @@
+"""Verdicts that do not overreach: what could be the best, what is behind, and what is said of it."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.compare.study.judged import Judged, Runs, failed
+from thalweg.compare.study.verdict import check_expectation, decide, pairs, parse_expectation
+
+NOISE = np.random.default_rng(0).normal(0, 0.01, (5, 10))
+
+
+def judged(per_seed, direction="max", lost=None, steps=None, **options):
+    lost, steps = lost or {}, steps or {}
+    runs = {
+        name: Runs(scores, lost.get(name, [x is None for x in scores]), steps.get(name, [None] * len(scores)))
+        for name, scores in per_seed.items()
+    }
+    return Judged(runs, direction, "accuracy", **options)
+
+
+def around(*means):
+    return {name: (m + noise).tolist() for name, m, noise in zip("abcde", means, NOISE, strict=False)}
+
+
+def test_a_clear_winner_wins_in_either_direction():
+    up = decide(judged(around(0.9, 0.5, 0.3), choices={"a": "lr 0.1"}))
+    assert (up.winner, up.use, up.candidates, up.tied) == ("a", "a", ["a"], [])
+    assert up.sentence == "Use a (lr 0.1): every other strategy did worse."
+    assert [one.name for one in up.behind] == ["b", "c"]
+    assert decide(judged(around(0.9, 0.5, 0.3), "min")).winner == "c"
+
+
+def test_what_cannot_be_told_apart_could_be_the_best_and_the_others_are_behind():
+    found = decide(judged(around(0.9, 0.9, 0.3)))
+    assert found.winner is None
+    assert set(found.candidates) == {"a", "b"}
+    assert found.sentence.endswith("nothing tried is better.")
+    assert f"Could be the best here: {', '.join(found.candidates)}. These runs cannot say which." in found.details
+    (behind,) = found.behind
+    assert (behind.lost, behind.runs) == (10, 10)
+    assert behind.typically == pytest.approx(0.6, abs=0.02)
+    assert 0.5 < behind.at_least < behind.typically
+    assert any(f"Behind: c, which lost to {behind.beaten_by} on 10 of 10 runs" in line for line in found.details)
+
+
+@pytest.mark.parametrize("collapsed", range(7))
+def test_collapsed_runs_do_not_hide_who_is_worse(collapsed):
+    """A loser of 1.5 points on every seed, of which some collapse to chance."""
+    better = (0.97 + NOISE[0] / 10).tolist()
+    worse = [x - 0.015 for x in better]
+    worse[:collapsed] = [0.1] * collapsed
+    per_seed = {"a": better, "b": worse}
+    lost = failed(per_seed, "max", {"a": [0.1], "b": [0.1]})
+    assert sum(lost["b"]) == collapsed
+    found = decide(judged(per_seed, lost=lost))
+    assert found.winner == "a"
+    assert found.behind[0].lost == 10
+    if collapsed:
+        assert any(f"b {collapsed} of 10 (true rate" in line and "the others none" in line for line in found.details)
+
+
+def test_a_strategy_at_chance_on_six_seeds_is_behind_whatever_the_others_are():
+    per_seed = {"a": [0.9] * 16, "b": [0.95] * 8 + [None] * 8}
+    found = decide(judged(per_seed))
+    assert (found.winner, found.behind[0].name) == ("a", "b")
+
+
+def test_a_run_failed_if_it_went_less_than_a_tenth_of_the_way():
+    scores = {"a": [0.9, 0.17, 0.19, None], "b": [0.9, 0.9, 0.9, 0.9]}
+    assert failed(scores, "max", {"a": [0.1], "b": [0.1]})["a"] == [False, True, False, True]
+    loss = {"a": [0.1, 2.3, 50.0], "b": [0.1, 0.1, 0.1]}
+    assert failed(loss, "min", {"a": [80.0, 2.302], "b": [80.0, 2.302]})["a"] == [False, True, True]  # constant model
+    assert all(failed({"a": [0.1, 0.1]}, "max", {"a": [0.1]})["a"])
+
+
+def test_a_verdict_does_not_hang_on_one_seed():
+    outlier = {"a": [0.5] * 9 + [0.9], "b": [0.5 + 0.0001 * i for i in range(10)]}
+    assert decide(judged(outlier)).winner is None
+
+
+def test_the_luck_of_tuning_takes_a_claim_back():
+    """All seeds favour a, but half of the choices by far more than the other half: another study may turn it."""
+    per_seed = {"a": [0.9, 0.5001] * 5, "b": [0.5, 0.5] * 5}
+    noisy = {name: (np.array(x) + NOISE[0] / 1e3).tolist() for name, x in per_seed.items()}
+    assert decide(judged(noisy)).winner is None
+    assert decide(judged(noisy, is_tuned_apart=False)).winner == "a"
+    assert any("luck of tuning hides more" in line for line in decide(judged(noisy)).details)
+
+
+def test_more_strategies_ask_for_more_proof():
+    assert judged(around(0.9, 0.9)).level == 0.0125
+    assert judged({str(i): [0.0] for i in range(11)}).level == pytest.approx(0.005)
+    assert judged(around(0.9, 0.9), looks=4).level == 0.0125 / 4
+
+
+def test_false_alarms_and_power_are_as_claimed():
+    """400 small comparisons of two: alike, and 4.5 standard errors apart. Binomial bounds of far less than 1e-3."""
+    rng = np.random.default_rng(1)
+    one, two = rng.normal(0, 1, (2, 400, 10))
+
+    def winners(a, b):
+        return [decide(judged({"a": x.tolist(), "b": y.tolist()})).winner for x, y in zip(a, b, strict=True)]
+
+    assert sum(w is not None for w in winners(one, two)) <= 400 * 0.05
+    apart = winners(one + 4.5 * (2 / 10) ** 0.5, two)
+    assert sum(w == "a" for w in apart) >= 400 * 0.7
+    assert "b" not in apart
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["max", "min"]))
+@settings(max_examples=30)
+def test_every_strategy_is_a_candidate_or_behind_and_names_change_nothing(seed, direction):
+    rng = np.random.default_rng(seed)
+    per_seed = {n: (rng.normal(0, 1) + 0.3 * rng.normal(0, 1, 8)).tolist() for n in "abcd"}
+    one = judged(per_seed, direction)
+    found = decide(one)
+    assert sorted([*found.candidates, *(b.name for b in found.behind)]) == list("abcd")
+    assert found.candidates
+    for behind in found.behind:
+        assert one.beats(behind.beaten_by, behind.name)
+    again = decide(judged({name: per_seed[name] for name in "dbca"}, direction))
+    assert (again.candidates, again.sentence) == (found.candidates, found.sentence)
+    flipped = {n: [-x for x in scores] for n, scores in per_seed.items()}
+    assert decide(judged(flipped, "min" if direction == "max" else "max")).candidates == found.candidates
+
+
+def test_equivalence_is_shown_by_two_tests_within_a_margin_that_is_given_or_a_tenth_of_the_spread():
+    close = around(0.9, 0.9, 0.3)
+    assert decide(judged(close, within=0.05)).equivalent == [decide(judged(close)).candidates]
+    assert decide(judged(close, within=0.001)).equivalent == []
+    assert decide(judged(close)).margin == pytest.approx(0.06, abs=0.003)
+    assert any("Equivalent within ±0.05 accuracy" in line for line in decide(judged(close, within=0.05)).details)
+    assert decide(judged(close, within=0.05)).is_decided
+    assert not decide(judged(close, within=0.001)).is_decided
+
+
+def test_the_fastest_is_named_where_the_test_says_so():
+    steps = {"a": [100] * 9 + [None], "b": [90] * 5 + [110] * 5}
+    assert decide(judged(around(0.9, 0.9), steps=steps)).fastest is None
+    steps = {"a": [100] * 9 + [None], "b": [50 + i for i in range(10)]}
+    found = decide(judged(around(0.9, 0.9), steps=steps, goal="validation accuracy 0.8"))
+    assert (found.fastest, found.use) == ("b", "b")
+    assert found.sentence.endswith("nothing tried is better, and it reaches the target in the fewest steps.")
+
+
+@pytest.mark.parametrize("scores", [[0.9], [0.9, 0.9], [0.9] * 6])
+def test_too_few_seeds_say_how_many_it_takes(scores):
+    found = decide(judged({"a": scores, "b": [x - 0.5 for x in scores]}))
+    assert found.winner is None
+    assert found.sentence == "No verdict: it takes at least 7 seeds to compare 2 strategies (--seeds 7)."
+
+
+@pytest.mark.parametrize(
+    ("per_seed", "sentence"),
+    [
+        ({"a": [0.9] * 8}, "Only a was run, so there is nothing to compare it with."),
+        ({"a": [None] * 8, "b": [None] * 8}, "No strategy trained the model: every final run failed."),
+        ({"a": [0.5] * 8, "b": [0.5] * 8}, "Use a: nothing tried is better."),
+        ({"a": [0.5] * 8, "b": [None] * 8}, "Use a: every other strategy did worse."),
+        ({"a": [0.5] * 7 + [1e300], "b": [0.4] * 7 + [-1e300]}, "Use a: every other strategy did worse."),
+    ],
+)
+def test_whatever_the_runs_are_the_sentence_is_true(per_seed, sentence):
+    found = decide(judged(per_seed))
+    assert found.sentence == sentence
+    assert len(found.sentence.split()) <= 20
+    assert all(math.isfinite(one.p) for one in found.behind)
+
+
+def test_expectations():
+    compared = pairs(judged(around(0.9, 0.9, 0.3)))
+    assert check_expectation("a beats c", compared)
+    assert not check_expectation("c beats a", compared)
+    assert check_expectation("c beats a", pairs(judged(around(0.9, 0.9, 0.3), "min")))
+    assert check_expectation("a ties b", compared)
+    assert not check_expectation("a ties c", compared)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("a better than b", 'write "adam beats sgd"'),
+        ("adm beats sgd", "did you mean 'adam'"),
+        ("adam beats adam", "two different"),
+    ],
+)
+def test_bad_expectations_name_the_remedy(text, match):
+    with pytest.raises(ValueError, match=match):
+        parse_expectation(text, ["adam", "sgd"])
