@@ -144,4 +144,4 @@ def test_no_verdict_hangs_on_what_is_no_number(tmp_path):
     assert done.report.exists()
     assert [row["test\nonly_on_validation"] for row in done.rows()] == ["–", "–"]
     for text in ("adam beats sgd", "sgd beats adam", "adam ties sgd"):
-        assert not thalweg.compare.study.verdict.check_expectation(text, done.results["pairs"], "max")
+        assert not thalweg.compare.study.verdict.check_expectation(text, done.results["pairs"])

@@ -43,6 +43,7 @@ class Judged:
         goal: what the time to target counts to, in words.
         is_tuned_apart: whether each run has a tuning of its own.
         looks: how often the study is judged, at most, as runs are added.
+        unmeasured: strategies whose runs ended, but whose metric is a number for none.
     """
 
     runs: Mapping[str, Runs]
@@ -53,6 +54,7 @@ class Judged:
     goal: str = ""
     is_tuned_apart: bool = True
     looks: int = 1
+    unmeasured: Sequence[str] = ()
 
     @property
     def level(self) -> float:

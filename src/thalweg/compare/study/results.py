@@ -62,7 +62,7 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     results = {
         "task": {**design["task"], "target": target},
         "protocol": design["protocol"],
-        "budget": {**spent, "looks": judged.looks},
+        "budget": {name: spent[name] if name != "looks" else judged.looks for name in design["budget"]},
         "decay": design["decay"],
         "engine": engines(facts),
         "strategies": strategies,
@@ -100,8 +100,14 @@ def _judged(
             for name, space in spaces.items()
         },
         within=within,
+        unmeasured=[name for name, own in finals.items() if _is_unmeasured(own)],
         goal="" if target is None else f"validation {design['task']['metric']} {target:.4g}",
     )
+
+
+def _is_unmeasured(runs: Sequence[Record]) -> bool:
+    ended = [r for r in runs if r["status"] == "finished"]
+    return bool(ended) and all(r["test"] is None for r in ended)
 
 
 def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -16,17 +16,23 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from thalweg.compare.statistics import shift, signed_rank
-from thalweg.compare.study.judged import Behind, Judged, level_of
+from thalweg.compare.statistics import Interval, shift, signed_rank
+from thalweg.compare.study.judged import Behind, Judged, level_of, trained
 from thalweg.compare.study.sentences import details, failures
 
 
 def pairs(judged: Judged) -> list[dict[str, Any]]:
-    """Returns of every pair the typical a − b, its 95 % interval, the two-sided p, and which is better."""
+    """Returns of every pair the typical a − b, its 95 % interval, the two-sided p, and which is better.
+
+    The difference is NaN where the two never trained on one seed.
+    """
     sign, found = 1 if judged.direction == "max" else -1, []
     for a, b in combinations(judged.runs, 2):
         gains = judged.gains(a, b)
-        estimate = shift([sign * g for g in gains])
+        both = any(
+            x is not None and y is not None for x, y in zip(*(trained(judged.runs[n]) for n in (a, b)), strict=True)
+        )
+        estimate = shift([sign * g for g in gains]) if both else Interval(math.nan, math.nan, math.nan)
         better = a if judged.beats(a, b) else b if judged.beats(b, a) else None
         p = min(1.0, 2 * min(signed_rank(gains), signed_rank([-g for g in gains])))
         found.append(
@@ -89,6 +95,9 @@ def decide(judged: Judged) -> Verdict:
     beaten = {b: [a for a in ranked if a != b and judged.beats(a, b)] for b in ranked}
     candidates = [name for name in ranked if not beaten[name]] or ranked[:1]
     behind = [_behind(judged, name, beaten[name]) for name in ranked if name not in candidates]
+    if judged.unmeasured:
+        names = " and ".join([", ".join(judged.unmeasured[:-1]), judged.unmeasured[-1]]).removeprefix(" and ")
+        return _none(ranked, f"No verdict: the test {judged.metric} of {names} is not a number.", judged)
     if all(math.isnan(level) for level in levels.values()):
         return _none(ranked, "No strategy trained the model: every final run failed.", judged)
     if len(ranked) == 1:
