@@ -47,3 +47,8 @@ def death_of_worker(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     details = [line for line in lines if "Error: " in line] or [line for line in lines if "Worker exit detail" in line]
     return (details or lines or [""])[-1].rpartition("Worker exit detail: ")[2].split(". ")[0][:200]
+
+
+def is_about_shapes(warning: Warning | str) -> bool:
+    """Says whether a loss broadcasts a target of another shape than the output."""
+    return "that is different to the input size" in str(warning)

@@ -144,7 +144,7 @@ def test_the_fastest_is_named_where_the_test_says_so():
     steps = {"a": [100] * 9 + [None], "b": [50 + i for i in range(10)]}
     found = decide(judged(around(0.9, 0.9), steps=steps, goal="validation accuracy 0.8"))
     assert (found.fastest, found.use) == ("b", "b")
-    assert found.sentence.endswith("nothing tried is better, and it reaches the target in the fewest steps.")
+    assert found.sentence.endswith("nothing tried is better, and it needs the fewest steps.")
 
 
 @pytest.mark.parametrize("scores", [[0.9], [0.9, 0.9], [0.9] * 6])

@@ -42,7 +42,7 @@ class TaskContext:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "model"))
             model = build_model(self.task)
-        if scheme != "default" or isinstance(self.task.model, nn.Module):
+        if scheme != "default" or (isinstance(self.task.model, nn.Module) and not self.task.is_given):
             batch = self.data.train.first(self.task.batch_size).input.to("cpu")
             name, gain = INITIALIZATIONS.get(scheme, (scheme, None))
             initialize(model, name, generator(seed, "initialization"), gain=gain, batch=batch)

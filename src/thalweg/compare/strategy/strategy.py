@@ -4,7 +4,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,18 @@ class Strategy:
         except ValueError as error:
             raise ValueError(f"strategy {self.name!r}: {error}") from error
 
+    def _with_words(self, name: str, schedule: str, axes: Mapping[str, str]) -> "Strategy":
+        """Returns the strategy with the words that stand behind its name, which its own must not contradict."""
+        words: dict[str, Any] = {axis: word for axis, word in axes.items() if word != "default"}
+        words |= {"schedule_name": schedule} if schedule != "constant" else {}
+        for axis, word in words.items():
+            own = getattr(self, axis)
+            if own not in ("", "none", "default", "constant", word):
+                raise LoadError(f"{name!r} names two of {axis.removesuffix('_name')}: {own} and {word}; omit one")
+        rest = name.partition("@")
+        tail = "".join(f"+{word}" for word in rest[0].split("+")[1:]) + rest[1] + rest[2]
+        return replace(self, name=self.name + tail, **words) if words else self
+
     @property
     def schedule(self) -> Schedule:
         """The learning-rate schedule."""
@@ -160,7 +172,7 @@ class Strategy:
         if "." in optimizer or ":" in optimizer:
             found = load_object(optimizer, here)
             if isinstance(found, cls):
-                return found
+                return found._with_words(text.rsplit(":", 1)[-1], schedule, axes)
             if not callable(found):
                 raise LoadError(f"{optimizer} is neither a Strategy nor a callable that makes an optimizer")
             label = text.rsplit(":", 1)[-1] if ":" in text else text

@@ -49,6 +49,7 @@ def design_of(
             "valid_size": len(data.valid),
             "test_size": len(data.test),
             "parameters": context.layout.size,
+            "is_given": task.is_given,
             "batch_size": task.batch_size,
             "model": str(context.model),
             "guides": _names(task.guidance_inputs),

@@ -158,16 +158,15 @@ def judge(
         more: attributes of :class:`Judged`, and ``steps`` to the target of each run.
     """
     direction = design["task"]["direction"]
-    base = {
-        name: [median(untrained.scores[start]), *([] if untrained.constant is None else [untrained.constant])]
-        for name, start in starts.items()
-    }
+    known = [] if untrained.constant is None else [untrained.constant]
+    is_given = design["task"].get("is_given", False)  # a model that is trained already is no measure of learning
+    base = {name: known or ([] if is_given else [median(untrained.scores[at])]) for name, at in starts.items()}
     lost = failed(scores, direction, base)
     steps = more.pop("steps", {})
     runs = {name: Runs(own, lost[name], steps.get(name, [None] * len(own))) for name, own in scores.items()}
-    known = {"within": design["within"], "is_tuned_apart": design["protocol"] == PROTOCOL}
+    settings = {"within": design["within"], "is_tuned_apart": design["protocol"] == PROTOCOL}
     return Judged(
-        runs, direction, design["task"]["metric"], looks=design["budget"].get("looks", 1), **{**known, **more}
+        runs, direction, design["task"]["metric"], looks=design["budget"].get("looks", 1), **{**settings, **more}
     )
 
 
@@ -179,8 +178,7 @@ def failed(
     Arguments:
         scores: test metric of each run, None where it diverged.
         direction: of the metric.
-        untrained: of each strategy, scores of models that learned nothing; the median untrained model and the best
-            constant one are what a run has to get away from.
+        untrained: of each strategy, scores of models that learned nothing, from which a run has to get away.
 
     >>> failed({"a": [0.9, 0.1, None], "b": [0.8, 0.8, 0.7]}, "max", {"a": [0.1], "b": [0.1]})
     {'a': [False, True, True], 'b': [False, False, False]}

@@ -26,12 +26,14 @@ from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, design_of
 from thalweg.compare.study.notes import before_first_step
-from thalweg.compare.task import Task, materialize, try_model
+from thalweg.compare.task import Task, materialize, try_model, unshared
 from thalweg.compare.task.loading import load_task
 from thalweg.compare.user_errors import brief, user_errors
 from thalweg.diagnosis import Diagnosis, Finding, diagnose
 from thalweg.optim.decay import Decay
 from thalweg.tensors import derive_seed
+
+GIVEN = "all runs start from the weights that the model has; Task(start='anew') draws them for each seed"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def prepare(config: StudyConfig) -> Prepared:
         device = usable_device(config.device)
         trained_on = str(device)
     with user_errors("the task"):
-        given = load_task(config.task, config.here)
+        given = unshared(load_task(config.task, config.here))
         contexts = _contexts(given, config.strategies, config.swap_batch_norm, device, config.decay)
         task = contexts[Variant()].task
         steps = config.steps if config.steps is not None else task.steps
@@ -140,9 +142,10 @@ def set_up(prepared: Prepared, store: Store, engines: EngineSet, command: str | 
         store.add_fact(CHARGED, prepared.charged)
         store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
     chosen = [f"engine for {choice.title}: {choice.name} ({choice.reason})" for choice in engines.choices]
+    begin = [GIVEN] if prepared.given.is_given else []
     steps = prepared.budget.steps
     costs = [f"{name}: {before_first_step(costs, steps)}" for name, costs in prepared.charged.items() if costs]
-    return [*chosen, *costs, *_graver(store.fact(DIAGNOSIS))]
+    return [*chosen, *begin, *costs, *_graver(store.fact(DIAGNOSIS))]
 
 
 @contextmanager

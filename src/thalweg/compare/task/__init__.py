@@ -2,9 +2,20 @@
 
 from thalweg.compare.task.checks import examples, materialize, try_model
 from thalweg.compare.task.examples import Examples, Split
-from thalweg.compare.task.task import GuidanceInputs, Loss, Task, build_model
+from thalweg.compare.task.task import GuidanceInputs, Loss, Task, build_model, unshared
 from thalweg.tensors.renamed import former_attributes
 
-__all__ = ["Examples", "GuidanceInputs", "Loss", "Split", "Task", "build_model", "examples", "materialize", "try_model"]
+__all__ = [
+    "Examples",
+    "GuidanceInputs",
+    "Loss",
+    "Split",
+    "Task",
+    "build_model",
+    "examples",
+    "materialize",
+    "try_model",
+    "unshared",
+]
 
 __getattr__ = former_attributes(__name__, {"Guides": "GuidanceInputs"})

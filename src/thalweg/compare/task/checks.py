@@ -1,6 +1,7 @@
 """Every check of a task before anything is trained."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from thalweg.compare.task.examples import CHUNK, Examples, stacked
 from thalweg.compare.task.judging import ignored_by, r2
 from thalweg.compare.task.task import Task, build_model
 from thalweg.compare.user_errors import TaskError, user_errors
+from thalweg.tensors.error_texts import is_about_shapes
 from thalweg.tensors.private import write_count
 
 
@@ -22,7 +24,8 @@ def examples(task: Task) -> Examples:
         TaskError: data that cannot be stacked, or are fewer than a batch.
     """
     check_whole("batch_size", task.batch_size, most=SEED[1], kind=TaskError)
-    data = Examples(stacked(task.train, "train"), stacked(task.valid, "valid"), stacked(task.test, "test"))
+    parts = {"train": task.train, "valid": task.valid, "test": task.test}
+    data = Examples(*[stacked(dataset, name, task.resident) for name, dataset in parts.items()])
     if task.batch_size > len(data.train):
         raise TaskError(
             f"the batch ({task.batch_size}) is larger than the training data ({len(data.train)}): lower batch_size"
@@ -65,8 +68,17 @@ def try_model(task: Task, data: Examples) -> None:
         if task.is_classification:
             _check_labels(task, output, data)
         shapes = f"output {tuple(output.shape)} and target {tuple(y.shape)}"
-        with user_errors(f"the loss, on {shapes},"), _unwritten("the loss", output, y):
+        with (
+            user_errors(f"the loss, on {shapes},"),
+            _unwritten("the loss", output, y),
+            warnings.catch_warnings(record=True) as warned,
+        ):
+            warnings.simplefilter("always")
             loss = task.training_loss(model, output, y)
+        if any(is_about_shapes(one.message) for one in warned):
+            raise TaskError(
+                f"the loss compares every output with every target, {shapes}: give the target the shape of the output"
+            )
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise TaskError(f"the loss is not a scalar tensor ({shape}): return the mean over the batch")

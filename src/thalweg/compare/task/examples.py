@@ -124,8 +124,13 @@ def first_inputs(dataset: Dataset[Any], count: int) -> Tensor:
     return torch.stack([torch.as_tensor(dataset[i][0]) for i in range(min(count, len(dataset)))])  # type: ignore[arg-type]
 
 
-def stacked(dataset: Dataset[Any], part: str) -> Split:
+def stacked(dataset: Dataset[Any], part: str, resident: bool = False) -> Split:
     """Returns the examples of a dataset of (input, target) pairs.
+
+    Arguments:
+        dataset: of the pairs.
+        part: its name in messages.
+        resident: whether examples may differ each time that they are read.
 
     Raises:
         TaskError: they cannot be read or stacked, or are not finite; there are none.
@@ -136,11 +141,24 @@ def stacked(dataset: Dataset[Any], part: str) -> Split:
         count = len(dataset)
     if count == 0:
         raise TaskError(f"the {part} data is empty: give at least one example")
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+    if isinstance(dataset, TensorDataset):
+        if len(dataset.tensors) != 2:
+            raise TaskError(_no_pair(part, len(dataset.tensors)))
         x, y = dataset.tensors
     else:
         with user_errors(f"reading the {part} data"):
             pairs = [dataset[i] for i in range(count)]
+        if isinstance(pairs[0], (tuple, list)) and len(pairs[0]) != 2:
+            raise TaskError(_no_pair(part, len(pairs[0])))
+        if not resident:
+            with user_errors(f"reading the {part} data"):
+                again = {i: dataset[i] for i in (0, count // 2, count - 1)}
+            if not all(_same(pairs[i], pair) for i, pair in again.items()):
+                raise TaskError(
+                    f"the {part} examples differ each time that they are read, as with random augmentation, and a "
+                    "comparison reads them once: augment in the model's forward if model.training, or keep one reading "
+                    "with Task(resident=True)"
+                )
         try:
             x = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
             y = torch.stack([torch.as_tensor(pair[1]) for pair in pairs])
@@ -156,3 +174,18 @@ def stacked(dataset: Dataset[Any], part: str) -> Split:
                 f"the {part} {what} contain NaN or infinity in {len(rows)} examples (first: {int(rows[0])}): clean them"
             )
     return Split((x, y))
+
+
+def _no_pair(part: str, count: int) -> str:
+    return f"an example of the {part} data has {count} parts: give pairs (input, target), or the others are left out"
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Says whether two readings of an example are equal, as far as they can be compared."""
+    if isinstance(one, (tuple, list)) and isinstance(two, (tuple, list)):
+        return len(one) == len(two) and all(map(_same, one, two))
+    try:
+        a, b = torch.as_tensor(one), torch.as_tensor(two)
+    except Exception:  # what is no tensor is refused by name when it is stacked
+        return True
+    return a.shape == b.shape and torch.allclose(a, b, 0, 0, equal_nan=True)

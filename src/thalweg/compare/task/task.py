@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -76,6 +76,9 @@ class Task:
         steps: the default length of a run, in gradient evaluations.
         architectures: other models for the same data, by name, for strategies such as ``adam+NAME``.
         description: a line for the report.
+        start: how a model that is a module, not a function, begins: with its weights as they are, as in fine-tuning, or
+            with weights drawn anew for each seed (``"anew"``). What a function builds begins as the function gives it.
+        resident: whether examples that differ each time that they are read are read once and kept as they are then.
         guidance_inputs: the information that guided strategies such as ``adam+fitnet`` take from the task.
 
     >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
@@ -98,6 +101,8 @@ class Task:
     description: str = ""
     architectures: Mapping[str, Callable[[], nn.Module] | nn.Module] = field(default_factory=dict)
     guidance_inputs: GuidanceInputs = field(default_factory=GuidanceInputs)
+    start: Literal["as given", "anew"] = "as given"
+    resident: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):
@@ -109,6 +114,8 @@ class Task:
         check_name("the metric", self.metric_name)
         for name in self.architectures:
             check_name("an architecture", name)
+        if self.start not in ("as given", "anew"):
+            raise TaskError(f"start is {self.start!r}: use 'as given' or 'anew'")
         if self.target is not None and not math.isfinite(self.target):
             raise TaskError(f"target is {self.target}: give a number, or omit it")
 
@@ -125,6 +132,11 @@ class Task:
         if self.metric_name in ("accuracy", "r2", "loss") and not callable(self.metric):
             return "min" if self.metric_name == "loss" else "max"
         return "min" if self.higher_is_better is False else "max"
+
+    @property
+    def is_given(self) -> bool:
+        """Whether all runs begin with the weights that the model has."""
+        return isinstance(self.model, nn.Module) and self.start == "as given"
 
     @property
     def metric_range(self) -> tuple[float, float]:
@@ -153,6 +165,25 @@ class Task:
     def is_classification(self) -> bool:
         """Whether the loss is cross-entropy, so that targets are labels or their probabilities."""
         return self.loss in CROSS_ENTROPY or isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss))
+
+
+def unshared(task: Task) -> Task:
+    """Returns the task with a module in place of each function that gives the same module, or parameters, twice.
+
+    So trials do not train each other's model. A module is copied for each trial.
+    """
+
+    def settled(source: Callable[[], nn.Module] | nn.Module) -> Callable[[], nn.Module] | nn.Module:
+        if isinstance(source, nn.Module):
+            return source
+        with torch.random.fork_rng(devices=[]):
+            first = build_model(replace(task, model=source))
+            kept = copy.deepcopy(first)
+            second = build_model(replace(task, model=source))
+        return kept if {*map(id, first.parameters())} & {*map(id, second.parameters())} else source
+
+    others = {name: settled(source) for name, source in task.architectures.items()}
+    return replace(task, model=settled(task.model), architectures=others)
 
 
 def build_model(task: Task) -> nn.Module:
