@@ -165,7 +165,7 @@ class ClosureRun:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""
-        optimizer = {k: v for k, v in state_of([self.optimizer]).items() if v.numel() * v.element_size() <= KEPT}
+        optimizer = state_of([self.optimizer], most=KEPT)
         position = {"spent": torch.tensor(self.spent, dtype=torch.float64), "round": torch.tensor(self.round)}
         return TrialState(self.training.state_dict(), optimizer=optimizer, position=position).encode()
 

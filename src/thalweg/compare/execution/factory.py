@@ -37,6 +37,7 @@ class FactoryRun(StepRun):
         """Trains from ``t`` to ``end``, a step where enough is spent for one; returns the losses of the steps."""
         rows = self.guidance.rows(self.context, self.job, t, end)
         self.model.train()
+        self._set_mode("train")
         at = [i for i in range(end - t) if self.guidance.steps_at(self.job, t + i)]
         if not at:
             with torch.no_grad():
@@ -78,8 +79,15 @@ class FactoryRun(StepRun):
     @contextmanager
     def shown(self) -> Iterator[nn.Module]:
         """Runs its body with the average in the model, where there is one."""
+        self._set_mode("eval")
         with self.average.applied() if self.average is not None else nullcontext():
             yield self.model
+
+    def _set_mode(self, mode: str) -> None:
+        """Calls ``train()`` or ``eval()`` of optimizers that have them, whose parameters to judge are others."""
+        for optimizer in self.optimizers:
+            if callable(change := getattr(optimizer, mode, None)):
+                change()
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""

@@ -1,5 +1,7 @@
 """The optimizer of a strategy, and its state as flat names to tensors."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,31 +72,83 @@ def optimizer_for(
     return optimizer
 
 
-def state_of(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """Returns the optimizers' states as flat names to tensors; of lists, those whose every entry is a tensor."""
-    flat: dict[str, Any] = {}
-    for which, optimizer in enumerate(optimizers):
-        for index, entries in optimizer.state_dict()["state"].items():
-            for name, value in entries.items():
-                key = f"{which}.{index}.{name}"
-                if isinstance(value, list) and all(isinstance(v, Tensor) for v in value):
-                    flat |= {f"{key}.{i}": v for i, v in enumerate(value)} if value else {f"{key}.": torch.zeros(0)}
-                elif isinstance(value, (Tensor, int, float)):
-                    flat[key] = value
-    return {key: torch.as_tensor(value) for key, value in flat.items()}
+def state_of(optimizers: Sequence[torch.optim.Optimizer], most: float = math.inf) -> dict[str, Tensor]:
+    """Returns all that the optimizers' ``state_dict()`` holds, nested as it may be, as flat names to tensors.
+
+    The tree of it stands under ``tree`` as JSON, in which a tensor is a number. Tensors of more than ``most`` bytes are
+    left out.
+
+    Raises:
+        ValueError: it holds something else than tensors, numbers, texts, and lists, tuples and dicts of them.
+    """
+    held: list[Tensor] = []
+    tree = [_packed(_plain(optimizer.state_dict()), held, most) for optimizer in optimizers]
+    text = torch.frombuffer(bytearray(json.dumps(tree).encode()), dtype=torch.uint8)
+    return {"tree": text, **{str(i): tensor for i, tensor in enumerate(held)}}
 
 
 def put_state(optimizers: Sequence[torch.optim.Optimizer], held: Mapping[str, Tensor]) -> None:
-    """Puts back what :func:`state_of` returned; where that is nothing, optimizers stay as they are."""
+    """Puts back what :func:`state_of` returned, in its own types; where that is nothing, nothing changes."""
     if not held:
         return
-    states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
-    for key, value in held.items():
-        which, index, name, *place = key.split(".")
-        entries = states[int(which)].setdefault(int(index), {})
-        if not place:
-            entries[name] = value.clone()
-        else:
-            entries.setdefault(name, []).extend([value.clone()] if place[0] else [])
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for optimizer, tree in zip(optimizers, json.loads(bytes(held["tree"].tolist())), strict=True):
+        state, own = _unpacked(tree, held), optimizer.state_dict()["param_groups"]
+        groups = [{**made, **group} for made, group in zip(own, state["param_groups"], strict=True)]
+        optimizer.load_state_dict({**state, "param_groups": groups})
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        for key, entries in _unpacked(tree, held)["state"].items():
+            if isinstance(key, int) and isinstance(entries, dict):  # torch's loading gives them the parameter's type
+                p = params[key]
+                optimizer.state[p] = {name: _on(value, p.device) for name, value in entries.items()}
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state dict without settings that are no numbers or texts, such as types: groups have them anyway."""
+    groups = [{k: v for k, v in group.items() if _is_plain(v)} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (Tensor, bool, int, float, str))
+
+
+def _packed(value: Any, held: list[Tensor], most: float) -> Any:
+    if isinstance(value, Tensor):
+        held.append(value)
+        return {"tensor": len(held) - 1}
+    if isinstance(value, Mapping):
+        return {"dict": [[k, _packed(v, held, most)] for k, v in value.items() if _bytes(v) <= most]}
+    if isinstance(value, (list, tuple)):
+        return {"tuple" if isinstance(value, tuple) else "list": [_packed(v, held, most) for v in value]}
+    if _is_plain(value):
+        return value
+    raise ValueError(
+        f"the optimizer's state_dict() holds a {type(value).__name__}, so that no trial of it can go on from a rung: "
+        "keep tensors, numbers and texts there"
+    )
+
+
+def _bytes(value: Any) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+
+
+def _unpacked(tree: Any, held: Mapping[str, Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, inner),) = tree.items()
+    if kind == "tensor":
+        return held[str(inner)].clone()
+    if kind == "dict":
+        return {k: _unpacked(v, held) for k, v in inner}
+    values = [_unpacked(v, held) for v in inner]
+    return tuple(values) if kind == "tuple" else values
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value if value.dim() == 0 else value.to(device)
+    if isinstance(value, dict):
+        return {name: _on(one, device) for name, one in value.items()}
+    return type(value)(_on(one, device) for one in value) if isinstance(value, (list, tuple)) else value

@@ -39,8 +39,13 @@ def figures(results: Results) -> list[dict[str, Any]]:
     )
     sensitivity = (
         f"Validation {metric} of every configuration tried. "
-        "Open symbols stopped at the first rung; crosses at the margin diverged. "
-        "Bars mark what the final runs trained with, at their own validation scores; the tallest is recommended."
+        "Open symbols stopped at the first rung; crosses at the margin diverged."
+        + (
+            " Bars mark what the final runs trained with, at their own validation scores, or at the margin where they "
+            "diverged; the taller ones are recommended."
+            if results["verdict"]
+            else ""
+        )
         + sampling_note(results, "configurations", tried)
     )
     expected = f"Average result of tuning with k configurations (validation {metric})." + sampling_note(
@@ -49,6 +54,7 @@ def figures(results: Results) -> list[dict[str, Any]]:
     ranks = (
         f"Test {metric} ({better} is better) of each strategy's final runs: the mean of the middle three fifths of "
         "those that trained and its 95 % interval, with one dot per run."
+        + (" Runs that failed are crosses, and those that diverged are left out." if _some_failed(results) else "")
         + sampling_note(results, "seeds", results["budget"]["seeds"])
     )
     times = f"Gradient evaluations to reach {words}, median over the seeds."
@@ -84,20 +90,29 @@ def _trace(strategy: Mapping[str, Any], x: Sequence[Any], y: Sequence[Any], mode
     return {**shared, "x": x, "y": y, **({"mode": mode} if mode else {}), **more}
 
 
+def _some_failed(results: Results) -> bool:
+    return any(s["failed"]["count"] for s in results["strategies"]) if results["verdict"] else False
+
+
+def _scores(strategy: Mapping[str, Any], failed: bool) -> list[float]:
+    """Returns the test scores of the final runs that failed, or of the others."""
+    return [r["test"] for r in strategy["runs"] if r["failed"] == failed and r["test"] is not None]
+
+
 def _ranking(results: Results) -> dict[str, Any]:
     traces = []
     for s in results["strategies"]:
         colour, _, symbol = _look(results, s)
         label, test = escape(s["name"]), s["test"]
-        dots = thinned([v for v in test["per_seed"] if v is not None], share(results))
-        marker: Trace = {"color": colour, "opacity": 0.3, "size": 6}
-        traces.append(_trace(s, dots, [label] * len(dots), "markers", marker=marker, hoverinfo="x"))
-        bars = {}
+        for failed, dot in ((False, "circle"), (True, "x")):
+            dots = thinned(_scores(s, failed), share(results))
+            if dots:
+                marker: Trace = {"color": colour, "opacity": 0.4, "size": 6, "symbol": dot}
+                traces.append(_trace(s, dots, [label] * len(dots), "markers", marker=marker, hoverinfo="x"))
+        bars: Trace = {}
         if test["low"] is not None:
-            bars = {
-                "error_x": {"type": "data", "array": [test["high"] - test["typical"]], "color": colour, "thickness": 2}
-            }
-            bars["error_x"] |= {"symmetric": False, "arrayminus": [test["typical"] - test["low"]]}
+            sides = {"array": [test["high"] - test["typical"]], "arrayminus": [test["typical"] - test["low"]]}
+            bars["error_x"] = {"type": "data", "symmetric": False, **sides, "color": colour, "thickness": 2}
         marker = {"color": colour, "size": 11, "symbol": symbol}
         traces.append(_trace(s, [test["typical"]], [label], "markers", marker=marker, **bars))
     names = [escape(s["name"]) for s in results["strategies"]]
@@ -113,15 +128,16 @@ def _ranking(results: Results) -> dict[str, Any]:
 
 def _views(results: Results) -> tuple[list[float], list[float]]:
     """Returns the stretch of the axis that shows the good strategies apart; what is far off lies outside."""
-    tests = [s["test"] for s in results["strategies"] if s["test"]["typical"] is not None]
-    if not tests:
-        return [0.0, 1.0], [0.0, 1.0]
-    best = tests[0]["typical"]
-    gap = median(abs(t["typical"] - best) for t in tests)
-    known = [[v for v in t["per_seed"] if v is not None] for t in tests]
-    spread = median(max(values) - min(values) for values in known)
+    strategies, failed = results["strategies"], [v for s in results["strategies"] for v in _scores(s, failed=True)]
+    trained = [(s["test"], own) for s in strategies if s["test"]["typical"] is not None if (own := _scores(s, False))]
+    if not trained:
+        return (found := [min(failed, default=0.0), max(failed, default=1.0)]), found
+    best = trained[0][0]["typical"]
+    gap = median(abs(test["typical"] - best) for test, _ in trained)
+    spread = median(max(own) - min(own) for _, own in trained)
     margin = 3 * max(gap, spread) or 1.0
-    values = [v for t in tests for v in (*t["per_seed"], t["low"], t["high"]) if v is not None]
+    shown = [v for test, own in trained for v in (*own, test["low"], test["high"])]
+    values = [v for v in (*shown, *failed) if v is not None]
     near = [v for v in values if abs(v - best) <= margin]
     return [min(near), max(near)], [min(values), max(values)]
 
@@ -166,7 +182,8 @@ def _curves(results: Results) -> dict[str, Any]:
 
 def _sensitivity(results: Results) -> dict[str, Any]:
     traces = []
-    known = [p["valid"] for s in results["strategies"] for p in s["sensitivity"] if p["valid"] is not None]
+    ends = [p["valid"] for s in results["strategies"] for p in (*s["sensitivity"], *s.get("runs", []))]
+    known = [valid for valid in ends if valid is not None]
     better, worst = (min, max) if results["task"]["direction"] == "min" else (max, min)
     margin = worst(known) - 0.05 * (better(known) - worst(known)) if known else 0.0
     for s in results["strategies"]:
@@ -178,15 +195,13 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         symbols = [symbol if p["status"] == "finished" else f"{symbol}-open" for p in fine]
         look: Trace = {"line": {"color": colour, "dash": dash, "width": 1}, "marker": {"symbol": symbols, "size": 8}}
         traces.append(_trace(s, [p["lr"] for p in fine], [p["valid"] for p in fine], "lines+markers", **look))
-        chosen = [r for r in s.get("runs", []) if "lr" in r["hyperparameters"] and r["valid"] is not None]
-        for runs, size in ((chosen, 12), ([r for r in chosen if r["hyperparameters"] == s["hyperparameters"]], 24)):
-            marks = thinned([(r["hyperparameters"]["lr"], r["valid"]) for r in runs], share(results))
-            look = {
-                "marker": {"color": colour, "symbol": "line-ns", "size": size, "line": {"width": 2, "color": colour}}
-            }
-            look["hovertemplate"] = "lr %{x}: %{y}, a final run<extra></extra>"
-            if marks:
-                traces.append(_trace(s, [lr for lr, _ in marks], [valid for _, valid in marks], "markers", **look))
+        for runs, words, size in _chosen(s):
+            marks = thinned(runs, share(results))
+            line = {"width": size / 8, "color": colour}
+            look = {"marker": {"color": colour, "symbol": "line-ns", "size": size, "line": line}}
+            look["hovertemplate"] = f"lr %{{x}}: %{{y}}, {words}<extra></extra>"
+            heights = [margin if r["valid"] is None else r["valid"] for r in marks]
+            traces.append(_trace(s, [r["hyperparameters"]["lr"] for r in marks], heights, "markers", **look))
         lost = thinned([p["lr"] for p in points if p["valid"] is None], share(results))
         if lost:
             look = {"marker": {"color": colour, "symbol": "x", "size": 9}}
@@ -198,6 +213,18 @@ def _sensitivity(results: Results) -> dict[str, Any]:
         "height": 420,
     }
     return {"data": traces, "layout": layout}
+
+
+def _chosen(strategy: Mapping[str, Any]) -> list[tuple[list[Mapping[str, Any]], str, int]]:
+    """Returns final runs, which they are and the size of their bars: of other configurations, and the recommended."""
+    recommended = strategy["hyperparameters"]
+    if "runs" not in strategy or "lr" not in recommended:
+        return []
+    others = [r for r in strategy["runs"] if r["hyperparameters"] != recommended]
+    same = [r for r in strategy["runs"] if r["hyperparameters"] == recommended]
+    # Where runs were not all needed, none may have trained with what is recommended.
+    best = same or [{"hyperparameters": recommended, "valid": strategy["valid"]}]
+    return [*([(others, "a final run", 10)] if others else []), (best, "recommended", 22)]
 
 
 def _expected(results: Results) -> dict[str, Any]:

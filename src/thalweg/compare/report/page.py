@@ -38,6 +38,7 @@ def contents(results: Mapping[str, Any]) -> dict[str, Any]:
         "r": results,
         "d": diagnosis,
         "colours": palette(names),
+        "marked": bool(results["verdict"] and results["verdict"]["behind"]),
         "charged": any(s.get("charged") for s in results["strategies"]),
     }
 
@@ -78,7 +79,7 @@ def environment(*folders: str) -> Environment:
     """Returns the templates of this folder, and of other packages' folders; they escape everything by default."""
     loaders = [PackageLoader(folder, "") for folder in (*folders, "thalweg.compare.report")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "interval": _interval}
     return environment
 
 
@@ -104,3 +105,13 @@ def _number(value: Any, digits: int = 4) -> str:
     if isinstance(value, int) or 1000 <= abs(value) < 1e9:
         return f"{round(value):,}".replace(",", "\u202f")
     return f"{value:.{digits}g}"
+
+
+def _interval(of: Mapping[str, Any], digits: int = 4) -> str:
+    """Returns an interval to read; one dash where it has no bounds.
+
+    >>> _interval({"low": 0.25, "high": 0.5}), _interval({"low": None, "high": None})
+    ('0.25 to 0.5', '–')
+    """
+    bounds = _number(of["low"], digits), _number(of["high"], digits)
+    return bounds[0] if of["low"] is of["high"] is None else " to ".join(bounds)
