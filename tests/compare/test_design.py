@@ -71,6 +71,9 @@ def test_a_window_is_a_fifth_of_the_range_on_either_side_and_follows_the_learnin
     assert low * (1 - 1e-5) <= inside[0] <= inside[1] <= high * (1 + 1e-5)
     reach = (high / low) ** 0.2
     assert window(space, [{"lr": high}])["lr"] == pytest.approx((high / reach, high * reach), rel=1e-4)
+    both = window({"beta": (low, high), **space}, [{"lr": high, "beta": low}])  # each has an edge of its own
+    assert both["lr"] == pytest.approx((high / reach, high * reach), rel=1e-4)
+    assert both["beta"] == pytest.approx((low, low * reach), rel=1e-4)
     assert window(space, [{"lr": low}])["lr"] == pytest.approx((low / reach, low * reach), rel=1e-4)
 
 

@@ -176,13 +176,11 @@ def window(space: Space, best: Sequence[Mapping[str, float]]) -> dict[str, tuple
     >>> window({"lr": (0.01, 1.0), "momentum": (0.5, 0.95)}, [{"lr": 0.9, "momentum": 0.95}])["lr"]
     (0.398107, 2.51189)
     """
-    centre, on_edge, part = mean_of(best, space), edge(space, best[0]), {}
-    if on_edge:
-        name, side = on_edge
-        centre[name] = space[name][side == "high"]
+    centre, part = mean_of(best, space), {}
     for name, (low, high) in space.items():
-        factor = (high / low) ** WINDOW
-        bounds = (centre[name] / factor, centre[name] * factor)
+        factor, on_edge = (high / low) ** WINDOW, edge({name: (low, high)}, best[0])
+        middle = {"low": low, "high": high}[on_edge[1]] if on_edge else centre[name]
+        bounds = (middle / factor, middle * factor)
         inside = bounds if name == "lr" else (min(max(bounds[0], low), high), max(min(bounds[1], high), low))
         part[name] = (float(f"{inside[0]:.6g}"), float(f"{inside[1]:.6g}"))
     return part

@@ -160,7 +160,7 @@ def judge(
     direction = design["task"]["direction"]
     known = [] if untrained.constant is None else [untrained.constant]
     is_given = design["task"].get("is_given", False)  # a model that is trained already is no measure of learning
-    base = {name: known or ([] if is_given else [median(untrained.scores[at])]) for name, at in starts.items()}
+    base = {name: [*known, *([] if is_given else [median(untrained.scores[at])])] for name, at in starts.items()}
     lost = failed(scores, direction, base)
     steps = more.pop("steps", {})
     runs = {name: Runs(own, lost[name], steps.get(name, [None] * len(own))) for name, own in scores.items()}

@@ -38,9 +38,9 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
             notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
     if any(s["failed"]["count"] for s in strategies):
         notes.append(
-            "A final run failed if it diverged, or covered less than a tenth of the way from the best constant model "
-            "(from the untrained model where that is not known) to the best strategy's typical run. It counts as lost "
-            "in every comparison."
+            "A final run failed if it diverged, or covered less than a tenth of the way from the better of the "
+            "untrained and the best constant model to the best strategy's typical run. It counts as lost in every "
+            "comparison."
         )
     for s in strategies:
         if s["on_edge"]:

@@ -5,8 +5,8 @@ behind when some other one beats it by two tests, in which a run that failed is 
 test at the level min(0.0125, 0.05 / (K − 1)) of K strategies, and the mean gain is at least 2.5 times its standard
 error, which includes the luck of tuning that all runs share; the extreme tenths of the gains are drawn in. A strategy
 is also behind when it fails more often, by the exact test at that level. All others could be the best. A run failed
-when it diverged, or covered less than a tenth of the way from the best constant model (from the untrained model where
-that is not known) to the best strategy's typical run.
+when it diverged, or covered less than a tenth of the way from the better of the untrained and the best constant model
+to the best strategy's typical run; a model that is given with its weights is no measure.
 """
 
 import difflib
