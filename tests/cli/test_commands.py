@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from itertools import combinations
 
 import pytest
 
@@ -42,7 +43,7 @@ def task():
     sys.stdout = None
     return my.task()
 """
-FAST = ["--trials", "2", "--steps", "20", "--seeds", "3"]
+FAST = ["--trials", "2", "--steps", "20", "--seeds", "8"]
 COMPARE = ["compare", "my.py:task", "--strategies", "sgd,my.py:strategy,my.py:tuned", *FAST, "--out", "o"]
 
 
@@ -69,7 +70,9 @@ def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(fol
         "strategy",
     ):
         assert words in printed
-    assert any(line.startswith(("Tie:", "sgd is", "strategy is", "tuned is")) for line in printed.splitlines())
+    verdict = json.loads((folder / "o" / "results.json").read_text())["verdict"]
+    assert verdict["sentence"].startswith(("Use sgd", "Use strategy", "Use tuned"))
+    assert " ".join([verdict["sentence"], *verdict["details"], "report:"]) in " ".join(printed.split())
     for name in ("study.sqlite", "results.json", "report.html"):
         assert (folder / "o" / name).is_file()
 
@@ -103,10 +106,8 @@ def test_json_alone_goes_to_standard_output(folder):
 def test_expectations_gate_by_exit_code(folder):
     pairs = json.loads((folder / "o" / "results.json").read_text())["pairs"]
     pair = next(p for p in pairs if {p["a"], p["b"]} == {"sgd", "tuned"})
-    if pair["p_holm"] >= 0.05:
-        holds = "sgd ties tuned"
-    else:
-        holds = "sgd beats tuned" if (pair["difference"] > 0) == (pair["a"] == "sgd") else "tuned beats sgd"
+    holds = {None: "sgd ties tuned", "sgd": "sgd beats tuned", "tuned": "tuned beats sgd"}[pair["better"]]
+    assert pair["better"] in (None, pair["a"] if pair["difference"] > 0 else pair["b"])
     for text in ("sgd ties tuned", "sgd beats tuned", "tuned beats sgd"):
         done = command(*COMPARE, "--expect", text, cwd=folder)
         assert done.returncode == (0 if text == holds else 1), done.stderr
@@ -148,6 +149,22 @@ def test_report_and_export_read_the_store_alone(folder):
     assert set(rows[0]) >= {"rung", "key", "strategy", "seed", "status", "step", "valid_metric", "hyper.lr"}
     hyper = [name.startswith("hyper.") for name in rows[0]]
     assert hyper == [False] * 7 + [True] * sum(hyper) + [False] * (len(hyper) - 7 - sum(hyper))
+
+
+def test_report_judges_equivalence_within_another_margin(folder):
+    (folder / "wide").mkdir()
+    done = command("report", "o", "--within", "2", "--to", "wide", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    before, after = (json.loads((folder / place / "results.json").read_text()) for place in ("o", "wide"))
+    assert after["verdict"].pop("margin") == 2  # an accuracy cannot differ by more than 1
+    assert before["verdict"].pop("margin") < 1
+    candidates = after["verdict"]["candidates"]
+    assert after["verdict"].pop("equivalent") == [[a, b] for a, b in combinations(candidates, 2)]
+    assert after["verdict"]["candidates"] == before["verdict"]["candidates"]
+    assert after["pairs"] == before["pairs"]
+    refused = command("report", "o", "--within", "0", cwd=folder)
+    assert refused.returncode == 2
+    assert "within must be a number above 0" in refused.stderr
 
 
 def test_export_to_parquet(folder):

@@ -13,7 +13,9 @@ import pytest
 
 import thalweg
 from tests.compare.small import small_task
+from tests.serve.synthetic import make
 from tests.waiting import LONG
+from thalweg.compare.comparison import Comparison
 from thalweg.compare.report import render
 
 HOSTILE = '</script><script>document.title="broken"</script><img src=x onerror=alert(1)>{{7*7}}"\'&'
@@ -132,7 +134,10 @@ def test_a_study_where_all_failed_still_has_a_report(results):
     empty["task"]["target"] = None
     for s in empty["strategies"]:
         s["valid"] = None
-        s["test"] |= {"low": None, "high": None}
+        s["test"] |= {"typical": None, "low": None, "high": None, "per_seed": [None] * 6}
+        s["failed"] |= {"count": 6, "low": 0.54, "high": 1.0}
+        for run in s["runs"]:
+            run |= {"test": None, "valid": None, "failed": True, "steps_to_target": None}
         s["to_target"] |= {"steps": None, "gradient_evaluations": None, "seconds": None, "reached": 0}
         s["diverged"] = s["trials"]
         for field in ("train_loss", "valid_metric"):
@@ -143,6 +148,160 @@ def test_a_study_where_all_failed_still_has_a_report(results):
     text = render(empty)
     assert "a target that no strategy reached" in text
     assert "NaN" not in Elements(text).scripts[0]
+
+
+HIGH, LOW = ([level + 0.01 * (i % 5) for i in range(10)] for level in (0.9, 0.6))
+MADE = {  # test scores of the final runs of each strategy
+    "one is best": {"sgd": LOW, "adam": HIGH},
+    "equal scores": {"sgd": HIGH, "adam": HIGH},
+    "some runs failed": {"sgd": LOW, "adam": [*HIGH[:6], 0.1, 0.1, None, None]},
+    "one strategy failed": {"sgd": LOW, "adam": [None] * 10},
+    "all runs failed": {"sgd": [0.1, 0.1, None, 0.05], "adam": [None, 0.1, 0.1, 0.1]},
+    "all runs diverged": {"sgd": [None] * 4, "adam": [None] * 4},
+    "one seed": {"sgd": [0.6], "adam": [0.9]},
+    "one strategy": {"sgd": LOW},
+    "one run": {"sgd": [0.6]},
+}
+
+
+@pytest.fixture(params=MADE)
+def made(request, tmp_path):
+    """Returns the case and the comparison of a made-up study."""
+    return request.param, Comparison.open(make(tmp_path / "s", tests=MADE[request.param]))
+
+
+SENTENCES = {
+    "one is best": "Use adam (lr 0.001): every other strategy did worse.",
+    "equal scores": "Use sgd (lr 0.001): nothing tried is better.",
+    "some runs failed": "Use adam (lr 0.001): nothing tried is better.",
+    "one strategy failed": "Use sgd (lr 0.001): every other strategy did worse.",
+    "all runs failed": "No strategy trained the model: every final run failed.",
+    "all runs diverged": "No strategy trained the model: every final run failed.",
+    "one seed": "No verdict: it takes at least 7 seeds to compare 2 strategies (--seeds 7).",
+    "one strategy": "Only sgd was run, so there is nothing to compare it with.",
+    "one run": "Only sgd was run, so there is nothing to compare it with.",
+}
+FAILED = {
+    "some runs failed": "Failed runs: adam 4 of 10 (true rate 12 to 74 %); the others none (at most 31 %).",
+    "one strategy failed": "Failed runs: adam 10 of 10 (true rate 69 to 100 %); the others none (at most 31 %).",
+    "all runs failed": "Failed runs: sgd 4 of 4 (true rate 40 to 100 %), adam 4 of 4 (true rate 40 to 100 %).",
+    "all runs diverged": "Failed runs: sgd 4 of 4 (true rate 40 to 100 %), adam 4 of 4 (true rate 40 to 100 %).",
+    "one seed": "Failed runs: none (true rate at most 98 %).",
+    "one run": "Failed runs: none (true rate at most 98 %).",
+}
+
+
+def cells(page, title):
+    """Returns the text of each row's cells, of the table after a title."""
+    table = page.split(f">{title}<")[1].split("</table>")[0]
+    rows = re.findall("<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
+    return [[re.sub("<[^>]*>", "", cell).strip() for cell in re.findall("<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def test_a_report_says_what_its_runs_bear_out(made):
+    case, done = made
+    page = render(done.results)
+    texts = Elements(page).texts
+    assert done.verdict == SENTENCES[case]
+    assert {done.verdict, *done.details} <= set(texts)
+    assert FAILED.get(case, "Failed runs: none (true rate at most 31 %).") in done.details
+    figures = json.loads(Elements(page).scripts[0])["figures"]
+    assert list(figures) == OF_STRATEGIES
+    assert not re.search("NaN|Infinity", Elements(page).scripts[0])
+    tests, seeds = MADE[case], len(MADE[case]["sgd"])
+    head, *rows = cells(page, "In numbers")
+    assert {row[head.index("strategy")] for row in rows} == set(tests)
+    for row in rows:
+        scores = tests[row[0]]
+        known = [v for v in scores if v is not None and v > 0.15]
+        assert row[head.index("failed runs")] == f"{seeds - len(known)} of {seeds}"
+        assert row[head.index("use")] == "lr 0.001"
+        assert (row[1] == "–") == (not known)
+        assert (row[2] == "–") == (len(known) < 2)
+    # A dot or a cross for each score.
+    for failed, symbol in ((False, "circle"), (True, "x")):
+        for name, scores in tests.items():
+            marks = [t for t in figures["ranking"]["data"] if t["name"] == name and t["marker"].get("opacity")]
+            drawn = [v for t in marks if t["marker"]["symbol"] == symbol for v in t["x"]]
+            assert drawn == [v for v in scores if v is not None and (v <= 0.15) == failed]
+    crosses = "Runs that failed are crosses, and those that diverged are left out."
+    assert (crosses in page) == any(s["failed"]["count"] for s in done.results["strategies"])
+
+
+def test_the_strategies_that_could_be_the_best_are_marked_where_others_are_behind(made):
+    case, done = made
+    page = render(done.results)
+    marked = re.findall(r'<tr class="best"><th scope="row">(\w+)<', page)
+    assert marked == {"one is best": ["adam"], "one strategy failed": ["sgd"]}.get(case, [])
+    assert ("Only the shaded strategy could be the best; the others are behind." in page) == bool(marked)
+
+
+def test_several_that_could_be_the_best_are_marked(tmp_path):
+    done = Comparison.open(make(tmp_path / "s", tests={"sgd": LOW, "adam": HIGH, "rmsprop": HIGH}))
+    page = render(done.results)
+    assert re.findall(r'<tr class="best"><th scope="row">(\w+)<', page) == ["adam", "rmsprop"]
+    assert "The shaded strategies could be the best; the others are behind." in page
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_seeds_that_are_too_few_are_not_said_to_be_of_no_use(tmp_path, seeds):
+    done = Comparison.open(make(tmp_path / "s", tests={"sgd": LOW[:seeds], "adam": HIGH[:seeds]}))
+    assert done.verdict == "No verdict: it takes at least 7 seeds to compare 2 strategies (--seeds 7)."
+    assert not any("unlikely" in line or "would not" in line for line in done.details)
+    named = re.findall(r"About (\d+) seeds", " ".join(done.details))
+    assert all(int(count) >= 7 for count in named)
+
+
+def test_a_metric_that_stays_as_it_is_recommends_nothing(tmp_path):
+    """It says nothing about any strategy, which is what the report says too."""
+    folder = make(tmp_path / "s", tests=dict.fromkeys(("sgd", "adam"), [0.5] * 8), learned_nothing=0.5)
+    done = Comparison.open(folder)
+    verdict = done.results["verdict"]
+    assert (verdict["use"], verdict["winner"], verdict["behind"]) == (None, None, [])
+    assert not done.verdict.startswith("Use")
+    assert done.verdict in Elements(render(done.results)).texts
+    assert all(p["better"] is None for p in done.results["pairs"])
+
+
+def test_the_bars_of_sensitivity_are_the_final_runs_and_the_recommended_one_is_taller(made):
+    _, done = made
+    figure = json.loads(Elements(render(done.results)).scripts[0])["figures"]["sensitivity"]
+    lowest = min(y for trace in figure["data"] for y in trace["y"])
+    for s in done.results["strategies"]:
+        bars = [t for t in figure["data"] if t["name"] == s["name"] and t["marker"]["symbol"] == "line-ns"]
+        tallest = max(bars, key=lambda t: t["marker"]["size"])
+        assert set(tallest["x"]) == {s["hyperparameters"]["lr"]}
+        drawn = sorted((x, y) for t in bars for x, y in zip(t["x"], t["y"], strict=True))
+        ends = [(r["hyperparameters"]["lr"], lowest if r["valid"] is None else r["valid"]) for r in s["runs"]]
+        assert drawn == sorted(ends)
+        assert len(bars) == (1 if len(ends) == 1 else 2)
+
+
+def test_what_is_recommended_is_drawn_where_no_run_trained_with_it(results):
+    left = copy.deepcopy(results)
+    left["strategies"][0]["hyperparameters"] = {"lr": 0.0123}
+    figure = json.loads(Elements(render(left)).scripts[0])["figures"]["sensitivity"]
+    bars = [t for t in figure["data"] if t["marker"]["symbol"] == "line-ns" and 0.0123 in t["x"]]
+    assert [t["y"] for t in bars] == [[left["strategies"][0]["valid"]]]
+
+
+def test_a_pair_that_failed_runs_leave_open_has_a_dash(made):
+    case, done = made
+    for a, b, difference, interval, _, better in cells(render(done.results), "Every pair")[1:]:
+        assert {a, b} == {"sgd", "adam"}
+        assert better == {"one is best": "adam", "one strategy failed": "sgd"}.get(case, "–")
+        assert (difference == "–") == ("failed" in case or "diverged" in case)
+        nothing_known = ("one strategy failed", "one seed", "all runs failed", "all runs diverged")
+        assert (interval == "–") == (case in nothing_known)
+        assert interval.endswith("to –") == (case == "some runs failed")
+
+
+def test_a_study_of_the_former_protocol_says_so(tmp_path):
+    done = Comparison.open(make(tmp_path / "s", tests=MADE["one is best"], protocol=1))
+    page = render(done.results)
+    assert done.verdict == SENTENCES["one is best"]
+    assert "All runs of a strategy share one tuning, so this leaves out the luck of tuning." in Elements(page).texts
+    assert "This study was run by a former protocol" in page
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +351,7 @@ def visible(page, figure, name):
 def test_each_figure_is_drawn(open_page, results):
     page = open_page(results)
     assert page.locator("h1").inner_text() == results["verdict"]["sentence"]
+    assert page.locator(".details li").all_inner_texts() == results["verdict"]["details"]
     for figure in FIGURES:
         marks = page.locator(f"#{figure} .trace path, #{figure} .point path, #{figure} .scatterlayer path")
         assert marks.count() > 0, figure
@@ -200,6 +360,31 @@ def test_each_figure_is_drawn(open_page, results):
         assert box["height"] > 100, figure
         titles = page.locator(f"#{figure} .xtitle, #{figure} .x2title").all_text_contents()
         assert any(titles), figure
+
+
+@pytest.mark.browser
+def test_each_figure_is_drawn_where_runs_failed_or_are_few(open_page, made):
+    page = open_page(made[1].results)
+    assert page.locator("h1").inner_text() == made[1].verdict
+    for figure in OF_STRATEGIES:
+        assert page.locator(f"#{figure} .main-svg").first.bounding_box()["width"] > 300, figure
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_column_is_cut(open_page, results, width):
+    """The page does not scroll sideways; a table that is wider than a phone does, to the end of its last column."""
+    many = copy.deepcopy(results)
+    tuned = {"lr": 0.123456, "momentum": 0.912345, "weight_decay": 0.000123456}
+    many["strategies"][0] |= {"hyperparameters": tuned, "space": {name: [0.1, 1.0] for name in tuned}}
+    page = open_page(many, viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    table = page.locator("#numbers .scroll")
+    assert table.evaluate("e => e.scrollWidth > e.clientWidth") == (width == 390)
+    table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    ends = "e => [...e.querySelectorAll('tr > :last-child')].map(c => { const r = document.createRange();"
+    ends += " r.selectNodeContents(c); return r.getBoundingClientRect().right; })"
+    assert max(table.evaluate(ends)) <= width
 
 
 @pytest.mark.browser
@@ -250,7 +435,9 @@ def test_axes_switch_between_evaluations_and_seconds_log_and_linear(open_page, r
 @pytest.mark.browser
 def test_one_far_off_does_not_hide_the_differences_of_the_rest(open_page, results):
     far = copy.deepcopy(results)
-    far["strategies"][-1]["test"] |= {"mean": -9.0, "low": -9.1, "high": -8.9, "per_seed": [-9.0] * 6}
+    far["strategies"][-1]["test"] |= {"typical": -9.0, "low": -9.1, "high": -8.9, "per_seed": [-9.0] * 6}
+    for run in far["strategies"][-1]["runs"]:
+        run |= {"test": -9.0, "failed": False}
     page = open_page(far)
     span = "document.getElementById('ranking')._fullLayout.xaxis.range"
     assert page.evaluate(span)[0] > -2

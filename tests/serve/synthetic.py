@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from thalweg.compare.design import TITLES, Budget
+from thalweg.compare.design import PROTOCOL, TITLES, Budget
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
@@ -17,9 +17,8 @@ NAMES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "
 RUNGS = (*TITLES, "facts")
 
 
-def design(names=NAMES, trials=4, steps=60, seeds=3, task="made"):
-    budget = Budget(trials, steps, seeds)
-    tuning, final = budget.tuning_evaluations, budget.final_evaluations
+def design(names=NAMES, trials=4, steps=60, seeds=3, task="made", protocol=PROTOCOL):
+    budget = Budget(trials, steps, seeds, protocol=protocol)
     sizes = dict.fromkeys(("train_size", "valid_size", "test_size", "parameters", "batch_size"), 100)
     return {
         "task": {
@@ -33,15 +32,10 @@ def design(names=NAMES, trials=4, steps=60, seeds=3, task="made"):
             "digest": "0" * 64,
             **sizes,
         },
+        "protocol": budget.protocol,
         "strategies": [Strategy.parse(name).describe() for name in names],
-        "budget": {
-            "gradient_evaluations_per_strategy": tuning + final,
-            "trials": trials,
-            "steps": steps,
-            "seeds": seeds,
-            "tuning_gradient_evaluations": tuning,
-            "final_gradient_evaluations": final,
-        },
+        "budget": budget.stated(),
+        "within": None,
         "seed": 0,
         "engine": "serial",
         "device": "cpu",
@@ -51,12 +45,23 @@ def design(names=NAMES, trials=4, steps=60, seeds=3, task="made"):
 
 
 class Writer:
-    """Writes a made-up study, rung by rung; ``budget`` and the random draws are the same every time."""
+    """Writes a made-up study, rung by rung; ``budget`` and the random draws are the same every time.
 
-    def __init__(self, folder, names=NAMES, task="made", **budget):
-        self.names, self.design = names, design(names, task=task, **budget)
-        stated = self.design["budget"]
-        self.budget = Budget(stated["trials"], stated["steps"], stated["seeds"])
+    Arguments:
+        folder: of the study.
+        names: of the strategies.
+        task: its name.
+        tests: test scores of the final runs of each strategy, None for one that diverged; drawn where there are none.
+        learned_nothing: test score of the untrained and of the constant model.
+        budget: of the design.
+    """
+
+    def __init__(self, folder, names=NAMES, task="made", tests=None, learned_nothing=0.1, **budget):
+        if tests:
+            names, budget["seeds"] = tuple(tests), len(next(iter(tests.values())))
+        self.names, self.tests, self.learned_nothing = names, tests, learned_nothing
+        self.design = design(names, task=task, **budget)
+        self.budget = Budget.from_design(self.design)
         self.store = Store.resume_or_create(folder, self.design)
         self.seconds = 1e-3
 
@@ -75,18 +80,21 @@ class Writer:
         start = budget.rung if rung == "tune-3" else 0
         first = budget.trials + 1 - budget.held_back
         numbers = {"tune-1": range(first), "tune-2": range(first, budget.trials + 1), "tune-3": range(budget.promoted)}
-        records = []
-        for name in self.names:
-            for i in numbers.get(rung, range(budget.seeds)):
-                key = f"{name}/0/final/{i}" if rung == "final" else f"{name}/{i}"
-                result = self.result(name, i, key, start, stop, rung == "final")
-                records.append((name, {"lr": 10 ** (-3 + i / budget.trials)}, i if rung == "final" else 7, result))
+        is_final, records = rung == "final", []
+        for i in numbers.get(rung, range(budget.seeds)):
+            for name in self.names:
+                key = f"{name}/final/{i}" if is_final else f"{name}/{i}"
+                lr = 10 ** (-3 + (i % 3 if is_final else i) / budget.trials)
+                records.append((name, {"lr": lr}, i, self.result(name, i, key, start, stop, is_final)))
         self.store.add(rung, [(i, *record) for i, record in enumerate(records)])
 
     def result(self, name, i, key, start, stop, test):
         draws = random.Random(f"{name} {i}")
         level, every = 0.5 + 0.4 * draws.random(), self.budget.evaluation_interval
-        if i and draws.random() < 0.1:
+        has_diverged = i and draws.random() < 0.1
+        if test and self.tests:
+            level, has_diverged = self.tests[name][i], self.tests[name][i] is None
+        if has_diverged:
             return TrialResult(key, "diverged", start + 1, Curve(), 2.3)
         curve = Curve()
         for step in (*range(start + every, stop, every), stop):
@@ -96,9 +104,10 @@ class Writer:
 
     def finish(self):
         for name in self.names:
-            self.store.add_fact(f"winner {name}", {"index": 0, "hyper": {"lr": 1e-3}})
+            self.store.add_fact(f"winner {name}", {"hyper": {"lr": 1e-3}})
         self.store.add_fact("seconds_per_step", dict.fromkeys(self.names, 1e-3))
-        starts = {s["start"]: [0.1] * self.budget.seeds for s in self.design["strategies"]}
+        starts = {s["start"]: [self.learned_nothing] * self.budget.seeds for s in self.design["strategies"]}
+        self.store.add_fact("constant_test", self.learned_nothing)
         self.store.add_fact("untrained_test", starts)
         self.store.add_fact("seconds", 12.0)
 

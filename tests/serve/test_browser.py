@@ -66,16 +66,16 @@ def test_it_follows_a_study_that_is_killed_and_resumed_to_its_end(tmp_path, serv
     heading(page, "setting up, running")
     page.evaluate("window.same = true")
     process.write("begin", "tune-1")
-    heading(page, "held-back configurations, running")
+    heading(page, "configurations near the best, running")
     drawn(page, 4)
     assert page.locator("progress").get_attribute("value") == "640"
     assert page.locator("[data-until]").inner_text().endswith(("left", "thought"))
     assert page.locator("[data-since]").inner_text().endswith(("ago", "just now"))
     process.kill()
-    heading(page, "held-back configurations, stopped")
+    heading(page, "configurations near the best, stopped")
     assert page.locator("code").inner_text() == "thalweg compare made"
     with writing(tmp_path / "s") as process:
-        heading(page, "held-back configurations, running")
+        heading(page, "configurations near the best, running")
         process.write("tune-2", "tune-3", "final", "facts")
     until(page, "!document.querySelector('h1').textContent.includes('Not finished')")
     drawn(page, 6)
@@ -116,7 +116,7 @@ def test_the_index_follows_every_study_and_works_by_keyboard(tmp_path, serving, 
     served = serving(tmp_path)
     page = open_page(served.address + "/")
     assert page.locator("tbody tr").count() == 20
-    until(page, "document.body.textContent.split('cannot be told apart').length === 5")
+    until(page, "document.body.textContent.split('it takes at least 7 seeds to compare 2 strategies').length === 5")
     page.keyboard.press("Tab")  # the table, which scrolls
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "s00"

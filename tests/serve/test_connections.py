@@ -51,10 +51,13 @@ def test_three_hundred_that_are_half_sent_lock_nobody_out(sent, tmp_path):
 
 def test_streams_of_one_client_leave_places_to_others(tmp_path):
     with running(tmp_path, limits=Limits(connections=8, each=4, patience=600.0)) as served, ExitStack() as stack:
-        first, *_ = (connected(served, stack, HALF.replace(b"/ ", b"/events ") + b"\r\n") for _ in range(9))
+        streams = []
+        for _ in range(9):
+            streams.append(connected(served, stack, HALF.replace(b"/ ", b"/events ") + b"\r\n"))
+            assert streams[-1].recv(1)  # one that still waits for its request gives way before the oldest
         assert "There is no study here yet" in served.page("/")
         assert served.open <= 4
-        assert ended(first)
+        assert ended(streams[0])
 
 
 def test_of_all_clients_the_one_with_most_connections_gives_way(tmp_path):
@@ -110,11 +113,12 @@ def test_a_reader_that_is_slow_gets_all(tmp_path):
 
 
 FORGED = {
-    "hyperparameters in words": {"winner sgd": {"index": 0, "hyper": {"lr": "fast"}}},
+    "hyperparameters in words": {"winner sgd": {"hyper": {"lr": "fast"}}},
     "versions that are a list": {"run": {"command": "c", "versions": ["1"], "machine": {}, "device": "cpu"}},
     "no machine": {"run": {"command": "c", "versions": {}, "started": "2026-01-31T12:30:59+00:00"}},
     "a diagnosis of another kind": {"diagnosis": {"findings": 3, "profile": [], "range_test": None}},
-    "scores that are words": {"untrained_test": {"default": ["a", "b", "c"]}},
+    "scores that are words": {"untrained_test": {"default": ["a", "b", "c"]}, "constant_test": None},
+    "a score that is a word": {"constant_test": "a"},
     "times that are words": {"seconds_per_step": {"sgd": "slow", "adam": "slow"}},
     "engines of another kind": {"engine": {"name": 1}},
 }

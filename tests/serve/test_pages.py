@@ -19,6 +19,8 @@ from thalweg.compare.study.results import collect
 from thalweg.serve.pages import StudyPage
 from thalweg.serve.studies import FILE, Study, find
 
+SENTENCE = "No verdict: it takes at least 8 seeds to compare 8 strategies (--seeds 8)."
+
 
 def figures(page):
     return json.loads(Elements(page).scripts[0])["figures"]
@@ -68,6 +70,22 @@ def test_an_unfinished_study_shows_where_it_stands(served):
     assert list(figures(page)) == ["curves", "sensitivity", "expected", "divergences"]
     assert "seconds</button>" not in page  # a step is timed at the end
     assert "thalweg compare made" in page
+    assert "Bars mark" not in page  # no final run has ended
+    assert "could be the best" not in page
+
+
+def test_a_verdict_is_in_the_index_and_the_sentences_after_it_on_the_page_of_the_study(tmp_path):
+    scores = {"sgd": [0.6, 0.61, 0.62, 0.63] * 2, "adam": [0.9, 0.91, 0.92, None] * 2}
+    store = Store.open(make(tmp_path / "s", tests=scores))
+    verdict = collect(store)["verdict"]
+    store.close()
+    assert any("adam 2 of 8" in line for line in verdict["details"])
+    with running(tmp_path) as served, served.events("/events") as following:
+        texts = Elements(served.page("/study/s")).texts
+        assert {verdict["sentence"], *verdict["details"]} <= set(texts)
+        while verdict["sentence"] not in Elements(served.page("/")).texts:
+            following()
+        assert not set(verdict["details"]) & set(Elements(served.page("/")).texts)
 
 
 def test_a_folder_that_is_a_study_shows_it_at_once(tmp_path):
@@ -107,16 +125,16 @@ def test_a_study_is_seen_to_stop_and_to_go_on(tmp_path):
         process = Process(tmp_path / "s")
         process.write("begin", "tune-1")
         with served.events("/events/s") as following:
-            assert "tuning, held-back configurations, running" in served.page("/study/s")
+            assert "tuning, configurations near the best, running" in served.page("/study/s")
             process.kill()
-            while "tuning, held-back configurations, stopped" not in served.page("/study/s"):
+            while "tuning, configurations near the best, stopped" not in served.page("/study/s"):
                 following()
             assert "<code>thalweg compare made</code> resumes it" in served.page("/study/s")
             with writing(tmp_path / "s") as process:
-                while "tuning, held-back configurations, running" not in served.page("/study/s"):
+                while "tuning, configurations near the best, running" not in served.page("/study/s"):
                     following()
                 process.write("tune-2")
-                while "tuning, the best third to the end, running" not in served.page("/study/s"):
+                while "tuning, the best to the end, running" not in served.page("/study/s"):
                     following()
 
 
@@ -133,7 +151,7 @@ def test_a_page_made_before_the_last_write_counted_is_made_again(tmp_path):
         assert "tuning, first rung, running" in served.page("/study/s")
         with index.open("r+b") as file:
             file.write(after)
-        until(lambda: "held-back configurations, running" in served.page("/study/s"))
+        until(lambda: "configurations near the best, running" in served.page("/study/s"))
 
 
 def test_many_who_watch_cost_one_reading(tmp_path, monkeypatch):
@@ -179,8 +197,8 @@ def test_not_a_byte_is_written_finished_open_or_killed(tmp_path):
         with running(tmp_path) as served:
             for path in ("/", "/study/done"):
                 served.page(path)
-            assert "tuning, held-back configurations, stopped" in served.page("/study/killed")
-            assert "tuning, held-back configurations, running" in served.page("/study/open")
+            assert "tuning, configurations near the best, stopped" in served.page("/study/killed")
+            assert "tuning, configurations near the best, running" in served.page("/study/open")
         assert contents(tmp_path) == before
 
 
@@ -218,7 +236,7 @@ def test_a_damaged_study_is_a_line_and_the_others_are_served(tmp_path, damage):
         assert re.search("<h1>[^<]*(damaged|cannot be read)[^<]*</h1>", page)
         assert "Traceback" not in page
         assert "/study/good" in served.page("/")
-        assert "cannot be told apart" in served.page("/study/good")
+        assert SENTENCE in served.page("/study/good")
 
 
 def test_what_cannot_be_read_for_a_moment_is_read_again(tmp_path, monkeypatch):
@@ -261,7 +279,7 @@ def test_no_link_is_followed(tmp_path):
     (inside / "loop").symlink_to(inside)
     assert list(find(inside)) == ["own"]
     page = StudyPage(Study("own", inside / "own"), up=True)
-    assert "cannot be told apart" in page.make("v")
+    assert SENTENCE in page.make("v")
     (inside / "own" / FILE).unlink()
     (inside / "own" / FILE).symlink_to(outside / "s" / FILE)
     assert "no longer contains a study" in page.make("v")
@@ -291,8 +309,8 @@ def test_verdicts_come_to_the_index_by_and_by_and_a_bad_study_holds_none_up(tmp_
         db.execute("UPDATE outcomes SET curve = '{'")
     db.close()
     with running(tmp_path) as served, served.events("/events") as following:
-        assert "cannot be told apart" not in served.page("/")
-        while served.page("/").count("cannot be told apart") < 2:
+        assert SENTENCE not in served.page("/")
+        while served.page("/").count(SENTENCE) < 2:
             following()
 
 

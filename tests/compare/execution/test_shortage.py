@@ -120,7 +120,8 @@ def test_a_study_counts_what_timed_out_as_diverged_and_says_so(tmp_path):
     options = {"trials": 1, "steps": 30, "seeds": 2, "engine": "serial", "trial_seconds": LONG}
     done = thalweg.compare(small_task(), ("sgd", hung), out=tmp_path / "out", **options).results
     s = next(s for s in done["strategies"] if s["name"] == "hung")
-    assert (s["trials"], s["diverged"], s["final_diverged"]) == (2, 2, 2)
+    assert (s["trials"], s["diverged"], s["failed"]["count"], s["failed"]["of"]) == (2, 2, 2, 2)
+    assert s["test"]["per_seed"] == [None, None]
     assert "4 runs exceeded the time limit and count as diverged." in done["notes"]
     assert done["verdict"]["winner"] != "hung"
 

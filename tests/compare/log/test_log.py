@@ -101,8 +101,9 @@ def test_every_record_is_there_once_as_rungs_come_and_at_the_end(tracked, tmp_pa
         verdict = shown.pop("verdict")[2]
         check(shown, expected(writer.store))
     done = Comparison.from_store(writer.store, tmp_path / "o")
-    assert verdict.pop("text") == done.verdict
-    assert sorted(verdict.values()) == pytest.approx(sorted(s["test"]["mean"] for s in done.results["strategies"]))
+    assert done.details
+    assert verdict.pop("text") == " ".join([done.verdict, *done.details])
+    assert sorted(verdict.values()) == pytest.approx(sorted(s["test"]["typical"] for s in done.results["strategies"]))
     writer.store.close()
 
 
