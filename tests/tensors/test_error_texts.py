@@ -67,7 +67,7 @@ def test_the_death_of_a_worker_is_told_in_few_words(text, reason):
 
 
 def test_a_loss_that_broadcasts_its_target_is_told_by_its_warning():
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="Using a target size") as warned:
         torch.nn.functional.mse_loss(torch.zeros(3, 1), torch.zeros(3))
     assert error_texts.is_about_shapes(warned[0].message)
     assert not error_texts.is_about_shapes("lr_scheduler.step() before optimizer.step()")
