@@ -209,7 +209,12 @@ def command(
     rows = done.rows()
     apart = [f" {row['strategy']}: {row.pop('tuned to')}" for row in rows] if not _fits(rows, console.width) else []
     for column in rows[0]:
-        table.add_column(column, overflow="fold", no_wrap=column not in ("strategy", "tuned to"), max_width=24)
+        table.add_column(
+            column,
+            overflow="fold",
+            no_wrap=column not in ("strategy", "tuned to"),
+            max_width=None if column == "tuned to" else 24,
+        )
     for row in rows:
         table.add_row(*row.values())
     console.print(table, markup=False)

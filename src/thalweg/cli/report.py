@@ -33,7 +33,10 @@ def command(
     console.print(done.verdict, style="bold", markup=False, highlight=False)
     console.print(*done.details, sep="\n", markup=False, highlight=False)
     try:
+        place.mkdir(parents=True, exist_ok=True)
         done.write(place)
+    except OSError as error:
+        raise FileError(f"cannot write {place} ({error.strerror}): choose another folder with --to") from error
     except FileError as error:
         raise FileError(f"{error}; choose another folder with --to") from error
     console.print(f"report: {place / done.report.name}", markup=False, highlight=False, soft_wrap=True)

@@ -50,8 +50,8 @@ def compare(
     """Finds out which strategy trains the model of a task best, by how much, with what confidence and at what cost.
 
     Every strategy gets the same number of gradient evaluations. Its default configuration and ``trials`` more are
-    tuned on validation data; then the best one is run from ``seeds`` new seeds, which are the same for all strategies,
-    and tested once. The guide describes the protocol.
+    tuned on validation data; then what halves of the trials choose is run from ``seeds`` new seeds, which are the
+    same for all strategies, and tested once. The guide describes the protocol.
 
     Arguments:
         task: the name of a built-in task, ``"my.py:task"``, or a :class:`thalweg.Task`.
@@ -59,7 +59,7 @@ def compare(
             one string, separated by commas.
         trials: number of configurations per strategy in addition to its default one, at least 1.
         steps: number of gradient evaluations of a complete run; by default the task's own.
-        seeds: number of paired final runs per strategy; with 1 there is no interval, and therefore no winner.
+        seeds: number of paired final runs per strategy; the verdict needs 7 or more.
         engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (which measures both in turns); ``"ray"`` distributes trials
             over the workers of a Ray cluster, each of which makes the same choice.
         cluster: for ``"ray"``, the address of the cluster and the resources per worker; by default one on this machine.

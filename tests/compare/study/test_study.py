@@ -442,7 +442,9 @@ def test_a_study_of_the_former_protocol_is_shown_and_said_to_be_one(tmp_path, do
     assert shown["protocol"] == 1
     assert any("a former protocol" in note for note in shown["notes"])
     assert not any("own tuning" in line for line in shown["verdict"]["details"])
-    with pytest.raises(StudyError, match=r"contains a different study \(protocol differ\)"):
+    with pytest.raises(
+        StudyError, match="a study of a former protocol, which cannot be continued: thalweg report shows it"
+    ):
         study(tmp_path / "old")
 
 

@@ -138,6 +138,20 @@ def test_equivalence_is_shown_by_two_tests_within_a_margin_that_is_given_or_a_te
     assert not decide(judged(close, within=0.001)).is_decided
 
 
+def test_equivalence_includes_the_luck_of_tuning():
+    """The halves of each split lie on either side: another study may well lie beyond the margin."""
+    apart = {"a": [0.9 + 0.004 * (-1) ** i for i in range(10)], "b": [0.9] * 10}
+    assert decide(judged(apart, within=0.006)).equivalent == []
+    assert len(decide(judged(apart, within=0.006, is_tuned_apart=False)).equivalent) == 1
+    assert len(decide(judged(apart, within=0.02)).equivalent) == 1
+
+
+def test_a_strategy_without_a_number_beats_nobody_and_is_beaten_by_nobody():
+    found = judged({"a": [0.9] * 8, "b": [None] * 8}, unmeasured=["b"])
+    assert pairs(found)[0]["better"] is None
+    assert decide(found).sentence == "No verdict: the test accuracy of b is not a number."
+
+
 def test_the_fastest_is_named_where_the_test_says_so():
     steps = {"a": [100] * 9 + [None], "b": [90] * 5 + [110] * 5}
     assert decide(judged(around(0.9, 0.9), steps=steps)).fastest is None

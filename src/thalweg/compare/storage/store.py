@@ -75,6 +75,11 @@ class Store:
                 with store._writing():
                     store._db.execute("DELETE FROM facts")
                     store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(asked)))
+            elif "protocol" in parts:
+                raise StudyError(
+                    f"{folder} contains a study of a former protocol, which cannot be continued: thalweg report shows "
+                    "it; choose another --out, or move the folder"
+                )
             elif parts:
                 raise StudyError(
                     f"{folder} contains a different study ({', '.join(parts)} differ): choose another --out, or "

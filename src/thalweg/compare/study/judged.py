@@ -7,7 +7,7 @@ from statistics import fmean, median, variance
 from typing import Any
 
 from thalweg.compare.design import PROTOCOL
-from thalweg.compare.statistics import luck_of_tuning, more_often, signed_rank, typical
+from thalweg.compare.statistics import luck_of_tuning, more_often, shift, signed_rank, typical
 
 ALPHA = 0.05
 MOST = 0.0125  # level of one comparison, however few there are
@@ -101,17 +101,44 @@ class Judged:
         if not self.is_tuned_apart:
             return True
         inside = _drawn_in(gains)
-        error = math.sqrt(max(variance(inside) / len(inside), luck_of_tuning(inside)))
-        return fmean(inside) >= ERRORS * error
+        return fmean(inside) >= ERRORS * _error(inside)
+
+    def is_equivalent(self, a: str, b: str, margin: float) -> bool:
+        """Says whether two strategies differ by less than the margin, by two one-sided tests at 5 %.
+
+        The 90 % interval of what pairs typically differ by lies inside it, and so does the mean gain with 2 of its
+        standard errors, which include the luck of tuning.
+        """
+        gains = self.gains(a, b)
+        gap = shift(gains, 0.9)
+        if not (-margin < gap.low and gap.high < margin):
+            return False
+        inside, largest = _drawn_in(gains), _largest(gains)
+        reach = abs(fmean(inside)) + 2.0 * (_error(inside) if self.is_tuned_apart else 0.0)
+        return reach * largest < margin
+
+
+def _tails(gains: Sequence[float]) -> tuple[float, float]:
+    """Returns the lowest and the highest gain without the extreme tenths."""
+    ranked, tail = sorted(gains), (len(gains) + 2) // 10
+    return ranked[tail], ranked[-1 - tail]
+
+
+def _largest(gains: Sequence[float]) -> float:
+    """Returns the size of the largest finite gain inside the tails; 1 where all are zero."""
+    low, high = _tails(gains)
+    return max((abs(g) for g in gains if low <= g <= high and math.isfinite(g)), default=0.0) or 1.0
 
 
 def _drawn_in(gains: Sequence[float]) -> list[float]:
-    """Returns the gains with the lowest and the highest tenth drawn in, as shares of the largest that is left."""
-    ranked, tail = sorted(gains), (len(gains) + 2) // 10
-    low, high = ranked[tail], ranked[-1 - tail]
-    inside = [min(max(g, low), high) for g in gains]
-    most = max((abs(g) for g in inside if math.isfinite(g)), default=0.0) or 1.0
-    return [min(max(g / most, -1.0), 1.0) for g in inside]
+    """Returns the gains with the extreme tenths drawn in, as shares of the largest that is left."""
+    (low, high), most = _tails(gains), _largest(gains)
+    return [min(max(min(max(g, low), high) / most, -1.0), 1.0) for g in gains]
+
+
+def _error(inside: Sequence[float]) -> float:
+    """Returns the standard error of the mean of gains, the luck of tuning included."""
+    return math.sqrt(max(variance(inside) / len(inside), luck_of_tuning(inside)))
 
 
 def level_of(strategies: int, looks: int = 1) -> float:

@@ -39,14 +39,15 @@ def details(
             if judged.is_tuned_apart
             else "All runs of a strategy share one tuning, so this leaves out the luck of tuning."
         )
-    if len(candidates) > 1 and (more := _more(judged, candidates)):
+    if len(candidates) > 1 and judged.seeds >= needed and (more := _more(judged, candidates)):
         said.append(more)
     return said
 
 
 def _lost(one: Behind) -> str:
     size = f", typically by {one.typically:.2g}" if math.isfinite(one.typically) else ""
-    least = f" and by at least {one.at_least:.2g}" if size and 0 < one.at_least < math.inf else ""
+    is_told = size and one.at_least >= one.typically / 100  # less is rounding
+    least = f" and by at least {one.at_least:.2g}" if is_told else ""
     return f"{one.name}, which lost to {one.beaten_by} on {one.lost} of {one.runs} runs{size}{least}"
 
 

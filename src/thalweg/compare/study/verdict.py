@@ -33,7 +33,8 @@ def pairs(judged: Judged) -> list[dict[str, Any]]:
             x is not None and y is not None for x, y in zip(*(trained(judged.runs[n]) for n in (a, b)), strict=True)
         )
         estimate = shift([sign * g for g in gains]) if both else Interval(math.nan, math.nan, math.nan)
-        better = a if judged.beats(a, b) else b if judged.beats(b, a) else None
+        measured = not {a, b} & {*judged.unmeasured}
+        better = next((x for x, y in ((a, b), (b, a)) if measured and judged.beats(x, y)), None)
         p = min(1.0, 2 * min(signed_rank(gains), signed_rank([-g for g in gains])))
         found.append(
             {"a": a, "b": b, "difference": estimate.mean, "low": estimate.low, "high": estimate.high, "p": p}
@@ -105,7 +106,7 @@ def decide(judged: Judged) -> Verdict:
         return _none(ranked, only, judged)
     spread = [level for level in levels.values() if not math.isnan(level)]
     margin = judged.within if judged.within is not None else (max(spread) - min(spread)) / 10
-    alike = [[a, b] for a, b in combinations(candidates, 2) if _equivalent(judged.gains(a, b), margin)]
+    alike = [[a, b] for a, b in combinations(candidates, 2) if judged.is_equivalent(a, b, margin)]
     fastest = _fastest(judged, candidates)
     use = fastest or candidates[0]
     winner = use if len(candidates) == 1 else None
@@ -136,12 +137,6 @@ def _behind(judged: Judged, name: str, by: Sequence[str]) -> Behind:
     gap = shift(gains, 1 - 2 * judged.level)
     lost = sum(g > 0 for g in gains)
     return Behind(name, best, lost, len(gains), gap.mean, max(0.0, gap.low), signed_rank(gains))
-
-
-def _equivalent(gains: Sequence[float], margin: float) -> bool:
-    """Says whether two strategies differ by less than the margin: the 90 % interval lies inside it."""
-    gap = shift(gains, 0.9)
-    return -margin < gap.low and gap.high < margin
 
 
 def _fastest(judged: Judged, candidates: Sequence[str]) -> str | None:

@@ -61,7 +61,7 @@ class Task:
 
     Arguments:
         model: a function that builds the model (it draws from torch's global generator, which is seeded), or a module,
-            which is copied and initialized anew for every seed. A model with auxiliary heads is trained on their
+            which is copied for every run, see ``start``. A model with auxiliary heads is trained on their
             losses too, and evaluated without them.
         train, valid, test: map-style datasets of ``(input, target)`` pairs, whose tensors have one shape.
         loss: ``(output, target) -> scalar``, the mean over the batch.
