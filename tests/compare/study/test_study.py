@@ -54,7 +54,7 @@ def test_the_results_have_all_that_is_promised(done):
     assert set(r["strategies"][0]) >= names
     assert set(r["strategies"][0]["test"]) == {"typical", "low", "high", "per_seed"}
     assert set(r["strategies"][0]["to_target"]) >= {"steps", "gradient_evaluations", "seconds"}
-    assert set(r["pairs"][0]) == {"a", "b", "difference", "low", "high", "p", "better"}
+    assert set(r["pairs"][0]) == {"a", "b", "difference", "low", "high", "p", "better", "runs"}
     assert set(r["verdict"]) >= {"use", "candidates", "behind", "winner", "tied", "fastest", "sentence", "details"}
     assert r == json.loads(json.dumps(done.results))
 

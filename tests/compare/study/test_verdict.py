@@ -74,7 +74,22 @@ def test_a_run_failed_if_it_went_less_than_a_tenth_of_the_way():
     assert failed(scores, "max", {"a": [0.1], "b": [0.1]})["a"] == [False, True, False, True]
     loss = {"a": [0.1, 2.3, 50.0], "b": [0.1, 0.1, 0.1]}
     assert failed(loss, "min", {"a": [80.0, 2.302], "b": [80.0, 2.302]})["a"] == [False, True, True]  # constant model
-    assert all(failed({"a": [0.1, 0.1]}, "max", {"a": [0.1]})["a"])
+    assert all(failed({"a": [0.1, 0.09]}, "max", {"a": [0.1]})["a"])
+
+
+def test_a_metric_that_is_the_same_for_all_says_nothing_of_failures_and_all_are_equivalent():
+    per_seed = {"a": [0.5] * 8, "b": [0.5] * 8}
+    lost = failed(per_seed, "max", {"a": [0.5], "b": [0.5]})
+    assert not any(lost["a"] + lost["b"])
+    assert decide(judged(per_seed, lost=lost)).use is None
+    same = decide(judged({"a": [0.5, 0.6] * 4, "b": [0.5, 0.6] * 4}))
+    assert (same.candidates, same.equivalent, same.is_decided) == (["a", "b"], [["a", "b"]], True)
+
+
+def test_where_half_of_one_strategys_runs_failed_neither_may_be_better():
+    compared = pairs(judged({"a": [0.9] * 8, "b": [0.95] * 5 + [None] * 3}))
+    assert compared[0]["runs"] == 5
+    assert check_expectation("a ties b", compared)
 
 
 def test_a_verdict_does_not_hang_on_one_seed():
@@ -165,15 +180,18 @@ def test_the_fastest_is_named_where_the_test_says_so():
 def test_too_few_seeds_say_how_many_it_takes(scores):
     found = decide(judged({"a": scores, "b": [x - 0.5 for x in scores]}))
     assert found.winner is None
+    assert found.use is None
     assert found.sentence == "No verdict: it takes at least 7 seeds to compare 2 strategies (--seeds 7)."
+    assert not any("More seeds" in line for line in found.details)
 
 
 @pytest.mark.parametrize(
     ("per_seed", "sentence"),
     [
-        ({"a": [0.9] * 8}, "Only a was run, so there is nothing to compare it with."),
+        ({"a": [0.9, 0.8] * 4}, "Only a was run, so there is nothing to compare it with."),
         ({"a": [None] * 8, "b": [None] * 8}, "No strategy trained the model: every final run failed."),
-        ({"a": [0.5] * 8, "b": [0.5] * 8}, "Use a: nothing tried is better."),
+        ({"a": [0.5] * 8, "b": [0.5] * 8}, "No verdict: the test accuracy is the same in all runs."),
+        ({"a": [0.5, 0.6] * 4, "b": [0.5, 0.6] * 4}, "Use a: nothing tried is better."),
         ({"a": [0.5] * 8, "b": [None] * 8}, "Use a: every other strategy did worse."),
         ({"a": [0.5] * 7 + [1e300], "b": [0.4] * 7 + [-1e300]}, "Use a: every other strategy did worse."),
     ],

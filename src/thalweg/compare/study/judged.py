@@ -111,11 +111,11 @@ class Judged:
         """
         gains = self.gains(a, b)
         gap = shift(gains, 0.9)
-        if not (-margin < gap.low and gap.high < margin):
+        if not (-margin <= gap.low and gap.high <= margin):
             return False
         inside, largest = _drawn_in(gains), _largest(gains)
         reach = abs(fmean(inside)) + 2.0 * (_error(inside) if self.is_tuned_apart else 0.0)
-        return reach * largest < margin
+        return reach * largest <= margin
 
 
 def _tails(gains: Sequence[float]) -> tuple[float, float]:
@@ -217,7 +217,8 @@ def failed(
     for name, own in scores.items():
         start = max((sign * x for x in untrained[name] if math.isfinite(x)), default=-math.inf)
         least = start + TRAINED * (best - start) if math.isfinite(start) and best > start else start
-        found[name] = [x is None or sign * x <= least for x in own]
+        is_constant = all(x is None or sign * x == start for one in scores.values() for x in one)  # it tells nothing
+        found[name] = [x is None or (sign * x <= least and not is_constant) for x in own]
     return found
 
 

@@ -24,21 +24,20 @@ from thalweg.compare.study.sentences import details, failures
 def pairs(judged: Judged) -> list[dict[str, Any]]:
     """Returns of every pair the typical a − b, its 95 % interval, the two-sided p, and which is better.
 
-    The difference is NaN where the two never trained on one seed.
+    ``runs`` are the seeds on which both trained; the difference is NaN where there is none.
     """
     sign, found = 1 if judged.direction == "max" else -1, []
     for a, b in combinations(judged.runs, 2):
         gains = judged.gains(a, b)
-        both = any(
-            x is not None and y is not None for x, y in zip(*(trained(judged.runs[n]) for n in (a, b)), strict=True)
-        )
+        ends = zip(*(trained(judged.runs[n]) for n in (a, b)), strict=True)
+        both = sum(x is not None and y is not None for x, y in ends)
         estimate = shift([sign * g for g in gains]) if both else Interval(math.nan, math.nan, math.nan)
         measured = not {a, b} & {*judged.unmeasured}
         better = next((x for x, y in ((a, b), (b, a)) if measured and judged.beats(x, y)), None)
         p = min(1.0, 2 * min(signed_rank(gains), signed_rank([-g for g in gains])))
         found.append(
             {"a": a, "b": b, "difference": estimate.mean, "low": estimate.low, "high": estimate.high, "p": p}
-            | {"better": better}
+            | {"better": better, "runs": both}
         )
     return found
 
@@ -101,6 +100,8 @@ def decide(judged: Judged) -> Verdict:
         return _none(ranked, f"No verdict: the test {judged.metric} of {names} is not a number.", judged)
     if all(math.isnan(level) for level in levels.values()):
         return _none(ranked, "No strategy trained the model: every final run failed.", judged)
+    if len({x for runs in judged.runs.values() for x in runs.scores}) == 1 < judged.seeds:
+        return _none(ranked, f"No verdict: the test {judged.metric} is the same in all runs.", judged)
     if len(ranked) == 1:
         only = f"Only {ranked[0]} was run, so there is nothing to compare it with."
         return _none(ranked, only, judged)
@@ -109,9 +110,10 @@ def decide(judged: Judged) -> Verdict:
     alike = [[a, b] for a, b in combinations(candidates, 2) if judged.is_equivalent(a, b, margin)]
     fastest = _fastest(judged, candidates)
     use = fastest or candidates[0]
-    winner = use if len(candidates) == 1 else None
+    winner = candidates[0] if len(candidates) == 1 else None
     needed = _least_seeds(judged.level)
-    words = f"Use {use}" + (f" ({judged.choices[use]})" if judged.choices.get(use) else "")
+    chosen = judged.choices.get(use, "")
+    words = f"Use {use}" + (f" ({chosen})" if chosen else "")
     if winner:
         sentence = f"{words}: every other strategy did worse."
     elif judged.seeds < needed:
@@ -123,7 +125,8 @@ def decide(judged: Judged) -> Verdict:
         sentence = f"{words}: nothing tried is better."
     said = details(judged, candidates, behind, alike, fastest, margin, needed)
     tied = candidates if len(candidates) > 1 else []
-    return Verdict(use, candidates, behind, winner, tied, fastest, alike, margin, sentence, said)
+    named = None if judged.seeds < needed and not winner else use
+    return Verdict(named, candidates, behind, winner, tied, fastest, alike, margin, sentence, said)
 
 
 def _none(ranked: list[str], sentence: str, judged: Judged) -> Verdict:
@@ -191,4 +194,4 @@ def check_expectation(text: str, compared: Sequence[Mapping[str, Any]]) -> bool:
     pair = next(p for p in compared if {p["a"], p["b"]} == {a, b})
     if verb == "beats":
         return bool(pair["better"] == a)
-    return pair["better"] is None and pair["difference"] is not None
+    return pair["better"] is None and pair["runs"] > 0
