@@ -37,11 +37,11 @@ check: style  ## the style and the quick tests, in a minute on two cores
 
 test: style  ## every check and every test
 	sh tests/install-browser.sh
-	$(PYTEST) --numprocesses 3 --durations 10
+	$(PYTEST) --numprocesses 2 --durations 10
 
 coverage: .venv/tested  ## every test again, with the lines of src that none runs; fails below 95 %
 	sh tests/install-browser.sh
-	$(PYTEST) --numprocesses 3 --cov --cov-report term
+	$(PYTEST) --numprocesses 2 --cov --cov-report term
 
 release: .venv/tested  ## wheel and source distribution in dist/, checked
 	$(PIP) --editable '.[release]'
