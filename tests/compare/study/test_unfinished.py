@@ -140,7 +140,9 @@ def test_it_agrees_with_the_results_of_the_finished_study(tmp_path):
     drawn = {f["id"]: f["plot"] for f in figures(done.results)}
     for figure in figures(before):
         if figure["id"] == "sensitivity":
-            tried = [t for t in drawn["sensitivity"]["data"] if not str(t.get("marker", {}).get("symbol")).startswith("line")]
+            tried = [
+                t for t in drawn["sensitivity"]["data"] if not str(t.get("marker", {}).get("symbol")).startswith("line")
+            ]
             assert sorted(map(str, figure["plot"]["data"])) == sorted(map(str, tried))
     assert [f["id"] for f in figures(before)] == ["curves", "sensitivity", "expected", "divergences"]
 
