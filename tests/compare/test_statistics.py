@@ -126,14 +126,18 @@ def test_one_run_does_not_decide_what_is_typical():
 
 def test_intervals_cover_where_runs_share_their_tuning():
     """Runs 2k and 2k + 1 train with the choices of two halves, whose luck is opposite to the mean over both."""
-    rng, covered = np.random.default_rng(5), 0
+    rng, covered, without = np.random.default_rng(5), 0, 0
     for _ in range(300):
         trials = rng.normal(0, 1, 12)
         halves = [rng.permutation(12) for _ in range(5)]
         luck = [trials[half].mean() for order in halves for half in (order[:6], order[6:])]
-        found = s.typical((np.array(luck) + rng.normal(0, 0.3, 10)).tolist())
-        covered += found.low <= 0.0 <= found.high
+        runs = (np.array(luck) + rng.normal(0, 0.3, 10)).tolist()
+        low, high = s.typical(runs)[1:]
+        covered += low <= 0.0 <= high
+        low, high = s.typical(runs, halves=False)[1:]
+        without += low <= 0.0 <= high
     assert 0.84 <= covered / 300 <= 0.995
+    assert without / 300 < 0.75  # what an interval covers that leaves out the luck of tuning
 
 
 @given(st.floats(0, 3), st.floats(0, 3))

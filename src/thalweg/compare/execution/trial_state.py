@@ -23,7 +23,7 @@ class TrialState:
         params: parameters ``(n,)``; or parameters and buffers by their names in ``state_dict()``.
         buffers: of the model, by name, beside flat parameters.
         optimizer: its state: a rule's by slot ``(n,)``, with the average of the parameters; that of optimizers by
-            ``WHICH.INDEX.NAME``.
+            number, beside the ``tree`` of their state dicts.
         average: averages of the buffers by name; or the parts of an :class:`~thalweg.averaging.Average`.
         position: gradient evaluations and steps of a trial that does not spend one evaluation a step.
     """
@@ -42,7 +42,7 @@ class TrialState:
         return cls(flat, dict(model.named_buffers()))
 
     def encode(self) -> dict[str, Tensor]:
-        """Returns the state as it is stored and sent: tensors on the CPU, by keys that no later version changes."""
+        """Returns the state as it is stored and sent: tensors on the CPU."""
         if isinstance(self.params, Tensor):
             parts = {"": {"params": self.params, **self.optimizer}, "buffer.": self.buffers}
             parts["average.buffer."] = self.average
