@@ -13,6 +13,7 @@ from thalweg.compare.execution.ray.engines import LOCAL
 
 Node = subprocess.Popen[str]
 ALONE = LOCAL | {"RAY_AUTH_MODE": "disabled"}  # the environment of a driver
+PATIENT = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "600"}  # a busy machine starts a client's server in minutes
 
 
 class RayNodes(contextlib.ExitStack):
@@ -40,7 +41,7 @@ class RayNodes(contextlib.ExitStack):
         words = ("start", "--block", "--node-ip-address", "127.0.0.1", *ports, *words)
         node = subprocess.Popen(
             [Path(sys.executable).with_name("ray"), *map(str, words)],
-            env=os.environ | ALONE | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"} | environment,
+            env=os.environ | ALONE | PATIENT | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

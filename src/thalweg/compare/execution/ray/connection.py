@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import threading
 import warnings
@@ -15,7 +16,7 @@ from ray.exceptions import RayError
 from thalweg.compare.arguments import check_reachable
 from thalweg.compare.execution.ray.private import omit_findings
 
-TRIES = 3  # at starting Ray here
+TRIES = 3  # at starting Ray
 
 
 @contextmanager
@@ -29,21 +30,23 @@ def _sigterm_kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _start(begin: Callable[[], object]) -> None:
-    """Starts Ray here; again where it gives up waiting for its own processes, as it does on a busy machine."""
+def _start(begin: Callable[[], object], errors: type[Exception]) -> None:
+    """Starts Ray; again where it gives up waiting for its own processes, as it does on a busy machine."""
     for left in reversed(range(TRIES)):
         try:
             begin()
             return
-        except Exception as error:  # Ray's are of any kind
+        except errors:
             ray.shutdown()
             if not left:
-                raise ValueError(f"Ray does not start on this machine ({_first(error)}): use --engine auto") from error
+                raise
 
 
-def _first(error: Exception) -> str:
-    """Returns the first sentence of what an error says."""
-    return str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
+def _sentence(error: Exception) -> str:
+    """Returns the sentence of an error that names the cause: the last one of a traceback, else the first."""
+    text = str(error).strip()
+    line = text.splitlines()[-1] if "Traceback" in text else text.partition("\n")[0]
+    return re.split(r"[.!] ", line)[0].rstrip(".!") or type(error).__name__
 
 
 @_sigterm_kept()
@@ -57,7 +60,10 @@ def connect(address: str | None) -> None:
     quietly = partial(ray.init, log_to_driver=False, logging_level=logging.CRITICAL)
     if address is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        _start(partial(quietly, "local", num_cpus=cores, include_dashboard=False))
+        try:
+            _start(partial(quietly, "local", num_cpus=cores, include_dashboard=False), Exception)  # of any kind
+        except Exception as error:
+            raise ValueError(f"Ray does not start on this machine ({_sentence(error)}): use --engine auto") from error
         return
     remedy = "pass the address that ray start --head printed, or omit --ray-address"
     try:
@@ -67,6 +73,8 @@ def connect(address: str | None) -> None:
             "get-auth-token there"
         )
         with warnings.catch_warnings(action="ignore"):
-            quietly(address)
+            _start(partial(quietly, address), ConnectionAbortedError)  # the head waits 30 s for the client's server
     except (OSError, RuntimeError, ValueError, RayError) as error:
-        raise ValueError(f"there is no usable Ray cluster at {address} ({_first(error)}): {remedy}") from error
+        if isinstance(error, ConnectionAbortedError):
+            remedy = "see ray_client_server.err among the logs of its head"
+        raise ValueError(f"there is no usable Ray cluster at {address} ({_sentence(error)}): {remedy}") from error
