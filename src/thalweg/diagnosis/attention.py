@@ -53,7 +53,7 @@ def entropy_of_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
         if not isinstance(scores, Tensor) or not isinstance(dim, int) or scores.dim() < 2:
             return None
         return entropy(_some(scores, dim), dim)
-    query, key = _some(given["query"]), _some(given["key"])
+    query, key = _wide(_some(given["query"])), _wide(_some(given["key"]))
     if query.dim() < 2 or query.shape[:-2] != key.shape[:-2]:
         return None
     scale = given.get("scale") or query.shape[-1] ** -0.5
@@ -77,10 +77,10 @@ def entropy_of_module(module: nn.MultiheadAttention, args: Sequence[Any], kwargs
     if not module.batch_first:
         query, key = query.transpose(0, 1), key.transpose(0, 1)
     width = module.embed_dim
-    biases = (None, None) if module.in_proj_bias is None else module.in_proj_bias.split(width)[:2]
+    biases = (None, None) if module.in_proj_bias is None else _wide(module.in_proj_bias).split(width)[:2]
     weights = module.in_proj_weight.split(width)[:2]
     heads = [
-        linear(x[:EXAMPLES], w, b).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
+        linear(_wide(x[:EXAMPLES]), _wide(w), b).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
         for x, w, b in zip((query, key), weights, biases, strict=True)
     ]
     scores = heads[0] @ heads[1].transpose(-2, -1) * heads[0].shape[-1] ** -0.5
@@ -93,3 +93,8 @@ def entropy_of_module(module: nn.MultiheadAttention, args: Sequence[Any], kwargs
 def _some(tensor: Tensor, dim: int = -1) -> Tensor:
     """Returns the first few examples, which do for a mean; all where the shares are over them."""
     return tensor if dim % max(tensor.dim(), 1) == 0 else tensor[:EXAMPLES]
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Returns a tensor in float32 where its type is a smaller one, whose products may overflow."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor

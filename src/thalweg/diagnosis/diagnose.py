@@ -21,6 +21,7 @@ from thalweg.diagnosis.forward_recorder import Layer
 from thalweg.diagnosis.gates import saturated_gates
 from thalweg.diagnosis.gradient_noise import batch_size, gradient_noise
 from thalweg.diagnosis.gradient_scale import gradient_scale
+from thalweg.diagnosis.half_precision import OVERFLOW, half_precision
 from thalweg.diagnosis.heavy_dropout import heavy_dropout
 from thalweg.diagnosis.input_scale import constant_features, input_scale
 from thalweg.diagnosis.large_weights import large_weights
@@ -29,6 +30,7 @@ from thalweg.diagnosis.mixed_examples import mixed_examples
 from thalweg.diagnosis.no_nonlinearity import no_nonlinearity
 from thalweg.diagnosis.nonfinite import KIND, nonfinite
 from thalweg.diagnosis.observe import FEWEST, Loss, Seen, deviation, observe
+from thalweg.diagnosis.one_class import one_class
 from thalweg.diagnosis.output_form import output_form
 from thalweg.diagnosis.redundant_bias import redundant_bias
 from thalweg.diagnosis.saturated_attention import saturated_attention
@@ -39,6 +41,7 @@ from thalweg.diagnosis.sharpness import STEPS, curvature, sharpness
 from thalweg.diagnosis.start_loss import best_constant, start_loss
 from thalweg.diagnosis.summed_loss import summed_loss
 from thalweg.diagnosis.symmetry import symmetry
+from thalweg.diagnosis.target_range import target_range
 from thalweg.diagnosis.through_time import through_time
 from thalweg.diagnosis.unread_inputs import unread_inputs
 from thalweg.diagnosis.unregistered import unregistered
@@ -64,6 +67,7 @@ CHECKS = (
     output_form,
     summed_loss,
     broadcast_target,
+    target_range,
     input_scale,
     constant_features,
     unread_inputs,
@@ -73,6 +77,7 @@ CHECKS = (
     untrained,
     redundant_bias,
     few_examples,
+    half_precision,
 )
 
 
@@ -148,7 +153,8 @@ def diagnose(
     noise_batches = _many(seen, 16, 8) if noise_batches is None else noise_batches
     range_steps = _many(seen, 100, 48) if range_steps is None else range_steps
     others, test = [as_batch(b) for b in more], None
-    if not any(f.kind == KIND for f in found):
+    found += one_class(seen, others)
+    if not any(f.kind == KIND or (f.kind == OVERFLOW and f.severity == "error") for f in found):
         if curvature_steps:
             report("curvature at the start")
             start = curvature(seen, loss, curvature_steps)

@@ -135,6 +135,7 @@ class ForwardRecorder(TorchFunctionMode):
         self.ends: dict[int, str] = {}  # a tensor's id: the function that it is the value of, but for its shape
         self.shares: dict[int, tuple[set[str], Spread]] = {}  # a softmax's id: where its scores come from, their spread
         self.uses: dict[int, int] = {}
+        self.types: set[torch.dtype] = set()  # of what functions gave
         self.noting = False  # whether what is called is this class's own
         self.handles: list[Any] = []
 
@@ -224,6 +225,7 @@ class ForwardRecorder(TorchFunctionMode):
         results = [t for t in (result if isinstance(result, (tuple, list)) else (result,)) if isinstance(t, Tensor)]
         if not results:
             return result
+        self.types.update(t.dtype for t in results)
         given = [a for arg in (*args, *kwargs.values()) for a in (arg if isinstance(arg, (tuple, list)) else (arg,))]
         keys = [id(a) for a in given if isinstance(a, Tensor)]
         for key in keys:

@@ -160,7 +160,7 @@ def _standardized(seen: Seen, at: int, dim: int) -> str:
     dims = tuple(i for i in range(given.dim()) if i != dim)
     one = "inputs" if len(seen.inputs) == 1 else f"inputs[{at}]"
     value = f"(x - x.mean({dims}, keepdim=True)) / x.std({dims}, keepdim=True).clamp_min(1e-12)"
-    return _in_place_of(seen, at, f"(lambda x: {value})({one}.double()).float()")
+    return _in_place_of(seen, at, f"(lambda x: {value})({one}.double()).to({given.dtype})")
 
 
 def _without(seen: Seen, read: Read, features: list[int]) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from thalweg.diagnosis.findings import Finding
+from thalweg.diagnosis.half_precision import overflowed
 from thalweg.diagnosis.observe import Seen
 
 KIND = "not finite"
@@ -27,11 +28,18 @@ def nonfinite(seen: Seen) -> list[Finding]:
     """
     count = sum(map(_bad, seen.inputs))
     if count:
-        return [_finding("", count, "the inputs contain NaN or infinity", "inputs = inputs.nan_to_num()")]
+        meaning = f"the inputs contain NaN or infinity{_range(*seen.inputs)}"
+        return [_finding("", count, meaning, "inputs = inputs.nan_to_num()")]
     for name, p in seen.model.named_parameters():
         if count := _bad(p):
             fix = "thalweg.initialization.initialize(model)"
-            return [_finding(name, count, "the parameter contains NaN or infinity", fix)]
+            return [_finding(name, count, f"the parameter contains NaN or infinity{_range(p)}", fix)]
+    found = _followed(seen)
+    return found and (overflowed(seen) or found)
+
+
+def _followed(seen: Seen) -> list[Finding]:
+    """Finds what is not finite although inputs and parameters are."""
     every = seen.layers | seen.norms
     for name in seen.order:
         if count := _bad(every[name].output):
@@ -46,6 +54,12 @@ def nonfinite(seen: Seen) -> list[Finding]:
             fix = "x.clamp_min(1e-12).sqrt()  # no root, log or norm at 0"
             return [_finding(name, count, "the outputs are finite, the parameter's gradient is not", fix)]
     return []
+
+
+def _range(*values: Any) -> str:
+    """Returns what to add where numbers may have become infinite as they were cast."""
+    held = next((v for v in values if isinstance(v, Tensor) and v.dtype is torch.float16 and v.isinf().any()), None)
+    return "" if held is None else ": float16 ends at 65,504, so scale them before they are cast"
 
 
 def _finding(layer: str, count: int, meaning: str, fix: str) -> Finding:

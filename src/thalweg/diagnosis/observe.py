@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from thalweg.diagnosis.batches import Batch, as_batch, examples_in
 from thalweg.diagnosis.forward_recorder import ForwardRecorder, Layer
 from thalweg.tensors.as_trained import as_trained
 from thalweg.tensors.private import tree_flatten, tree_unflatten
+
+if TYPE_CHECKING:
+    from thalweg.diagnosis.overflows import Overflow
 
 Loss = Callable[[Any, Any], Tensor]
 FEWEST = 8  # examples by which a unit is judged
@@ -39,6 +42,7 @@ class Seen:
         through_time: of each recurrent layer the gradients' norms over its steps ``(T,)``.
         unused: places of the tensors among the inputs that come to no function.
         leaves: tensors of the output's graph that gradients come to, and that are none of the model's parameters.
+        types: of the tensors that the functions of the forward pass gave.
         operations: in the output's graph, of which a recurrent layer, one to torch, has 5 a step.
     """
 
@@ -58,6 +62,7 @@ class Seen:
     through_time: dict[str, Tensor]
     unused: set[int]
     leaves: list[Tensor]
+    types: set[torch.dtype]
     operations: int
 
     @cached_property
@@ -66,6 +71,17 @@ class Seen:
         from thalweg.diagnosis.passes import evaluated
 
         return evaluated(self)
+
+    @cached_property
+    def overflows(self) -> "list[Overflow]":
+        """What overflows in a half-precision type in the forward pass and the loss."""
+        from thalweg.diagnosis.overflows import overflows
+
+        return overflows(self)
+
+    def every(self, name: str) -> Layer:
+        """Returns a layer, or a normalization, by its name."""
+        return self.layers.get(name) or self.norms[name]
 
     @property
     def examples(self) -> int:
@@ -163,6 +179,7 @@ def observe(model: nn.Module, batch: Any, loss: Loss) -> Seen:
         through_time,
         {i for i, x in enumerate(inputs) if isinstance(x, Tensor) and id(x) not in recorder.uses},
         leaves,
+        recorder.types,
         operations,
     )
 

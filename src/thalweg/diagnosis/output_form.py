@@ -8,6 +8,7 @@ from thalweg.diagnosis.findings import Finding
 from thalweg.diagnosis.loss_form import Form, form_of, trial
 from thalweg.diagnosis.mixed_examples import give_output_of
 from thalweg.diagnosis.observe import Seen
+from thalweg.diagnosis.target_range import into_unit_range, looks_like_bytes
 
 RANGES = {
     "relu": (0.0, math.inf),
@@ -94,9 +95,15 @@ def _bounded(seen: Seen, y: Tensor, form: Form, end: str, layer: str) -> list[Fi
             return []
     what = "the scores that the loss expects" if form.takes != "values" else f"{beyond:.0%} of the targets"
     meaning = f"outputs are {end} values, in [{low:g}, {high:g}], and {what} lie outside"
-    return [
-        Finding("bounded outputs", "warning", layer, beyond, meaning, _unbounded(seen, end, layer), threshold=SHARE)
-    ]
+    fix = _unbounded(seen, end, layer)
+    if form.takes == "values" and RANGES[end] == (0.0, 1.0) and _is_mask(seen.target):
+        meaning, fix = f"{meaning}: bring them to [0, 1]", into_unit_range(seen.target)
+    return [Finding("bounded outputs", "warning", layer, beyond, meaning, fix, threshold=SHARE)]
+
+
+def _is_mask(target: Tensor) -> bool:
+    """Returns whether numbers are made from others in [0, 1]: bytes, or two numbers alone."""
+    return looks_like_bytes(target) or len(target.unique()) == 2
 
 
 def _unbounded(seen: Seen, end: str, layer: str) -> str:
