@@ -1,5 +1,10 @@
 """What the user's code does to the process: exits, errors of any kind, processes of its own, another current folder."""
 
+import re
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from tests.cli.test_train import called
@@ -10,7 +15,7 @@ from thalweg.compare.task.loading import load_task
 from thalweg.compare.user_errors import TaskError, user_errors
 
 MY = """
-import asyncio, os, sys, torch, typer, thalweg
+import asyncio, atexit, os, posix, signal, sys, threading, torch, typer, thalweg
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
@@ -27,6 +32,14 @@ KINDS = {
     "odd": lambda: raised(Odd("\\033[31mred")), "unwritable": lambda: raised(Unwritable()),
     "typer": lambda: raised(typer.Exit(0)), "cancelled": lambda: raised(asyncio.CancelledError()),
     "value": lambda: raised(ValueError("")), "hard": lambda: os._exit(0),
+    "posix": lambda: posix._exit(0), "exec": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
+    "path": lambda: os.execlp("true", "true"), "thread": lambda: threading.Thread(target=os._exit, args=(0,)).start(),
+    "abort": os.abort, "end": lambda: signal.raise_signal(signal.SIGTERM),
+    "handler": lambda: (signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)), signal.raise_signal(signal.SIGTERM)),
+    "late": lambda: (atexit.register(lambda: os._exit(0)), raised(ValueError("first"))),
+    "kept": lambda: (atexit.register(os._exit, 0), raised(ValueError("first"))),
+    "child": lambda: os.waitpid(os.fork() or os._exit(7), 0),
+    "program": lambda: os.spawnlp(os.P_WAIT, "true", "true"),
 }
 CALLS = {}
 
@@ -121,14 +134,66 @@ def test_an_end_that_the_users_code_makes_is_no_success(words, kind, place, here
     assert not (here / "o" / "results.json").exists()
 
 
-def test_an_exit_past_python_is_told_too(here, monkeypatch):
-    monkeypatch.setenv("KIND", "hard")
-    monkeypatch.setenv("PLACE", "step")
-    done = command(*COMPARE)
+@pytest.mark.parametrize(
+    ("kind", "place", "by"),
+    [
+        ("hard", "step", r"os\._exit\(0\) \(my\.py"),
+        ("hard", "import", r"os\._exit\(0\) \(my\.py"),
+        ("posix", "model", r"os\._exit\(0\) \(my\.py"),
+        ("exec", "import", r"os\.execv \(my\.py"),
+        ("exec", "loss", r"os\.execv \(my\.py"),
+        ("path", "model", r"os\.execv \(my\.py"),
+        ("thread", "import", r"os\._exit\(0\) \("),
+    ],
+)
+def test_an_exit_past_python_is_told_too(kind, place, by, here, monkeypatch):
+    done = ended(kind, place, here, monkeypatch)
     assert done.returncode == 2
-    assert done.stderr.startswith("thalweg: the process was ended by os._exit(0) (my.py, line ")
+    assert re.match(rf"thalweg: the process was ended by {by}", done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "code"),
+    [
+        ("abort", "loss", -signal.SIGABRT),
+        ("end", "import", -signal.SIGTERM),
+        ("end", "model", 143),
+        ("end", "loss", 143),
+        ("handler", "loss", 2),
+    ],
+)
+def test_a_signal_of_the_users_code_is_no_success(kind, place, code, here, monkeypatch):
+    assert ended(kind, place, here, monkeypatch).returncode == code
+
+
+def ended(kind, place, here, monkeypatch):
+    """Returns what a comparison came to that the user's code has ended before the verdict."""
+    monkeypatch.setenv("KIND", kind)
+    monkeypatch.setenv("PLACE", place)
+    done = command(*COMPARE)
     assert "verdict" not in done.stdout
     assert "report:" not in done.stdout
+    assert not (here / "o" / "results.json").exists()
+    return done
+
+
+@pytest.mark.parametrize("kind", ["late", "kept"])
+def test_an_exit_that_waits_for_the_end_of_python_hides_no_failure(kind, here, monkeypatch):
+    monkeypatch.setenv("KIND", kind)
+    monkeypatch.setenv("PLACE", "import")
+    done = subprocess.run([sys.executable, "-m", "thalweg", *COMPARE], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("thalweg: my.py raises ValueError: first (my.py, line ")
+
+
+@pytest.mark.parametrize("kind", ["child", "program"])
+def test_child_processes_end_as_they_like(kind, here, monkeypatch):
+    monkeypatch.setenv("KIND", kind)
+    monkeypatch.setenv("PLACE", "model")
+    done = command(*COMPARE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (here / "o" / "results.json").exists()
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])

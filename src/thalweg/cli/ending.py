@@ -8,13 +8,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from thalweg.compare.user_errors import Stopped
+from thalweg.compare.user_errors import Stopped, place_of_call
 
 PIPE = 141  # exit code of a process that SIGPIPE ends, as shells show it
+_ENDS = ("_exit", "execv", "execve")  # which the others of their kind call
+_MODULES = (os, import_module(os.name))  # os has them from the module of its system
 
 
 class Interrupted(KeyboardInterrupt):
@@ -55,24 +57,39 @@ def raised_by(number: signal.Signals, kind: type[BaseException]) -> Iterator[Non
 
 @contextmanager
 def exit_reported(report: Callable[[str], Any], code: int) -> Iterator[None]:
-    """Runs its body; where that ends this process by ``os._exit``, reports it in a line and exits with ``code``."""
-    exit_, process = os._exit, os.getpid()
+    """Runs its body; where that calls ``os._exit`` or ``os.exec*`` in this process, reports it and exits with ``code``.
 
-    def end(status: int) -> None:
-        if os.getpid() == process:  # no child that was forked
-            frame = sys._getframe(1)
-            report(
-                f"the process was ended by os._exit({status}) ({Path(frame.f_code.co_filename).name}, line "
-                f"{frame.f_lineno})"
-            )
-            status = code
-        exit_(status)
+    Children that were forked from it may call either.
+    """
+    plain = {(module, name): getattr(module, name) for module in _MODULES for name in _ENDS}
+    process, exit_, over = os.getpid(), os._exit, False
 
-    os._exit = end  # type: ignore[assignment]
+    def reported(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def end(*args: Any) -> Any:
+            if os.getpid() != process:
+                return function(*args)
+            if over:  # kept until Python ends, as by atexit
+                return getattr(os, name)(*args)
+            given = f"({args[0]!r})"[:200] if name == "_exit" else ""
+            report(f"the process was ended by os.{name}{given} ({place_of_call(sys._getframe(1))})")
+            return exit_(code)
+
+        return end
+
+    for (module, name), function in plain.items():
+        setattr(module, name, reported(name, function))
     try:
         yield
     finally:
-        os._exit = exit_
+        over = True
+        for (module, name), function in plain.items():
+            setattr(module, name, function)
+
+
+def keep_exit_code(code: int) -> None:
+    """Lets no ``os._exit(0)`` hide from here on that this process ends with another code."""
+    process, exit_ = os.getpid(), os._exit
+    os._exit = lambda status: exit_(status or code * (os.getpid() == process))
 
 
 class _Kept(io.TextIOWrapper):

@@ -1,5 +1,6 @@
 """``thalweg``: entry point; one line and exit code 2 for whatever the user can correct."""
 
+import atexit
 import signal
 import sys
 import traceback
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, export, listing, report, serve, sparse_code, train
+from thalweg.cli import compare, diagnose, ending, export, listing, report, serve, sparse_code, train
 from thalweg.cli.console import Terminal
 from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_reported, output, raised_by
 from thalweg.cli.processes import is_main_process, was_lost
@@ -72,7 +73,9 @@ def main(
 
 def run() -> None:
     """Runs the command line; ends with its exit code, which for whatever the user can correct is 2, after one line."""
-    sys.exit(_code(_errors()))
+    code = _code(_errors())
+    atexit.register(ending.keep_exit_code, code)  # goes before what the user's code has registered
+    sys.exit(code)
 
 
 def _code(errors: Terminal) -> int:

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 HOME = Path(__file__).resolve().parents[1]  # thalweg's own files
 INSTALLED = (HOME, *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")))
@@ -59,6 +60,18 @@ def describe_error(error: BaseException) -> str:
     """Returns what an error does as a verb, with its first line and the place in the user's code that it came from."""
     file, line = _place(error)
     return f"{_verb(error)} ({file.name}, line {line})"
+
+
+def place_of_call(frame: FrameType | None) -> str:
+    """Returns the file and the line in the user's code that a call comes from, the innermost where none is theirs.
+
+    >>> import sys
+    >>> place_of_call(sys._getframe())
+    '<doctest ...[1]>, line 1'
+    """
+    calls = [(Path(outer.f_code.co_filename), line) for outer, line in traceback.walk_stack(frame)]
+    file, line = next((place for place in calls if is_users(place[0])), calls[0])
+    return f"{file.name}, line {line}"
 
 
 def brief(error: BaseException) -> str:
