@@ -1,27 +1,39 @@
 """Learning-rate schedules: the factor on the learning rate at each step of a run.
 
 Step t counts from 0, T is the length of the run; with warm-up over the first w steps the factor rises
-linearly, (t + 1)/w, and the shape below spans what is left (t and T counted from the end of the warm-up).
+linearly, (t + 1)/w, and the shape below spans what is left (t and T counted from the end of the warm-up). The one
+cycle alone rises in its own way: it is that of ``torch.optim.lr_scheduler.OneCycleLR``, of the learning rate alone.
 
 ============ ===========================================================================
 constant     1
 linear       (1 − α) + α·floor with α = min(1, t/τ): falls to the floor at τ, then stays (book 8.14)
 step         ``drop`` to the power of ⌊t / (T · every)⌋
 cosine       floor + (1 − floor)(1 + cos(π t/T))/2
+one-cycle    from 1/25 to 1 over the warm-up and on to 4·10⁻⁶ at the last step, both along half a cosine
 inverse-time 1 / (1 + decay · t/T)
 ============ ===========================================================================
 
-Source: Deep Learning, §8.3.1, equation 8.14; Loshchilov & Hutter 2016 (cosine).
+Source: Deep Learning, §8.3.1, equation 8.14; Loshchilov & Hutter 2016 (cosine); Smith & Topin 2017 (one cycle).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from thalweg.tensors.ranges import is_within
 
-Shape = Literal["constant", "linear", "step", "cosine", "inverse-time"]
-SHAPES = ("constant", "linear", "step", "cosine", "inverse-time")
+Shape = Literal["constant", "linear", "step", "cosine", "inverse-time", "one-cycle"]
+SETTINGS: Mapping[str, tuple[str, ...]] = {  # what changes each shape
+    "constant": ("warmup",),
+    "linear": ("warmup", "floor", "until"),
+    "step": ("warmup", "drop", "every"),
+    "cosine": ("warmup", "floor"),
+    "inverse-time": ("warmup", "decay"),
+    "one-cycle": ("warmup",),
+}
+SHAPES = tuple(SETTINGS)
+FIRST, LAST = 1 / 25, 1 / 25e4  # factors with which one cycle begins and ends
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class Schedule:
         """Returns the factor at step ``t`` (0 for the first) of a run of ``total`` steps."""
         if not t >= 0:
             raise ValueError(f"step {t} of a schedule: steps count from 0")
+        if self.shape == "one-cycle":
+            return self._one_cycle(t, total)
         w = self.warmup_steps(total)
         if t < w:
             return (t + 1) / w
@@ -88,6 +102,18 @@ class Schedule:
             return 1 / (1 + self.decay * share)
         return 1.0
 
+    def _one_cycle(self, t: int, total: int) -> float:
+        """Returns the factor of one cycle, whose peak may lie between two steps."""
+        peak, end = self.warmup * total - 1, total - 1
+        if t <= peak:
+            return _half_cosine(FIRST, 1.0, t / peak if peak > 0 else 1.0)
+        return _half_cosine(1.0, LAST, min(1.0, (t - peak) / (end - peak)))
+
+
+def _half_cosine(first: float, last: float, share: float) -> float:
+    """Returns the value at a share of the way from the first to the last."""
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": Schedule(),
@@ -95,6 +121,7 @@ SCHEDULES: dict[str, Schedule] = {
     "step": Schedule("step"),
     "cosine": Schedule("cosine"),
     "inverse-time": Schedule("inverse-time"),
+    "one-cycle": Schedule("one-cycle", warmup=0.3),
     "warmup-constant": Schedule(warmup=0.1),
     "warmup-linear": Schedule("linear", warmup=0.1),
     "warmup-cosine": Schedule("cosine", warmup=0.1),
