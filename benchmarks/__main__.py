@@ -19,6 +19,7 @@ QUESTIONS = [
     "tasks",
     "study_time",
     "truth",
+    "until",
     "mlp_classifier",
     "step",
     "default_step",

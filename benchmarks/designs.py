@@ -11,10 +11,10 @@ from math import isfinite
 from statistics import NormalDist, fmean, median, variance
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.bank import FINAL, Draws, Landscape, Mask, Numbers, Whole, halves
-from thalweg.compare.design import BEST, EDGE, WINDOW
+from benchmarks.bank import FINAL, Draws, Landscape, Numbers, Whole, halves
+from benchmarks.tuning import at_seeds, best_mean, chosen, column, ranked, tuned
+from thalweg.compare.ranges import EDGE
 from thalweg.compare.statistics import paired_difference
 from thalweg.compare.study.judged import Judged
 
@@ -30,23 +30,6 @@ class Played:
     recommended: Whole
 
 
-def ranked(metric: Numbers, loss: Numbers, of: Mask) -> Whole:
-    """Returns the columns of each row, the best first, those that are not asked for or failed last."""
-    kept = of & np.isfinite(metric)
-    order: Whole = np.lexsort((np.where(kept, loss, np.inf), np.where(kept, metric, np.inf), ~kept), axis=1)
-    return order
-
-
-def best_mean(metric: Numbers, loss: Numbers, lr: Numbers, of: Mask) -> tuple[Numbers, Mask]:
-    """Returns the weighted mean of the best learning rates of each row, and where there is none."""
-    order = ranked(metric, loss, of)[:, :BEST]
-    kept = np.take_along_axis(of & np.isfinite(metric), order, 1)
-    weights = kept * (np.log(BEST + 0.5) - np.log(np.arange(1, order.shape[1] + 1)))
-    total = weights.sum(axis=1)
-    mean = (weights * np.take_along_axis(lr, order, 1)).sum(axis=1) / np.where(total > 0, total, 1)
-    return mean, total == 0
-
-
 def middle_of(choices: Numbers) -> Whole:
     """Returns the position of each row's choice that is nearest to all others."""
     apart = np.abs(choices[:, :, None] - choices[:, None]).sum(axis=2)
@@ -54,54 +37,21 @@ def middle_of(choices: Numbers) -> Whole:
     return found
 
 
-def _column(values: NDArray[np.generic], at: Whole) -> NDArray[np.generic]:
-    return values[np.arange(len(values)), at]
-
-
-def _of(land: Landscape, scores: tuple[Numbers, Numbers], lr: Numbers, seeds: Whole) -> tuple[Numbers, Numbers]:
-    at = land.nearest(lr)
-    return scores[0][at, seeds], scores[1][at, seeds]
-
-
 def windowed(
     land: Landscape, draws: Draws, shift: float, trials: int = 12, held_back: int = 4, keep: int = 8
 ) -> Played:
     """The design of thalweg: a window around the best of the first rung, and the choices of random halves."""
-    low, high = (end + shift for end in land.range)
-    u, start = draws.points[:, :trials], np.log10(land.runs.default) + shift
-    seeds = draws.tuning[:, : trials + 1]
-    lr = low + (high - low) * np.insert(u, 0, (start - low) / (high - low), axis=1)
-    first = trials - held_back + 1
-    if held_back:
-        metric, loss = _of(land, land.rung, lr[:, :first], seeds[:, :first])
-        everything = np.ones_like(metric, dtype=bool)
-        centre, none = best_mean(metric, loss, lr[:, :first], everything)
-        best = np.asarray(_column(lr, ranked(metric, loss, everything)[:, 0]), dtype=float)
-        centre = np.where(best < low + EDGE * (high - low), low, centre)
-        centre = np.where(best > high - EDGE * (high - low), high, centre)
-        near = centre[:, None] + WINDOW * (high - low) * (2 * u[:, first - 1 :] - 1)
-        lr[:, first:] = np.where(none[:, None], lr[:, first:], near)
-    metric, loss = _of(land, land.rung, lr, seeds)
-    ended = np.zeros_like(metric, dtype=bool)
-    np.put_along_axis(ended, ranked(metric, loss, ~ended)[:, :keep], True, axis=1)
-    ended &= np.isfinite(metric)
-    at_end = _of(land, land.end, lr, seeds)
-    metric, loss = np.where(ended, at_end[0], metric), np.where(ended, at_end[1], loss)
-    split, choices = halves(draws.roots, trials + 1), []
-    for run in range(FINAL):
-        mean, none = best_mean(metric, loss, lr, split[:, run] & ended)
-        early, nothing = best_mean(metric, loss, lr, split[:, run])
-        choices.append(np.where(none, np.where(nothing, start, early), mean))
-    found = np.stack(choices, axis=1)
+    state, split = tuned(land, draws, shift, trials, held_back, keep), halves(draws.roots, trials + 1)
+    found = np.stack([chosen(state, split[:, run]) for run in range(FINAL)], axis=1)
     at = land.nearest(found)
-    return Played(at, draws.final, np.asarray(_column(at, middle_of(found)), dtype=np.intp))
+    return Played(at, draws.final, np.asarray(column(at, middle_of(found)), dtype=np.intp))
 
 
 def former(land: Landscape, draws: Draws, shift: float, keep: int = 6) -> Played:
     """The protocol before: one seed of tuning, the best of 17, and all final runs with that one choice."""
     lr, seeds = _widened(land, draws, shift, np.zeros(BEFORE + 1, dtype=np.intp))
     metric, _ = _to_the_end(land, lr, seeds, keep)
-    at = land.nearest(np.asarray(_column(lr, metric.argmin(axis=1)), dtype=float))
+    at = land.nearest(np.asarray(column(lr, metric.argmin(axis=1)), dtype=float))
     return Played(np.repeat(at[:, None], FINAL, axis=1), draws.final, at)
 
 
@@ -113,7 +63,7 @@ def near_best(land: Landscape, draws: Draws, shift: float, keep: int = 6) -> Pla
     lr, seeds = _widened(land, draws, shift, np.arange(BEFORE + 1) % 2)
     metric, rung = _to_the_end(land, lr, seeds, keep)
     spread = np.array([np.std(ends[np.isfinite(ends)]) if np.isfinite(ends).any() else 0.0 for ends in land.end[0]])
-    reach = 2 * spread[land.nearest(np.asarray(_column(lr, metric.argmin(axis=1)), dtype=float))]
+    reach = 2 * spread[land.nearest(np.asarray(column(lr, metric.argmin(axis=1)), dtype=float))]
     split, rows, choices = halves(draws.roots, BEFORE + 1), np.arange(len(lr)), []
     for run in range(FINAL):
         own, early = np.where(split[:, run], metric, np.inf), np.where(split[:, run], rung, np.inf)
@@ -123,7 +73,7 @@ def near_best(land: Landscape, draws: Draws, shift: float, keep: int = 6) -> Pla
         choices.append(lr[rows, np.where(near.any(axis=1), chosen, early.argmin(axis=1))])
     found = np.stack(choices, axis=1)
     at = land.nearest(found)
-    return Played(at, draws.final, np.asarray(_column(at, middle_of(found)), dtype=np.intp))
+    return Played(at, draws.final, np.asarray(column(at, middle_of(found)), dtype=np.intp))
 
 
 def _widened(land: Landscape, draws: Draws, shift: float, which: Whole) -> tuple[Numbers, Whole]:
@@ -132,8 +82,8 @@ def _widened(land: Landscape, draws: Draws, shift: float, which: Whole) -> tuple
     u, held = draws.points[:, :BEFORE], BEFORE // 4
     seeds = draws.tuning[:, which]
     lr = low + (high - low) * np.insert(u, 0, (np.log10(land.runs.default) + shift - low) / (high - low), axis=1)
-    metric, _ = _of(land, land.rung, lr[:, :-held], seeds[:, :-held])
-    best = (np.asarray(_column(lr, metric.argmin(axis=1)), dtype=float) - low) / (high - low)
+    metric, _ = at_seeds(land, land.rung, lr[:, :-held], seeds[:, :-held])
+    best = (np.asarray(column(lr, metric.argmin(axis=1)), dtype=float) - low) / (high - low)
     sound = np.isfinite(metric).any(axis=1)
     lr[:, -held:] = np.where((sound & (best < EDGE))[:, None], low - 1 + u[:, -held:], lr[:, -held:])
     lr[:, -held:] = np.where((sound & (best > 1 - EDGE))[:, None], high + u[:, -held:], lr[:, -held:])
@@ -142,10 +92,10 @@ def _widened(land: Landscape, draws: Draws, shift: float, which: Whole) -> tuple
 
 def _to_the_end(land: Landscape, lr: Numbers, seeds: Whole, keep: int) -> tuple[Numbers, Numbers]:
     """Returns the metric at the end, infinite where a run is not kept or failed, and that of the first rung."""
-    rung, loss = _of(land, land.rung, lr, seeds)
+    rung, loss = at_seeds(land, land.rung, lr, seeds)
     kept = np.zeros_like(rung, dtype=bool)
     np.put_along_axis(kept, ranked(rung, loss, ~kept)[:, :keep], True, axis=1)
-    return np.where(kept & np.isfinite(rung), _of(land, land.end, lr, seeds)[0], np.inf), rung
+    return np.where(kept & np.isfinite(rung), at_seeds(land, land.end, lr, seeds)[0], np.inf), rung
 
 
 def replicates(land: Landscape, draws: Draws, shift: float, count: int = 5, each: int = 6) -> Played:
@@ -155,12 +105,12 @@ def replicates(land: Landscape, draws: Draws, shift: float, count: int = 5, each
     for i in range(count):
         u = draws.points[:, i * (each - 1) : (i + 1) * (each - 1)]
         lr = low + (high - low) * np.insert(u, 0, (start - low) / (high - low), axis=1)
-        metric, loss = _of(land, land.rung, lr, draws.tuning[:, i * each : (i + 1) * each])
+        metric, loss = at_seeds(land, land.rung, lr, draws.tuning[:, i * each : (i + 1) * each])
         mean, none = best_mean(metric, loss, lr, np.ones_like(metric, dtype=bool))
         choices.append(np.where(none, start, mean))
     found = np.stack(choices, axis=1)
     at = land.nearest(found)
-    recommended = np.asarray(_column(at, middle_of(found)), dtype=np.intp)
+    recommended = np.asarray(column(at, middle_of(found)), dtype=np.intp)
     return Played(np.repeat(at, FINAL // count, axis=1), draws.final, recommended)
 
 
