@@ -87,3 +87,11 @@ def test_schedules_are_torchs_where_torch_has_them():
     assert [Schedule("linear")(t, 50) for t in range(50)] == pytest.approx(linear)
     step = torchs(lambda o: torch.optim.lr_scheduler.StepLR(o, 20, 0.1), 60)
     assert [Schedule("step")(t, 60) for t in range(60)] == pytest.approx(step)
+    for total, share in itertools.product((2, 3, 7, 50, 101), (0.0, 0.1, 0.3, 0.8)):
+        cycle = torchs(
+            lambda o, total=total, share=share: torch.optim.lr_scheduler.OneCycleLR(
+                o, 1.0, total, pct_start=share, cycle_momentum=False
+            ),
+            total,
+        )
+        assert [Schedule("one-cycle", share)(t, total) for t in range(total)] == pytest.approx(cycle, abs=1e-12)

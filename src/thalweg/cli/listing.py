@@ -15,8 +15,10 @@ def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list
 
     Example: `thalweg list tasks`
     """
+    from thalweg.compare.ranges import in_words
     from thalweg.compare.strategy.guidances import GUIDANCES
     from thalweg.compare.strategy.second_order import SECOND_ORDER
+    from thalweg.compare.strategy.tuned import MORE
     from thalweg.compare.strategy.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS
     from thalweg.compare.task.builtin import DESCRIPTIONS
     from thalweg.rules import RULES, SPACES
@@ -24,14 +26,14 @@ def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list
 
     spaces = {**SPACES, **{name: method.space for name, method in SECOND_ORDER.items()}}
 
-    def ranges(name: str) -> str:
-        return ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in spaces[name].items())
+    def ranges(name: str) -> tuple[str, str, str]:
+        return name, in_words(spaces[name]), in_words(MORE.get(name, {}))
 
-    sections = {
+    sections: dict[str, tuple[tuple[str, ...], list[tuple[str, ...]]]] = {
         "tasks": (("task", "what it is"), list(DESCRIPTIONS.items())),
         "strategies": (
-            ("strategy", "search space (log-uniform)"),
-            [(name, ranges(name)) for name in [*RULES, *SECOND_ORDER]],
+            ("strategy", "search space", "with --tune more also"),
+            [ranges(name) for name in [*RULES, *SECOND_ORDER]],
         ),
         "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in INITIALIZATIONS]),
         "averages": (("average", "written as"), [(name, f"adam+{name}") for name in AVERAGINGS]),

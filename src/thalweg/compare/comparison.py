@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.ranges import shown
 from thalweg.compare.report import render
 from thalweg.compare.storage.create import FILE
 from thalweg.compare.storage.errors import damaged
@@ -102,7 +103,7 @@ class Comparison:
                 "target\nin s": number(s["to_target"]["seconds"], 2),
                 "failed\nruns": f"{s['failed']['count']} of {s['failed']['of']}",
                 "diverged\ntrials": f"{s['diverged']} of {s['trials']}",
-                "tuned to": ", ".join(f"{k} {v:.3g}" for k, v in s["hyperparameters"].items() if k in s["space"]),
+                "tuned to": ", ".join(f"{k} {shown(v)}" for k, v in s["hyperparameters"].items() if k in s["space"]),
             }
             for s in self.results["strategies"]
         ]

@@ -1,10 +1,10 @@
 """The experimental design: which configurations are tried, for how long, which go on, and what final runs train with.
 
-Every strategy gets its default configuration and N configurations from *one* scrambled Sobol stream, mapped
-log-uniformly into its own space; coordinate 0 is always the learning rate, so learning-rate points pair
-across strategies. A third of the N is held back until the others have run to a first rung, at a third of the steps,
-and is then drawn from a window around the best of them. Three fifths go on to the end. Each configuration has a seed
-of its own.
+Every strategy gets its default configuration and N configurations from *one* scrambled Sobol stream, mapped into its
+own space, log-uniformly where a range does not say otherwise; coordinate 0 is always the learning rate, so
+learning-rate points pair across strategies. A third of the N is held back until the others have run to a first rung, at
+a third of the steps, and is then drawn from a window around the best of them. Three fifths go on to the end. Each
+configuration has a seed of its own.
 
 The configurations are split into two random halves, several times, for all strategies alike. Each final run trains with
 what one half alone would have chosen: so the final runs differ by the luck of tuning as well as by that of their seed.
@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.compare.ranges import Bounds, OneOf, Range, as_range
 from thalweg.tensors import derive_seed
 
 DIMENSIONS = 8
-EDGE = 0.1  # a configuration in the outer tenth of its range, in the logarithm, lies on the edge
-WINDOW = 0.2  # of the range, in the logarithm, on either side of the best configurations
+WINDOW = 0.2  # of the range, on its scale, on either side of the best configurations
 BEST = 3  # configurations that a choice is the mean of
 LOOKS = 4  # at most, at a study that adds runs until it is decided
 PROTOCOL = 2  # 1: one choice by one tuning seed for all final runs; what was held back widened a range by a decade
@@ -35,7 +35,7 @@ TITLES = {  # of the rungs, in their order
     "final": "final runs on fresh seeds",
 }
 
-Space = Mapping[str, tuple[float, float]]
+Space = Mapping[str, Bounds]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Budget:
         looks: how often final runs are added, ``seeds`` at a time, at most.
         trial_seconds: how long a run may take from one rung to the next; None for as long as it takes.
         protocol: 2, or 1 for a study of the protocol before it.
+        study_seconds: the time from which the steps follow; None where they were given.
     """
 
     trials: int
@@ -59,6 +60,7 @@ class Budget:
     looks: int = 1
     trial_seconds: float | None = None
     protocol: int = PROTOCOL
+    study_seconds: float | None = None
 
     @property
     def held_back(self) -> int:
@@ -99,7 +101,8 @@ class Budget:
     def stated(self) -> dict[str, Any]:
         """Returns what a design states of it: all of it, and what it comes to."""
         tuning, final = self.tuning_evaluations, self.final_evaluations
-        own = {name: value for name, value in asdict(self).items() if name != "protocol"}
+        unsaid = {"protocol"} | ({"study_seconds"} if self.study_seconds is None else set())
+        own = {name: value for name, value in asdict(self).items() if name not in unsaid}
         return {
             "gradient_evaluations_per_strategy": tuning + final,
             **own,
@@ -121,8 +124,8 @@ class Budget:
         stated = design["budget"]
         given = {name: stated[name] for name in ("trials", "steps", "seeds")} | {"protocol": design["protocol"]}
         if "warmup" in stated:
-            rest = {name: stated[name] for name in ("warmup", "trial_seconds", "looks") if name in stated}
-            return cls(**given, **rest)
+            rest = ("warmup", "trial_seconds", "looks", "study_seconds")
+            return cls(**given, **{name: stated[name] for name in rest if name in stated})
         budget = cls(**given)
         whole, runs = budget.promoted * budget.steps, budget.trials + 1 - budget.promoted
         return replace(budget, warmup=(stated["tuning_gradient_evaluations"] - whole) // runs - 1)
@@ -145,49 +148,46 @@ def _scrambled(count: int, seed: int) -> NDArray[np.float64]:
 
 
 def configuration(space: Space, point: Sequence[float]) -> dict[str, float]:
-    """Returns the hyperparameters at a point of the unit cube: log-uniform in each range.
+    """Returns the hyperparameters at a point of the unit cube, each on the scale of its range.
 
     >>> configuration({"lr": (0.01, 1.0)}, [0.5])
     {'lr': 0.1}
     """
     ordered = sorted(space, key=lambda name: name != "lr")
-    return {
-        name: float(f"{math.exp(math.log(space[name][0]) * (1 - u) + math.log(space[name][1]) * u):.6g}")
-        for name, u in zip(ordered, point, strict=False)
-    }
+    return {name: as_range(space[name]).at(u) for name, u in zip(ordered, point, strict=False)}
 
 
 def edge(space: Space, hyper: Mapping[str, float]) -> tuple[str, str] | None:
     """Returns (hyperparameter, side) when the configuration lies on the edge of its space or beyond."""
-    for name, (low, high) in space.items():
-        u = math.log(hyper[name] / low) / math.log(high / low)
-        if u < EDGE:
-            return name, "low"
-        if u > 1 - EDGE:
-            return name, "high"
+    for name, bounds in space.items():
+        if side := as_range(bounds).edge(hyper[name]):
+            return name, side
     return None
 
 
-def window(space: Space, best: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+def window(space: Space, best: Sequence[Mapping[str, float]]) -> dict[str, Bounds]:
     """Returns the part of a space around the mean of the best configurations, or around an edge where the best lies.
 
-    Of the learning rate alone it may reach beyond the range.
+    Of the learning rate alone it may reach beyond the range. Of values in a list, those of the best are left.
 
     >>> window({"lr": (0.01, 1.0), "momentum": (0.5, 0.95)}, [{"lr": 0.9, "momentum": 0.95}])["lr"]
     (0.398107, 2.51189)
     """
-    centre, part = mean_of(best, space), {}
-    for name, (low, high) in space.items():
-        factor, on_edge = (high / low) ** WINDOW, edge({name: (low, high)}, best[0])
-        middle = {"low": low, "high": high}[on_edge[1]] if on_edge else centre[name]
-        bounds = (middle / factor, middle * factor)
-        inside = bounds if name == "lr" else (min(max(bounds[0], low), high), max(min(bounds[1], high), low))
-        part[name] = (float(f"{inside[0]:.6g}"), float(f"{inside[1]:.6g}"))
+    centre, part = mean_of(best, space), dict[str, Bounds]()
+    for name, bounds in space.items():
+        found = as_range(bounds)
+        if not isinstance(found, Range):
+            part[name] = OneOf(tuple(v for v in found.values if v in {hyper[name] for hyper in best}) or found.values)
+            continue
+        side = found.edge(best[0][name])
+        middle = {"low": found.low, "high": found.high}[side] if side else centre[name]
+        near = found.around(middle, WINDOW, beyond=name == "lr" and found.scale == "log")
+        part[name] = (near.low, near.high) if found.scale == "log" and not found.whole else near
     return part
 
 
 def mean_of(best: Sequence[Mapping[str, float]], space: Space) -> dict[str, float]:
-    """Returns the weighted mean, in the logarithm, of what is tuned of configurations, the best of them first.
+    """Returns the weighted mean, on its scale, of what is tuned of configurations, the best of them first.
 
         log x = Σ w_i log x_i / Σ w_i,   w_i = log(3 + ½) − log i
 
@@ -197,12 +197,7 @@ def mean_of(best: Sequence[Mapping[str, float]], space: Space) -> dict[str, floa
     Source: the recombination of evolution strategies, Hansen and Ostermeier 2001.
     """
     weights = [math.log(BEST + 0.5) - math.log(i) for i in range(1, len(best) + 1)]
-    found = {}
-    for name in space:
-        values = [hyper[name] for hyper in best]
-        mean = sum(w * math.log(v) for w, v in zip(weights, values, strict=True)) if min(values) > 0 else -math.inf
-        found[name] = float(f"{math.exp(mean / sum(weights)):.6g}") if math.isfinite(mean) else values[0]
-    return found
+    return {name: as_range(bounds).mean([hyper[name] for hyper in best], weights) for name, bounds in space.items()}
 
 
 def half(count: int, run: int, seed: int) -> list[int]:
@@ -216,13 +211,13 @@ def half(count: int, run: int, seed: int) -> list[int]:
 
 
 def middle(choices: Sequence[Mapping[str, float]], space: Space) -> int:
-    """Returns the position of the choice that is nearest to all others, in the logarithm of each range.
+    """Returns the position of the choice that is nearest to all others, each hyperparameter on its scale.
 
     >>> middle([{"lr": 0.1}, {"lr": 1.0}, {"lr": 0.01}], {"lr": (0.001, 1.0)})
     0
     """
-    widths = {name: math.log(high / low) for name, (low, high) in space.items()}
-    at = np.array([[math.log(max(c[n], 1e-300)) / w for n, w in widths.items()] for c in choices])
+    ranges = {name: as_range(bounds) for name, bounds in space.items()}
+    at = np.array([[x for name, found in ranges.items() for x in found.place(c[name])] for c in choices])
     return int(np.abs(at[:, None] - at[None]).sum(axis=(1, 2)).round(9).argmin())
 
 

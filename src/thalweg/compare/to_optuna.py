@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.ranges import OneOf, Range, as_range
 from thalweg.compare.storage.facts import DESIGN
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study.results import Record, last_of_each
@@ -87,13 +88,10 @@ def _written(storage: Any, store: Store) -> list[str]:
 
 
 def _tuning(described: Mapping[str, Any], records: Sequence[Record], steps: int) -> list[Any]:
-    from optuna.distributions import FloatDistribution
-
     last = last_of_each(records, described["name"])
     ranges = {}
-    for name, (low, high) in described["space"].items():
-        tried = [low, high, *(record["hyper"][name] for record in last.values())]  # the default may lie outside
-        ranges[name] = FloatDistribution(min(tried), max(tried), log=min(tried) > 0)
+    for name, bounds in described["space"].items():
+        ranges[name] = _distribution(as_range(bounds), [record["hyper"][name] for record in last.values()])
     made = []
     for key, record in last.items():
         stretches = [r["curve"] for r in records if r["key"] == key]
@@ -104,6 +102,19 @@ def _tuning(described: Mapping[str, Any], records: Sequence[Record], steps: int)
         attributes = {"configuration": key, "seed": record["seed"], **rest}
         made.append(_trial(state, points[-1][1] if points else None, params, ranges, attributes, points))
     return made
+
+
+def _distribution(bounds: Range | OneOf, tried: Sequence[float]) -> Any:
+    """Returns a range as Optuna's, with all values that were tried: the default may lie outside."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(bounds, OneOf):
+        return CategoricalDistribution(list(dict.fromkeys([*bounds.values, *tried])))
+    low, high = min([bounds.low, *tried]), max([bounds.high, *tried])
+    is_log = bounds.scale == "log" and low > 0
+    if bounds.whole:
+        return IntDistribution(int(low), int(high), log=is_log)
+    return FloatDistribution(low, high, log=is_log)
 
 
 def _finals(records: Sequence[Record]) -> list[Any]:

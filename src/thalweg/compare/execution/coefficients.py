@@ -21,7 +21,8 @@ def coefficient_table(job: Job, start: int, stop: int) -> Tensor:
     assert s.rule is not None
     spent = job.prepared
     hyper = tuple(s.stepping(job.hyper).items())
-    return _whole_table(s.rule, hyper, s.schedule, s.averaging, job.total - spent)[start - spent : stop - spent]
+    schedule = s.schedule_with(job.hyper)
+    return _whole_table(s.rule, hyper, schedule, s.averaging, job.total - spent)[start - spent : stop - spent]
 
 
 @lru_cache(maxsize=512)

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.ranges import in_words, shown
 from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures, palette
 from thalweg.extras import needs
@@ -79,7 +80,7 @@ def environment(*folders: str) -> Environment:
     """Returns the templates of this folder, and of other packages' folders; they escape everything by default."""
     loaders = [PackageLoader(folder, "") for folder in (*folders, "thalweg.compare.report")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": _number, "interval": _interval}
+    environment.filters |= {"number": _number, "interval": _interval, "setting": shown, "space": in_words}
     return environment
 
 

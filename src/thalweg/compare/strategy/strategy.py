@@ -1,9 +1,7 @@
 """What is compared: an optimizer, how its parameters start, and its learning-rate schedule."""
 
-import difflib
 import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,15 @@ from typing import Any
 import torch
 
 from thalweg.compare.names import check_name
+from thalweg.compare.ranges import Bounds, as_range
 from thalweg.compare.strategy.guidances import GUIDANCES
+from thalweg.compare.strategy.hyperparameters import OF_SCHEDULE, ends_of, missing, schedule_of
+from thalweg.compare.strategy.search import with_ranges, with_values
 from thalweg.compare.strategy.second_order import SECOND_ORDER
 from thalweg.compare.strategy.settings import checked_defaults, checked_space
-from thalweg.compare.strategy.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS, Variant
+from thalweg.compare.strategy.tuned import more_ranges
+from thalweg.compare.strategy.variants import Variant
+from thalweg.compare.strategy.words import axis_of, check_known, parts_of
 from thalweg.compare.task.loading import load_object
 from thalweg.compare.user_errors import LoadError
 from thalweg.compare.user_files import shown
@@ -33,9 +36,12 @@ class Strategy:
     Arguments:
         name: the name of the strategy in the report.
         rule: the update rule, or None if ``factory`` makes an optimizer.
-        factory: a callable ``(params, **hyperparameters) -> torch.optim.Optimizer``; such a strategy runs serially.
-        defaults: the hyperparameters of the default configuration.
-        space: the log-uniform search range ``(low, high)`` of each tuned hyperparameter.
+        factory: a callable ``(params, **hyperparameters) -> torch.optim.Optimizer``; such a strategy runs serially. If
+            its first argument is called ``named_parameters``, it is given pairs of names and parameters; an argument
+            that is called ``model`` is given the model.
+        defaults: the hyperparameters of the default configuration; a rule's own values are used for those left out.
+        space: the search range of each tuned hyperparameter: ``(low, high)``, which is logarithmic, or a
+            :class:`thalweg.Range` or :class:`thalweg.OneOf`.
         whole: the hyperparameters that are whole numbers.
         closure: whether a step evaluates the loss several times. The optimizer then receives a large batch that
             consists of ``batches`` minibatches (a hyperparameter, 16 by default), and each evaluation is charged.
@@ -56,7 +62,7 @@ class Strategy:
     rule: Rule | None = None
     factory: Callable[..., torch.optim.Optimizer] | None = None
     defaults: Mapping[str, float] = field(default_factory=dict)
-    space: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"lr": LR_RANGE})
+    space: Mapping[str, Bounds] = field(default_factory=lambda: {"lr": LR_RANGE})
     initialization: str = "default"
     schedule_name: str = "constant"
     whole: tuple[str, ...] = ()
@@ -77,13 +83,17 @@ class Strategy:
                 f"strategy {self.name!r}: {self.guidance} requires a method that uses one minibatch per step"
             )
         if self.guidance in GUIDANCES and isinstance(self.defaults, Mapping) and isinstance(self.space, Mapping):
-            tuned = GUIDANCES[self.guidance]
-            object.__setattr__(self, "defaults", {**self.defaults, **tuned.defaults})
-            object.__setattr__(self, "space", {**self.space, **tuned.space})
+            tuned = GUIDANCES[self.guidance]  # what is given already stays, and what is set is not tuned
+            more = {name: bounds for name, bounds in tuned.space.items() if name not in {*self.defaults, *self.space}}
+            object.__setattr__(self, "space", {**self.space, **more})
+            object.__setattr__(self, "defaults", {**self.defaults, **_without(tuned.defaults, self.defaults)})
         try:
-            _known(self.schedule_name, SCHEDULES, "schedule")
+            check_known(self.schedule_name, SCHEDULES, "schedule")
             object.__setattr__(self, "defaults", checked_defaults(self.defaults))
             object.__setattr__(self, "space", checked_space(self.space, self.defaults))
+            if self.rule is not None:
+                own = missing(self.rule, self.defaults, self.space)
+                object.__setattr__(self, "defaults", {**self.defaults, **own})
         except ValueError as error:
             raise ValueError(f"strategy {self.name!r}: {error}") from error
 
@@ -99,10 +109,53 @@ class Strategy:
         tail = "".join(f"+{word}" for word in rest[0].split("+")[1:]) + rest[1] + rest[2]
         return replace(self, name=self.name + tail, **words) if words else self
 
+    def with_space(self, ranges: Mapping[str, Any] | None = None, /, **more: Any) -> "Strategy":
+        """Returns the strategy with other or more hyperparameters searched, each ``(low, high)`` or a range.
+
+        A pair is logarithmic in 1 − x for decay rates such as β and momentum, logarithmic for the learning rate and for
+        positive ranges whose ends have a ratio of 10 or more, and else linear. Texts such as ``"0:0.2:linear"`` are
+        understood too, and names that are no words of Python can be given as a mapping.
+
+        Raises:
+            ValueError: the strategy has no such hyperparameter, or it cannot have the values of the range.
+
+        >>> Strategy.parse("adamw").with_space({"betas.1": (0.9, 0.9999)}, weight_decay=(1e-4, 1e-1)).space["beta2"]
+        Range(low=0.9, high=0.9999, scale='one-minus', whole=False)
+        """
+        return replace(self, **with_ranges(self, {**(ranges or {}), **more}))
+
+    def with_settings(self, settings: Mapping[str, Any] | None = None, /, **more: Any) -> "Strategy":
+        """Returns the strategy with hyperparameters set, which are then not searched.
+
+        Raises:
+            ValueError: the strategy has no such hyperparameter, or it cannot have the value.
+
+        >>> Strategy.parse("adam@cosine").with_settings(lr=0.01, warmup=0.1).default_configuration()["schedule.warmup"]
+        0.1
+        """
+        return replace(self, **with_values(self, {**(settings or {}), **more}))
+
+    def more_tuned(self) -> "Strategy":
+        """Returns a built-in strategy with the ranges added that are published for it; others stay as they are.
+
+        >>> list(Strategy.parse("momentum").more_tuned().space)
+        ['lr', 'momentum']
+        """
+        ranges = more_ranges(self)
+        return self.with_space(ranges) if ranges else self
+
     @property
     def schedule(self) -> Schedule:
-        """The learning-rate schedule."""
-        return SCHEDULES[self.schedule_name]
+        """The learning-rate schedule, with what the defaults set of it."""
+        return self.schedule_with(self.defaults)
+
+    def schedule_with(self, hyper: Mapping[str, float]) -> Schedule:
+        """Returns the learning-rate schedule with what a configuration says of it.
+
+        >>> Strategy.parse("adam@cosine").schedule_with({"schedule.warmup": 0.2}).warmup
+        0.2
+        """
+        return schedule_of(self.schedule_name, hyper)
 
     @property
     def variant(self) -> Variant:
@@ -116,18 +169,31 @@ class Strategy:
 
     def default_configuration(self) -> dict[str, float]:
         """Returns the default hyperparameters, and the middle of the range where there is no default."""
-        middle = {name: math.sqrt(low * high) for name, (low, high) in self.space.items()}
+        middle = {name: as_range(bounds).middle for name, bounds in self.space.items()}
         return self.rounded({**middle, **self.defaults})
+
+    def ends(self) -> list[dict[str, float]]:
+        """Returns the default configuration with each tuned hyperparameter at each end of its range.
+
+        >>> [hyper["lr"] for hyper in Strategy.parse("adam").ends()]
+        [1e-05, 0.1]
+        """
+        first = self.default_configuration()
+        return [
+            self.rounded({**first, name: value}) for name, bounds in self.space.items() for value in ends_of(bounds)
+        ]
 
     def stepping(self, hyper: Mapping[str, float]) -> dict[str, float]:
         """Returns the hyperparameters that are the optimizer's own."""
         guided = GUIDANCES[self.guidance].space if self.guidance in GUIDANCES else {}
         others = {*guided, *(["batches"] if self.closure else [])}
-        return {name: value for name, value in hyper.items() if name not in others}
+        return {n: value for n, value in hyper.items() if n not in others and not n.startswith(OF_SCHEDULE)}
 
     def rounded(self, hyper: Mapping[str, float]) -> dict[str, float]:
-        """Returns the hyperparameters with the whole ones rounded, to at least 1."""
-        return {name: max(1, round(value)) if name in self.whole else value for name, value in hyper.items()}
+        """Returns the hyperparameters with the whole ones rounded, to at least 1 where their range does not say."""
+        found = {name: max(1, round(value)) if name in self.whole else value for name, value in hyper.items()}
+        ranges = {name: as_range(bounds) for name, bounds in self.space.items() if name in found}
+        return found | {name: bounds.rounded(found[name]) for name, bounds in ranges.items()}
 
     def describe(self) -> dict[str, Any]:
         """Returns what identifies the strategy, for the store's fingerprint and the report."""
@@ -135,7 +201,7 @@ class Strategy:
             "name": self.name,
             "optimizer": repr(self.rule) if self.rule else _qualified(self.factory),
             "defaults": dict(self.defaults),
-            "space": {name: list(bounds) for name, bounds in self.space.items()},
+            "space": {name: as_range(bounds).stored() for name, bounds in self.space.items()},
             "initialization": self.initialization,
             "schedule": self.schedule_name,
             "start": self.start,
@@ -158,11 +224,11 @@ class Strategy:
         """
         if not isinstance(text, str):
             raise LoadError(f"{text!r} is not a strategy: give its name, or a thalweg.Strategy")
-        optimizer, words, schedule = _parts(text)
+        optimizer, words, schedule = parts_of(text)
         if not all(words) or text.endswith("@"):
             raise LoadError(f"a word is missing in {text!r}: write OPTIMIZER, OPTIMIZER+WORD or OPTIMIZER@SCHEDULE")
         schedule = schedule or "constant"
-        _known(schedule, SCHEDULES, "schedule")
+        check_known(schedule, SCHEDULES, "schedule")
         axes: Any = {"initialization": "default"}
         for word in words:
             axis = axis_of(word)
@@ -188,7 +254,7 @@ class Strategy:
                 closure=several,
                 **axes,
             )
-        _known(optimizer, {**RULES, **SECOND_ORDER}, "strategy")
+        check_known(optimizer, {**RULES, **SECOND_ORDER}, "strategy")
         if optimizer in SECOND_ORDER:
             method = SECOND_ORDER[optimizer]
             return cls(
@@ -207,70 +273,8 @@ class Strategy:
         return cls(text, rule, None, defaults, SPACES[optimizer], schedule_name=schedule, **axes)
 
 
-_WORDS: Mapping[str, Iterable[str]] = {
-    "initialization": INITIALIZATIONS,
-    "normalization": NORMALIZATIONS,
-    "averaging": AVERAGINGS,
-    "guidance": GUIDANCES,
-}
-
-
-def axis_of(word: str) -> str:
-    """Returns what a word of a strategy's name says; what nothing else is called is an architecture.
-
-    >>> [axis_of(word) for word in ("he", "batch-norm", "ema", "residual")]
-    ['initialization', 'normalization', 'averaging', 'architecture']
-    """
-    return next((axis for axis, words in _WORDS.items() if word in words), "architecture")
-
-
-def crossed(strategies: Sequence[str], axes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns every strategy with every word of each axis; one that has a word of that axis stays as it is.
-
-    >>> crossed(["adam@cosine", "sgd+he"], {"initialization": ["default", "orthogonal"]})
-    ['adam+default@cosine', 'adam+orthogonal@cosine', 'sgd+he']
-    >>> crossed(["adam"], {"normalization": ["none", "batch-norm"], "averaging": ["none", "ema"]})
-    ['adam', 'adam+ema', 'adam+batch-norm', 'adam+batch-norm+ema']
-
-    Raises:
-        LoadError: a word that the axis does not have.
-    """
-    names = list(strategies)
-    for axis, words in axes.items():
-        for word in words:
-            if axis in _WORDS:
-                _known(word, dict.fromkeys(["none", *_WORDS[axis]]), axis)
-            elif word != "none" and axis_of(word) != axis:
-                raise LoadError(f"{word!r} is not an {axis}: it is an {axis_of(word)}")
-        names = [name for text in names for name in _with(text, axis, words)]
-    return names
-
-
-def _with(text: str, axis: str, words: Sequence[str]) -> list[str]:
-    optimizer, own, schedule = _parts(text)
-    if any(axis_of(word) == axis for word in own):
-        return [text]
-    body, at = "+".join([optimizer, *own]), "@" if schedule else ""
-    return [f"{body}{'' if word == 'none' else f'+{word}'}{at}{schedule}" for word in words]
-
-
-def _parts(text: str) -> tuple[str, list[str], str]:
-    """Returns optimizer, words and schedule; what leads to a file may hold any letters.
-
-    >>> _parts("../c++/my.py:slow+he@cosine")
-    ('../c++/my.py:slow', ['he'], 'cosine')
-    """
-    folder, end, rest = text.rpartition(".py:")
-    body, _, schedule = rest.partition("@")
-    name, *words = body.split("+")
-    return f"{folder}{end}{name}", words, schedule
-
-
-def _known(name: str, table: Mapping[str, object], kind: str) -> None:
-    if name not in table:
-        near = difflib.get_close_matches(name, table, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(table)}"
-        raise LoadError(f"unknown {kind} {name!r}: {hint}")
+def _without(values: Mapping[str, float], given: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name not in given}
 
 
 def _own_defaults(factory: Callable[..., object]) -> dict[str, float]:

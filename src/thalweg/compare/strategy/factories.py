@@ -1,0 +1,78 @@
+"""How a factory is called: with parameters, with named parameters, or with the model, as its arguments are called."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+NAMED, MODEL = "named_parameters", "model"
+
+
+def made_by(
+    factory: Callable[..., torch.optim.Optimizer], params: Any, hyper: Mapping[str, float], model: nn.Module | None
+) -> torch.optim.Optimizer:
+    """Returns what a factory makes.
+
+    Arguments:
+        factory: its first argument receives the parameters; pairs of a name and a parameter if it is called
+            ``named_parameters``, and the model if it is called ``model``. Another argument that is called ``model``
+            receives the model too.
+        params: parameters, or groups of them.
+        hyper: hyperparameters; ``betas.0`` and ``betas.1`` are given as one argument ``betas``.
+        model: whose parameters these are; None where that is not known.
+
+    Raises:
+        ValueError: the model is asked for, and not known.
+
+    >>> model = nn.Linear(2, 1)
+    >>> def slow_biases(named_parameters, lr):
+    ...     rates = {"weight": lr, "bias": lr / 10}
+    ...     return torch.optim.SGD([{"params": [p], "lr": rates[name]} for name, p in named_parameters])
+    >>> [group["lr"] for group in made_by(slow_biases, [], {"lr": 0.1}, model).param_groups]
+    [0.1, 0.01]
+    """
+    first, *others = _arguments(factory)
+    given = _as_arguments(hyper)
+    if not names_parameters(factory):
+        return factory(params, **given)
+    if model is None:
+        what = NAMED if first == NAMED else MODEL
+        raise ValueError(f"its argument {what} is not known there: omit the guidance, or the loop of your own")
+    if MODEL in others:
+        given[MODEL] = model
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return factory({MODEL: model, NAMED: named}.get(first, params), **given)
+
+
+def names_parameters(factory: Callable[..., object]) -> bool:
+    """Says whether a factory asks for names of parameters, or for the model.
+
+    >>> names_parameters(torch.optim.SGD), names_parameters(lambda model, lr: None)
+    (False, True)
+    """
+    first, *others = _arguments(factory)
+    return first in (NAMED, MODEL) or MODEL in others
+
+
+def _arguments(factory: Callable[..., object]) -> list[str]:
+    try:
+        return list(inspect.signature(factory).parameters) or [""]
+    except (TypeError, ValueError):
+        return [""]
+
+
+def _as_arguments(hyper: Mapping[str, float]) -> dict[str, Any]:
+    """Returns hyperparameters as keyword arguments, of which some are several numbers.
+
+    >>> _as_arguments({"lr": 0.1, "betas.1": 0.99, "betas.0": 0.9})
+    {'lr': 0.1, 'betas': (0.9, 0.99)}
+    """
+    parts: dict[str, dict[int, float]] = {}
+    for name, value in hyper.items():
+        argument, _, place = name.rpartition(".")
+        if argument:
+            parts.setdefault(argument, {})[int(place)] = value
+    whole = {name: tuple(values[i] for i in sorted(values)) for name, values in parts.items()}
+    return {name: value for name, value in hyper.items() if "." not in name} | whole
