@@ -1,6 +1,7 @@
 """What a user may give, checked in one place before anything is made of it: numbers, a device, an address."""
 
 import math
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ TRIALS, SEEDS, STEPS = 100_000, 100_000, 10_000_000  # at most: beyond, a plan a
 SECONDS = 1e9  # at most that a timer takes
 SEED = (-(2**63), 2**63 - 1)  # of torch's generators
 PORTS = {"http": 80, "https": 443}
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}  # of time
 
 
 def check_whole(
@@ -40,6 +42,36 @@ def check_above(name: str, value: float, most: float = math.inf) -> None:
     if not 0 < value <= most or math.isinf(value):
         bound = "" if math.isinf(most) else f" and at most {most:g}"
         raise ValueError(f"{name} must be a number above 0{bound}, not {value}")
+
+
+def duration(name: str, given: str | float) -> float:
+    """Returns the seconds of a duration, such as ``"20min"``, ``"1.5h"``, ``"90s"``, ``"2d"`` or a number of them.
+
+    >>> duration("at_most", "20 min"), duration("at_most", 90)
+    (1200.0, 90.0)
+
+    Raises:
+        ValueError: it is none, not above 0, or too long.
+    """
+    parts = re.fullmatch(r"\s*([\d.]+)\s*([a-z]*)\s*", str(given), re.ASCII)
+    unit = (parts[2] or "s") if parts else ""
+    try:
+        seconds = float(parts[1]) * UNITS[unit] if parts else math.nan
+    except (ValueError, KeyError):
+        seconds = math.nan
+    if not 0 < seconds <= SECONDS:
+        raise ValueError(f"{name} is {str(given)[:40]!r}, not a duration: write, for example, 90s, 20min or 1.5h")
+    return seconds
+
+
+def in_words(seconds: float) -> str:
+    """Returns a duration in the largest unit of which it holds one.
+
+    >>> in_words(1200.0), in_words(5400.0), in_words(0.25)
+    ('20 min', '1.5 h', '0.25 s')
+    """
+    unit = next((u for u, size in reversed(UNITS.items()) if seconds >= size), "s")
+    return f"{seconds / UNITS[unit]:.2g} {unit}"
 
 
 def usable_device(asked: str | None) -> torch.device:

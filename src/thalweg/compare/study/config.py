@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from thalweg.compare.arguments import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole
+from thalweg.compare.arguments import SECONDS, SEED, SEEDS, TRIALS, check_above, check_whole, duration
 from thalweg.compare.execution import ENGINES, EngineName
 from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.options import Tune, widened
 from thalweg.compare.task import Task
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors.files import check_utf8
@@ -26,6 +27,8 @@ class StudyConfig:
     strategies: Sequence[Strategy]
     trials: int = 12
     steps: int | None = None
+    epochs: int | None = None
+    budget: str | float | None = None
     seeds: int = 10
     engine: EngineName = "auto"
     cluster: Cluster | None = None
@@ -36,6 +39,7 @@ class StudyConfig:
     decay: Decay = "all"
     within: float | None = None
     until: Literal["decided"] | None = None
+    at_most: str | float | None = None
     trial_seconds: float | None = None
     log: Sequence[str] = ()
     seed: int = 0
@@ -47,6 +51,13 @@ class StudyConfig:
         check_whole("seed", self.seed, *SEED)
         if self.steps is not None:
             check_whole("steps", self.steps)
+        if self.epochs is not None:
+            check_whole("epochs", self.epochs)
+        if self.study_seconds is not None and self.engine == "ray":
+            raise ValueError("budget is measured on this machine: give steps (--steps) with engine='ray'")
+        lengths = [name for name in ("steps", "epochs", "budget") if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            raise ValueError(f"{' and '.join(lengths)} each say how long runs are: omit all but one")
         if self.memory is not None:
             check_above("memory", self.memory)
         if self.trial_seconds is not None:
@@ -59,6 +70,10 @@ class StudyConfig:
         check_decay(self.decay)
         if self.until not in (None, "decided"):
             raise ValueError(f"until is {self.until!r}: use 'decided', or omit it")
+        if self.at_most is not None:
+            duration("at_most", self.at_most)
+            if self.until is None:
+                raise ValueError("at_most requires until='decided' (--until decided): add that, or omit at_most")
         if self.engine not in ENGINES:
             raise ValueError(f"engine is {self.engine!r}: choose among {', '.join(ENGINES)}")
         if self.cluster and self.engine != "ray":
@@ -70,14 +85,29 @@ class StudyConfig:
         if twice:
             raise ValueError(f"strategy {twice[0]!r} is named twice: omit one")
 
+    @property
+    def study_seconds(self) -> float | None:
+        """Seconds that the whole study is given; None where its length is."""
+        return None if self.budget is None else duration("budget", self.budget)
 
-def parsed(strategies: str | Strategy | Iterable[str | Strategy], here: Path) -> list[Strategy]:
+    @property
+    def limit(self) -> float | None:
+        """Seconds that the study may take, as far as it adds runs; None for as long as it takes."""
+        return None if self.at_most is None else duration("at_most", self.at_most)
+
+
+def parsed(
+    strategies: str | Strategy | Iterable[str | Strategy], here: Path, tune: Tune | None = None
+) -> list[Strategy]:
     """Returns strategies that were given as such or by their names; relative paths start from ``here``.
+
+    With ``tune="more"`` they have the search spaces that are published for them.
 
     >>> [s.name for s in parsed("sgd, adam@cosine", Path())]
     ['sgd', 'adam@cosine']
     """
-    return [s if isinstance(s, Strategy) else Strategy.parse(s, here) for s in listed(strategies, "strategies")]
+    given = listed(strategies, "strategies")
+    return widened([s if isinstance(s, Strategy) else Strategy.parse(s, here) for s in given], tune)
 
 
 def listed(given: Any, name: str) -> list[Any]:

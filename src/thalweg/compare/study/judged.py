@@ -44,6 +44,7 @@ class Judged:
         is_tuned_apart: whether each run has a tuning of its own.
         looks: how often the study is judged, at most, as runs are added.
         unmeasured: strategies whose runs ended, but whose metric is a number for none.
+        limited: that the time ended the study, in words; empty where it did not.
     """
 
     runs: Mapping[str, Runs]
@@ -55,6 +56,7 @@ class Judged:
     is_tuned_apart: bool = True
     looks: int = 1
     unmeasured: Sequence[str] = ()
+    limited: str = ""
 
     @property
     def level(self) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from thalweg.compare import statistics
 from thalweg.compare.design import PROTOCOL, TITLES, Budget, edge
+from thalweg.compare.ranges import shown
 from thalweg.compare.storage.facts import (
     CHARGED,
     CONSTANT_TEST,
@@ -25,6 +26,7 @@ from thalweg.compare.storage.facts import (
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study import verdict
 from thalweg.compare.study.judged import Judged, Runs, Untrained, judge, trained
+from thalweg.compare.study.looks import last_look, limit_in_words
 from thalweg.compare.study.notes import notes_of
 from thalweg.compare.user_errors import StudyError
 
@@ -70,7 +72,7 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
         "expected_best": {s["name"]: expected_best(s, direction) for s in strategies},
         "verdict": found.as_dict(),
         "diagnosis": facts.get(DIAGNOSIS),
-        "run": {**facts[RUN], "seed": design["seed"], "seconds": facts.get(SECONDS)},
+        "run": {**facts[RUN], "seed": design["seed"], "seconds": facts.get(SECONDS), "last_look": last_look(facts)},
         "notes": notes_of(strategies, facts, design),
     }
     late = sum(r["status"] == "timed out" for r in records)
@@ -96,11 +98,12 @@ def _judged(
         {s["name"]: s["start"] for s in design["strategies"]},
         steps={name: [_steps_to(r, target, design["task"]["direction"]) for r in own] for name, own in finals.items()},
         choices={
-            name: ", ".join(f"{k} {v:.3g}" for k, v in facts[winner_of(name)]["hyper"].items() if k in space)
+            name: ", ".join(f"{k} {shown(v)}" for k, v in facts[winner_of(name)]["hyper"].items() if k in space)
             for name, space in spaces.items()
         },
         within=within,
         unmeasured=[name for name, own in finals.items() if _is_unmeasured(own)],
+        limited=limit_in_words(last_look(facts)),
         goal="" if target is None else f"validation {design['task']['metric']} {target:.4g}",
     )
 
@@ -201,6 +204,7 @@ def _strategy(
         "charged": facts.get(CHARGED, {}).get(name, {}),
         "curves": curves(finals, direction),
         "space": space,
+        "fixed": {k: v for k, v in hyper.items() if k not in space},
     }
 
 

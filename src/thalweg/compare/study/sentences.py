@@ -32,6 +32,8 @@ def details(
         said.append(f"Behind: {'; '.join(map(_lost, behind))}.")
     if fastest:
         said.append(f"Of those that could be the best, {fastest} reaches {judged.goal} in the fewest steps, by test.")
+    if judged.limited:
+        said.append(judged.limited)
     said.append(failures(judged))
     if judged.seeds >= needed:
         said.append(

@@ -33,6 +33,7 @@ from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.judged import Untrained, judge
+from thalweg.compare.study.looks import Looks, Stopwatch
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.result_writer import ResultWriter, StoredSnapshot
 from thalweg.compare.study.verdict import decide
@@ -64,6 +65,7 @@ class Study:
         reporter: kept informed.
         sign: −1 where a higher metric is better, else 1.
         spent: gradient evaluations of a run of each strategy before its first step.
+        stopwatch: that counts the time of the study; by default a new one.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Study:
         reporter: Reporter,
         sign: float,
         spent: Mapping[str, int],
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.strategies, self.budget, self.store, self.engines = config.strategies, budget, store, engines
         self.reporter, self.sign, self.spent, self.seed = reporter, sign, spent, config.seed
@@ -82,6 +85,8 @@ class Study:
         self.tuning_seeds = [derive_seed(seed, "tuning", i) % 2**31 for i in range(budget.trials + 1)]
         self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds * budget.looks)]
         self.points = sobol(budget.trials, seed)
+        self.stopwatch = stopwatch or Stopwatch(store)
+        self.looks = Looks(budget, len(config.strategies), self.stopwatch, config.limit, reporter.say)
 
     def run(self) -> None:
         """Runs what the store does not hold yet."""
@@ -114,10 +119,12 @@ class Study:
         untrained = self._untrained()
         for look in range(1, budget.looks + 1):
             runs = budget.seeds * look
+            self.looks.begin(look)
             finals = [Trial(s, i, choices[s.name][i]) for i in range(runs) for s in self.strategies]
             done = self._rung("final", [self._final(t) for t in finals], finals)
-            if look < budget.looks and self._is_decided(done, runs, untrained):
+            if self.looks.are_over(look, partial(self._is_decided, done, runs, untrained)):
                 break
+        self.stopwatch.enter("timing")
         self._measure(chosen)
         self.store.add_fact(CONSTANT_TEST, untrained.constant)
         self.store.add_fact(UNTRAINED_TEST, untrained.scores)
@@ -196,8 +203,8 @@ class Study:
 
     def _rung(self, name: str, jobs: Sequence[Job], trials: Sequence[Trial]) -> dict[str, TrialResult]:
         """Returns the rung's results from the store, and trains and writes those that are not there."""
-        held = self.store.rung(name)
         steps = {job.key: job.stop - (job.start if job.snapshot is not None else 0) for job in jobs}
+        held = {key: result for key, result in self.store.rung(name).items() if key in steps}  # a later look has more
         self.reporter.stage(TITLES[name], sum(steps.values()), self._left(name))
         if held:
             self.reporter.advance(sum(steps[key] for key in held))
@@ -208,6 +215,7 @@ class Study:
 
         def on_results(results: Sequence[TrialResult]) -> None:
             write(results)
+            self.stopwatch.tick()
             self._stand(best, owners, results)
 
         self._stand(best, owners, list(held.values()))

@@ -81,6 +81,7 @@ def _strategy(
         "seconds_per_step": None,
         "curves": curves(finals or ([_whole(best, store)] if best else []), direction),
         "space": described["space"],
+        "fixed": {k: v for k, v in best["hyper"].items() if k not in described["space"]} if best else {},
     }
 
 
