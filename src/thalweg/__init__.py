@@ -7,20 +7,40 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from thalweg.compare.comparison import Comparison
+    from thalweg.compare.execution.loop.run import Run
+    from thalweg.compare.ranges import OneOf, Range
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy
     from thalweg.compare.task import GuidanceInputs, Task
+    from thalweg.compare.task.loop import TrainingLoop
     from thalweg.diagnosis.diagnose import diagnose
     from thalweg.second_order.minimize import minimize
 
-__all__ = ["Comparison", "GuidanceInputs", "Strategy", "Task", "__version__", "compare", "diagnose", "minimize"]
+__all__ = [
+    "Comparison",
+    "GuidanceInputs",
+    "OneOf",
+    "Range",
+    "Run",
+    "Strategy",
+    "Task",
+    "TrainingLoop",
+    "__version__",
+    "compare",
+    "diagnose",
+    "minimize",
+]
 
 # Loaded on first use, so that importing thalweg costs little more than importing torch.
 _HOMES = {
     "Comparison": "thalweg.compare.comparison",
     "GuidanceInputs": "thalweg.compare.task",
+    "OneOf": "thalweg.compare.ranges",
+    "Range": "thalweg.compare.ranges",
+    "Run": "thalweg.compare.execution.loop.run",
     "Strategy": "thalweg.compare.strategy",
     "Task": "thalweg.compare.task",
+    "TrainingLoop": "thalweg.compare.task.loop",
     "diagnose": "thalweg.diagnosis.diagnose",
     "minimize": "thalweg.second_order.minimize",
 }

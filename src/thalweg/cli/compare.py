@@ -4,15 +4,14 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Table
 
 from thalweg.cli.console import Terminal
+from thalweg.cli.ranking import show
 from thalweg.compare.execution import EngineName
 
 if TYPE_CHECKING:
@@ -56,6 +55,28 @@ def command(
             "--swap-batch-norm", help="Replace torch's batch normalization with one that the lanes engine supports."
         ),
     ] = False,
+    tune: Annotated[
+        Literal["more"] | None,
+        typer.Option(
+            help="more: tune what the guide lists for each optimizer, in addition to its learning rate.",
+            show_default="the learning rate, and what second-order strategies and guidances have",
+        ),
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STRATEGY.NAME=RANGE",
+            help="Search a hyperparameter: LOW:HIGH, LOW:HIGH:linear (or log, one-minus, whole), or A|B|C. Without a "
+            "scale, betas and momentum are logarithmic in 1 - x, positive ranges of a ratio of 10 or more logarithmic, "
+            "and others linear. Can be repeated.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="STRATEGY.NAME=NUMBER", help="Set a hyperparameter, and do not search it. Can be repeated."
+        ),
+    ] = None,
     decay: Annotated[
         Literal["all", "weights"],
         typer.Option(help="Parameters to which weight decay applies: all, or weights of two or more dimensions."),
@@ -74,11 +95,29 @@ def command(
             show_default="one batch of final runs",
         ),
     ] = None,
+    at_most: Annotated[
+        str | None,
+        typer.Option(
+            help="With --until decided: add no runs that would end later than this, such as 20min or 1.5h.",
+            show_default="no limit",
+        ),
+    ] = None,
     trials: Annotated[
         int, typer.Option(help="Number of configurations per strategy, in addition to its default one.")
     ] = 12,
     steps: Annotated[
         int | None, typer.Option(help="Number of gradient evaluations of a complete run.", show_default="the task's")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Length of a complete run in passes over the training data, in place of --steps."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time of the whole study, such as 20min or 1.5h, in place of --steps: runs get the length that fits, "
+            "judging by measured costs."
+        ),
     ] = None,
     seeds: Annotated[
         int, typer.Option(help="Number of final runs of each strategy, each with a tuning and a seed of its own.")
@@ -148,6 +187,8 @@ def command(
 
     Example: `thalweg compare digits-deep --strategies adam --guidance none,greedy,fitnet,curriculum`
 
+    Example: `thalweg compare digits --strategies adamw,sgd --space adamw.weight_decay=1e-4:1e-1 --set adamw.lr=0.003`
+
     Exit codes: 0 finished; 1 an expectation does not hold; 2 invalid input; 130 interrupted; 143 terminated. After 130
     or 143, the same command resumes the study.
     """
@@ -155,6 +196,7 @@ def command(
     from thalweg.cli.progress import LiveReporter
     from thalweg.compare.run import run
     from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
+    from thalweg.compare.strategy.options import widened, with_options
     from thalweg.compare.strategy.variants import INITIALIZATIONS
     from thalweg.compare.study.config import StudyConfig
     from thalweg.compare.study.verdict import check_expectation, parse_expectation
@@ -174,7 +216,8 @@ def command(
     here = Path.cwd()  # the user's code may change it
     given = _list(strategies) if strategies is not None else ["adam"] if axes else DEFAULT_STRATEGIES
     names = crossed(given, axes)
-    chosen = [Strategy.parse(name, here) for name in names]
+    chosen = widened([Strategy.parse(name, here) for name in names], tune)
+    chosen = with_options(chosen, space or [], set_ or [])
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
     shares = {"address": ray_address, "workers": ray_workers, "cpus": ray_cpus, "gpus": ray_gpus}
@@ -183,6 +226,8 @@ def command(
         chosen,
         trials=trials,
         steps=steps,
+        epochs=epochs,
+        budget=budget,
         seeds=seeds,
         engine=engine,
         cluster=_cluster(engine, {name: value for name, value in shares.items() if value is not None}),
@@ -193,6 +238,7 @@ def command(
         decay=decay,
         within=within,
         until=until,
+        at_most=at_most,
         trial_seconds=trial_seconds,
         log=log or (),
         seed=seed,
@@ -202,28 +248,7 @@ def command(
     printed = own_output(apart=as_json)
     with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, printed:
         done = run(config, reporter, shlex.join(["thalweg", *sys.argv[1:]]))
-    budget, name = done.results["budget"], done.results["task"]["name"]
-    cost = budget["gradient_evaluations_per_strategy"]
-    title = f"{name}: {cost:,} gradient evaluations per strategy"
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=0)
-    rows = done.rows()
-    apart = [f" {row['strategy']}: {row.pop('tuned to')}" for row in rows] if not _fits(rows, console.width) else []
-    for column in rows[0]:
-        table.add_column(
-            column,
-            overflow="fold",
-            no_wrap=column not in ("strategy", "tuned to"),
-            max_width=None if column == "tuned to" else 24,
-        )
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table, markup=False)
-    if apart:
-        console.print("tuned to", *apart, "", sep="\n", markup=False, highlight=False, soft_wrap=True)
-    console.print(done.verdict, style="bold", markup=False, highlight=False)
-    console.print(*done.details, sep="\n", markup=False, highlight=False)
-    shown = done.report.relative_to(here) if done.report.is_relative_to(here) else done.report
-    console.print(f"report: {shown}", markup=False, highlight=False, soft_wrap=True)
+    show(done, console, here)
     if as_json:
         print(json.dumps(done.results, indent=1, allow_nan=False))
     for text in expect or []:
@@ -232,16 +257,6 @@ def command(
                 f"the verdict does not meet the expectation {text!r}", style="red", markup=False
             )
             raise typer.Exit(1)
-
-
-def _fits(rows: Sequence[Mapping[str, str]], width: int) -> bool:
-    """Says whether the rows fit on a line each."""
-    longest = [max(map(len, (line for cell in column for line in cell.split("\n")))) for column in _columns(rows)]
-    return sum(longest) + len(longest) <= width
-
-
-def _columns(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
-    return [[name.split()[-1], *(row[name] for row in rows)] for name in rows[0]]
 
 
 def _cluster(engine: str, shares: Mapping[str, Any]) -> "Cluster | None":

@@ -38,7 +38,7 @@ def command(
     from thalweg.compare.arguments import SEED, check_whole, usable_device
     from thalweg.compare.report.page import write_diagnosis
     from thalweg.compare.task import build_model, examples
-    from thalweg.compare.task.loading import load_task
+    from thalweg.compare.task.loading import load_pairs
     from thalweg.compare.user_errors import user_errors
     from thalweg.diagnosis import diagnose
     from thalweg.tensors.files import check_writable
@@ -50,13 +50,13 @@ def command(
     console = Terminal(stderr=True)
     status = console.status("layers") if console.is_terminal else None
     with status or nullcontext(), user_errors("the task"):
-        chosen = load_task(task)
-        train = examples(chosen).train.map(lambda tensor: tensor.to(torch_device))
+        chosen = load_pairs(task, "diagnose")
+        assert chosen.loss is not None
+        train = examples(chosen).train.to(torch_device)
         torch.manual_seed(seed)
         model = build_model(chosen).to(torch_device)
-        size = chosen.batch_size
-        rows = torch.randperm(len(train))[: BATCHES * size].split(size)
-        batches = [train.batch(part) for part in rows if len(part) == size]
+        count = max(1, int(min(BATCHES, train.steps_per_epoch(chosen.batch_size))))
+        batches = [tuple(train.batch(rows)) for rows in train.rows(seed, 0, count, chosen.batch_size)]
         progress = status.update if status else None
         found = diagnose(model, batches[0], chosen.loss, more=batches[1:], fix=fix, progress=progress)
     if as_json:

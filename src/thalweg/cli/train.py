@@ -98,7 +98,7 @@ def command(
     from thalweg.compare.strategy.variants import built
     from thalweg.compare.study.results import in_json, plain
     from thalweg.compare.task import materialize
-    from thalweg.compare.task.loading import load_task
+    from thalweg.compare.task.loading import load_pairs
     from thalweg.compare.user_errors import user_errors
     from thalweg.stages import EarlyStopping
     from thalweg.tensors.files import FileError, write_text
@@ -114,7 +114,7 @@ def command(
     group, here = context.with_resource(processes.joined(resume)), Path.cwd()  # the user's code may change it
     with processes.agreeing(group), user_errors("the task"):
         trackers = [tracker_of(spec, here) for spec in log or ()] if processes.is_main_process() else []
-        chosen, given = Strategy.parse(strategy, here), load_task(task, here)
+        chosen, given = Strategy.parse(strategy, here), load_pairs(task, "train", here)
         torch_device = processes.own_device(usable_device(device), group)
         hyper = _configured(chosen, set_ or [])
         the_task = built(given, chosen.variant)
@@ -130,7 +130,7 @@ def command(
         if patience is not None:
             stopping = EarlyStopping(patience, f"valid_{the_task.metric_name}", the_task.direction == "max")
         stage = replace(
-            stage_of(task_context, chosen, hyper, total - spent, seed),
+            stage_of(task_context, chosen, hyper, total - spent, seed, model),
             validate=lambda m: _judged(task_context, m, "valid"),
             accumulate=accumulate,
             evaluate_every=evaluate_every,

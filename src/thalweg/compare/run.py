@@ -1,6 +1,5 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,8 @@ from thalweg.compare.storage.create import FILE
 from thalweg.compare.storage.facts import ENGINE, SECONDS, finished
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
+from thalweg.compare.strategy.options import Tune
+from thalweg.compare.study import looks
 from thalweg.compare.study.config import StudyConfig, listed, parsed
 from thalweg.compare.study.prepare import prepare, set_up
 from thalweg.compare.study.reporter import Reporter
@@ -28,8 +29,11 @@ def compare(
     task: str | Task = "digits",
     strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT_STRATEGIES,
     *,
+    tune: Tune | None = None,
     trials: int = 12,
     steps: int | None = None,
+    epochs: int | None = None,
+    budget: str | float | None = None,
     seeds: int = 10,
     engine: EngineName = "auto",
     cluster: Cluster | None = None,
@@ -40,6 +44,7 @@ def compare(
     decay: Decay = "all",
     within: float | None = None,
     until: Literal["decided"] | None = None,
+    at_most: str | float | None = None,
     trial_seconds: float | None = None,
     log: str | Sequence[str] = (),
     seed: int = 0,
@@ -57,8 +62,14 @@ def compare(
         task: the name of a built-in task, ``"my.py:task"``, or a :class:`thalweg.Task`.
         strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects; names can also be given as
             one string, separated by commas.
+        tune: ``"more"`` tunes more than the learning rate: of each built-in strategy the ranges that the guide lists
+            are searched too. Of your own, :meth:`Strategy.with_space` and :meth:`Strategy.with_settings` say what is
+            searched and what is set.
         trials: number of configurations per strategy in addition to its default one, at least 1.
         steps: number of gradient evaluations of a complete run; by default the task's own.
+        epochs: the same in passes over the training data, of as many steps as it has whole batches.
+        budget: the time of the whole study, as ``"20min"`` or a number of seconds, in place of ``steps``: runs are as
+            long as measured costs let them be, the same number of gradient evaluations for all strategies.
         seeds: number of paired final runs per strategy; the verdict needs 7 or more.
         engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (which measures both in turns); ``"ray"`` distributes trials
             over the workers of a Ray cluster, each of which makes the same choice.
@@ -74,6 +85,9 @@ def compare(
             spread between the strategies.
         until: ``"decided"`` adds final runs, ``seeds`` at a time and at most four times, until one strategy is better
             than all others, or all that could be the best are equivalent. Each look has a fourth of the level.
+        at_most: the time after which ``until`` adds no more runs, as ``"20min"``, ``"1.5h"`` or a number of seconds,
+            counted from the start of the study over all processes that resume it. No batch begins that would end
+            later, judging by the one before; the first batch always runs.
         log: trackers to which records are written soon after they are stored: ``"tensorboard"``, ``"mlflow"`` or
             ``"wandb"``, optionally with a place, as in ``"tensorboard=runs"``.
         trial_seconds: longest time of a run from one rung to the next; a run that takes longer is stopped and counts as
@@ -96,9 +110,11 @@ def compare(
     here = here or Path.cwd()  # the user's code may change the current folder
     config = StudyConfig(
         task,
-        parsed(strategies, here),
+        parsed(strategies, here, tune),
         trials=trials,
         steps=steps,
+        epochs=epochs,
+        budget=budget,
         seeds=seeds,
         engine=engine,
         cluster=cluster,
@@ -109,6 +125,7 @@ def compare(
         decay=decay,
         within=within,
         until=until,
+        at_most=at_most,
         trial_seconds=trial_seconds,
         log=listed(log, "log"),
         seed=seed,
@@ -119,7 +136,7 @@ def compare(
 
 def run(config: StudyConfig, reporter: Reporter | None = None, command: str | None = None) -> Comparison:
     """Prepares a study, runs what its store does not hold yet, and concludes it; see :func:`compare`."""
-    began, reporter = time.perf_counter(), reporter or Reporter()
+    began, reporter = looks.clock(), reporter or Reporter()
     trackers = [tracker_of(spec, config.here) for spec in config.log]
     prepared = prepare(config)
     folder, engines = prepared.folder, prepared.engines(reporter.say)
@@ -141,9 +158,10 @@ def run(config: StudyConfig, reporter: Reporter | None = None, command: str | No
             reporter.say(line)
         log = Log(store, trackers, reporter.say)
         if not was_finished:
-            sign, spent = prepared.context.sign, prepared.spent
-            Study(config, prepared.budget, store, engines, Logging(reporter, log), sign, spent).run()
-            store.add_fact(SECONDS, time.perf_counter() - began)
+            sign, spent = prepared.sign, prepared.spent
+            with looks.Stopwatch(store, began) as stopwatch:
+                Study(config, prepared.budget, store, engines, Logging(reporter, log), sign, spent, stopwatch).run()
+                store.add_fact(SECONDS, stopwatch.seconds)
         comparison = Comparison.from_store(store, folder)
         try:
             comparison.write()

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from tests.compare.small import parts, small_task
 from thalweg import Task
@@ -22,11 +22,6 @@ def broken(part=None, loss=nn.functional.cross_entropy, model=lambda: nn.Linear(
     if part:
         data[("train", "valid", "test").index(part[0])] = part[1]
     return Task(model, *data, loss, **{"batch_size": 20, **options})
-
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        yield torch.zeros(6), 0
 
 
 class Ragged(Dataset):
@@ -50,8 +45,7 @@ NAN = X.clone()
 NAN[7, 2] = float("nan")
 CASES = {
     "empty": (broken(("train", TensorDataset(X[:0], Y[:0]))), "the train data is empty.*at least one"),
-    "no length": (broken(("train", Stream())), "no length: give a map-style"),
-    "ragged": (broken(("valid", Ragged())), "of one shape .*: convert and pad"),
+    "ragged": (broken(("valid", Ragged())), "of one shape .*: give collate_fn, or convert and pad"),
     "NaN": (broken(("train", TensorDataset(NAN, Y))), r"NaN or infinity in 1 examples \(first: 7\): clean"),
     "infinite": (broken(("test", TensorDataset(X + float("inf"), Y))), "test inputs contain NaN or infinity in 40"),
     "single class": (broken(("train", TensorDataset(X, 0 * Y))), "single class .0.: nothing can be learned"),

@@ -22,7 +22,7 @@ from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
 from thalweg.compare.execution.timing import now
 from thalweg.compare.execution.trial_state import TrialState
-from thalweg.compare.task.examples import Batch, input_of, target_of
+from thalweg.compare.task.examples import Batch, HeldSplit
 from thalweg.optim import ClosureOptimizer, Newton
 from thalweg.second_order import NotFinite
 from thalweg.tensors.compiling import wait_for
@@ -43,10 +43,11 @@ class ClosureRun:
         self.context, self.job = context, job
         self.training = context.fresh_model(job.strategy.initialization, job.seed)
         (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay)
+        self.schedule = job.strategy.schedule_with(job.hyper)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
-        epoch = len(context.data.train) / context.task.batch_size
-        self.count = min(int(job.hyper.get("batches", BATCHES)), math.ceil(epoch))
-        self.full = self.count >= epoch
+        epoch, batches = context.steps_per_epoch, int(job.hyper.get("batches", BATCHES))
+        self.full = batches >= epoch and isinstance(context.data.train, HeldSplit)
+        self.count = math.ceil(min(batches, epoch))
         self.unit = epoch if self.full else float(self.count)
         state = TrialState.decode(job.snapshot)
         state.put(self.training, context.layout)
@@ -91,7 +92,7 @@ class ClosureRun:
             loss, output = self.context.task.loss_and_output(self.training, batch)
             self.spent = before + evaluations * self.unit
             if isinstance(self.optimizer, ClosureOptimizer):
-                return loss, output
+                return loss if output is None else (loss, output)
             self.optimizer.zero_grad()
             loss.backward()
             return loss
@@ -128,7 +129,7 @@ class ClosureRun:
     def _settle(self, affordable: int) -> None:
         """Sets the learning rate of the moment and the caps that keep the step within what is left."""
         total = self.job.total - self.job.prepared
-        factor = self.job.strategy.schedule(min(int(self.spent) - self.job.prepared, total - 1), total)
+        factor = self.schedule(min(int(self.spent) - self.job.prepared, total - 1), total)
         for group, lr in zip(self.optimizer.param_groups, self.lr, strict=True):
             group["lr"] = lr * factor
             if "max_eval" in group:
@@ -139,9 +140,9 @@ class ClosureRun:
 
     def _batch(self) -> Batch:
         train, first = self.context.data.train, self.round * self.count
-        if self.full:
+        if self.full and isinstance(train, HeldSplit):
             return train.held
-        return train.batch(self.context.batches(self.job.seed, first, first + self.count).reshape(-1))
+        return train.large(self.context.batches(self.job.seed, first, first + self.count))
 
     def _note(self, loss: float) -> None:
         """Takes down where the training model is, and what it has cost."""
@@ -152,7 +153,7 @@ class ClosureRun:
         batch = self._batch()
         self.training.eval()
         with torch.no_grad():
-            return float(self.context.task.loss(self.training(input_of(batch)), target_of(batch)))
+            return float(self.context.task.evaluation_loss(self.training, batch))
 
     def seconds_per_unit(self, threads: int, budget: float = 0.1) -> float:
         """Returns the seconds that one unit takes, with so many threads."""

@@ -9,11 +9,18 @@ from torch import Tensor, nn
 
 from thalweg.compare.strategy.variants import INITIALIZATIONS
 from thalweg.compare.task import Examples, Split, Task, build_model
+from thalweg.compare.task.evaluation import LOSS, evaluated, metric_in
+from thalweg.compare.task.examples import HeldSplit, input_of, target_of
+from thalweg.compare.task.reading import own_draws
 from thalweg.compare.user_errors import TaskError
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
 from thalweg.tensors import Layout, derive_seed, generator
 from thalweg.tensors.private import write_count
+
+SOME = 4  # batches of which the usual loss of a step is the largest
+USUAL = 16  # examples of which the usual loss is the mean
+EVALUATION = 1  # seed of what an evaluation draws: the same each time
 
 
 class TaskContext:
@@ -25,7 +32,7 @@ class TaskContext:
     def __init__(self, task: Task, data: Examples, device: torch.device, decay: Decay = "all") -> None:
         self.task, self.decay = task, decay
         self.device = device
-        self.data = data.map(lambda tensor: tensor.to(device))
+        self.data = data.to(device)
         self._versions = self._versions_now()
         self.model = self.fresh_model("default", 0)
         self.layout = Layout.of_model(self.model)
@@ -34,7 +41,6 @@ class TaskContext:
         has_decay = {name: torch.full_like(named[name], decay == "all" or is_weight(named[name])) for name in named}
         self.decayed = self.layout.flatten({name: has_decay[name].detach() for name in self.layout.names})
         self._starts: dict[tuple[str, int], Tensor] = {}
-        self._orders: dict[int, _Order] = {}
         self._cache: dict[tuple[Any, ...], Any] = {}
 
     def fresh_model(self, scheme: str, seed: int) -> nn.Module:
@@ -43,7 +49,9 @@ class TaskContext:
             torch.manual_seed(derive_seed(seed, "model"))
             model = build_model(self.task)
         if scheme != "default" or (isinstance(self.task.model, nn.Module) and not self.task.is_given):
-            batch = self.data.train.first(self.task.batch_size).input.to("cpu")
+            batch = None
+            if self.task.step is None:
+                batch = input_of(self.data.train.head(self.task.batch_size)).to("cpu")
             name, gain = INITIALIZATIONS.get(scheme, (scheme, None))
             initialize(model, name, generator(seed, "initialization"), gain=gain, batch=batch)
         return model.to(self.device)
@@ -71,25 +79,63 @@ class TaskContext:
             del self._cache[other]
 
     def batches(self, seed: int, start: int, stop: int) -> Tensor:
-        """Returns row numbers ``(stop - start, batch)`` of the minibatches: the same for every strategy."""
-        if seed not in self._orders:
-            self._orders[seed] = _Order(seed, len(self.data.train), self.task.batch_size)
-        return self._orders[seed].rows(start, stop).to(self.device)
+        """Returns rows ``(stop - start, …)`` that name the minibatches: the same for every strategy."""
+        return self.data.train.rows(seed, start, stop, self.task.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """The number of minibatches of an epoch; infinite for a stream."""
+        return self.data.train.steps_per_epoch(self.task.batch_size)
+
+    @property
+    def pairs(self) -> HeldSplit:
+        """The training examples of a task of pairs, in memory, which guidance takes.
+
+        Raises:
+            TaskError: they are something else.
+        """
+        if self.task.step is not None or not isinstance(self.data.train, HeldSplit):
+            raise TaskError(
+                "guided strategies take pairs (input, target) in memory: give loss in place of step, and "
+                "Task(resident=True), or compare other strategies"
+            )
+        return self.data.train
+
+    def is_random(self) -> bool:
+        """Returns whether a training step draws random numbers, as dropout does."""
+        return bool(self.cached(("is random",), self._draws))
+
+    def _draws(self) -> bool:
+        model = self.fresh_model("default", 0).train()
+        with torch.random.fork_rng():
+            before = self._generator_state()
+            with torch.no_grad():
+                self.task.loss_and_output(model, self.data.train.head(self.task.batch_size))
+            return not torch.equal(before, self._generator_state())
+
+    def _generator_state(self) -> Tensor:
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
 
     def usual_loss(self) -> float:
         """Returns the mean |loss| of single outputs of the untrained model by other examples' targets, 0 without one.
 
+        Of a task with a step of its own it is the largest loss of a few batches.
         A batch's loss may be about zero by chance, or since the model has learned its targets; this one is not.
         """
         return float(self.cached(("usual loss",), self._usual_loss))
 
     @torch.no_grad()
     def _usual_loss(self) -> float:
-        model, some = self.fresh_model("default", 0).eval(), self.data.train.first(16)
-        count = len(some)
+        loss = self.task.loss
+        if loss is None:
+            model = self.fresh_model("default", 0).train()
+            batches = [self.data.train.batch(row) for row in self.batches(0, 0, SOME)]
+            return max(abs(float(self.task.step_loss(model, batch))) for batch in batches)
+        model, some = self.fresh_model("default", 0).eval(), self.data.train.head(USUAL)
         try:
-            output, target = model(some.input), some.target.roll(1, 0)
-            found = [abs(float(self.task.loss(output[i : i + 1], target[i : i + 1]))) for i in range(count)]
+            output, target = model(input_of(some)), target_of(some).roll(1, 0)
+            count = min(USUAL, len(target))
+            found = [abs(float(loss(output[i : i + 1], target[i : i + 1]))) for i in range(count)]
         except Exception:  # a loss that takes whole batches, say
             return 0.0
         return sum(found) / count if all(map(math.isfinite, found)) else 0.0
@@ -107,35 +153,16 @@ class TaskContext:
 
     def evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
         """Returns (loss, metric) of the model in eval mode, over all examples of a part of the data."""
-        loss, metric = split.evaluate(model.eval(), self.score, chunk=4096)
-        return float(loss), float(metric)
+        model.eval()
+        if self.task.step is None:
+            loss, metric = split.evaluate(model, self.score, chunk=4096 if split.tensors() else None)
+            return float(loss), float(metric)
+        with own_draws(EVALUATION):
+            values = evaluated(self.task, model, split.chunks())
+        judged = values[metric_in(self.task, values)]
+        return values.get(LOSS, judged), judged
 
     def score(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (loss, metric) of one model's output."""
+        assert self.task.loss is not None
         return self.task.loss(output, target), self.task.score(output, target)
-
-
-class _Order:
-    """Row numbers of the minibatches of one seed: a new permutation each epoch, the short last batch dropped."""
-
-    def __init__(self, seed: int, rows: int, batch: int) -> None:
-        self.seed, self.count, self.batch = seed, rows, batch
-        self.per_epoch = rows // batch
-        self.epochs: dict[int, Tensor] = {}
-
-    def epoch(self, number: int) -> Tensor:
-        if number not in self.epochs:
-            if len(self.epochs) > 64:
-                self.epochs.clear()
-            order = torch.randperm(self.count, generator=generator(self.seed, "order", number))
-            self.epochs[number] = order[: self.per_epoch * self.batch].view(self.per_epoch, self.batch)
-        return self.epochs[number]
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        pieces = []
-        while start < stop:
-            number, offset = divmod(start, self.per_epoch)
-            piece = self.epoch(number)[offset : offset + stop - start]
-            pieces.append(piece)
-            start += len(piece)
-        return torch.cat(pieces)

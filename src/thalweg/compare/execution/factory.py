@@ -24,6 +24,7 @@ class FactoryRun(StepRun):
         self.model = context.fresh_model(job.strategy.initialization, job.seed)
         self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.schedule = job.strategy.schedule_with(job.hyper)
         averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)
         state = TrialState.decode(job.snapshot)
         state.put(self.model, context.layout)
@@ -36,6 +37,7 @@ class FactoryRun(StepRun):
     def advance(self, t: int, end: int) -> Tensor:
         """Trains from ``t`` to ``end``, a step where enough is spent for one; returns the losses of the steps."""
         rows = self.guidance.rows(self.context, self.job, t, end)
+        self.context.data.train.expect(rows)
         self.model.train()
         self._set_mode("train")
         at = [i for i in range(end - t) if self.guidance.steps_at(self.job, t + i)]
@@ -50,7 +52,7 @@ class FactoryRun(StepRun):
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss before it."""
         spent = self.job.prepared
-        factor = self.job.strategy.schedule(t - spent, self.job.total - spent)
+        factor = self.schedule(t - spent, self.job.total - spent)
         for optimizer, rates in zip(self.optimizers, self.base, strict=True):
             for group, lr in zip(optimizer.param_groups, rates, strict=True):
                 if lr is not None:

@@ -27,15 +27,15 @@ from thalweg.compare.execution.job import (
 )
 from thalweg.compare.execution.kernels import Kernel, update_kernel
 from thalweg.compare.execution.lane_buffers import LaneBuffers, rows
-from thalweg.compare.execution.lane_scores import Scores, in_common
+from thalweg.compare.execution.lane_scores import Called, Scores, in_common
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
-from thalweg.compare.execution.stackable import Unstackable, has_randomness, unstackable_reason
+from thalweg.compare.execution.stackable import Unstackable, unstackable_reason
 from thalweg.compare.execution.timing import with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
-from thalweg.compare.task.examples import Batch, input_of, target_of
+from thalweg.compare.task.examples import Batch, HeldSplit, input_of, target_of
 from thalweg.normalization import stateless_call
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
@@ -76,24 +76,37 @@ class Lanes:
 
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
         layout, train, task, model = self.context.layout, self.context.data.train, self.context.task, self.training
+        called = Called(model, task.step_loss)
         frozen = in_common(model, self.buffers.fresh)
         stacked_buffers = list(self.buffers.fresh)
-        randomness = "different" if has_randomness(model) else "error"
+        randomness = "different" if self.context.is_random() else "error"
 
         def loss(
             named: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            output, after = stateless_call(model, {**named, **frozen, **buffers}, (input_of(batch),))
+            tensors = {**named, **frozen, **buffers}
+            if task.step is not None:
+                loss, after = stateless_call(called, called.named(tensors), (batch,))
+                return loss.reshape(()), {name: after[called.name(name)] for name in stacked_buffers}
+            output, after = stateless_call(model, tensors, (input_of(batch),))
             return task.training_loss(model, output, target_of(batch)), {name: after[name] for name in stacked_buffers}
+
+        def of_batch(
+            flat: Tensor, buffers: dict[str, Tensor], batch: Batch
+        ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+            stacked = vmap(grad_and_value(loss, has_aux=True), randomness=randomness)
+            grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, batch)
+            return losses, layout.flatten(grads), buffers
 
         def gradient(
             flat: Tensor, buffers: dict[str, Tensor], rows: Tensor
         ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            stacked = vmap(grad_and_value(loss, has_aux=True), randomness=randomness)
-            grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, train.batch(rows))
-            return losses, layout.flatten(grads), buffers
+            return of_batch(flat, buffers, train.batch(rows))
 
-        return compiled(gradient, self.context.device, unguarded=True) if self.compile else gradient
+        if isinstance(train, HeldSplit):  # examples are gathered in the same kernel
+            return compiled(gradient, self.context.device, unguarded=True) if self.compile else gradient
+        step = compiled(of_batch, self.context.device, unguarded=True) if self.compile else of_batch
+        return lambda flat, buffers, rows: step(flat, buffers, train.batch(rows))
 
     def probe(self) -> None:
         """Tries two lanes uncompiled for one step.
@@ -105,9 +118,9 @@ class Lanes:
         eager = Lanes(context, 2, compile_=False) if self.compile else self
         try:
             flat = context.start("default", 0).expand(2, -1).contiguous()
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings(action="ignore"):
                 eager.gradient(flat, rows(eager.buffers.now, [0, 1]), context.batches(0, 0, 2))
-            eager.scores.of(flat[:1], context.data.valid.first(2), rows(eager.buffers.now, [0]))
+            eager.scores.try_one(flat[:1], rows(eager.buffers.now, [0]))
         except Exception as error:
             line = (str(error).splitlines() or [""])[0][:160]
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
@@ -211,6 +224,7 @@ class Lanes:
             ],
             dim=1,
         )
+        context.data.train.expect(chosen)
         tables = zip(*(block.table(lanes, stretch).unbind() for block in blocks), strict=True)
         losses = []
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -6,6 +6,7 @@ import torch
 
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.task.examples import CHUNK
+from thalweg.compare.task.nested import leaves
 
 
 def free_memory(device: torch.device) -> int:
@@ -31,5 +32,5 @@ def lane_bytes(context: TaskContext) -> int:
     rows = context.batches(0, 0, 1)[0]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         context.task.loss_and_output(context.fresh_model("default", 0), context.data.train.batch(rows))
-    evaluated = context.data.valid.first(CHUNK).input.numel() * 4
+    evaluated = sum(tensor.numel() for tensor in leaves(context.data.valid.head(CHUNK))) * 4
     return 4 * context.layout.size * 8 + 2 * kept + evaluated

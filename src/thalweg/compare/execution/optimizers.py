@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.factories import made_by, names_parameters
 from thalweg.optim import AdamW, no_decay_groups
 from thalweg.optim.decay import Decay
 from thalweg.optim.of_rule import OfRule
@@ -26,8 +27,10 @@ def make_optimizers(
     """
     params = [p for p in model.parameters() if p.requires_grad]
     try:
-        return [optimizer_for(strategy, params, hyper, decay)]
+        return [optimizer_for(strategy, params, hyper, decay, model)]
     except Exception as error:
+        if strategy.factory is not None and names_parameters(strategy.factory):
+            raise refused(strategy, hyper, error) from error  # it chooses its parameters itself
         matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
         if matrices and rest:
             try:
@@ -48,9 +51,9 @@ def refused(strategy: Strategy, hyper: Mapping[str, float], error: Exception) ->
 
 
 def optimizer_for(
-    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all"
+    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all", model: nn.Module | None = None
 ) -> torch.optim.Optimizer:
-    """Returns the strategy's optimizer for parameters, or groups of them.
+    """Returns the strategy's optimizer for parameters, or groups of them, which are a ``model``'s where one is given.
 
     For ``decay="weights"`` the groups of any optimizer that has torch's ``weight_decay`` are divided.
 
@@ -60,7 +63,7 @@ def optimizer_for(
     if strategy.rule is not None:
         return OfRule(params, strategy.rule, strategy.stepping(hyper), decay=decay)
     assert strategy.factory is not None
-    optimizer = strategy.factory(params, **strategy.stepping(hyper))
+    optimizer = made_by(strategy.factory, params, strategy.stepping(hyper), model)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
     if decay == "weights":
@@ -72,6 +75,53 @@ def optimizer_for(
     return optimizer
 
 
+def groups_for(
+    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all"
+) -> list[torch.optim.Optimizer]:
+    """Returns the strategy's optimizer for parameters or groups that the user made.
+
+    Raises:
+        ValueError: the factory refuses them.
+    """
+    try:
+        return [optimizer_for(strategy, params, hyper, decay)]
+    except Exception as error:
+        raise refused(strategy, hyper, error) from error
+
+
+class _Together(torch.optim.Optimizer):
+    """Several optimizers as one, which steps all of them."""
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        super().__init__([p for o in optimizers for group in o.param_groups for p in group["params"]], {})
+        self.optimizers = list(optimizers)
+        self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+
+    def step(self, closure: Any = None) -> Any:
+        loss = self.optimizers[0].step(closure)
+        for optimizer in self.optimizers[1:]:
+            optimizer.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {str(i): optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
+        return {"state": parts, "param_groups": []}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for i, optimizer in enumerate(self.optimizers):
+            optimizer.load_state_dict(state_dict["state"][str(i)])
+
+
+def one_of(optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """Returns the optimizer, or one that steps all of them."""
+    return optimizers[0] if len(optimizers) == 1 else _Together(optimizers)
+
+
+def members(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """Returns the optimizers that one steps."""
+    return optimizer.optimizers if isinstance(optimizer, _Together) else [optimizer]
+
+
 def state_of(optimizers: Sequence[torch.optim.Optimizer], most: float = math.inf) -> dict[str, Tensor]:
     """Returns all that the optimizers' ``state_dict()`` holds, nested as it may be, as flat names to tensors.
 
@@ -81,17 +131,42 @@ def state_of(optimizers: Sequence[torch.optim.Optimizer], most: float = math.inf
     Raises:
         ValueError: it holds something else than tensors, numbers, texts, and lists, tuples and dicts of them.
     """
+    return packed([_plain(optimizer.state_dict()) for optimizer in optimizers], "the optimizer's state_dict()", most)
+
+
+def packed(value: Any, what: str, most: float = math.inf) -> dict[str, Tensor]:
+    """Returns tensors, numbers and texts in lists, tuples and dicts as flat names to tensors; see :func:`state_of`.
+
+    Raises:
+        ValueError: there is something else among them; ``what`` names it.
+    """
     held: list[Tensor] = []
-    tree = [_packed(_plain(optimizer.state_dict()), held, most) for optimizer in optimizers]
+    try:
+        tree = _packed(value, held, most)
+    except _NotPlain as error:
+        raise ValueError(
+            f"{what} holds a {error}, so that no trial of it can go on from a rung: keep tensors, numbers and texts "
+            "there"
+        ) from error
     text = torch.frombuffer(bytearray(json.dumps(tree).encode()), dtype=torch.uint8)
     return {"tree": text, **{str(i): tensor for i, tensor in enumerate(held)}}
+
+
+def unpacked(held: Mapping[str, Tensor]) -> Any:
+    """Returns what :func:`packed` was given."""
+    return _unpacked(json.loads(bytes(held["tree"].tolist())), held)
+
+
+class _NotPlain(Exception):
+    """Names the type of a value that is not packed."""
 
 
 def put_state(optimizers: Sequence[torch.optim.Optimizer], held: Mapping[str, Tensor]) -> None:
     """Puts back what :func:`state_of` returned, in its own types; where that is nothing, nothing changes."""
     if not held:
         return
-    for optimizer, tree in zip(optimizers, json.loads(bytes(held["tree"].tolist())), strict=True):
+    trees = json.loads(bytes(held["tree"].tolist()))["list"]
+    for optimizer, tree in zip(optimizers, trees, strict=True):
         state, own = _unpacked(tree, held), optimizer.state_dict()["param_groups"]
         groups = [{**made, **group} for made, group in zip(own, state["param_groups"], strict=True)]
         optimizer.load_state_dict({**state, "param_groups": groups})
@@ -124,10 +199,7 @@ def _packed(value: Any, held: list[Tensor], most: float) -> Any:
         return {"tuple" if isinstance(value, tuple) else "list": [_packed(v, held, most) for v in value]}
     if _is_plain(value):
         return value
-    raise ValueError(
-        f"the optimizer's state_dict() holds a {type(value).__name__}, so that no trial of it can go on from a rung: "
-        "keep tensors, numbers and texts there"
-    )
+    raise _NotPlain(type(value).__name__)
 
 
 def _bytes(value: Any) -> int:

@@ -21,7 +21,7 @@ from thalweg.compare.execution.memory import free_memory, lane_bytes
 from thalweg.compare.execution.optimizers import make_optimizers
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import out_of_memory
-from thalweg.compare.execution.stackable import Unstackable, has_randomness
+from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.strategy import Strategy
 from thalweg.second_order import NotAnObjective
@@ -172,7 +172,7 @@ class EngineSelector:
             raise ValueError(too_much)
         unit = ClosureRun(self.context, specimen).unit
         reason = f"each step evaluates the loss several times, by default on {unit:.3g} minibatches"
-        if has_randomness(self.context.model):
+        if self.context.is_random():
             reason += "; the model is random, as with dropout, so that no two evaluations are equal"
         return Choice(specimen.strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
 
@@ -195,7 +195,7 @@ class EngineSelector:
         if self.wanted == "auto" and stacked > handicap * alone:
             return Choice(group, "serial", f"measured in turns: {both[1]}, {both[0]}", 1 / alone, 1, setup)
         reason = f"measured in turns: {both[0]}, {both[1]}"
-        if has_randomness(self.context.model):
+        if self.context.is_random():
             reason += (
                 "; dropout draws differ from those of a serial run, so that results are equal only in distribution"
             )

@@ -21,7 +21,8 @@ from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve, TrialResult
-from thalweg.compare.task import Split
+from thalweg.compare.task import HeldSplit, Split
+from thalweg.compare.task.examples import input_of
 from thalweg.compare.task.judging import constant_output
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
@@ -87,6 +88,7 @@ class Serial:
             return run.seconds_per_unit(threads)
         start, most = job.prepared, min(300, job.total - job.prepared)
         rows = guidance_of(job.strategy).rows(self.context, job, start, start + most)
+        self.context.data.train.expect(rows)
         for i in range(min(WARM_UP, most)):
             run.step(rows[i], start + i)
         return mean_seconds(lambda i: run.step(rows[i], start + i), self.context.device, threads, most=most)
@@ -150,14 +152,17 @@ class Serial:
     def constant_test(self) -> float:
         """Returns the test metric of the best constant model; NaN where it is not known which that is."""
         context = self.context
-        data, loss = context.data, context.task.loss
+        train, test, loss = context.data.train, context.data.test, context.task.loss
+        if loss is None or not isinstance(train, HeldSplit):
+            return math.nan
         with torch.no_grad():
-            some = context.fresh_model("default", 0).eval()(data.test.first(1).input)
-        constant = constant_output(data.train.target, some, loss) if isinstance(some, Tensor) else None
+            some = context.fresh_model("default", 0).eval()(input_of(test.head(1)))
+        constant = constant_output(train.target, some, loss) if isinstance(some, Tensor) else None
         if constant is None:
             return math.nan
         try:
-            return float(context.score(constant.expand(len(data.test), *some.shape[1:]), data.test.target)[1])
+            metric = test.evaluate(lambda x: constant.expand(len(x), *some.shape[1:]), context.score)[1]
+            return float(metric)
         except Exception:  # a metric of the user's that has no value for what is constant
             return math.nan
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from thalweg.normalization import BatchNorm
 from thalweg.normalization.convert import TORCHS
-from thalweg.tensors.private import BatchNormBase, DropoutBase
+from thalweg.tensors.private import BatchNormBase
 
 
 class Unstackable(Exception):
@@ -21,8 +21,3 @@ def unstackable_reason(model: nn.Module) -> str | None:
         if isinstance(module, nn.RNNBase):
             return f"{name or 'the model'} is a {type(module).__name__}, whose fused kernel has no stacked form"
     return None
-
-
-def has_randomness(model: nn.Module) -> bool:
-    """Says whether the model draws random numbers while it trains."""
-    return any(isinstance(m, DropoutBase) and m.p > 0 for m in model.modules())

@@ -4,7 +4,7 @@ import hashlib
 import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,55 +13,67 @@ from torch import Tensor, nn
 
 from thalweg.compare.design import Budget
 from thalweg.compare.execution.context import TaskContext
-from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant
+from thalweg.compare.study.config import StudyConfig
+from thalweg.compare.task import Task
+from thalweg.compare.task.loop import TrainingLoop, source_of
 from thalweg.compare.task.task import GuidanceInputs
-from thalweg.optim.decay import Decay
 
 
-def design_of(
-    contexts: Mapping[Variant, TaskContext],
-    strategies: Sequence[Strategy],
-    budget: Budget,
-    seed: int,
-    engine: str,
-    device: str,
-    decay: Decay = "all",
-    within: float | None = None,
-) -> dict[str, Any]:
-    """Returns what makes the study what it is; a folder with another one is refused."""
+def task_of(contexts: Mapping[Variant, TaskContext]) -> dict[str, Any]:
+    """Returns what makes a task what it is."""
     context = contexts[Variant()]
     task, data = context.task, context.data
-    digest = hashlib.sha256()
     starts = [own.start("default", 0) for own in contexts.values()]
-    for tensor in (*data.tensors(), *starts, *_tensors(task.guidance_inputs)):
+    own = [] if task.step is None else [source_of(task.step), source_of(task.evaluate)]
+    return {
+        **described(task),
+        "train_size": data.train.count,
+        "valid_size": data.valid.count,
+        "test_size": data.test.count,
+        "parameters": context.layout.size,
+        "is_given": task.is_given,
+        "batch_size": task.batch_size,
+        "model": str(context.model),
+        "guides": _names(task.guidance_inputs),
+        "digest": digest_of([*data.known_by(), *starts, *_tensors(task.guidance_inputs)], own),
+    }
+
+
+def described(task: Task | TrainingLoop) -> dict[str, Any]:
+    """Returns what a task or a training loop says of itself."""
+    return {
+        "name": task.name,
+        "description": task.description,
+        "metric": task.metric_name,
+        "direction": task.direction,
+        "range": [bound if math.isfinite(bound) else None for bound in task.metric_range],
+        "target": task.target,
+    }
+
+
+def digest_of(tensors: Iterable[Tensor], texts: Iterable[str] = ()) -> str:
+    """Returns a digest of tensors and texts."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for text in texts:
+        digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def study_of(task: Mapping[str, Any], config: StudyConfig, budget: Budget, device: str) -> dict[str, Any]:
+    """Returns what makes the study of a task what it is; a folder with another one is refused."""
     return {
-        "task": {
-            "name": task.name,
-            "description": task.description,
-            "metric": task.metric_name,
-            "direction": task.direction,
-            "range": [bound if math.isfinite(bound) else None for bound in task.metric_range],
-            "target": task.target,
-            "train_size": len(data.train),
-            "valid_size": len(data.valid),
-            "test_size": len(data.test),
-            "parameters": context.layout.size,
-            "is_given": task.is_given,
-            "batch_size": task.batch_size,
-            "model": str(context.model),
-            "guides": _names(task.guidance_inputs),
-            "digest": digest.hexdigest(),
-        },
+        "task": dict(task),
         "protocol": budget.protocol,
-        "strategies": [s.describe() for s in strategies],
+        "strategies": [s.describe() for s in config.strategies],
         "budget": budget.stated(),
-        "decay": decay,
-        "within": within,
-        "seed": seed,
-        "engine": engine,
+        "decay": config.decay,
+        "within": config.within,
+        "seed": config.seed,
+        "engine": config.engine,
         "device": device,
         "torch": torch.__version__,
     }

@@ -4,17 +4,16 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from thalweg.compare.arguments import usable_device
-from thalweg.compare.design import LOOKS, Budget
+from thalweg.compare.arguments import in_words, usable_device
+from thalweg.compare.design import Budget
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.engine_set import EngineSet
-from thalweg.compare.execution.guidance import guidance_of
 from thalweg.compare.execution.job import training
 from thalweg.compare.execution.local_engines import LocalEngines
 from thalweg.compare.execution.ray.engines import Cluster, RayEngines
@@ -24,15 +23,20 @@ from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
-from thalweg.compare.study.description import circumstances, design_of
+from thalweg.compare.study.description import circumstances, study_of, task_of
+from thalweg.compare.study.lengths import check_ends, length_of, planned
 from thalweg.compare.study.notes import before_first_step
-from thalweg.compare.task import Task, materialize, try_model, unshared
+from thalweg.compare.study.prepare_loop import PreparedLoop, prepare_loop
+from thalweg.compare.study.time_budget import measured_steps, stored_steps
+from thalweg.compare.task import Task, materialize, try_model, unshared, with_metric
 from thalweg.compare.task.loading import load_task
+from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import brief, user_errors
 from thalweg.diagnosis import Diagnosis, Finding, diagnose
 from thalweg.optim.decay import Decay
 from thalweg.tensors import derive_seed
 
+OWN_STEP = "the model was not diagnosed, since the task has a step of its own"
 GIVEN = "all runs start from the weights that the model has; Task(start='anew') draws them for each seed"
 
 
@@ -64,6 +68,25 @@ class Prepared:
         return self.contexts[Variant()]
 
     @property
+    def device(self) -> torch.device:
+        """On which this process trains."""
+        return self.context.device
+
+    @property
+    def sign(self) -> float:
+        """By what the metric is multiplied so that less is better."""
+        return self.context.sign
+
+    @property
+    def lines(self) -> list[str]:
+        """What the user should know of the runs."""
+        return _varied(self.given, self.context)
+
+    def diagnosis(self) -> dict[str, Any]:
+        """Returns what one batch shows of the untrained model."""
+        return _diagnosed(self.context, self.config.seed)
+
+    @property
     def spent(self) -> dict[str, int]:
         """How many gradient evaluations a run of each strategy spends before its first step."""
         return {name: sum(costs.values()) for name, costs in self.charged.items()}
@@ -71,7 +94,7 @@ class Prepared:
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""
         c = self.config
-        return design_of(self.contexts, c.strategies, self.budget, c.seed, c.engine, self.trained_on, c.decay, c.within)
+        return study_of(task_of(self.contexts), c, self.budget, self.trained_on)
 
     def engines(self, say: Callable[[str], None]) -> EngineSet:
         """Returns the engines among which those of the study are chosen; ``say`` is called with lines for the user."""
@@ -91,7 +114,7 @@ class Prepared:
         )
 
 
-def prepare(config: StudyConfig) -> Prepared:
+def prepare(config: StudyConfig) -> Prepared | PreparedLoop:
     """Loads the task, and checks that every strategy can train it.
 
     Raises:
@@ -103,19 +126,24 @@ def prepare(config: StudyConfig) -> Prepared:
         device = usable_device(config.device)
         trained_on = str(device)
     with user_errors("the task"):
-        given = unshared(load_task(config.task, config.here))
+        loaded = load_task(config.task, config.here)
+        if isinstance(loaded, TrainingLoop):
+            return prepare_loop(config, loaded, device)
+        given = unshared(loaded)
         contexts = _contexts(given, config.strategies, config.swap_batch_norm, device, config.decay)
         task = contexts[Variant()].task
-        steps = config.steps if config.steps is not None else task.steps
-        charged = {s.name: _charged(contexts[s.variant], s, steps) for s in config.strategies}
-    warmup = max(_settled(s, sum(charged[s.name].values()), steps) for s in config.strategies)
-    looks = LOOKS if config.until else 1
-    budget = Budget(config.trials, steps, config.seeds, warmup, looks, config.trial_seconds)
+    check_ends(contexts, config.strategies)
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
+    charged, budget = planned(config, contexts, length_of(config, contexts[Variant()]))
+    if seconds := config.study_seconds:
+        steps = stored_steps(folder, seconds) or measured_steps(config, contexts, budget, seconds)
+        charged, budget = planned(config, contexts, steps)
     return Prepared(config, given, contexts, charged, budget, folder, trained_on)
 
 
-def set_up(prepared: Prepared, store: Store, engines: EngineSet, command: str | None, is_new: bool) -> list[str]:
+def set_up(
+    prepared: Prepared | PreparedLoop, store: Store, engines: EngineSet, command: str | None, is_new: bool
+) -> list[str]:
     """Takes up the engines that the store names; chooses them where it names none, and writes how the study begins.
 
     Arguments:
@@ -128,24 +156,39 @@ def set_up(prepared: Prepared, store: Store, engines: EngineSet, command: str | 
     Returns:
         What the user should know of it, in lines.
     """
-    facts, context, seed = store.facts(), prepared.context, prepared.config.seed
+    facts, seed = store.facts(), prepared.config.seed
     if ENGINE in facts:
         with store.reading():
             engines.reuse(facts[ENGINE])
     else:
         with _removed_if_refused(prepared.folder, is_new), training():
             engines.choose(seed)
-        store.add_fact(RUN, {**circumstances(context.device, command), "device": prepared.trained_on})
+        store.add_fact(RUN, {**circumstances(prepared.device, command), "device": prepared.trained_on})
         with training():
-            diagnosis = _diagnosed(context, seed)
+            diagnosis = prepared.diagnosis()
         store.add_fact(DIAGNOSIS, diagnosis)
         store.add_fact(CHARGED, prepared.charged)
         store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
     chosen = [f"engine for {choice.title}: {choice.name} ({choice.reason})" for choice in engines.choices]
-    begin = [GIVEN] if prepared.given.is_given else []
-    steps = prepared.budget.steps
+    begin = prepared.lines
+    steps, seconds = prepared.budget.steps, prepared.budget.study_seconds
+    if seconds is not None:
+        begin.append(f"runs have {steps:,} steps: about {in_words(seconds)} in all, if nothing else runs here")
     costs = [f"{name}: {before_first_step(costs, steps)}" for name, costs in prepared.charged.items() if costs]
     return [*chosen, *begin, *costs, *_graver(store.fact(DIAGNOSIS))]
+
+
+def _varied(given: Task, context: TaskContext) -> list[str]:
+    """Returns what a seed varies, and which examples are read anew, in lines."""
+    begin = [GIVEN] if given.is_given else []
+    varied = [] if given.is_given else ["the weights that runs start from"]
+    varied.append("the order of the examples")
+    if context.is_random():
+        varied.append("what the model draws as it trains")
+    if any(split.draws for split in context.data.parts):
+        varied.append("what the data draw as they are read")
+    read = [f"the {split.part} data are {split.how}" for split in context.data.parts if split.how]
+    return [*begin, *read, f"a seed varies {', '.join(varied[:-1])}{' and ' * (len(varied) > 1)}{varied[-1]}"]
 
 
 @contextmanager
@@ -169,6 +212,8 @@ def _contexts(
     """
     plain = built(given, Variant(), swap)
     data = materialize(plain)
+    given = with_metric(given, data)
+    plain = replace(plain, metric=given.metric)
     contexts = {Variant(): TaskContext(plain, data, device, decay)}
     for variant in dict.fromkeys(s.variant for s in strategies):
         if variant not in contexts:
@@ -178,34 +223,16 @@ def _contexts(
     return contexts
 
 
-def _charged(context: TaskContext, strategy: Strategy, steps: int) -> dict[str, int]:
-    """Returns what a run spends before its first step, by what it is for.
-
-    Raises:
-        ValueError: it is more than half of the run, or the task lacks what it takes.
-    """
-    costs = guidance_of(strategy).charged(context, strategy, steps)
-    spent = sum(costs.values())
-    if spent > steps / 2:
-        raise ValueError(
-            f"strategy {strategy.name!r}: {before_first_step(costs, steps)}, which is more than half: increase --steps"
-        )
-    return costs
-
-
-def _settled(strategy: Strategy, prepared: int, steps: int) -> int:
-    """Returns the gradient evaluations of a run before which its strategy cannot be evaluated."""
-    own = strategy.schedule.warmup_steps(steps - prepared)
-    return prepared + max(own, steps // 8 if prepared else 0)
-
-
 def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any]:
     """Returns what one batch shows of the untrained model, without what takes many gradients, or why nothing."""
+    loss = context.task.loss
+    if loss is None:
+        return Diagnosis((Finding("not diagnosed", "note", "", math.nan, OWN_STEP),)).as_dict()
     rows = context.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
     batch = context.data.train.batch(rows)
     model = context.fresh_model("default", derive_seed(seed, "diagnosis"))
     try:
-        found = diagnose(model, batch, context.task.loss, curvature_steps=0, noise_batches=0, range_steps=0)
+        found = diagnose(model, tuple(batch), loss, curvature_steps=0, noise_batches=0, range_steps=0)
     except Exception as error:
         why = f"the model could not be diagnosed, so problems may go unnoticed: {brief(error)}"
         found = Diagnosis((Finding("not diagnosed", "note", "", math.nan, why),))

@@ -1,13 +1,14 @@
 """A task: a model, its data, its loss and how it is judged; its guidance inputs, and how it is loaded."""
 
-from thalweg.compare.task.checks import examples, materialize, try_model
-from thalweg.compare.task.examples import Examples, Split
+from thalweg.compare.task.checks import examples, materialize, try_model, with_metric
+from thalweg.compare.task.examples import Examples, HeldSplit, Split
 from thalweg.compare.task.task import GuidanceInputs, Loss, Task, build_model, unshared
 from thalweg.tensors.renamed import former_attributes
 
 __all__ = [
     "Examples",
     "GuidanceInputs",
+    "HeldSplit",
     "Loss",
     "Split",
     "Task",
@@ -16,6 +17,7 @@ __all__ = [
     "materialize",
     "try_model",
     "unshared",
+    "with_metric",
 ]
 
 __getattr__ = former_attributes(__name__, {"Guides": "GuidanceInputs"})

@@ -5,10 +5,12 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.task.loop import TrainingLoop, is_loop
 from thalweg.compare.task.task import Task
 from thalweg.compare.user_errors import LoadError, TaskError, user_errors
 from thalweg.compare.user_files import beside, module_at
@@ -42,15 +44,17 @@ def load_object(spec: str, here: Path | None = None) -> Any:
     return found
 
 
-def load_task(spec: "str | Task", here: Path | None = None) -> Task:
-    """Returns the task that ``spec`` names, or is; ``here`` as for :func:`load_object`.
+def load_task(spec: "str | Task | TrainingLoop | Callable[..., Any]", here: Path | None = None) -> Task | TrainingLoop:
+    """Returns the task or the training loop that ``spec`` names, or is; ``here`` as for :func:`load_object`.
 
     Raises:
         LoadError: an unknown name; the message gives the nearest one.
         TaskError: what it names is no task, or raises.
     """
-    if isinstance(spec, Task):
+    if isinstance(spec, (Task, TrainingLoop)):
         return spec
+    if is_loop(spec):
+        return TrainingLoop(spec)  # type: ignore[arg-type]
     if not isinstance(spec, str):
         raise LoadError(f"the task is a {type(spec).__name__}: give a thalweg.Task, the name of one, or my.py:task")
     from thalweg.compare.task.builtin import DESCRIPTIONS, TASKS
@@ -67,11 +71,26 @@ def load_task(spec: "str | Task", here: Path | None = None) -> Task:
             "thalweg.Task"
         )
     found = load_object(spec, here)
-    if callable(found) and not isinstance(found, Task):
+    if is_loop(found):
+        return TrainingLoop(found)
+    if callable(found) and not isinstance(found, (Task, TrainingLoop)):
         with user_errors(spec):
             found = found()
-    if not isinstance(found, Task):
-        raise TaskError(f"{spec} gives a {type(found).__name__}: return a thalweg.Task")
+    if not isinstance(found, (Task, TrainingLoop)):
+        raise TaskError(f"{spec} gives a {type(found).__name__}: return a thalweg.Task, or name a function of a run")
+    return found
+
+
+def load_pairs(spec: "str | Task", verb: str, here: Path | None = None) -> Task:
+    """Returns the task of pairs (input, target) that ``spec`` names, which ``thalweg VERB`` takes.
+
+    Raises:
+        TaskError: it has a step or a loop of its own; further as :func:`load_task`.
+    """
+    found = load_task(spec, here)
+    if isinstance(found, TrainingLoop) or found.step is not None:
+        what = "is a training loop" if isinstance(found, TrainingLoop) else "has a step of its own"
+        raise TaskError(f"{spec} {what}, and thalweg {verb} takes tasks with a loss (output, target): use compare")
     return found
 
 

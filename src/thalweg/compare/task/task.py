@@ -2,26 +2,41 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.compare.names import check_name
-from thalweg.compare.task.examples import Batch, first_inputs, input_of, target_of
+from thalweg.compare.task.data import Given, split_of
+from thalweg.compare.task.examples import Batch, Examples, Split, input_of, target_of
 from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
+from thalweg.compare.task.nested import form
 from thalweg.compare.user_errors import TaskError, user_errors
 from thalweg.pretraining.blocks import Blocks
 from thalweg.tensors.renamed import former_fields
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[nn.Module, Any], Tensor | tuple[Tensor, Any]]
+Evaluate = Callable[[nn.Module, Iterable[Any]], Mapping[str, float] | float]
+NAMED = ("accuracy", "r2", "loss")  # metrics of outputs
+SHARES = ("accuracy", "auc", "auroc", "average_precision", "f1", "precision", "recall", "iou")  # from 0 to 1
+LARGER = (*SHARES, "r2", "bleu", "rouge")
+SMALLER = ("loss", "error", "perplexity", "nll", "mse", "rmse", "mae", "wer", "cer", "fid")
+DIRECTIONS: Mapping[str, Literal["max", "min"]] = {
+    **dict.fromkeys(LARGER, "max"),
+    **dict.fromkeys(SMALLER, "min"),
+}
 KINDS: Mapping[str, tuple[Any, str]] = {
-    "loss": (Callable, "a function (output, target)"),
+    "loss": ((Callable, type(None)), "a function (output, target)"),
+    "step": ((Callable, type(None)), "a function (model, batch) -> loss"),
+    "evaluate": ((Callable, type(None)), "a function (model, batches) -> {name: number}"),
+    "collate_fn": ((Callable, type(None)), "a function of a list of examples"),
     "metric": ((Callable, str, type(None)), "accuracy, r2, loss or a function (output, target)"),
     "target": ((int, float, type(None)), "a number, or omit it"),
     "higher_is_better": ((bool, type(None)), "True or False"),
@@ -63,22 +78,31 @@ class Task:
         model: a function that builds the model (it draws from torch's global generator, which is seeded), or a module,
             which is copied for every run, see ``start``. A model with auxiliary heads is trained on their
             losses too, and evaluated without them.
-        train, valid, test: map-style datasets of ``(input, target)`` pairs, whose tensors have one shape.
+        train, valid, test: each a map-style dataset; a ``DataLoader``, whose batch size, ``collate_fn``, sampler and
+            workers are kept; an ``IterableDataset``; or a function ``(seed) -> iterable of batches``, which may take
+            the step to begin with as a second argument. With ``loss``, examples are pairs ``(input, target)``.
         loss: ``(output, target) -> scalar``, the mean over the batch.
+        step: in place of ``loss``, ``(model, batch) -> loss`` or ``(loss, values)``, where a batch is whatever the data
+            yield: tensors, nested in tuples, lists and dictionaries, or objects with a method ``to``.
+        evaluate: with ``step``, ``(model, batches) -> {name: number}`` of a whole part of the data, the first of which
+            is the metric unless ``metric`` names another one, or a number; by default the mean of the step's loss.
+        collate_fn: makes a batch of a list of examples; by default torch's.
         metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; by default the accuracy for
             cross-entropy, and the loss otherwise. The accuracy reads targets as cross-entropy does: classes are the
             second dimension of the output, and targets are labels or probabilities; labels that the loss ignores do
             not count.
         batch_size: number of examples per minibatch.
         name: the name of the task in reports.
-        higher_is_better: direction of a metric that is a function; the named metrics have a known direction.
+        higher_is_better: direction of the metric, where its name does not tell, as that of accuracy, r2, auc, f1, loss
+            or perplexity does.
         target: the value of the metric for "time to target"; by default the protocol chooses it.
         steps: the default length of a run, in gradient evaluations.
         architectures: other models for the same data, by name, for strategies such as ``adam+NAME``.
         description: a line for the report.
         start: how a model that is a module, not a function, begins: with its weights as they are, as in fine-tuning, or
             with weights drawn anew for each seed (``"anew"``). What a function builds begins as the function gives it.
-        resident: whether examples that differ each time that they are read are read once and kept as they are then.
+        resident: whether examples that differ each time that they are read are read once and kept as they are then;
+            by default they are read anew each time.
         guidance_inputs: the information that guided strategies such as ``adam+fitnet`` take from the task.
 
     >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
@@ -88,11 +112,11 @@ class Task:
     """
 
     model: Callable[[], nn.Module] | nn.Module
-    train: Dataset[Any]
-    valid: Dataset[Any]
-    test: Dataset[Any]
-    loss: Loss
-    metric: Loss | Literal["accuracy", "r2", "loss"] | None = None
+    train: Any
+    valid: Any
+    test: Any
+    loss: Loss | None = None
+    metric: Loss | str | None = None
     batch_size: int = 64
     name: str = "task"
     higher_is_better: bool | None = None
@@ -103,9 +127,20 @@ class Task:
     guidance_inputs: GuidanceInputs = field(default_factory=GuidanceInputs)
     start: Literal["as given", "anew"] = "as given"
     resident: bool = False
+    step: Step | None = None
+    evaluate: Evaluate | None = None
+    collate_fn: Callable[[list[Any]], Any] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.metric, str) and self.metric not in ("accuracy", "r2", "loss"):
+        if (self.loss is None) == (self.step is None):
+            raise TaskError("give either loss, a function (output, target), or step, a function (model, batch) -> loss")
+        if self.step is None and self.evaluate is not None:
+            raise TaskError("evaluate belongs to step: give metric, a function (output, target), beside loss")
+        if self.step is not None and callable(self.metric):
+            raise TaskError("metric is a function of outputs, which step does not give: give evaluate")
+        if isinstance(self.train, DataLoader) and self.train.batch_size:
+            object.__setattr__(self, "batch_size", self.train.batch_size)
+        if self.step is None and isinstance(self.metric, str) and self.metric not in NAMED:
             raise TaskError(f"unknown metric {self.metric!r}: use accuracy, r2, loss or a function (output, target)")
         for name, (kind, right) in KINDS.items():
             if not isinstance(getattr(self, name), kind):
@@ -123,15 +158,22 @@ class Task:
     def metric_name(self) -> str:
         """The metric's name."""
         if self.metric is None:
-            return "accuracy" if self.is_classification else "loss"
+            return "accuracy" if self.is_classification else "metric" if self.evaluate else "loss"
         return self.metric if isinstance(self.metric, str) else getattr(self.metric, "__name__", "metric")
 
     @property
     def direction(self) -> Literal["max", "min"]:
         """Whether a higher (``"max"``) or a lower metric is better."""
-        if self.metric_name in ("accuracy", "r2", "loss") and not callable(self.metric):
-            return "min" if self.metric_name == "loss" else "max"
+        if self.higher_is_better is None and not callable(self.metric) and self.metric_name in DIRECTIONS:
+            return DIRECTIONS[self.metric_name]
         return "min" if self.higher_is_better is False else "max"
+
+    def check_direction(self) -> None:
+        """Raises TaskError where nothing says whether a larger value of the metric is better."""
+        if self.evaluate is not None and self.higher_is_better is None and self.metric_name not in DIRECTIONS:
+            raise TaskError(
+                f"nothing says whether a larger {self.metric_name!r} is better: give higher_is_better=True or False"
+            )
 
     @property
     def is_given(self) -> bool:
@@ -141,20 +183,47 @@ class Task:
     @property
     def metric_range(self) -> tuple[float, float]:
         """Least and largest value that the metric can have; infinite where that is not known."""
+        if self.step is not None:
+            return (0.0, 1.0) if self.evaluate and self.metric_name in SHARES else (-math.inf, math.inf)
         known = {accuracy: (0.0, 1.0), r2: (-math.inf, 1.0), "accuracy": (0.0, 1.0), "r2": (-math.inf, 1.0)}
         return known.get(self.metric or self.metric_name, (-math.inf, math.inf))
 
     def training_loss(self, model: nn.Module, output: Tensor, target: Tensor) -> Tensor:
         """Returns the loss that is trained, with that of the model's auxiliary heads where it has them."""
+        assert self.loss is not None
         return model.loss(output, target, self.loss) if isinstance(model, AuxiliaryHeads) else self.loss(output, target)
 
-    def loss_and_output(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the loss that is trained, of a batch, and the model's output."""
+    def loss_and_output(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
+        """Returns the loss that is trained, of a batch, and the model's output, None where a step gives the loss."""
+        if self.step is not None:
+            return self.step_loss(model, batch), None
         output = model(input_of(batch))
         return self.training_loss(model, output, target_of(batch)), output
 
+    def step_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Returns the loss that the task's step gives."""
+        assert self.step is not None
+        found = self.step(model, batch)
+        return found[0] if isinstance(found, tuple) else found
+
+    def evaluation_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Returns the loss by which a batch is evaluated, without that of auxiliary heads."""
+        if self.loss is None:
+            return self.step_loss(model, batch)
+        return self.loss(model(input_of(batch)), target_of(batch))
+
+    def split(self, part: Literal["train", "valid", "test"]) -> Split:
+        """Returns the examples of a part of the data."""
+        given = Given(self.batch_size, self.collate_fn, self.resident, self.step is None)
+        return split_of(getattr(self, part), part, given)
+
+    def examples(self) -> Examples:
+        """Returns the examples of all parts."""
+        return Examples(self.split("train"), self.split("valid"), self.split("test"))
+
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Returns the metric of one model's output."""
+        assert self.loss is not None
         if callable(self.metric):
             return torch.as_tensor(self.metric(output, target))
         if self.metric_name == "accuracy":
@@ -208,12 +277,12 @@ def _shaped(model: nn.Module, task: Task) -> nn.Module:
     if not _lazy(model):
         return model
     draws = torch.get_rng_state()  # so that parameters do not depend on what reading draws
-    with user_errors("reading the train data"):
-        x = first_inputs(task.train, task.batch_size)
+    batch = task.split("train").head(task.batch_size)
     torch.set_rng_state(draws)
     training = model.training
-    with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), torch.no_grad():
-        model.eval()(x)
+    with user_errors(f"the model, on a batch of {form(batch)},"), torch.no_grad():
+        model.eval()
+        task.step_loss(model, batch) if task.loss is None else model(input_of(batch))
     if left := _lazy(model):
         raise TaskError(
             f"{left[0]} has no shape after a batch has passed through the model: give the sizes to its module"

@@ -35,7 +35,7 @@ class Curriculum(Guidance):
     def charged(self, context: TaskContext, strategy: Strategy, total: int) -> dict[str, int]:
         inputs = context.task.guidance_inputs
         if inputs.difficulty is not None:
-            check(inputs.difficulty, context.data.train)
+            check(inputs.difficulty, context.pairs)
         if inputs.difficulty is not None or self.order == "random":
             return {}
         return teacher_of(context, inputs.teacher).charged(total, looks=True)
@@ -52,7 +52,7 @@ class Curriculum(Guidance):
 
     def plan(self, context: TaskContext, job: Job, model: nn.Module, stage: Stage) -> Plan:
         loader = DataLoader(
-            context.data.train.dataset(), batch_size=context.task.batch_size, sampler=self._sampler(context, job)
+            context.pairs.dataset(), batch_size=context.task.batch_size, sampler=self._sampler(context, job)
         )
         return Plan(model, [replace(stage, data=loader)])
 
@@ -71,7 +71,7 @@ class Curriculum(Guidance):
             batch_size=batch,
             mixture=self.mixture,
             order=self.order,
-            num_samples=len(context.data.train) // batch * batch,
+            num_samples=len(context.pairs) // batch * batch,
             seed=derive_seed(job.seed, "curriculum"),
         )
 
@@ -80,10 +80,11 @@ class Curriculum(Guidance):
         if inputs.difficulty is not None:
             return inputs.difficulty
         if self.order == "random":
-            return torch.zeros(len(context.data.train))
+            return torch.zeros(len(context.pairs))
         key = ("difficulty", job.strategy.initialization, job.total, job.seed)
         return context.cached(key, lambda: self._judged(context, job))
 
     def _judged(self, context: TaskContext, job: Job) -> Tensor:
         teacher = teacher_of(context, context.task.guidance_inputs.teacher).model(job)
-        return losses(teacher, context.data.train.dataset(), context.task.loss)
+        assert context.task.loss is not None
+        return losses(teacher, context.pairs.dataset(), context.task.loss)

@@ -28,7 +28,7 @@ class FitNet(Guidance):
 
     def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
         plan = self.plan(context, job, model, self.stage(context, job))
-        train, teacher = context.data.train, self._teacher(context).model(job)
+        train, teacher = context.pairs, self._teacher(context).model(job)
         answers = context.cached(("answers", id(teacher)), lambda: train.evaluate(teacher, lambda output, _: output))
         taught, whole, learned = train.beside(answers), plan.model.train(), plan.stages[-1].objective
         return lambda rows, t: learned(whole, taught.batch(rows), t - job.prepared)

@@ -13,8 +13,18 @@ from thalweg.compare.strategy.variants import averaging_of
 from thalweg.stages import Stage
 
 
-def stage_of(context: TaskContext, strategy: Strategy, hyper: dict[str, float], steps: int, seed: int) -> Stage:
-    """Returns the strategy on the task as one stage, with the large batches that compare gives a closure."""
+def stage_of(
+    context: TaskContext,
+    strategy: Strategy,
+    hyper: dict[str, float],
+    steps: int,
+    seed: int,
+    of_model: nn.Module | None = None,
+) -> Stage:
+    """Returns the strategy on the task as one stage, with the large batches that compare gives a closure.
+
+    ``of_model`` is the model that it trains, where that is known: a factory may ask for it.
+    """
     task = context.task
     size = task.batch_size * (int(hyper["batches"]) if strategy.closure else 1)
     averaging = averaging_of(strategy.averaging, steps)
@@ -25,16 +35,16 @@ def stage_of(context: TaskContext, strategy: Strategy, hyper: dict[str, float], 
 
     def optimizer(params: Any) -> torch.optim.Optimizer:
         try:
-            return optimizer_for(strategy, params, hyper, context.decay)
+            return optimizer_for(strategy, params, hyper, context.decay, of_model)
         except (TypeError, ValueError) as error:
             raise refused(strategy, hyper, error) from error
 
     return Stage(
         name=strategy.name,
         objective=objective,
-        data=context.data.train.batches(size, seed),
+        data=context.pairs.batches(size, seed),
         optimizer=optimizer,
         steps=steps,
-        schedule=strategy.schedule,
+        schedule=strategy.schedule_with(hyper),
         average=None if averaging is None else lambda m: Average(m, averaging, buffers="average"),
     )

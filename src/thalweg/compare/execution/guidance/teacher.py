@@ -41,7 +41,7 @@ class Teacher:
     def charged(self, total: int, looks: bool) -> dict[str, int]:
         """Returns what it costs a run, in gradients of the model: its training, and a look at each training example."""
         costs = {} if self.trained else {"teacher": total // SHARE}
-        batches = math.ceil(len(self.context.data.train) / self.context.task.batch_size)
+        batches = math.ceil(len(self.context.pairs) / self.context.task.batch_size)
         return costs | ({"teacher's outputs": math.ceil(batches * self.price / FORWARD)} if looks else {})
 
     def model(self, job: Job) -> nn.Module:
@@ -86,5 +86,5 @@ def _operations(context: TaskContext) -> int:
     """Returns the floating-point operations of a batch's output, at least 1."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        context.fresh_model("default", 0)(context.data.train.first(context.task.batch_size).input)
+        context.fresh_model("default", 0)(context.pairs.first(context.task.batch_size).input)
     return max(1, counter.get_total_flops())

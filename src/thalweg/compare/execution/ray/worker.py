@@ -20,7 +20,7 @@ from thalweg.compare.execution.selection import Name
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant, built
-from thalweg.compare.task import Task, examples
+from thalweg.compare.task import HeldSplit, Task, examples
 from thalweg.compare.user_errors import TaskError, describe_error
 from thalweg.optim.decay import Decay
 
@@ -182,4 +182,9 @@ def pause(workers: int) -> float:
 def portable(task: Task) -> Task:
     """Returns the task with its examples as tensors, for datasets may hold files, or much that is not needed."""
     data = examples(task)
-    return replace(task, train=data.train.dataset(), valid=data.valid.dataset(), test=data.test.dataset())
+    held: dict[str, Any] = {
+        name: split.dataset()
+        for name, split in zip(("train", "valid", "test"), data.parts, strict=True)
+        if isinstance(split, HeldSplit) and isinstance(split.held, tuple)
+    }
+    return replace(task, **held)

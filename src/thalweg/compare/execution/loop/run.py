@@ -1,0 +1,265 @@
+"""What a training loop of the user's own is given: optimizer, batches, and where it reports."""
+
+import numbers
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from thalweg.compare.execution.divergence import first_divergence
+from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.loop.state import LoopState
+from thalweg.compare.execution.optimizers import groups_for, make_optimizers, one_of
+from thalweg.compare.storage.result import Curve
+from thalweg.compare.task.data import Given, of_loader, split_of
+from thalweg.compare.user_errors import Stopped, TaskError
+from thalweg.optim.decay import Decay
+
+GIVEN = Given(0, None, False, False)
+
+
+class LoopDiverged(Stopped):
+    """A loop's losses have diverged at a step; no ``except Exception`` of the user's holds it up."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
+
+
+class Run:
+    """One run of a training loop of your own, which :func:`thalweg.compare` hands to it.
+
+    The loop asks the run for its optimizer and its batches, tells it the losses, and reports when that is due. The run
+    counts a gradient evaluation a batch, ends the loop when its budget is spent, and goes on with it later, in a new
+    call of the loop, where it was: what is registered has its state saved and restored.
+
+    Attributes:
+        seed: the seed of the run; torch's, NumPy's and Python's global generators are seeded by it.
+        device: on which the batches are.
+        steps: batches of a complete run.
+        step: batches that the run has had, those before it was interrupted included.
+        hyperparameters: of the strategy, by name.
+
+    >>> def train(run):
+    ...     model = nn.Linear(3, 1)
+    ...     optimizer = run.optimizer(model)
+    ...     data = torch.utils.data.TensorDataset(torch.ones(8, 3), torch.ones(8, 1))
+    ...     for x, y in run.batches(torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)):
+    ...         loss = nn.functional.mse_loss(model(x), y)
+    ...         optimizer.zero_grad()
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         run.loss(loss)
+    ...         if run.due:
+    ...             run.report(valid={"loss": float(loss)})
+    ...     run.report(test={"loss": float(loss)})
+
+    Source: Deep Learning, §8.1.3.
+    """
+
+    def __init__(
+        self, job: Job, device: torch.device, decay: Decay, metric: str | None = None, usual: float = 0.0
+    ) -> None:
+        self._job, self._decay, self.metric, self._usual, self.largest_loss = job, decay, metric, usual, 0.0
+        self.seed, self.device, self.steps, self.step = job.seed, device, job.total, job.start
+        self.hyperparameters: Mapping[str, float] = dict(job.hyper)
+        self.state = LoopState(job.snapshot)
+        self.curve, self.first_loss = Curve(), job.first_loss
+        self.test: float | None = None
+        self.seconds: list[float] = []
+        self.progress: Callable[[int], object] = lambda steps: None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._losses: list[Tensor] = []
+        self._reported, self._taken, self._asked = True, 0, False
+
+    def optimizer(self, params: "nn.Module | Iterable[Any]") -> torch.optim.Optimizer:
+        """Returns the strategy's optimizer, whose learning rate follows the strategy's schedule.
+
+        Arguments:
+            params: a model, which is registered, too; or parameters or groups of them as torch's optimizers take them.
+
+        Raises:
+            TaskError: it was asked for before.
+        """
+        if self._optimizer is not None:
+            raise TaskError("the loop calls run.optimizer twice: call it once, with all parameters or groups")
+        strategy = self._job.strategy
+        if isinstance(params, nn.Module):
+            self.track(model=params)
+            made = make_optimizers(strategy, params, self._job.hyper, self._decay)
+        else:
+            made = groups_for(strategy, params, self._job.hyper, self._decay)
+        self._optimizer = one_of(made)
+        self._rates = [group.get("lr") for group in self._optimizer.param_groups]
+        self._optimizer.register_step_post_hook(self._count)
+        self.state.track(optimizer=self._optimizer)
+        return self._optimizer
+
+    def track(self, **objects: Any) -> None:
+        """Registers what the run depends on beside the optimizer, so that it goes on after an interruption.
+
+        Arguments:
+            objects: by a name each; with ``state_dict()`` and ``load_state_dict()``, as models, averages and gradient
+                scalers have them.
+
+        Raises:
+            TaskError: an object has no such methods, or the batches have begun.
+        """
+        if self._asked:
+            raise TaskError("the loop calls run.track after run.batches: register everything before the first batch")
+        self.state.track(**objects)
+
+    def batches(self, data: Any) -> Iterator[Any]:
+        """Yields the batches that the run has left, on the device.
+
+        Arguments:
+            data: a ``DataLoader``, whose order of batches becomes a function of the seed; an iterable of batches; or a
+                function ``(seed) -> iterable of batches``. Epochs follow one another; a last short batch is left out.
+
+        Raises:
+            TaskError: there is no optimizer yet, an update or a report is missing, or there are too many.
+        """
+        if self._optimizer is None:
+            raise TaskError("the loop calls run.batches before run.optimizer: make the optimizer first")
+        if self._asked:
+            return  # a loop over epochs asks again when the budget is spent
+        self._asked = True
+        self.state.restore(self.device)
+        self._taken = 0
+        split = _split_of(data).to(self.device)
+        rows = split.rows(self.seed, self.step, self._job.stop, 0)
+        split.expect(rows)
+        for row in rows:
+            self._begin_step()
+            batch = split.batch(row)
+            began = time.perf_counter()
+            yield batch
+            self.seconds.append(time.perf_counter() - began)
+            self._end_step()
+        self.state.capture()
+
+    @property
+    def due(self) -> bool:
+        """Whether the loop is to evaluate and report after this batch; True at the end of a run, too."""
+        t = self.step + 1
+        is_due = self._asked and (t == self._job.stop or t % self._job.evaluate_every == 0)
+        if is_due and not self._reported:
+            self._change_mode("eval")
+        return is_due
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this run is tested; where it is not, a test that takes long may be left out."""
+        return self._job.test
+
+    def loss(self, loss: Tensor) -> None:
+        """Takes the loss of a batch, by which a run that diverges is ended.
+
+        Raises:
+            TaskError: it is no scalar tensor.
+        """
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise TaskError(f"the loop calls run.loss with a {shape}: give the scalar tensor that is differentiated")
+        self._losses.append(loss.detach().reshape(()))
+
+    def report(self, *, valid: Any = None, test: Any = None) -> None:
+        """Reports an evaluation.
+
+        Arguments:
+            valid: of the validation data, when ``run.due``: a number, or ``{name: number}``, whose first is the metric.
+            test: of the test data, after the last batch.
+
+        Raises:
+            TaskError: it is no number, or the report is not due.
+        """
+        if valid is not None:
+            if not self.due:
+                raise TaskError(
+                    f"the loop reports a validation result after batch {self.step + 1}, where none is due: report if "
+                    "run.due"
+                )
+            self._add_point(self._numbers(valid))
+        if test is not None:
+            values = self._numbers(test)
+            self.test = values[self._named(values)]
+
+    def _begin_step(self) -> None:
+        assert self._optimizer is not None
+        factor = self._job.strategy.schedule_with(self._job.hyper)(self.step, self._job.total)
+        for group, lr in zip(self._optimizer.param_groups, self._rates, strict=True):
+            if lr is not None:
+                group["lr"] = lr * factor
+        self._reported = False
+
+    def _end_step(self) -> None:
+        t = self.step + 1
+        if (t == self._job.stop or t % self._job.evaluate_every == 0) and not self._reported:
+            raise TaskError(
+                f"the loop does not report after batch {t}, where a validation result is due: write if run.due: "
+                "run.report(valid=...) at the end of its body"
+            )
+        self.step = t
+        self.progress(1)
+
+    def _add_point(self, values: dict[str, float]) -> None:
+        if not self._losses:
+            raise TaskError("the loop has not called run.loss since it last reported: call run.loss(loss) each batch")
+        losses, t = torch.stack(self._losses), self.step + 1
+        self.first_loss = float(losses[0]) if self.first_loss is None else self.first_loss
+        start = torch.tensor([self.first_loss], device=losses.device)
+        self.largest_loss = max(self.largest_loss, float(losses.abs().max()))
+        bad = first_divergence(losses[:, None], start, self._usual)[0]
+        if bad is not None:
+            raise LoopDiverged(t - len(losses) + bad + 1)
+        metric = values[self._named(values)]
+        self.curve.add(t, float(losses.double().mean()), values.get("loss", metric), metric)
+        self._losses.clear()
+        self._reported = True
+        self._change_mode("train")
+
+    def _named(self, values: Mapping[str, float]) -> str:
+        """Returns the name of the metric, which the first report gives where the task does not."""
+        self.metric = self.metric or next(iter(values))
+        if self.metric not in values:
+            raise TaskError(f"the loop reports {', '.join(values)}, and no {self.metric!r}: report it each time")
+        return self.metric
+
+    def _numbers(self, reported: Any) -> dict[str, float]:
+        values = dict(reported) if isinstance(reported, Mapping) else {self.metric or "metric": reported}
+        for name, value in values.items():
+            if not isinstance(value, (numbers.Real, Tensor)) or (isinstance(value, Tensor) and value.numel() != 1):
+                raise TaskError(f"the loop reports {name!r} as a {type(value).__name__}: report a number")
+        if not values:
+            raise TaskError("the loop reports nothing: report a number, or {name: number}")
+        return {str(name): float(value) for name, value in values.items()}
+
+    def _count(self, *_: Any) -> None:
+        self._taken += 1
+        batches = self.step - self._job.start + 1
+        if self._taken > batches:
+            raise TaskError(
+                f"the loop has called optimizer.step() {self._taken} times in {batches} batches: "
+                "each batch is a gradient evaluation of the budget, so step at most once for each"
+            )
+
+    def _change_mode(self, mode: str) -> None:
+        """Calls ``train()`` or ``eval()`` of an optimizer that has them, whose parameters to judge are others."""
+        if callable(change := getattr(self._optimizer, mode, None)):
+            change()
+
+
+def _split_of(data: Any) -> Any:
+    if isinstance(data, DataLoader):
+        return of_loader(data)
+    if isinstance(data, Iterable) and not hasattr(data, "__next__"):
+        return split_of(lambda seed: data, "training", GIVEN)
+    if callable(data):
+        return split_of(data, "training", GIVEN)
+    raise TaskError(
+        f"the loop calls run.batches with a {type(data).__name__}: give a DataLoader, an iterable of batches that can "
+        "be iterated over again, or a function (seed) -> iterable of batches"
+    )

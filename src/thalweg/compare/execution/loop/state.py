@@ -1,0 +1,77 @@
+"""The state of a training loop of the user's own between two rungs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thalweg.compare.execution.optimizers import members, packed, put_state, state_of, unpacked
+from thalweg.compare.task.reading import global_states, restore_states
+from thalweg.compare.user_errors import TaskError
+
+OPTIMIZER, DRAWS = "optimizer", "draws"
+
+
+class LoopState:
+    """What a loop has registered, and what is saved of it.
+
+    Arguments:
+        held: what :meth:`capture` saved, None at the start of a run.
+    """
+
+    def __init__(self, held: Mapping[str, Tensor] | None) -> None:
+        self.held = held
+        self.objects: dict[str, Any] = {}
+
+    def track(self, **objects: Any) -> None:
+        """Registers objects by their names.
+
+        Raises:
+            TaskError: one has no state, or a name is taken.
+        """
+        for name, value in objects.items():
+            if not all(callable(getattr(value, method, None)) for method in ("state_dict", "load_state_dict")):
+                raise TaskError(
+                    f"the loop registers {name}, a {type(value).__name__} without state_dict() and load_state_dict(): "
+                    "give it both"
+                )
+            if name in self.objects and self.objects[name] is not value:
+                raise TaskError(f"the loop registers two objects as {name!r}: name them differently")
+            self.objects[name] = value
+
+    def capture(self) -> None:
+        """Saves the states of all objects and of the global generators."""
+        held = {f"{OPTIMIZER}.{k}": v for k, v in state_of(members(self.objects[OPTIMIZER])).items()}
+        others = {name: value.state_dict() for name, value in self.objects.items() if name != OPTIMIZER}
+        states = global_states()
+        kind, keys, *rest = states[1]
+        draws = {"torch": states[0], "numpy": [kind, keys.tolist(), *rest], "python": states[2]}
+        what = "an object that the loop registers"
+        held |= {f"{DRAWS}.{k}": v for k, v in packed({**others, DRAWS: draws}, what).items()}
+        self.held = {name: tensor.detach().cpu().clone() for name, tensor in held.items()}
+
+    def restore(self, device: torch.device) -> None:
+        """Puts back what was saved.
+
+        Raises:
+            TaskError: the loop has registered other objects than before.
+        """
+        if self.held is None:
+            return
+        put_state(members(self.objects[OPTIMIZER]), _under(OPTIMIZER, self.held))
+        others = unpacked(_under(DRAWS, self.held))
+        draws = others.pop(DRAWS)
+        if others.keys() != self.objects.keys() - {OPTIMIZER}:
+            raise TaskError(
+                f"the loop registers {', '.join(self.objects)}, and registered {', '.join([OPTIMIZER, *others])} "
+                "before: register the same objects each time"
+            )
+        for name, state in others.items():
+            self.objects[name].load_state_dict(state)
+        kind, keys, *rest = draws["numpy"]
+        restore_states((draws["torch"], (kind, keys, *rest), draws["python"]))
+
+
+def _under(part: str, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}."): value for key, value in held.items() if key.startswith(f"{part}.")}

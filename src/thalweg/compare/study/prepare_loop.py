@@ -1,0 +1,99 @@
+"""What is known and chosen before the first trial of a study of a training loop of the user's own."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg.compare.arguments import check_whole
+from thalweg.compare.design import LOOKS, Budget
+from thalweg.compare.execution.engine_set import EngineSet
+from thalweg.compare.execution.loop.engines import LoopEngines, Loops, Tried, check_strategies
+from thalweg.compare.names import as_folder
+from thalweg.compare.study.config import StudyConfig
+from thalweg.compare.study.description import described, digest_of, study_of
+from thalweg.compare.study.lengths import longest_warmup
+from thalweg.compare.task.loop import TrainingLoop
+from thalweg.compare.user_errors import TaskError
+from thalweg.diagnosis import Diagnosis, Finding
+
+NOT_DIAGNOSED = "the model was not diagnosed, since the training loop is your own"
+VARIES = "a seed varies what the training loop draws from the global generators, and the order of its batches"
+
+
+@dataclass(frozen=True)
+class PreparedLoop:
+    """A study of a training loop that can begin; see :class:`~thalweg.compare.study.prepare.Prepared`."""
+
+    config: StudyConfig
+    tried: Tried
+    budget: Budget
+    folder: Path
+    device: torch.device
+
+    @property
+    def trained_on(self) -> str:
+        """Name of the device that trains."""
+        return str(self.device)
+
+    @property
+    def sign(self) -> float:
+        """By what the metric is multiplied so that less is better."""
+        return -1.0 if self.tried.task.direction == "max" else 1.0
+
+    @property
+    def charged(self) -> dict[str, dict[str, int]]:
+        """What a run of each strategy spends before its first step: nothing."""
+        return {s.name: {} for s in self.config.strategies}
+
+    @property
+    def spent(self) -> dict[str, int]:
+        """How many gradient evaluations a run of each strategy spends before its first step."""
+        return {s.name: 0 for s in self.config.strategies}
+
+    @property
+    def lines(self) -> list[str]:
+        """What the user should know of the runs."""
+        return [VARIES]
+
+    def design(self) -> dict[str, Any]:
+        """Returns what makes the study what it is."""
+        task, unknown = self.tried.task, dict.fromkeys(("train_size", "valid_size", "test_size", "batch_size"))
+        own = {"parameters": self.tried.parameters, "is_given": False, "model": self.tried.model, "guides": {}}
+        digest = digest_of(self.tried.start, [task.source])
+        whole = {**described(task), **unknown, **own, "digest": digest}
+        return study_of(whole, self.config, self.budget, self.trained_on)
+
+    def engines(self, say: Callable[[str], None]) -> EngineSet:
+        """Returns the engine of the study."""
+        loops = Loops(self.tried.task, self.device, self.config.decay, self.tried.usual)
+        return LoopEngines(loops, self.config.strategies, self.budget)
+
+    def diagnosis(self) -> dict[str, Any]:
+        """Returns that there is none."""
+        return Diagnosis((Finding("not diagnosed", "note", "", math.nan, NOT_DIAGNOSED),)).as_dict()
+
+
+def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) -> PreparedLoop:
+    """Checks that every strategy can train a loop, and tries it.
+
+    Raises:
+        ValueError: one cannot, or the loop does not do what a run needs.
+    """
+    for option, value in (("--epochs", config.epochs), ("--budget", config.budget)):
+        if value is not None:
+            raise ValueError(f"{option} needs a task, and this is a training loop: give --steps, a number of batches")
+    if config.engine in ("ray", "lanes"):
+        raise ValueError(f"--engine {config.engine} cannot run a training loop of your own: use --engine auto")
+    check_strategies(config.strategies)
+    steps = config.steps if config.steps is not None else task.steps
+    check_whole("steps", steps, kind=TaskError)
+    tried = Loops(task, device, config.decay).tried(config.strategies[0])
+    warmup = max(longest_warmup(s, steps) for s in config.strategies)
+    looks = LOOKS if config.until else 1
+    budget = Budget(config.trials, steps, config.seeds, warmup, looks, trial_seconds=config.trial_seconds)
+    folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
+    return PreparedLoop(config, tried, budget, folder, device)

@@ -1,0 +1,56 @@
+"""The evaluation of a task that has a step of its own: named numbers of a whole part of the data."""
+
+import numbers
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.compare.task.examples import Batch
+from thalweg.compare.task.nested import size_of
+from thalweg.compare.task.task import Task
+from thalweg.compare.user_errors import TaskError, user_errors
+
+LOSS = "loss"
+
+
+def evaluated(task: Task, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """Returns what the task's own evaluation gives by name; by default the mean over examples of the step's loss.
+
+    Raises:
+        TaskError: it raises, or gives no numbers.
+    """
+    if task.evaluate is None:
+        return {LOSS: mean_loss(task, model, batches)}
+    with user_errors("the task's evaluate"), torch.no_grad():
+        found = task.evaluate(model, batches)
+    values = dict(found) if isinstance(found, Mapping) else {"metric": found}
+    for name, value in values.items():
+        if not isinstance(value, (numbers.Real, Tensor)) or (isinstance(value, Tensor) and value.numel() != 1):
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise TaskError(f"the task's evaluate gives {name!r} as a {shape}: return a number for each name")
+    if not values:
+        raise TaskError("the task's evaluate returns nothing: return a number, or {name: number}")
+    return {str(name): float(value) for name, value in values.items()}
+
+
+def mean_loss(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float:
+    """Returns the mean over all examples of the loss of the task's step."""
+    total, count = 0.0, 0
+    with user_errors("the task's step, in evaluation,"), torch.no_grad():
+        for batch in batches:
+            size = max(1, size_of(batch))
+            total, count = total + float(task.step_loss(model, batch)) * size, count + size
+    return total / count
+
+
+def metric_in(task: Task, values: Mapping[str, float]) -> str:
+    """Returns the name of the metric among what the evaluation gives: that which the task names, else the first.
+
+    Raises:
+        TaskError: it is not among them.
+    """
+    name = task.metric if isinstance(task.metric, str) else next(iter(values))
+    if name not in values:
+        raise TaskError(f"the task's evaluate gives {', '.join(values)}, and no {name!r}: name one of them as metric")
+    return name

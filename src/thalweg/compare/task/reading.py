@@ -1,0 +1,365 @@
+"""Examples that are read when they are needed: from a data set, example by example, or from a stream of batches.
+
+What is read under a seed is a function of that seed, of the step and of the place in the batch. Each reading has its
+own state of the global generators of torch, NumPy and Python, so that it neither depends on what else draws from them
+nor changes it, and is the same with any number of workers.
+"""
+
+import math
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from thalweg.compare.task.examples import CHUNK, Batch, Split, order_of, sample
+from thalweg.compare.task.nested import concatenated, leaves, moved, stacked
+from thalweg.compare.user_errors import TaskError, describe_error, user_errors
+from thalweg.tensors import derive_seed
+
+KEPT = 128  # batches that stay in memory after they were read, at least those of one step of all lanes
+READERS = 64  # streams that are open at a time
+ENDLESS = 100_000  # batches of a validation or test stream after which it is taken to be endless
+Entry = tuple[list[int], int]  # positions of the examples of a batch, and the seed of its draws
+
+
+@contextmanager
+def own_draws(seed: int) -> Iterator[None]:
+    """Runs its body with the global generators seeded, and restores them."""
+    before = global_states()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (that which the user's code draws from)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        restore_states(before)
+
+
+def global_states() -> tuple[Any, Any, Any]:
+    """Returns the states of the global generators of torch, NumPy and Python."""
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+
+
+def restore_states(states: tuple[Any, Any, Any]) -> None:
+    """Puts back what :func:`global_states` returned."""
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+    random.setstate(states[2])
+
+
+@dataclass(frozen=True)
+class _Bad:
+    """What cannot be read, and why."""
+
+    reason: str
+
+
+class _Batches(Dataset[Any]):
+    """Batches of a data set, each read with draws of its own by one process."""
+
+    def __init__(
+        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], check: Callable[[Any], str], part: str
+    ) -> None:
+        self.dataset, self.collate, self.check, self.part = dataset, collate, check, part
+
+    def __getitem__(self, entry: Entry) -> Any:
+        positions, seed = entry
+        examples = []
+        with own_draws(seed):
+            for index in positions:
+                try:
+                    example = self.dataset[index]
+                except Exception as error:
+                    return _Bad(f"example {index} of the {self.part} data {describe_error(error)}")
+                if wrong := self.check(example):
+                    return _Bad(f"example {index} of the {self.part} data {wrong}")
+                examples.append(example)
+            try:
+                return self.collate(examples)
+            except Exception as error:
+                some = ", ".join(map(str, positions[:3]))
+                what = f"a batch of the {self.part} data (examples {some}, …) {describe_error(error)}"
+                return _Bad(f"{what}; give collate_fn where examples differ in shape")
+
+
+class _Plan:
+    """The batches that a loader reads next; another iteration takes them up."""
+
+    def __init__(self) -> None:
+        self.entries: Sequence[Entry] = ()
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@dataclass(eq=False)
+class ReadSplit(Split):
+    """Examples of a map-style data set, which are read anew each time.
+
+    Arguments:
+        dataset: of the examples.
+        part: the name of the part in messages.
+        batch_size: examples of a batch.
+        collate: makes a batch of a list of examples.
+        options: of the loader: workers, what they do first, and the like.
+        shuffle: whether each epoch has an order of its own, or that of the data set.
+        check: returns what is wrong with an example, empty where nothing is.
+        how: how the examples are read, in words.
+        draws: whether reading an example draws random numbers.
+        device: of the batches.
+    """
+
+    dataset: Dataset[Any]
+    part: str
+    batch_size: int
+    collate: Callable[[list[Any]], Any] = default_collate
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shuffle: bool = True
+    check: Callable[[Any], str] = field(default=lambda example: "")
+    how: str = "read anew for each batch"
+    draws: bool = False
+    device: torch.device = field(default=torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self._plan = _Plan()
+        self._loader: DataLoader[Any] | None = None
+        self._read: Iterator[Batch] = iter(())
+        self._ahead: deque[tuple[int, int]] = deque()
+        self._kept: OrderedDict[tuple[int, int], Batch] = OrderedDict()
+
+    @property
+    def count(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def steps_per_epoch(self, batch_size: int) -> float:
+        return self.count / self.batch_size
+
+    def rows(self, seed: int, start: int, stop: int, batch_size: int) -> Tensor:
+        return torch.tensor([[seed, t] for t in range(start, stop)])
+
+    def expect(self, rows: Tensor) -> None:
+        named = _pairs(rows.reshape(-1, 2))
+        self._ahead = deque(name for name in dict.fromkeys(named) if name not in self._kept)
+        self._read = self._iterate([self._entry(*name) for name in self._ahead])
+
+    def batch(self, rows: Tensor) -> Batch:
+        if rows.dim() > 1:
+            return stacked([self._one(*name) for name in _pairs(rows)])
+        return self._one(int(rows[0]), int(rows[1]))
+
+    def large(self, rows: Tensor) -> Batch:
+        entries = [self._entry(*name) for name in _pairs(rows)]
+        whole = [position for positions, _ in entries for position in positions]
+        return moved(next(self._iterate([(whole, entries[0][1])])), self.device)
+
+    def chunks(self, size: int | None = None) -> Iterable[Batch]:
+        return _ReadChunks(self, size or self.batch_size)
+
+    def known_by(self) -> list[Tensor]:
+        batches = self._iterate([([i], derive_seed(0, "example", i)) for i in sample(self.count)])  # of any shapes
+        return [tensor for batch in batches for tensor in leaves(batch)]
+
+    def to(self, device: torch.device) -> "ReadSplit":
+        given = (self.dataset, self.part, self.batch_size, self.collate, self.options, self.shuffle, self.check)
+        return ReadSplit(*given, self.how, self.draws, device)
+
+    def _one(self, seed: int, t: int) -> Batch:
+        name = (seed, t)
+        if name not in self._kept:
+            if not self._ahead or name not in self._ahead:
+                self._ahead = deque([name])
+                self._read = self._iterate([self._entry(seed, t)])
+            while name not in self._kept:
+                self._kept[self._ahead.popleft()] = moved(next(self._read), self.device)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(name)
+        return self._kept[name]
+
+    def _entry(self, seed: int, t: int) -> Entry:
+        own = derive_seed(seed, "batch", t)
+        if self.shuffle:
+            return order_of(seed, self.count, self.batch_size).rows(t, t + 1)[0].tolist(), own
+        first = t % (self.count // self.batch_size) * self.batch_size
+        return list(range(first, first + self.batch_size)), own
+
+    def _iterate(self, entries: Sequence[Entry]) -> Iterator[Batch]:
+        """Yields the batches of these entries, which the workers read ahead."""
+        if not entries:
+            return
+        self._plan.entries = entries
+        if self._loader is None:
+            self._loader = DataLoader(
+                _Batches(self.dataset, self.collate, self.check, self.part),
+                batch_size=None,
+                sampler=self._plan,
+                collate_fn=_as_it_is,
+                persistent_workers=self.options.get("num_workers", 0) > 0,
+                generator=torch.Generator(),
+                **self.options,
+            )
+        with user_errors(f"reading the {self.part} data"):
+            read = iter(self._loader)
+        for _ in entries:
+            with user_errors(f"reading the {self.part} data"):
+                batch = next(read)
+            if isinstance(batch, _Bad):
+                raise TaskError(f"{batch.reason}: correct or remove it")
+            yield batch
+
+
+@dataclass(frozen=True)
+class _ReadChunks:
+    split: ReadSplit
+    size: int
+
+    def __len__(self) -> int:
+        return math.ceil(self.split.count / self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        split, size = self.split, self.size
+        for start in range(0, split.count, size * CHUNK):  # so that a long data set is not listed at once
+            firsts = range(start, min(split.count, start + size * CHUNK), size)
+            entries = [(list(range(i, min(split.count, i + size))), derive_seed(0, "batch", i, size)) for i in firsts]
+            split._ahead.clear()  # the loader reads for one at a time
+            for batch in split._iterate(entries):
+                yield moved(batch, split.device)
+
+
+@dataclass(eq=False)
+class StreamSplit(Split):
+    """Batches that a function of a seed, and optionally of the step to begin with, yields one after another.
+
+    Arguments:
+        source: the function ``(seed) -> iterable of batches``.
+        part: the name of the part in messages.
+        skips: whether the source takes the step to begin with as its second argument.
+        device: of the batches.
+    """
+
+    source: Callable[..., Iterable[Any]]
+    part: str
+    skips: bool = False
+    how: str = "read as a stream"
+    draws: bool = True
+    device: torch.device = field(default=torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self._readers: OrderedDict[int, _Reader] = OrderedDict()
+        self._first: Batch | None = None
+
+    @property
+    def count(self) -> None:
+        return None
+
+    def steps_per_epoch(self, batch_size: int) -> float:
+        return math.inf
+
+    def rows(self, seed: int, start: int, stop: int, batch_size: int) -> Tensor:
+        return torch.tensor([[seed, t] for t in range(start, stop)])
+
+    def batch(self, rows: Tensor) -> Batch:
+        if rows.dim() > 1:
+            return stacked([self._one(*name) for name in _pairs(rows)])
+        return self._one(int(rows[0]), int(rows[1]))
+
+    def large(self, rows: Tensor) -> Batch:
+        return concatenated([self._one(*name) for name in _pairs(rows)])
+
+    def chunks(self, size: int | None = None) -> Iterable[Batch]:
+        return _StreamChunks(self)
+
+    def known_by(self) -> list[Tensor]:
+        return list(leaves(self.head(0)))
+
+    def to(self, device: torch.device) -> "StreamSplit":
+        return StreamSplit(self.source, self.part, self.skips, self.how, self.draws, device)
+
+    def _one(self, seed: int, t: int) -> Batch:
+        if seed not in self._readers:
+            self._readers[seed] = _Reader(self, seed)
+            if len(self._readers) > READERS:
+                self._readers.popitem(last=False)
+        self._readers.move_to_end(seed)
+        return self._readers[seed].at(t)
+
+
+class _Reader:
+    """The stream of one seed, at its step; each epoch of one that ends has a seed of its own."""
+
+    def __init__(self, split: StreamSplit, seed: int) -> None:
+        self.split, self.seed = split, seed
+        self.next, self.epoch, self.now = 0, 0, None
+        self._open(0)
+
+    def at(self, t: int) -> Batch:
+        if t < self.next - 1 or (self.split.skips and t > self.next):
+            self.next, self.epoch = t if self.split.skips else 0, 0
+            self._open(self.next)
+        while self.next <= t:
+            self.now, self.next = self._read(), self.next + 1
+        return self.now
+
+    def _open(self, step: int) -> None:
+        seed = derive_seed(self.seed, "stream", self.epoch) % 2**31
+        with user_errors(f"the {self.split.part} data"), own_draws(seed):
+            words = (seed, step) if self.split.skips else (seed,)
+            self.stream = iter(self.split.source(*words))
+            self.states = global_states()
+        self.fresh = True
+
+    def _read(self) -> Batch:
+        while True:
+            before = global_states()
+            restore_states(self.states)
+            try:
+                with user_errors(f"reading the {self.split.part} data, batch {self.next},"):
+                    batch = next(self.stream, None)
+                self.states = global_states()
+            finally:
+                restore_states(before)
+            if batch is not None:
+                self.fresh = False
+                return moved(batch, self.split.device)
+            if self.fresh:
+                raise TaskError(f"the {self.split.part} data yields no batch: yield at least one")
+            self.epoch += 1
+            self._open(0)
+
+
+@dataclass(frozen=True)
+class _StreamChunks:
+    """The batches of a stream from its beginning to its end."""
+
+    split: StreamSplit
+
+    def __iter__(self) -> Iterator[Batch]:
+        reader = _Reader(self.split, 0)
+        while True:
+            batch = reader.at(reader.next)
+            if reader.epoch:
+                return
+            yield batch
+            if reader.next > ENDLESS:
+                raise TaskError(
+                    f"the {self.split.part} data has no end after {ENDLESS:,} batches: let it end, since it is "
+                    "evaluated as a whole"
+                )
+
+
+def _pairs(rows: Tensor) -> list[tuple[int, int]]:
+    return [(int(seed), int(t)) for seed, t in rows.tolist()]

@@ -1,0 +1,206 @@
+"""Tasks with a step of their own: nested batches in lanes and serially, their evaluation, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from tests.compare.task.test_data import Examples, crop
+from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.lanes import Lanes
+from thalweg.compare.execution.serial import Serial
+from thalweg.compare.execution.stackable import Unstackable
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.task import Task, materialize, with_metric
+from thalweg.compare.user_errors import TaskError
+
+GENERATOR = torch.Generator().manual_seed(0)
+IDS = torch.randint(8, (70, 5), generator=GENERATOR)
+LABELS = (IDS.float().mean(1) > 3.5).long()
+
+
+class Dicts(Dataset):
+    def __init__(self, start, stop):
+        self.start, self.stop = start, stop
+
+    def __len__(self):
+        return self.stop - self.start
+
+    def __getitem__(self, index):
+        return {"input_ids": IDS[self.start + index], "labels": LABELS[self.start + index]}
+
+
+class Output:
+    def __init__(self, loss, logits):
+        self.loss, self.logits = loss, logits
+
+
+class Classifier(nn.Module):
+    """It returns its loss, as those of Hugging Face do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(8, 6), nn.Linear(6, 2)
+
+    def forward(self, input_ids, labels=None):
+        logits = self.head(torch.tanh(self.embedding(input_ids)).mean(1))
+        return Output(None if labels is None else F.cross_entropy(logits, labels), logits)
+
+
+def loss_of(model, batch):
+    return model(**batch).loss
+
+
+def accuracy(model, batches):
+    hits = [(model(**batch).logits.argmax(1) == batch["labels"]) for batch in batches]
+    return {"accuracy": torch.cat(hits).double().mean(), "count": len(torch.cat(hits))}
+
+
+def task(**options):
+    parts = [Dicts(0, 40), Dicts(40, 57), Dicts(57, 70)]
+    names = dict(zip(("train", "valid", "test"), parts, strict=True))
+    return Task(**{"model": Classifier, **names, "step": loss_of, "batch_size": 8, "steps": 12, **options})
+
+
+def context_of(given):
+    data = materialize(given)
+    return TaskContext(with_metric(given, data), data, torch.device("cpu"))
+
+
+def jobs(*names, seeds=(0, 1), **options):
+    found = []
+    for name in names:
+        strategy = Strategy.parse(name)
+        hyper = strategy.stepping(strategy.default_configuration())
+        found += [replace(Job(f"{name}/{s}", strategy, hyper, s, 0, 12, 12, 5, test=True), **options) for s in seeds]
+    return found
+
+
+def ignore(steps):
+    return None
+
+
+@pytest.mark.parametrize("evaluate", [None, accuracy])
+def test_nested_batches_train_in_lanes_as_serially(evaluate):
+    context = context_of(task(evaluate=evaluate))
+    some = jobs("sgd", "adam")
+    lanes, serial = Lanes(context, 4, compile_=False).run(some, ignore), Serial(context).run(some, ignore)
+    for one, two in zip(lanes, serial, strict=True):
+        assert one.status == two.status == "finished"
+        torch.testing.assert_close(one.snapshot["params"], two.snapshot["params"], rtol=1e-4, atol=1e-6)
+        assert one.test == pytest.approx(two.test, abs=1e-5)
+        assert one.curve.valid_loss == pytest.approx(two.curve.valid_loss, rel=1e-4)
+
+
+def test_a_step_that_is_a_loss_of_outputs_gives_what_the_loss_gives():
+    data = [TensorDataset(IDS[a:b].float(), LABELS[a:b]) for a, b in ((0, 40), (40, 57), (57, 70))]
+
+    def model():
+        return nn.Linear(5, 2)
+
+    plain = Task(model, *data, F.cross_entropy, metric="loss", batch_size=8, steps=12)
+    own = Task(model, *data, step=lambda m, b: F.cross_entropy(m(b[0]), b[1]), batch_size=8, steps=12)
+    for one, two in zip(
+        Serial(context_of(plain)).run(jobs("momentum", "lbfgs"), ignore),
+        Serial(context_of(own)).run(jobs("momentum", "lbfgs"), ignore),
+        strict=True,
+    ):
+        assert one.test == pytest.approx(two.test, rel=1e-6)
+        assert one.first_loss == two.first_loss
+
+
+def test_the_default_evaluation_is_the_mean_over_examples_not_over_batches():
+    context = context_of(task(valid=DataLoader(Dicts(40, 57), batch_size=8)))  # batches of 8, 8 and 1
+    model = context.fresh_model("default", 0)
+    whole = {"input_ids": IDS[40:57], "labels": LABELS[40:57]}
+    loss, metric = context.evaluate(model, context.data.valid)
+    assert loss == metric == pytest.approx(float(loss_of(model, whole)), rel=1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["adam@cosine", "nesterov+ema", "torch.optim.AdamW"])
+def test_a_trial_that_is_cut_goes_on_bit_for_bit_with_augmentation_and_workers(strategy):
+    loader = DataLoader(Examples(crop), batch_size=10, shuffle=True, num_workers=2)
+    held = TensorDataset(*torch.utils.data.default_collate([Examples()[i] for i in range(30)]))
+
+    def model():
+        return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 2))
+
+    given = Task(model, loader, held, held, step=lambda m, b: F.cross_entropy(m(b[0] / 240), b[1]), steps=12)
+    context = context_of(given)
+    (whole,) = jobs(strategy, seeds=(3,), evaluate_every=6)
+    (straight,) = Serial(context).run([whole], ignore)
+    (first,) = Serial(context).run([replace(whole, stop=6, test=False)], ignore)
+    rest = replace(whole, start=6, snapshot=first.snapshot, first_loss=first.first_loss)
+    (cut,) = Serial(context_of(given)).run([rest], ignore)
+    assert cut.test == straight.test
+    for name, tensor in straight.snapshot.items():
+        assert torch.equal(tensor, cut.snapshot[name]), name
+
+
+def test_a_model_that_draws_trains_in_lanes():
+    class Noisy(Classifier):
+        def forward(self, input_ids, labels=None):
+            logits = super().forward(input_ids).logits
+            logits = logits + 0.1 * torch.randn_like(logits)
+            return Output(F.cross_entropy(logits, labels), logits)
+
+    context = context_of(task(model=Noisy))
+    assert context.is_random()
+    results = Lanes(context, 4, compile_=False).run(jobs("adam"), ignore)
+    assert all(result.status == "finished" for result in results)
+    model = context.fresh_model("default", 0)
+    assert context.evaluate(model, context.data.valid) == context.evaluate(model, context.data.valid)
+
+
+def test_batches_that_differ_in_shape_train_serially_with_the_reason():
+    def short(examples):
+        cut = 3 + int(examples[0]["labels"]) + len(examples) % 2
+        return {
+            "input_ids": torch.stack([e["input_ids"][:cut] for e in examples]),
+            "labels": torch.stack([e["labels"] for e in examples]),
+        }
+
+    context = context_of(task(collate_fn=short))
+    assert all(r.status == "finished" for r in Serial(context).run(jobs("adam"), ignore))
+    with pytest.raises((Unstackable, ValueError), match="the batches differ in shape"):
+        Lanes(context, 8, compile_=False).run(jobs("adam", seeds=range(8)), ignore)
+
+
+def detached(model, batch):
+    return loss_of(model, batch).detach()
+
+
+def in_place(model, batch):
+    batch["input_ids"] += 1
+    return model.embedding.weight.mean()
+
+
+calls = iter(range(100))
+BAD = {
+    "vector": ({"step": lambda m, b: m(**b).logits}, r"the loss that the task's step returns is not a scalar tensor"),
+    "detached": ({"step": detached}, "does not depend on the parameters"),
+    "raises": ({"step": lambda m, b: m(b).loss}, "the task's step, on a batch of input_ids .*, raises"),
+    "in place": ({"step": in_place}, "the task's step modifies its input in place"),
+    "not finite": ({"step": lambda m, b: loss_of(m, b) * torch.inf}, "of the untrained model is inf"),
+    "list": ({"evaluate": lambda m, bs: {"accuracy": [1]}}, "gives 'accuracy' as a list: return a number"),
+    "none": ({"evaluate": lambda m, bs: None}, "gives 'metric' as a NoneType"),
+    "empty": ({"evaluate": lambda m, bs: {}}, "returns nothing"),
+    "another": ({"evaluate": lambda m, bs: {"f1": next(calls)}}, "returns something else each time"),
+    "unknown": ({"evaluate": lambda m, bs: {"zeal": 1.0}}, "nothing says whether a larger 'zeal' is better"),
+    "percent": ({"evaluate": lambda m, bs: {"accuracy": 55.0}}, "accuracy of the untrained model is 55, outside of 0"),
+    "other name": ({"evaluate": accuracy, "metric": "f1"}, "gives accuracy, count, and no 'f1'"),
+    "both": ({"loss": F.cross_entropy}, "give either loss"),
+    "neither": ({"step": None}, "give either loss"),
+    "metric": ({"metric": F.cross_entropy}, "metric is a function of outputs, which step does not give"),
+}
+
+
+@pytest.mark.parametrize(("options", "match"), BAD.values(), ids=BAD)
+def test_bad_steps(options, match):
+    with pytest.raises(TaskError, match=match) as raised:
+        context_of(task(**options))
+    assert len(str(raised.value).splitlines()) == 1
