@@ -77,6 +77,15 @@ def command(
             "--set", metavar="STRATEGY.NAME=NUMBER", help="Set a hyperparameter, and do not search it. Can be repeated."
         ),
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Precision in which the model runs, by autocast.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Minibatches whose mean gradient is that of a step, which counts as one.")
+    ] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Largest norm of a step's gradient; by default it is not clipped.")
+    ] = None,
     decay: Annotated[
         Literal["all", "weights"],
         typer.Option(help="Parameters to which weight decay applies: all, or weights of two or more dimensions."),
@@ -236,6 +245,9 @@ def command(
         memory=_bytes(memory),
         swap_batch_norm=swap_batch_norm,
         decay=decay,
+        precision=precision,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
         within=within,
         until=until,
         at_most=at_most,

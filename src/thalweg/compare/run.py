@@ -1,12 +1,13 @@
 """``thalweg.compare``: from a task and names of strategies to a finished, shown, stored study."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.execution import EngineName
+from thalweg.compare.execution.loop.run import Run
 from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.log.log import Log, Logging
 from thalweg.compare.log.tracker import tracker_of
@@ -21,12 +22,14 @@ from thalweg.compare.study.prepare import prepare, set_up
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.study import Study
 from thalweg.compare.task import Task
+from thalweg.compare.task.loop import TrainingLoop
+from thalweg.compare.task.task import Precision
 from thalweg.optim.decay import Decay
 from thalweg.tensors.files import FileError
 
 
 def compare(
-    task: str | Task = "digits",
+    task: str | Task | TrainingLoop | Callable[[Run], None] = "digits",
     strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT_STRATEGIES,
     *,
     tune: Tune | None = None,
@@ -42,6 +45,9 @@ def compare(
     memory: int | None = None,
     swap_batch_norm: bool = False,
     decay: Decay = "all",
+    precision: Precision | None = None,
+    accumulate: int | None = None,
+    clip_norm: float | None = None,
     within: float | None = None,
     until: Literal["decided"] | None = None,
     at_most: str | float | None = None,
@@ -59,7 +65,8 @@ def compare(
     same for all strategies, and tested once. The guide describes the protocol.
 
     Arguments:
-        task: the name of a built-in task, ``"my.py:task"``, or a :class:`thalweg.Task`.
+        task: the name of a built-in task, ``"my.py:task"``, a :class:`thalweg.Task`, or a training loop:
+            a function of a :class:`thalweg.Run`, or a :class:`thalweg.TrainingLoop`.
         strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects; names can also be given as
             one string, separated by commas.
         tune: ``"more"`` tunes more than the learning rate: of each built-in strategy the ranges that the guide lists
@@ -81,6 +88,7 @@ def compare(
         decay: the parameters to which weight decay applies: ``"all"``, or ``"weights"``, which are those of two
             dimensions or more, see :func:`thalweg.optim.no_decay_groups`. An optimizer that your own function makes
             keeps its groups, which ``"weights"`` divides.
+        precision, accumulate, clip_norm: in place of those of the :class:`thalweg.Task`.
         within: the difference of the test metric inside which strategies count as equivalent; by default a tenth of the
             spread between the strategies.
         until: ``"decided"`` adds final runs, ``seeds`` at a time and at most four times, until one strategy is better
@@ -123,6 +131,9 @@ def compare(
         memory=memory,
         swap_batch_norm=swap_batch_norm,
         decay=decay,
+        precision=precision,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
         within=within,
         until=until,
         at_most=at_most,

@@ -204,3 +204,82 @@ def test_bad_steps(options, match):
     with pytest.raises(TaskError, match=match) as raised:
         context_of(task(**options))
     assert len(str(raised.value).splitlines()) == 1
+
+
+def settings(strategy="momentum", **options):
+    """Returns a trial of 12 steps serially, and the context it ran in."""
+    context = context_of(task(**options))
+    (result,) = Serial(context).run(jobs(strategy, seeds=(3,)), ignore)
+    return result, context
+
+
+@pytest.mark.parametrize("strategy", ["momentum", "torch.optim.SGD"])
+def test_accumulated_minibatches_are_one_large_batch_of_them(strategy):
+    result, context = settings(strategy, accumulate=4, batch_size=2)
+    rows = context.batches(3, 0, 12)
+    assert rows.shape == (12, 4, 2)
+    large = context_of(task(batch_size=8))
+    large.batches = lambda seed, start, stop: rows[start:stop].flatten(1)  # the same examples
+    (whole,) = Serial(large).run(jobs(strategy, seeds=(3,)), ignore)
+    assert result.test == pytest.approx(whole.test, rel=1e-5)
+    assert result.first_loss == pytest.approx(whole.first_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["momentum", "torch.optim.SGD", "adam"])
+def test_a_clipped_step_is_what_torch_clips(strategy):
+    result, context = settings(strategy, clip_norm=0.05)
+    (job,) = jobs(strategy, seeds=(3,))
+    model = context.fresh_model("default", 3)
+    rates = {"momentum": {"lr": job.hyper["lr"], "momentum": 0.9}}.get(strategy, {"lr": job.hyper["lr"]})
+    optimizer = (torch.optim.Adam if strategy == "adam" else torch.optim.SGD)(model.parameters(), **rates)
+    for row in context.batches(3, 0, 12):
+        optimizer.zero_grad()
+        loss_of(model, context.data.train.batch(row)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        optimizer.step()
+    assert result.test == pytest.approx(context.evaluate(model, context.data.test)[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 3}, {"clip_norm": 0.05}, {"precision": "bf16"}])
+def test_what_a_step_does_beside_its_optimizer_is_the_same_in_lanes(options):
+    context = context_of(task(**options))
+    some = jobs("momentum", "adam")
+    lanes, serial = Lanes(context, 4, compile_=False).run(some, ignore), Serial(context).run(some, ignore)
+    for one, two in zip(lanes, serial, strict=True):
+        tolerance = 2e-2 if "precision" in options else 1e-4
+        assert one.test == pytest.approx(two.test, rel=tolerance)
+
+
+def test_half_precision_is_what_autocast_gives_and_a_loss_in_float16_is_scaled():
+    plain, _ = settings()
+    half, context = settings(precision="bf16")
+    assert half.test != plain.test
+    assert half.test == pytest.approx(plain.test, rel=0.05)
+    context = context_of(task(precision="fp16"))
+    (whole,) = jobs("adam", seeds=(3,), evaluate_every=6)
+    (straight,) = Serial(context).run([whole], ignore)
+    assert float(straight.snapshot["scale"]) > 1
+    (first,) = Serial(context).run([replace(whole, stop=6, test=False)], ignore)
+    rest = replace(whole, start=6, snapshot=first.snapshot, first_loss=first.first_loss)
+    (cut,) = Serial(context).run([rest], ignore)
+    assert all(torch.equal(tensor, cut.snapshot[name]) for name, tensor in straight.snapshot.items())
+    with pytest.raises(Unstackable, match="scales its loss"):
+        Lanes(context, 2)
+
+
+def test_torchs_batch_normalization_trains_in_lanes_with_the_same_values():
+    data = [TensorDataset(IDS[a:b].float(), LABELS[a:b]) for a, b in ((0, 40), (40, 57), (57, 70))]
+    net = Task(
+        lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)),
+        *data,
+        F.cross_entropy,
+        metric="loss",
+        batch_size=8,
+    )
+    context = context_of(net)
+    some = jobs("momentum", "adam+ema")
+    lanes, serial = Lanes(context, 4, compile_=False).run(some, ignore), Serial(context).run(some, ignore)
+    for one, two in zip(lanes, serial, strict=True):
+        assert one.test == pytest.approx(two.test, rel=1e-4)
+        for name, tensor in two.snapshot.items():
+            torch.testing.assert_close(one.snapshot[name], tensor, rtol=1e-3, atol=1e-5)

@@ -142,7 +142,8 @@ class ClosureRun:
         train, first = self.context.data.train, self.round * self.count
         if self.full and isinstance(train, HeldSplit):
             return train.held
-        return train.large(self.context.batches(self.job.seed, first, first + self.count))
+        rows = self.context.batches(self.job.seed, first, first + self.count)
+        return train.large(rows if self.context.task.accumulate == 1 else rows.flatten(0, 1))
 
     def _note(self, loss: float) -> None:
         """Takes down where the training model is, and what it has cost."""

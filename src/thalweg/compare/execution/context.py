@@ -80,12 +80,18 @@ class TaskContext:
 
     def batches(self, seed: int, start: int, stop: int) -> Tensor:
         """Returns rows ``(stop - start, …)`` that name the minibatches: the same for every strategy."""
-        return self.data.train.rows(seed, start, stop, self.task.batch_size)
+        k = self.task.accumulate
+        rows = self.data.train.rows(seed, k * start, k * stop, self.task.batch_size)
+        return rows if k == 1 else rows.unflatten(0, (stop - start, k))
+
+    def parts(self, rows: Tensor) -> Tensor:
+        """Returns the rows ``(k, …)`` of the minibatches whose gradients make one step."""
+        return rows if self.task.accumulate > 1 else rows[None]
 
     @property
     def steps_per_epoch(self) -> float:
         """The number of minibatches of an epoch; infinite for a stream."""
-        return self.data.train.steps_per_epoch(self.task.batch_size)
+        return self.data.train.steps_per_epoch(self.task.batch_size) / self.task.accumulate
 
     @property
     def pairs(self) -> HeldSplit:
@@ -98,6 +104,10 @@ class TaskContext:
             raise TaskError(
                 "guided strategies take pairs (input, target) in memory: give loss in place of step, and "
                 "Task(resident=True), or compare other strategies"
+            )
+        if changed := self.task.stepping:
+            raise TaskError(
+                f"guided strategies train without {', '.join(changed)}: omit it, or compare other strategies"
             )
         return self.data.train
 
@@ -129,8 +139,8 @@ class TaskContext:
         loss = self.task.loss
         if loss is None:
             model = self.fresh_model("default", 0).train()
-            batches = [self.data.train.batch(row) for row in self.batches(0, 0, SOME)]
-            return max(abs(float(self.task.step_loss(model, batch))) for batch in batches)
+            batches = [self.data.train.batch(row) for rows in self.batches(0, 0, SOME) for row in self.parts(rows)]
+            return max(abs(float(self.task.evaluation_loss(model, batch))) for batch in batches)
         model, some = self.fresh_model("default", 0).eval(), self.data.train.head(USUAL)
         try:
             output, target = model(input_of(some)), target_of(some).roll(1, 0)
@@ -155,12 +165,23 @@ class TaskContext:
         """Returns (loss, metric) of the model in eval mode, over all examples of a part of the data."""
         model.eval()
         if self.task.step is None:
-            loss, metric = split.evaluate(model, self.score, chunk=4096 if split.tensors() else None)
+            loss, metric = split.evaluate(self._outputs(model), self.score, chunk=4096 if split.tensors() else None)
             return float(loss), float(metric)
         with own_draws(EVALUATION):
             values = evaluated(self.task, model, split.chunks())
         judged = values[metric_in(self.task, values)]
         return values.get(LOSS, judged), judged
+
+    def _outputs(self, model: nn.Module) -> Callable[[Any], Any]:
+        """Returns what gives the model's outputs in the task's precision, widened to be scored."""
+        if self.task.precision == "fp32":
+            return model
+
+        def outputs(x: Any) -> Any:
+            with self.task.autocast(x):
+                return model(x).float()
+
+        return outputs
 
     def score(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (loss, metric) of one model's output."""

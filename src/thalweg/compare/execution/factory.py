@@ -33,6 +33,12 @@ class FactoryRun(StepRun):
             state.put_average(self.average)
         put_state(self.optimizers, state.optimizer)
         self.objective = guidance.objective(context, job, self.model)
+        self.scaler = None
+        if context.task.precision == "fp16":
+            self.scaler = torch.amp.GradScaler(context.device.type)
+            if "scale" in state.position:
+                held = {"scale": float(state.position["scale"]), "_growth_tracker": int(state.position["growth"])}
+                self.scaler.load_state_dict(self.scaler.state_dict() | held)
 
     def advance(self, t: int, end: int) -> Tensor:
         """Trains from ``t`` to ``end``, a step where enough is spent for one; returns the losses of the steps."""
@@ -61,14 +67,19 @@ class FactoryRun(StepRun):
 
         def closure() -> Tensor:
             self.model.zero_grad()
-            loss = self.objective(rows, t)
-            loss.backward()
-            losses.append(loss.detach())
+            loss = self._gradient(rows, t)
+            losses.append(loss)
             return loss
 
-        self.optimizers[0].step(closure)  # type: ignore[arg-type]
+        if self.scaler is None:
+            self.optimizers[0].step(closure)  # type: ignore[arg-type]
+        else:
+            closure()
+            self.scaler.step(self.optimizers[0])
         for optimizer in self.optimizers[1:]:
-            optimizer.step()
+            optimizer.step() if self.scaler is None else self.scaler.step(optimizer)
+        if self.scaler is not None:
+            self.scaler.update()
         if self.average is not None:
             self.average.update()
         if len(losses) != 1:
@@ -77,6 +88,20 @@ class FactoryRun(StepRun):
                 "pass it as a thalweg.Strategy with closure=True, so that all of them are charged"
             )
         return losses[0]
+
+    def _gradient(self, rows: Tensor, t: int) -> Tensor:
+        """Leaves the gradient of a step in the parameters, and returns the loss."""
+        task, losses = self.context.task, []
+        for part in self.context.parts(rows):
+            loss = self.objective(part, t)
+            own = loss if task.accumulate == 1 else loss / task.accumulate
+            (own if self.scaler is None else self.scaler.scale(own)).backward()
+            losses.append(loss.detach())
+        if task.clip_norm is not None:
+            for optimizer in self.optimizers if self.scaler is not None else ():
+                self.scaler.unscale_(optimizer)  # type: ignore[union-attr]
+            nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], task.clip_norm)
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     @contextmanager
     def shown(self) -> Iterator[nn.Module]:
@@ -94,4 +119,11 @@ class FactoryRun(StepRun):
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""
         optimizer, average = state_of(self.optimizers), average_of(self.average)
-        return TrialState(self.model.state_dict(), optimizer=optimizer, average=average).encode()
+        position = {}
+        if self.scaler is not None:
+            held = self.scaler.state_dict()
+            position = {
+                "scale": torch.tensor(held["scale"], dtype=torch.float64),
+                "growth": torch.tensor(held["_growth_tracker"]),
+            }
+        return TrialState(self.model.state_dict(), optimizer=optimizer, average=average, position=position).encode()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from thalweg.averaging import averaged
@@ -39,3 +40,12 @@ def update_kernel(rule: Rule, names: Sequence[str], decayed: Tensor, compile_: b
             buffers[-1].copy_(averaged(buffers[-1], new, c[AVERAGE]))
 
     return compiled(kernel, decayed.device, unguarded=True) if compile_ else kernel
+
+
+def clipping(grads: Tensor, norm: float) -> Tensor:
+    """Returns the factors ``(lanes, 1)`` by which gradients ``(lanes, n)`` are clipped, as torch clips them.
+
+    >>> float(clipping(torch.tensor([[3.0, 4.0]]), 1.0))
+    0.19999996
+    """
+    return (norm / (torch.linalg.vector_norm(grads, dim=1, keepdim=True) + 1e-6)).clamp_max(1.0)

@@ -14,6 +14,7 @@ from thalweg.compare.execution.lane_buffers import rows
 from thalweg.compare.task.examples import CHUNK, Batch, HeldSplit, Split
 from thalweg.compare.task.nested import size_of
 from thalweg.compare.task.reading import own_draws
+from thalweg.normalization import convert_batch_norm
 from thalweg.tensors.compiling import compiled
 
 
@@ -59,7 +60,8 @@ class Scores:
     """
 
     def __init__(self, context: TaskContext, stacked: Collection[str], compile_: bool) -> None:
-        self.context, self.stacked, self.model = context, stacked, deepcopy(context.model).eval()
+        self.context, self.stacked = context, stacked
+        self.model = convert_batch_norm(deepcopy(context.model)).eval()
         self._metric_stacks = context.task.step is None and self._metric_can_be_stacked()
         self._validation = self._validation_kernel() if compile_ and self._metric_stacks else None
 
@@ -96,7 +98,9 @@ class Scores:
         model, frozen = self.model, in_common(self.model, self.stacked)
 
         def forward(named: dict[str, Tensor], buffers: dict[str, Tensor], part: Tensor) -> Tensor:
-            return functional_call(model, {**named, **frozen, **buffers}, (part,))
+            with self.context.task.autocast(part):
+                output: Tensor = functional_call(model, {**named, **frozen, **buffers}, (part,))
+            return output if self.context.task.precision == "fp32" else output.float()
 
         def score(outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             if self._metric_stacks:
@@ -113,8 +117,9 @@ class Scores:
         called, frozen = Called(self.model, self.context.task.step_loss), in_common(self.model, self.stacked)
 
         def loss(named: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Tensor:
-            value: Tensor = functional_call(called, called.named({**named, **frozen, **buffers}), (batch,))
-            return value.reshape(())
+            with self.context.task.autocast(batch):
+                value: Tensor = functional_call(called, called.named({**named, **frozen, **buffers}), (batch,))
+            return value
 
         named, stacked = self.context.layout.unflatten(flat), vmap(loss, in_dims=(0, 0, None), randomness="same")
         total, count = torch.zeros(len(flat), device=flat.device, dtype=torch.float64), 0

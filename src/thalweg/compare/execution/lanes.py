@@ -25,7 +25,7 @@ from thalweg.compare.execution.job import (
     diverged_before_start,
     ignore_results,
 )
-from thalweg.compare.execution.kernels import Kernel, update_kernel
+from thalweg.compare.execution.kernels import Kernel, clipping, update_kernel
 from thalweg.compare.execution.lane_buffers import LaneBuffers, rows
 from thalweg.compare.execution.lane_scores import Called, Scores, in_common
 from thalweg.compare.execution.serial import Serial
@@ -36,7 +36,7 @@ from thalweg.compare.execution.timing import with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.task.examples import Batch, HeldSplit, input_of, target_of
-from thalweg.normalization import stateless_call
+from thalweg.normalization import convert_batch_norm, stateless_call
 from thalweg.tensors import derive_seed
 from thalweg.tensors.compiling import compiled
 
@@ -47,12 +47,15 @@ class Lanes:
     name = "lanes"
 
     def __init__(self, context: TaskContext, width: int, compile_: bool = True) -> None:
-        reason = unstackable_reason(context.model)
+        model = convert_batch_norm(deepcopy(context.model))  # which can be stacked, with the same values
+        reason = unstackable_reason(model)
+        if context.task.precision == "fp16":
+            reason = "a float16 run scales its loss by its own gradients"
         if reason:
             raise Unstackable(reason)
         self.threads = 0  # torch's number of them
         self.context, self.compile = context, compile_
-        self.training = deepcopy(context.model).train()
+        self.training = model.train()
         self._widen(width)
 
     def _widen(self, width: int) -> None:
@@ -77,7 +80,7 @@ class Lanes:
     def _gradient_kernel(self):  # type: ignore[no-untyped-def]
         layout, train, task, model = self.context.layout, self.context.data.train, self.context.task, self.training
         called = Called(model, task.step_loss)
-        frozen = in_common(model, self.buffers.fresh)
+        frozen, flat_like = in_common(model, self.buffers.fresh), torch.empty(0, device=self.context.device)
         stacked_buffers = list(self.buffers.fresh)
         randomness = "different" if self.context.is_random() else "error"
 
@@ -85,11 +88,13 @@ class Lanes:
             named: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch
         ) -> tuple[Tensor, dict[str, Tensor]]:
             tensors = {**named, **frozen, **buffers}
-            if task.step is not None:
-                loss, after = stateless_call(called, called.named(tensors), (batch,))
-                return loss.reshape(()), {name: after[called.name(name)] for name in stacked_buffers}
-            output, after = stateless_call(model, tensors, (input_of(batch),))
-            return task.training_loss(model, output, target_of(batch)), {name: after[name] for name in stacked_buffers}
+            with task.autocast(flat_like):
+                if task.step is not None:
+                    value, after = stateless_call(called, called.named(tensors), (batch,))
+                    return value, {name: after[called.name(name)] for name in stacked_buffers}
+                output, after = stateless_call(model, tensors, (input_of(batch),))
+                value = task.training_loss(model, output, target_of(batch))
+                return value, {name: after[name] for name in stacked_buffers}
 
         def of_batch(
             flat: Tensor, buffers: dict[str, Tensor], batch: Batch
@@ -98,15 +103,31 @@ class Lanes:
             grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, batch)
             return losses, layout.flatten(grads), buffers
 
+        def of_parts(
+            flat: Tensor, buffers: dict[str, Tensor], parts: Sequence[Batch]
+        ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+            losses, grads, buffers = of_batch(flat, buffers, parts[0])
+            for part in parts[1:]:
+                more, others, buffers = of_batch(flat, buffers, part)
+                losses, grads = losses + more, grads + others
+            if len(parts) > 1:
+                losses, grads = losses / len(parts), grads / len(parts)
+            if task.clip_norm is not None:
+                grads = grads * clipping(grads, task.clip_norm)
+            return losses, grads, buffers
+
         def gradient(
             flat: Tensor, buffers: dict[str, Tensor], rows: Tensor
         ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            return of_batch(flat, buffers, train.batch(rows))
+            return of_parts(flat, buffers, batches(rows))
+
+        def batches(rows: Tensor) -> list[Batch]:
+            return [train.batch(rows)] if task.accumulate == 1 else [train.batch(part) for part in rows.unbind(1)]
 
         if isinstance(train, HeldSplit):  # examples are gathered in the same kernel
             return compiled(gradient, self.context.device, unguarded=True) if self.compile else gradient
-        step = compiled(of_batch, self.context.device, unguarded=True) if self.compile else of_batch
-        return lambda flat, buffers, rows: step(flat, buffers, train.batch(rows))
+        step = compiled(of_parts, self.context.device, unguarded=True) if self.compile else of_parts
+        return lambda flat, buffers, rows: step(flat, buffers, batches(rows))
 
     def probe(self) -> None:
         """Tries two lanes uncompiled for one step.

@@ -29,7 +29,7 @@ def lane_bytes(context: TaskContext) -> int:
         kept += tensor.numel() * tensor.element_size()
         return tensor
 
-    rows = context.batches(0, 0, 1)[0]
+    rows = context.parts(context.batches(0, 0, 1)[0])[0]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         context.task.loss_and_output(context.fresh_model("default", 0), context.data.train.batch(rows))
     evaluated = sum(tensor.numel() for tensor in leaves(context.data.valid.head(CHUNK))) * 4

@@ -24,6 +24,7 @@ from thalweg.compare.execution.shortage import out_of_memory
 from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.strategy import Strategy
+from thalweg.normalization.convert import TORCHS
 from thalweg.second_order import NotAnObjective
 from thalweg.tensors.private import ConvolutionBase
 
@@ -167,6 +168,13 @@ class EngineSelector:
             raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
 
     def _choose_for_closure(self, specimen: Job) -> Choice:
+        task = self.context.task
+        if task.clip_norm is not None or task.precision == "fp16":
+            what = "clips gradients" if task.clip_norm is not None else "scales the loss in float16"
+            raise ValueError(
+                f"strategy {specimen.strategy.name!r} evaluates the loss several times a step, and the task {what}: "
+                "omit that, or the strategy"
+            )
         too_much = unaffordable(self.context, replace(specimen, stop=self.rungs[0][1]))
         if too_much:
             raise ValueError(too_much)
@@ -195,6 +203,8 @@ class EngineSelector:
         if self.wanted == "auto" and stacked > handicap * alone:
             return Choice(group, "serial", f"measured in turns: {both[1]}, {both[0]}", 1 / alone, 1, setup)
         reason = f"measured in turns: {both[0]}, {both[1]}"
+        if any(type(module) in TORCHS for module in self.context.model.modules()):
+            reason += "; lanes compute torch's batch normalization by thalweg's, which can be stacked"
         if self.context.is_random():
             reason += (
                 "; dropout draws differ from those of a serial run, so that results are equal only in distribution"
@@ -271,7 +281,8 @@ class EngineSelector:
     def _stacked(self, lanes: Lanes, job: Job) -> Callable[[], float]:
         """Returns what measures the seconds of a step of one lane; compiles the steps and the scores before."""
         flat = self.context.start(job.strategy.initialization, job.seed).repeat(lanes.width, 1)
-        rows = self.context.batches(job.seed, 0, 1).expand(lanes.width, -1).contiguous()
+        rows = self.context.batches(job.seed, 0, 1)
+        rows = rows.expand(lanes.width, *rows.shape[1:]).contiguous()
 
         def step(_: int) -> None:
             with torch.no_grad():

@@ -15,7 +15,7 @@ from thalweg.compare.execution.divergence import first_divergence
 from thalweg.compare.execution.factory import FactoryRun
 from thalweg.compare.execution.guidance import Guidance, after_pretraining, guidance_of
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, diverged_before_start, ignore_results
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, slots_of, update_kernel
+from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, slots_of, update_kernel
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
@@ -97,7 +97,7 @@ class Serial:
         if job.strategy.closure:
             return ClosureRun(self.context, job)
         guidance = guidance_of(job.strategy)
-        if job.strategy.rule is None or guidance.reason:
+        if job.strategy.rule is None or guidance.reason or self.context.task.precision == "fp16":
             return FactoryRun(self.context, job, guidance)
         return _RuleRun(self.context, job, guidance, self._kernel(job))
 
@@ -201,14 +201,19 @@ class _RuleRun(StepRun):
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss."""
         self.grads.zero_()
-        loss, _ = self.context.task.loss_and_output(self.model, self.context.data.train.batch(rows))
-        loss.backward()
+        task, train, losses = self.context.task, self.context.data.train, []
+        for part in self.context.parts(rows):
+            loss, _ = task.loss_and_output(self.model, train.batch(part))
+            (loss if task.accumulate == 1 else loss / task.accumulate).backward()
+            losses.append(loss.detach())
+        if task.clip_norm is not None:
+            self.grads *= clipping(self.grads, task.clip_norm)
         i = t - self.offset
         with torch.no_grad():
             self.kernel(self.flat, self.grads, list(self.state.values()), self.table[i : i + 1])
             for buffer, mean, _ in self.means:
                 mean.lerp_(buffer, self.table[i, -1])
-        return loss.detach()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     @contextmanager
     def shown(self) -> Iterator[nn.Module]:

@@ -3,7 +3,6 @@
 from torch import nn
 
 from thalweg.normalization import BatchNorm
-from thalweg.normalization.convert import TORCHS
 from thalweg.tensors.private import BatchNormBase
 
 
@@ -15,9 +14,8 @@ def unstackable_reason(model: nn.Module) -> str | None:
     """Returns why lanes cannot train the model, as far as its modules show, or None."""
     for name, module in model.named_modules():
         if isinstance(module, BatchNormBase) and not isinstance(module, BatchNorm):
-            swap = "; --swap-batch-norm replaces it with one that can be stacked" if type(module) in TORCHS else ""
             what = f"{name or 'the model'} is a {type(module).__name__}"
-            return f"{what}, which updates its running statistics in place{swap}"
+            return f"{what}, which updates its running statistics in place"
         if isinstance(module, nn.RNNBase):
             return f"{name or 'the model'} is a {type(module).__name__}, whose fused kernel has no stacked form"
     return None

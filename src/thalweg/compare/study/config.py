@@ -1,6 +1,6 @@
 """What a study is asked to be, from Python and from the command line alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,8 @@ from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.options import Tune, widened
 from thalweg.compare.task import Task
+from thalweg.compare.task.loop import TrainingLoop
+from thalweg.compare.task.task import Precision
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.tensors.files import check_utf8
 
@@ -23,7 +25,7 @@ class StudyConfig:
         ValueError: bad input; one line with the cause and the remedy.
     """
 
-    task: str | Task
+    task: str | Task | TrainingLoop | Callable[..., Any]
     strategies: Sequence[Strategy]
     trials: int = 12
     steps: int | None = None
@@ -37,6 +39,9 @@ class StudyConfig:
     memory: int | None = None
     swap_batch_norm: bool = False
     decay: Decay = "all"
+    precision: Precision | None = None
+    accumulate: int | None = None
+    clip_norm: float | None = None
     within: float | None = None
     until: Literal["decided"] | None = None
     at_most: str | float | None = None
@@ -44,6 +49,12 @@ class StudyConfig:
     log: Sequence[str] = ()
     seed: int = 0
     here: Path = field(default_factory=Path.cwd)
+
+    @property
+    def stepping(self) -> dict[str, Any]:
+        """What the task's steps do, as far as it is asked for here."""
+        values = {"precision": self.precision, "accumulate": self.accumulate, "clip_norm": self.clip_norm}
+        return {name: value for name, value in values.items() if value is not None}
 
     def __post_init__(self) -> None:
         check_whole("trials", self.trials, most=TRIALS)

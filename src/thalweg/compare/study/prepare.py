@@ -129,7 +129,7 @@ def prepare(config: StudyConfig) -> Prepared | PreparedLoop:
         loaded = load_task(config.task, config.here)
         if isinstance(loaded, TrainingLoop):
             return prepare_loop(config, loaded, device)
-        given = unshared(loaded)
+        given = unshared(replace(loaded, **config.stepping))
         contexts = _contexts(given, config.strategies, config.swap_batch_norm, device, config.decay)
         task = contexts[Variant()].task
     check_ends(contexts, config.strategies)
@@ -229,7 +229,7 @@ def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any]:
     if loss is None:
         return Diagnosis((Finding("not diagnosed", "note", "", math.nan, OWN_STEP),)).as_dict()
     rows = context.batches(derive_seed(seed, "diagnosis"), 0, 1)[0]
-    batch = context.data.train.batch(rows)
+    batch = context.data.train.batch(context.parts(rows)[0])
     model = context.fresh_model("default", derive_seed(seed, "diagnosis"))
     try:
         found = diagnose(model, tuple(batch), loss, curvature_steps=0, noise_batches=0, range_steps=0)

@@ -83,9 +83,11 @@ def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) 
     Raises:
         ValueError: one cannot, or the loop does not do what a run needs.
     """
-    for option, value in (("--epochs", config.epochs), ("--budget", config.budget)):
+    needing = {"--epochs": config.epochs, "--budget": config.budget, "--precision": config.precision}
+    needing |= {"--accumulate": config.accumulate, "--clip-norm": config.clip_norm}
+    for option, value in needing.items():
         if value is not None:
-            raise ValueError(f"{option} needs a task, and this is a training loop: give --steps, a number of batches")
+            raise ValueError(f"{option} needs a task, and this is a training loop: set it there")
     if config.engine in ("ray", "lanes"):
         raise ValueError(f"--engine {config.engine} cannot run a training loop of your own: use --engine auto")
     check_strategies(config.strategies)

@@ -104,7 +104,11 @@ def try_model(task: Task, data: Examples) -> None:
 def _tried_loss(task: Task, model: nn.Module, batch: Batch, data: Examples) -> tuple[Any, Tensor]:
     """Returns the loss and the output of a batch of pairs."""
     x, y = input_of(batch), target_of(batch)
-    with user_errors(f"the model, on a batch of shape {tuple(x.shape)},"), _unwritten("the model", x):
+    with (
+        user_errors(f"the model, on a batch of shape {tuple(x.shape)},"),
+        _unwritten("the model", x),
+        task.autocast(x),
+    ):
         output = model(x)
     if task.is_classification:
         _check_labels(task, output, batch, data)
@@ -139,7 +143,7 @@ def _try_step(task: Task, model: nn.Module, batch: Batch, data: Examples) -> Non
         user_errors(f"the task's step, on a batch of {form(batch)},"),
         _unwritten("the task's step", *leaves(batch)),
     ):
-        loss = task.step_loss(model, batch)
+        loss = task.evaluation_loss(model, batch)
     _check_loss(loss, "the loss that the task's step returns")
     model.eval()
     found = []

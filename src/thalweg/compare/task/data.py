@@ -129,7 +129,8 @@ def _of_dataset(
         count = len(dataset)
     if count == 0:
         raise TaskError(f"the {part} data is empty: give at least one example")
-    if isinstance(dataset, TensorDataset) and task.collate is None:
+    is_plain = isinstance(dataset, TensorDataset) and type(dataset).__getitem__ is TensorDataset.__getitem__
+    if is_plain and task.collate is None:
         if task.is_pairs and len(dataset.tensors) != 2:
             raise TaskError(_no_pair(part, len(dataset.tensors)))
         held = HeldSplit(tuple(dataset.tensors) if task.is_pairs else list(dataset.tensors), part)

@@ -22,7 +22,7 @@ def evaluated(task: Task, model: nn.Module, batches: Iterable[Batch]) -> dict[st
     """
     if task.evaluate is None:
         return {LOSS: mean_loss(task, model, batches)}
-    with user_errors("the task's evaluate"), torch.no_grad():
+    with user_errors("the task's evaluate"), torch.no_grad(), task.autocast(first_parameter(model)):
         found = task.evaluate(model, batches)
     values = dict(found) if isinstance(found, Mapping) else {"metric": found}
     for name, value in values.items():
@@ -40,8 +40,13 @@ def mean_loss(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float:
     with user_errors("the task's step, in evaluation,"), torch.no_grad():
         for batch in batches:
             size = max(1, size_of(batch))
-            total, count = total + float(task.step_loss(model, batch)) * size, count + size
+            total, count = total + float(task.evaluation_loss(model, batch)) * size, count + size
     return total / count
+
+
+def first_parameter(model: nn.Module) -> Tensor | None:
+    """Returns a parameter of the model, by whose device its batches are known."""
+    return next(model.parameters(), None)
 
 
 def metric_in(task: Task, values: Mapping[str, float]) -> str:

@@ -1,6 +1,8 @@
 """Batches as their users make them: tensors, nested in tuples, lists and dictionaries, or objects with ``to``."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -21,36 +23,59 @@ def leaves(batch: Any) -> Iterator[Tensor]:
     elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
         for value in batch:
             yield from leaves(value)
-    elif isinstance(fields := getattr(batch, "__dict__", None), dict) and callable(getattr(batch, "to", None)):
-        yield from leaves(list(fields.values()))
+    elif is_dataclass(batch) or callable(getattr(batch, "to", None)):
+        yield from leaves(list(getattr(batch, "__dict__", {}).values()))
 
 
 def mapped(function: Callable[[Tensor], Any], batch: Any) -> Any:
     """Returns the batch with the function of each of its tensors; what is neither a tensor nor a container stays."""
     if isinstance(batch, Tensor):
         return function(batch)
-    if type(batch) is dict:
-        return {key: mapped(function, value) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*[mapped(function, value) for value in batch])
-    if type(batch) in (list, tuple):
-        return type(batch)(mapped(function, value) for value in batch)
-    return batch
+    return _rebuilt(lambda value: mapped(function, value), batch) if _is_plain(batch) else batch
+
+
+def own(batch: Any) -> Any:
+    """Returns the batch in containers of its own, which may be changed; the tensors are the same."""
+    if isinstance(batch, Tensor):
+        return batch
+    if _is_plain(batch):
+        return _rebuilt(own, batch)
+    try:
+        return copy.copy(batch)
+    except Exception:  # what cannot be copied stays as it is
+        return batch
 
 
 def moved(batch: Any, device: torch.device) -> Any:
     """Returns the batch on the device; an object that has a method ``to`` moves itself."""
     if isinstance(batch, Tensor):
         return batch.to(device)
-    if isinstance(batch, (dict, list, tuple)) and not callable(getattr(batch, "to", None)):
-        if type(batch) in (dict, list, tuple) or hasattr(batch, "_fields"):
-            values = batch.values() if isinstance(batch, dict) else batch
-            parts = [moved(value, device) for value in values]
-            if isinstance(batch, dict):
-                return dict(zip(batch, parts, strict=True))
-            return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-        return batch
-    return batch.to(device) if callable(getattr(batch, "to", None)) else batch
+    if callable(getattr(batch, "to", None)):
+        after = batch.to(device)
+        return batch if after is None else after
+    if _is_plain(batch):
+        return _rebuilt(lambda value: moved(value, device), batch)
+    if isinstance(batch, MutableMapping):
+        batch = copy.copy(batch)
+        for key, value in batch.items():
+            batch[key] = moved(value, device)
+    elif is_dataclass(batch) and not isinstance(batch, type):
+        batch = copy.copy(batch)
+        for key, value in getattr(batch, "__dict__", {}).items():
+            object.__setattr__(batch, key, moved(value, device))
+    return batch
+
+
+def _is_plain(batch: Any) -> bool:
+    return type(batch) in (dict, list, tuple) or (isinstance(batch, tuple) and hasattr(batch, "_fields"))
+
+
+def _rebuilt(function: Callable[[Any], Any], batch: Any) -> Any:
+    """Returns a plain container with the function of each of its values."""
+    if isinstance(batch, dict):
+        return {key: function(value) for key, value in batch.items()}
+    values = [function(value) for value in batch]
+    return type(batch)(*values) if hasattr(batch, "_fields") else type(batch)(values)
 
 
 def form(batch: Any) -> str:
@@ -71,10 +96,15 @@ def size_of(batch: Any) -> int:
 
     >>> size_of({"ids": torch.zeros(4, 7), "labels": torch.zeros(4)}), size_of(["a", "b"])
     (4, 2)
+    >>> size_of(([torch.zeros(3, 8, 9), torch.zeros(3, 5, 5)], [{"boxes": torch.zeros(1, 4)}, {}]))
+    2
     """
     if isinstance(count := getattr(batch, "num_graphs", None), int):
         return count
     sizes = [len(tensor) for tensor in leaves(batch) if tensor.dim()]
+    lists = {len(part) for part in batch if isinstance(part, list)} if isinstance(batch, (list, tuple)) else set()
+    if len(set(sizes)) > 1 and len(lists) == 1:  # such as images of any size beside their boxes
+        return lists.pop()
     if sizes:
         return sizes[0]
     return len(batch) if isinstance(batch, Sequence) else 1

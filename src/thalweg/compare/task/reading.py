@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from thalweg.compare.task.examples import CHUNK, Batch, Split, order_of, sample
-from thalweg.compare.task.nested import concatenated, leaves, moved, stacked
+from thalweg.compare.task.nested import concatenated, leaves, moved, own, stacked
 from thalweg.compare.user_errors import TaskError, describe_error, user_errors
 from thalweg.tensors import derive_seed
+from thalweg.tensors.private import write_count
 
 KEPT = 128  # batches that stay in memory after they were read, at least those of one step of all lanes
 READERS = 64  # streams that are open at a time
@@ -139,7 +140,7 @@ class ReadSplit(Split):
         self._loader: DataLoader[Any] | None = None
         self._read: Iterator[Batch] = iter(())
         self._ahead: deque[tuple[int, int]] = deque()
-        self._kept: OrderedDict[tuple[int, int], Batch] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], tuple[Batch, list[int]]] = OrderedDict()
 
     @property
     def count(self) -> int:
@@ -179,16 +180,19 @@ class ReadSplit(Split):
 
     def _one(self, seed: int, t: int) -> Batch:
         name = (seed, t)
+        if name in self._kept and _writes(self._kept[name][0]) != self._kept[name][1]:
+            del self._kept[name]  # one of the trials that share it has written into it
         if name not in self._kept:
             if not self._ahead or name not in self._ahead:
                 self._ahead = deque([name])
                 self._read = self._iterate([self._entry(seed, t)])
             while name not in self._kept:
-                self._kept[self._ahead.popleft()] = moved(next(self._read), self.device)
+                batch = moved(next(self._read), self.device)
+                self._kept[self._ahead.popleft()] = batch, _writes(batch)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(name)
-        return self._kept[name]
+        return own(self._kept[name][0])
 
     def _entry(self, seed: int, t: int) -> Entry:
         own = derive_seed(seed, "batch", t)
@@ -359,6 +363,10 @@ class _StreamChunks:
                     f"the {self.split.part} data has no end after {ENDLESS:,} batches: let it end, since it is "
                     "evaluated as a whole"
                 )
+
+
+def _writes(batch: Batch) -> list[int]:
+    return [write_count(tensor) for tensor in leaves(batch)]
 
 
 def _pairs(rows: Tensor) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,11 +13,12 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from thalweg.architecture import AuxiliaryHeads
+from thalweg.compare.arguments import SEED, check_whole
 from thalweg.compare.names import check_name
 from thalweg.compare.task.data import Given, split_of
 from thalweg.compare.task.examples import Batch, Examples, Split, input_of, target_of
 from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
-from thalweg.compare.task.nested import form
+from thalweg.compare.task.nested import form, leaves
 from thalweg.compare.user_errors import TaskError, user_errors
 from thalweg.pretraining.blocks import Blocks
 from thalweg.tensors.renamed import former_fields
@@ -24,6 +26,8 @@ from thalweg.tensors.renamed import former_fields
 Loss = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[nn.Module, Any], Tensor | tuple[Tensor, Any]]
 Evaluate = Callable[[nn.Module, Iterable[Any]], Mapping[str, float] | float]
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 NAMED = ("accuracy", "r2", "loss")  # metrics of outputs
 SHARES = ("accuracy", "auc", "auroc", "average_precision", "f1", "precision", "recall", "iou")  # from 0 to 1
 LARGER = (*SHARES, "r2", "bleu", "rouge")
@@ -87,6 +91,10 @@ class Task:
         evaluate: with ``step``, ``(model, batches) -> {name: number}`` of a whole part of the data, the first of which
             is the metric unless ``metric`` names another one, or a number; by default the mean of the step's loss.
         collate_fn: makes a batch of a list of examples; by default torch's.
+        precision: ``"bf16"`` or ``"fp16"`` runs the model under ``torch.autocast``, in training and evaluation;
+            ``"fp16"`` scales its loss, and leaves out steps whose gradient is not finite.
+        accumulate: number of minibatches whose mean gradient is that of a step, which counts as one evaluation.
+        clip_norm: largest norm of a step's gradient; None does not clip.
         metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; by default the accuracy for
             cross-entropy, and the loss otherwise. The accuracy reads targets as cross-entropy does: classes are the
             second dimension of the output, and targets are labels or probabilities; labels that the loss ignores do
@@ -130,6 +138,9 @@ class Task:
     step: Step | None = None
     evaluate: Evaluate | None = None
     collate_fn: Callable[[list[Any]], Any] | None = None
+    precision: Precision = "fp32"
+    accumulate: int = 1
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         if (self.loss is None) == (self.step is None):
@@ -138,6 +149,11 @@ class Task:
             raise TaskError("evaluate belongs to step: give metric, a function (output, target), beside loss")
         if self.step is not None and callable(self.metric):
             raise TaskError("metric is a function of outputs, which step does not give: give evaluate")
+        if self.precision not in PRECISIONS:
+            raise TaskError(f"precision is {self.precision!r}: use {', '.join(PRECISIONS)}")
+        check_whole("accumulate", self.accumulate, most=SEED[1], kind=TaskError)
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise TaskError(f"clip_norm is {self.clip_norm}: give a number above 0, or omit it")
         if isinstance(self.train, DataLoader) and self.train.batch_size:
             object.__setattr__(self, "batch_size", self.train.batch_size)
         if self.step is None and isinstance(self.metric, str) and self.metric not in NAMED:
@@ -195,22 +211,39 @@ class Task:
 
     def loss_and_output(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
         """Returns the loss that is trained, of a batch, and the model's output, None where a step gives the loss."""
-        if self.step is not None:
-            return self.step_loss(model, batch), None
-        output = model(input_of(batch))
-        return self.training_loss(model, output, target_of(batch)), output
+        with self.autocast(batch):
+            if self.step is not None:
+                return self.step_loss(model, batch), None
+            output = model(input_of(batch))
+            return self.training_loss(model, output, target_of(batch)), output
 
     def step_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Returns the loss that the task's step gives."""
         assert self.step is not None
         found = self.step(model, batch)
-        return found[0] if isinstance(found, tuple) else found
+        loss = found[0] if isinstance(found, tuple) else found
+        return loss.reshape(()) if isinstance(loss, Tensor) and loss.numel() == 1 else loss
 
     def evaluation_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Returns the loss by which a batch is evaluated, without that of auxiliary heads."""
-        if self.loss is None:
-            return self.step_loss(model, batch)
-        return self.loss(model(input_of(batch)), target_of(batch))
+        with self.autocast(batch):
+            if self.loss is None:
+                return self.step_loss(model, batch)
+            return self.loss(model(input_of(batch)), target_of(batch))
+
+    @property
+    def stepping(self) -> dict[str, Any]:
+        """Returns what a step does beside its optimizer, as far as it is not the default."""
+        values = {"precision": self.precision, "accumulate": self.accumulate, "clip_norm": self.clip_norm}
+        return {name: value for name, value in values.items() if value not in ("fp32", 1, None)}
+
+    def autocast(self, batch: Batch) -> AbstractContextManager[object]:
+        """Returns what runs its body in the task's precision, on the batch's device."""
+        dtype = PRECISIONS[self.precision]
+        if dtype is None:
+            return nullcontext()
+        device = next((tensor.device.type for tensor in leaves(batch)), "cpu")
+        return torch.autocast(device, dtype)
 
     def split(self, part: Literal["train", "valid", "test"]) -> Split:
         """Returns the examples of a part of the data."""
