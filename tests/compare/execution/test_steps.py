@@ -268,9 +268,9 @@ def test_half_precision_is_what_autocast_gives_and_a_loss_in_float16_is_scaled()
 
 
 def test_torchs_batch_normalization_trains_in_lanes_with_the_same_values():
-    data = [TensorDataset(IDS[a:b].float(), LABELS[a:b]) for a, b in ((0, 40), (40, 57), (57, 70))]
+    data = [TensorDataset(IDS[a:b].double(), LABELS[a:b]) for a, b in ((0, 40), (40, 57), (57, 70))]
     net = Task(
-        lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)),
+        lambda: nn.Sequential(nn.Linear(5, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)).double(),
         *data,
         F.cross_entropy,
         metric="loss",
