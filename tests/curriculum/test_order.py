@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thalweg.curriculum.order import order_of
@@ -23,7 +23,8 @@ def test_it_is_a_permutation_that_sorts(values, seed):
     assert (values[order_of(values, "hard-first", seed=seed)] == np.sort(values)[::-1]).all()
 
 
-@given(st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=40))
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=40))
+@example([0, 0, 2**62 + 1, 2**62])  # both are 2⁶² in float64
 def test_large_integers_are_told_apart(values):
     assert np.array(values)[order_of(values)].tolist() == sorted(values)
 

@@ -70,9 +70,10 @@ def check(difficulty: Any, data: Sized | None = None) -> NDArray[Any]:
 
 
 def _order(values: NDArray[Any], reverse: bool, ties: Generator) -> Indices:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         short = values.astype(np.float32)
-    if (short == values).all():
+        same = short.astype(values.dtype) == values  # in their own type: float64 takes large integers for one another
+    if same.all():
         bits = (short + np.float32(0)).view(np.uint32)  # −0 becomes 0
         words = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))  # in the order of the numbers
         return _sorted(~words if reverse else words, ties)
