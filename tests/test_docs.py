@@ -1,7 +1,6 @@
 """The documentation holds: its links lead somewhere, and what the guide tells a user to write runs."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 import thalweg
 from docs import layers
+from tests.command import command, script
 from thalweg.cli.main import app
 from thalweg.rules import Adam
 
@@ -71,11 +71,11 @@ COMMANDS = re.findall(r"^\$ thalweg (compare .*)$", GUIDE, re.M)
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Runs Python's words in a folder that holds the guide's files."""
+def folder(tmp_path):
+    """A folder that holds the guide's files."""
     for name, block in FILES.items():
         (tmp_path / name).write_text(block)
-    return lambda *words: subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
+    return tmp_path
 
 
 def test_the_guide_has_files_scripts_and_commands():
@@ -85,21 +85,21 @@ def test_the_guide_has_files_scripts_and_commands():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_what_the_guide_tells_to_write_runs(run, script):
-    done = run("-c", script)
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_what_the_guide_tells_to_write_runs(folder, text):
+    done = script(text, cwd=folder)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_what_the_guide_tells_to_call_runs(run, command):
-    words = [w.strip('"') for w in re.findall(r'"[^"]*"|\S+', command)]
+@pytest.mark.parametrize("line", COMMANDS)
+def test_what_the_guide_tells_to_call_runs(folder, line):
+    words = [w.strip('"') for w in re.findall(r'"[^"]*"|\S+', line)]
     long = "--guidance" in words or any("lbfgs" in word for word in words)  # a teacher takes its share; a step costs 16
     steps = "300" if long else "40"
     small = ["--seeds", "3", "--trials", "2", "--steps", steps]
     if "--engine" not in words:
         small += ["--engine", "serial"]  # nothing to compile for so few steps
-    done = run("-m", "thalweg", *words, "--out", "out", *small)
+    done = command(*words, "--out", "out", *small, cwd=folder)
     assert done.returncode in (0, 1), done.stderr  # 1: forty steps may not bear out the expectation
     assert "report: " in done.stdout

@@ -4,11 +4,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
+import tests.no_accelerator  # noqa: F401
 from tests.waiting import until
 from thalweg.cli import main
 from thalweg.compare.study import result_writer
+
+for _name in ("torch._dynamo", "thalweg.compare.run", "thalweg.compare.report"):  # which every command would load anew
+    import_module(_name)
 
 VICTIM = Path(__file__).with_name("victim.py")
 STUDY = ["--trials", "4", "--steps", "45", "--seeds", "2"]

@@ -38,22 +38,12 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def answered(words, **options):
-    """Returns what became of the command in a process of its own, for which the modes of folders count."""
-
-    def obey_modes():
-        ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: root, too, may not write then
-
-    environment = {**os.environ, "NO_COLOR": "1"}
-    options = {"stdout": subprocess.PIPE, **options}
-    return subprocess.run(
-        [sys.executable, "-m", "thalweg", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=obey_modes,
-        **options,
-    )
+def obey_modes():
+    """Lets the modes of folders count for this process, though it may be root's."""
+    head, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capget(head, sets) == 0
+    sets[0] &= ~(1 << 1)  # CAP_DAC_OVERRIDE, of those in effect
+    assert ctypes.CDLL(None).capset(head, sets) == 0
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list", "schedules"], ["export", "s"]], ids=" ".join)
@@ -68,7 +58,9 @@ def test_an_output_that_takes_nothing(kind, words, here):
     else:
         reader, writer = os.pipe()
         os.close(reader)
-        done = answered(words, stdout=writer)
+        done = subprocess.run(
+            [sys.executable, "-m", "thalweg", *words], stdout=writer, stderr=subprocess.PIPE, text=True
+        )
         os.close(writer)
         assert (done.returncode, done.stderr) == (141, "")
 
@@ -79,7 +71,7 @@ def test_a_finished_study_in_a_folder_that_cannot_be_written_is_told(here, monke
     (here / "o" / "report.html").unlink()
     (here / "o").chmod(0o500)
     for words, code in ((COMPARE, 0), (("report", "o"), 2), (("report", "o", "--to", "."), 0)):
-        done = answered(words)
+        done = command(*words, before=obey_modes)
         assert done.returncode == code, done.stderr
         assert verdict in done.stdout.replace("\n", " ")
         assert "damaged" not in done.stdout + done.stderr
@@ -87,7 +79,7 @@ def test_a_finished_study_in_a_folder_that_cannot_be_written_is_told(here, monke
         if "--to" not in words:
             assert "cannot write" in done.stdout + done.stderr
     assert (here / "report.html").is_file()
-    done = answered(["diagnose", "my.py:task", "--out", "o/page.html"])
+    done = command("diagnose", "my.py:task", "--out", "o/page.html", before=obey_modes)
     assert done.returncode == 2
     assert "page.html (Permission denied): choose another place" in done.stderr
     (here / "o").chmod(0o700)

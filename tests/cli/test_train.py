@@ -1,15 +1,13 @@
 """``thalweg train`` as a user meets it: files, resuming, exit codes, one line for what goes wrong."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 
 import pytest
 from safetensors.torch import load_file
 
 from tests.cli.test_commands import USER
+from tests.command import command
 from thalweg.cli.main import run
 from thalweg.compare.strategy.guidances import GUIDANCES
 
@@ -110,21 +108,14 @@ def test_a_file_that_another_process_is_writing_is_no_run(name, here, monkeypatc
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(here, monkeypatch, capsys):
-    command = ["train", "my.py:noisy", "--steps", "300", "--evaluate-every", "50"]
-    done = subprocess.run(
-        [sys.executable, "-m", "thalweg", *command, "--out", "cut"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "INTERRUPT_AT": "cut/checkpoint.pt"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these tests run in the background
-    )
+    words = ["train", "my.py:noisy", "--steps", "300", "--evaluate-every", "50"]
+    done = command(*words, "--out", "cut", INTERRUPT_AT="cut/checkpoint.pt")
     assert done.returncode == 130, done.stderr
     assert "interrupted: --resume continues from cut" in done.stderr
     assert [p.name for p in (here / "cut").iterdir()] == ["checkpoint.pt"]
-    assert called(monkeypatch, *command, "--out", "cut", "--resume") == 0
+    assert called(monkeypatch, *words, "--out", "cut", "--resume") == 0
     assert "resumed at step" in capsys.readouterr().out
-    assert called(monkeypatch, *command, "--out", "whole") == 0
+    assert called(monkeypatch, *words, "--out", "whole") == 0
     assert (here / "cut" / "model.safetensors").read_bytes() == (here / "whole" / "model.safetensors").read_bytes()
 
 

@@ -11,6 +11,7 @@ from torch import distributed, nn
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
+import tests.no_accelerator  # noqa: F401
 from tests.waiting import LONG
 
 

@@ -2,12 +2,10 @@
 
 import math
 import random
-import subprocess
-import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
+from tests.command import FORKS
 from thalweg.compare.design import PROTOCOL, TITLES, Budget
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.storage.store import Store
@@ -126,28 +124,27 @@ class Process:
     """A process that writes the study of :class:`Writer`, a step each time that it is told to."""
 
     def __init__(self, folder, **budget):
-        call = f"from tests.serve.synthetic import obey; obey({str(folder)!r}, **{budget!r})"
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, "-c", call], cwd=Path(__file__).parents[2], **pipes)
-        assert self.process.stdout.readline() == "ready\n"
+        self.pipe, its = FORKS.Pipe()
+        self.process = FORKS.Process(target=obey, args=(its, folder), kwargs=budget)
+        self.process.start()
+        its.close()
+        assert self.pipe.recv() == "ready"
 
     def write(self, *steps):
         """Writes "begin", rungs and "facts"; returns when they are in the store."""
         for step in steps:
-            self.process.stdin.write(f"{step}\n")
-            self.process.stdin.flush()
-            assert self.process.stdout.readline() == f"{step}\n"
+            self.pipe.send(step)
+            assert self.pipe.recv() == step
 
     def end(self):
         """Closes the store and ends."""
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+        self.pipe.close()
+        self.process.join()
 
     def kill(self):
         """Ends at once, as ``kill -9``."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 @contextmanager
@@ -160,13 +157,14 @@ def writing(folder, **budget):
         process.end()
 
 
-def obey(folder, **budget):
+def obey(pipe, folder, **budget):
     """Is the other end of :class:`Process`."""
-    writer = Writer(Path(folder), **budget)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        step = line.strip()
-        does = {"begin": writer.begin, "facts": writer.finish}
-        does[step]() if step in does else writer.rung(step)
-        print(step, flush=True)
+    writer = Writer(folder, **budget)
+    does = {"begin": writer.begin, "facts": writer.finish}
+    pipe.send("ready")
+    with suppress(EOFError):
+        while True:
+            step = pipe.recv()
+            does[step]() if step in does else writer.rung(step)
+            pipe.send(step)
     writer.store.close()

@@ -4,8 +4,6 @@ import os
 import pickle
 import random
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, TensorDataset
 
+from tests.command import script
 from tests.training.small import LOSS, Cut, CutAfter, copy, data, equal, net, stage
 from thalweg import optim
 from thalweg.averaging import EMA, Average
@@ -283,12 +282,7 @@ print(kills)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fifty_kills_at_random_moments_lose_nothing(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "run.pt")],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
+    done = script(SCRIPT, str(tmp_path / "run.pt"), cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == "50", done.stderr
 
 
