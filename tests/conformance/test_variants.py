@@ -56,8 +56,10 @@ def test_measuring_the_memory_of_a_lane_leaves_the_statistics_of_the_model_as_th
         same(one, two, **TOLERANCE)
 
 
-def test_compiled_lanes_of_averages_equal_serial(normalized):
-    jobs = [job(name, 0.01, seed) for name in ("adam+ema", "momentum+polyak@cosine") for seed in (1, 2, 3)]
+def test_compiled_lanes_of_averages_equal_serial():
+    shallow = small_task(torch.float64, lambda: nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3)).double())
+    normalized = task_context(built(shallow, Variant("", "batch-norm")))
+    jobs = [job(name, 0.01, seed) for name in ("adam+ema", "momentum+polyak@cosine") for seed in (1, 2)]
     for one, two in zip(Serial(normalized).run(jobs, quiet), Lanes(normalized, 4).run(jobs, quiet), strict=True):
         same(one, two, **TOLERANCE)
 
@@ -149,12 +151,14 @@ def test_a_study_crosses_all_of_them_and_goes_on_where_it_was_cut_off(tmp_path):
     assert thalweg.compare(task, names, **options).results["strategies"] == results["strategies"]
 
 
-def test_stock_batch_norm_is_swapped_where_the_user_agrees(tmp_path):
+def test_stock_batch_norm_trains_in_lanes_swapped_or_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("thalweg.tensors.compiling.compiler_missing", lambda: "it takes long")  # what is swapped counts
     task = small_task(model=lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
     options = {"trials": 2, "steps": 30, "seeds": 3}
-    with pytest.raises(ValueError, match="--swap-batch-norm replaces it"):
-        thalweg.compare(task, ["sgd"], engine="lanes", out=tmp_path / "a", **options)
+    stock = thalweg.compare(task, ["sgd"], engine="lanes", out=tmp_path / "a", **options)
+    assert "lanes compute torch's batch normalization by thalweg's" in stock.results["engine"][0]["reason"]
     lanes = thalweg.compare(task, ["sgd"], engine="lanes", out=tmp_path / "b", swap_batch_norm=True, **options)
     serial = thalweg.compare(task, ["sgd"], engine="serial", out=tmp_path / "c", **options)
-    one, two = (d.results["strategies"][0]["test"]["per_seed"] for d in (lanes, serial))
+    one, two, three = (d.results["strategies"][0]["test"]["per_seed"] for d in (lanes, serial, stock))
     assert one == pytest.approx(two, abs=0.05)
+    assert three == pytest.approx(two, abs=0.05)

@@ -35,7 +35,7 @@ def data(n=120, d=10, k=15, seed=0):
 @pytest.mark.parametrize(
     "estimator",
     [
-        DictionaryLearning(max_iter=20, transform_algorithm="lasso_lars"),
+        DictionaryLearning(max_iter=5, transform_algorithm="lasso_lars"),
         MiniBatchDictionaryLearning(batch_size=10, max_iter=5),
     ],
     ids=lambda e: type(e).__name__,

@@ -177,7 +177,7 @@ def test_a_closure_may_return_a_number_when_it_calls_backward(make):
 
 
 @each
-@pytest.mark.parametrize("factor", [2.0**-498, 2.0**-20, 2.0**20, 2.0**498])
+@pytest.mark.parametrize("factor", [2.0**-498, 2.0**498])
 def test_multiplying_the_loss_changes_nothing(make, factor):
     one, two = net(), net()
     a, b = make(one.parameters(), tolerance_grad=1e-4), make(two.parameters(), tolerance_grad=1e-4)
