@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Two processes with half of the tests each, neighbours together, which share what they compile and start; the one that
+# is done first takes over from the other.
+BOTH := --numprocesses 2 --dist worksteal
 
 .PHONY: compare style check test coverage release chaos fuzz bench gpu docs clean
 
@@ -25,7 +28,7 @@ compare: .venv/installed  ## the main job on the embedded default task
 style: .venv/tested  ## format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 # The quick tests: of the mathematics, of the documentation's links and drawings, and of what is depended on.
@@ -33,15 +36,15 @@ QUICK := $(addprefix tests/,rules tensors linesearch curvature architecture curr
 	test_docs.py safety/test_dependencies.py optim/test_as_torch.py)
 
 check: style  ## the style and the quick tests, in a minute on two cores
-	$(PYTEST) --numprocesses 2 -m "not slow and not browser" $(QUICK)
+	$(PYTEST) $(BOTH) -m "not slow and not browser" $(QUICK)
 
 test: style  ## every check and every test
 	sh tests/install-browser.sh
-	$(PYTEST) --numprocesses 2 --durations 10
+	$(PYTEST) $(BOTH) --durations 10
 
 coverage: .venv/tested  ## every test again, with the lines of src that none runs; fails below 95 %
 	sh tests/install-browser.sh
-	$(PYTEST) --numprocesses 2 --cov --cov-report term
+	$(PYTEST) $(BOTH) --cov --cov-report term
 
 release: .venv/tested  ## wheel and source distribution in dist/, checked
 	$(PIP) --editable '.[release]'
