@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from thalweg import adapters
     from thalweg.compare.comparison import Comparison
     from thalweg.compare.execution.loop.run import Run
     from thalweg.compare.ranges import OneOf, Range
@@ -26,6 +27,7 @@ __all__ = [
     "Task",
     "TrainingLoop",
     "__version__",
+    "adapters",
     "compare",
     "diagnose",
     "minimize",
@@ -47,8 +49,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "compare":  # the package, which can be called
-        return import_module("thalweg.compare")
+    if name in ("adapters", "compare"):  # packages, of which the second can be called
+        return import_module(f"thalweg.{name}")
     if name == "Guides":
         return import_module("thalweg.compare.task").Guides
     if name not in _HOMES:

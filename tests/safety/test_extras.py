@@ -46,6 +46,7 @@ json.dump({
     "a report": line_of(lambda: thalweg.compare()),
     "this task": line_of(import_module("thalweg.compare.task.builtin.digits").digits),
     "--engine ray": line_of(import_module("thalweg.compare.execution.ray.engines").Cluster),
+    "thalweg.adapters.transformers": line_of(lambda: thalweg.adapters.transformers(None, [], [])),
     "command": command(),
 }, sys.stdout)
 """
@@ -75,9 +76,12 @@ def test_every_room_imports_and_the_estimators_modules_alone_do_not(alone):
     assert len(alone["modules"]) > 200
 
 
-@pytest.mark.parametrize("what", ["an estimator", "a figure", "a report", "this task", "--engine ray"])
+EXTRAS = {"--engine ray": "ray", "thalweg.adapters.transformers": "transformers"}
+
+
+@pytest.mark.parametrize("what", ["an estimator", "a figure", "a report", "this task", *EXTRAS])
 def test_what_lacks_an_extra_names_the_command_that_installs_it(alone, what):
-    extra = "ray" if what == "--engine ray" else "compare"
+    extra = EXTRAS.get(what, "compare")
     assert alone[what].startswith(f"{what} needs more packages (")
     assert alone[what].endswith(f"): pip install 'thalweg[{extra}]'")
 
