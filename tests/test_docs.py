@@ -1,6 +1,7 @@
 """The documentation holds: its links lead somewhere, and what the guide tells a user to write runs."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -64,22 +65,24 @@ def test_the_path_of_a_trial_is_the_one_that_the_architecture_page_lists(tmp_pat
     assert f"{len(listed)} functions" in page
 
 
-BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
+ANY = (ROOT / "docs" / "any-training.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE + ANY, re.S)
 FILES = {name[1]: block for block in BLOCKS if (name := re.match(r"# (\w+\.py)\n", block))}
 SCRIPTS = [block for block in BLOCKS if block not in FILES.values()]
-COMMANDS = re.findall(r"^\$ thalweg (compare .*)$", GUIDE, re.M)
+COMMANDS = re.findall(r"^\$ thalweg (compare .*)$", GUIDE + ANY, re.M)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder that holds the guide's files."""
+    """A folder that holds the files of the guide and of any-training, and the example that one of them imports."""
     for name, block in FILES.items():
         (tmp_path / name).write_text(block)
+    shutil.copy(ROOT / "examples" / "lightning_module.py", tmp_path)
     return tmp_path
 
 
 def test_the_guide_has_files_scripts_and_commands():
-    assert set(FILES) == {"my.py", "mine.py", "guided.py"}
+    assert set(FILES) == {"my.py", "mine.py", "guided.py", "steps.py", "loop.py", "adapted.py"}
     assert len(SCRIPTS) >= 2
     assert len(COMMANDS) >= 3
 
@@ -98,7 +101,9 @@ def test_what_the_guide_tells_to_call_runs(folder, line):
     long = "--guidance" in words or any("lbfgs" in word for word in words)  # a teacher takes its share; a step costs 16
     steps = "300" if long else "40"
     small = ["--seeds", "3", "--trials", "2", "--steps", steps]
-    if "--engine" not in words:
+    if "adapted.py:task" in words:
+        pytest.importorskip("pytorch_lightning", reason="pytorch_lightning is not installed")
+    if "--engine" not in words and "loop.py:train" not in words:
         small += ["--engine", "serial"]  # nothing to compile for so few steps
     done = command(*words, "--out", "out", *small, cwd=folder)
     assert done.returncode in (0, 1), done.stderr  # 1: forty steps may not bear out the expectation
