@@ -17,6 +17,7 @@ from benchmarks.measure import machine
 QUESTIONS = [
     "throughput",
     "tasks",
+    "any_training",
     "study_time",
     "truth",
     "until",

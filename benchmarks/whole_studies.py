@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bank import POOL, TASKS, Bank, Whole
+from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.job import Engine, Job, Progress, ResultCallback, ignore_results
 from thalweg.compare.execution.lanes import Lanes
-from thalweg.compare.execution.selection import Choice
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.statistics import proportion
 from thalweg.compare.storage.facts import RUN, SECONDS

@@ -3,12 +3,20 @@
 Those of a forkserver have torch already, and what most of them load beside it, which otherwise takes seconds in each.
 """
 
+import atexit
 import gc
 import multiprocessing
+import os
+import shutil
+import tempfile
 
 from hypothesis import HealthCheck, settings
 
 import tests.no_accelerator  # noqa: F401
+
+if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # what an earlier run compiled could hide a failure to compile
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
 
 settings.register_profile("thalweg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("thalweg")

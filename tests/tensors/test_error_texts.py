@@ -66,6 +66,14 @@ def test_the_death_of_a_worker_is_told_in_few_words(text, reason):
     assert error_texts.death_of_worker(text) == reason
 
 
+@pytest.mark.parametrize("function", [lambda x: x * x.item(), lambda x: x if x > 0 else -x])
+def test_a_stacked_function_that_reads_a_value_is_told_so(function):
+    with pytest.raises(RuntimeError) as caught:
+        torch.vmap(function)(torch.ones(2))
+    assert error_texts.reads_values(caught.value)
+    assert not error_texts.reads_values(RuntimeError("vmap: called random operation"))
+
+
 def test_a_loss_that_broadcasts_its_target_is_told_by_its_warning():
     with pytest.warns(UserWarning, match="Using a target size") as warned:
         torch.nn.functional.mse_loss(torch.zeros(3, 1), torch.zeros(3))

@@ -16,6 +16,7 @@ from thalweg.initialization.gains import UNKNOWN, gain_of
 from thalweg.initialization.residual import Residual, check_residual, start_residual
 from thalweg.initialization.schemes import Scheme, scheme_of
 from thalweg.initialization.table import InitializationTable, Row
+from thalweg.tensors.draws import seed_torch
 from thalweg.tensors.graph import NotTraceable
 from thalweg.tensors.layers import NORMS, WEIGHTED
 from thalweg.tensors.private import own_parameters
@@ -107,7 +108,7 @@ def initialize(
     names = {id(t): name for name, t in [*model.named_parameters(), *model.named_buffers()]}
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        seed_torch(seed)
         for name, module in model.named_modules():
             parts = [module, *getattr(module, "parametrizations", {}).values()]
             own = {id(p): p for part in parts for p in part.parameters(recurse=False) if names[id(p)] not in rows}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from thalweg.tensors.draws import seed_torch
 from thalweg.tensors.private import DropoutBase, own_buffers
 
 WITHIN = (nn.MultiheadAttention, nn.RNNBase)  # drop out by a number of their own, with no module for it
@@ -39,7 +40,7 @@ def as_trained(model: nn.Module) -> Iterator[None]:
             elif isinstance(module, WITHIN):
                 module.dropout = 0.0
         with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
-            torch.manual_seed(0)
+            seed_torch(0)
             yield
     finally:
         for module, training in modes:

@@ -24,6 +24,11 @@ def is_about_vmap(error: RuntimeError) -> bool:
     return "vmap" in str(error)
 
 
+def reads_values(error: Exception) -> bool:
+    """Says whether a stacked model reads the value of a tensor, as ``.item()`` and ``if`` do."""
+    return "vmap: It looks like you're" in str(error) or "data-dependent control flow" in str(error)
+
+
 def lacks_memory(error: Exception) -> bool:
     """Says whether memory ran out on the CPU, for which torch has no type of error."""
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)

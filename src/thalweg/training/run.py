@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.stages.stage import Averaged, Stage, loss_of
+from thalweg.tensors.draws import packed_states, restore_packed
 from thalweg.tensors.vector import local
-from thalweg.training import draws
-from thalweg.training.draws import RankDraws
 from thalweg.training.history import Row
+from thalweg.training.rank_draws import RankDraws
 from thalweg.training.ranks import Part, Ranks, weighted
 from thalweg.training.sharded_state import reshard
 from thalweg.training.stepping import Stepper
@@ -189,7 +189,7 @@ class StageRun:
             self.model.load_state_dict(self.average.values())
 
     def _validate(self, validate: Callable[[Any], Mapping[str, float]]) -> dict[str, float]:
-        before = draws.kept()
+        before = packed_states()
         try:
             self.model.eval()
             with self.average.applied() if self.average is not None else nullcontext(), torch.no_grad():
@@ -203,7 +203,7 @@ class StageRun:
                 means = self.ranks.mean(torch.tensor(list(found.values()), dtype=torch.float64))
                 return dict(zip(found, means.tolist(), strict=True))
         finally:
-            draws.put(before)
+            restore_packed(before)
             _train(self.model, self.still)
             reshard(self.model)
 
@@ -235,7 +235,7 @@ class StageRun:
             "objective": objective.state_dict() if hasattr(objective, "state_dict") else None,
             "losses": self._series(),
             "best": self.best,
-            "draws": draws.kept(),
+            "draws": packed_states(),
             "ranks": self.draws.state(),
         }
 
@@ -250,7 +250,7 @@ class StageRun:
         self.known, self.losses = state["losses"], []
         self.step, self.ended, self.best = state["step"], state["ended"], state["best"]
         self.stream.load_state_dict(state["stream"], self.stage.accumulate)
-        draws.put(state["draws"])
+        restore_packed(state["draws"])
         self.draws.load(state.get("ranks"), self.step)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from thalweg.training import draws
+from thalweg.tensors.draws import packed_states, restore_packed
 from thalweg.training.checkpoint import CheckpointError
 from thalweg.training.ranks import Part, Ranks, mapped
 
@@ -94,7 +94,7 @@ class Stream:
         for set_epoch in self._epochal:
             set_epoch(self.epoch)
         if not self._direct:
-            self._began = {"step": step, "draws": draws.kept(), **self._sources()}
+            self._began = {"step": step, "draws": packed_states(), **self._sources()}
         self._open()
 
     def _open(self) -> None:
@@ -144,7 +144,7 @@ class Stream:
                 self._open()
                 self._put_generators(state)
             return
-        draws.put(self._began["draws"])
+        restore_packed(self._began["draws"])
         self._put_sources(self._began)
         for set_epoch in self._epochal:
             set_epoch(self.epoch)

@@ -10,12 +10,12 @@ from torch.distributed import ProcessGroup
 
 from thalweg.stages.stage import Stage
 from thalweg.tensors.compiling import wait_for
+from thalweg.tensors.draws import own_draws
 from thalweg.tensors.files import FileError
 from thalweg.tensors.renamed import former_keywords
 from thalweg.tensors.seeds import derive_seed
 from thalweg.training import checkpoint as checkpoints
 from thalweg.training.checkpoint import CheckpointError
-from thalweg.training.draws import drawing
 from thalweg.training.history import History, Row
 from thalweg.training.part import only
 from thalweg.training.ranks import Ranks
@@ -139,7 +139,7 @@ def train(
     for index in range(kept["stage"], len(stages)):
         stage = stages[index]
         factory = next(s.optimizer for s in stages[index::-1] if s.optimizer is not None)
-        with drawing(derive_seed(seed, "stage", index)), only(model, stage.trainable) as still:
+        with own_draws(derive_seed(seed, "stage", index)), only(model, stage.trainable) as still:
             try:
                 here = StageRun(model, stage, factory, still, ranks)
                 if kept["run"] is not None:

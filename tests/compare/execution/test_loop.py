@@ -1,6 +1,7 @@
 """A training loop of the user's own: its trials are what the bare script trains, and go on where they were."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -216,7 +217,75 @@ def unnamed(run, optimizer, loss):
         run.report(valid=loss.item())
 
 
+KEPT = nn.Linear(2, 1)
+
+
+def kept_model(run):
+    optimizer = run.optimizer(KEPT)
+    for x in run.batches(BATCHES):
+        loss = KEPT(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        reported(run, optimizer, loss)
+    run.report(test={"loss": 1.0})
+
+
+def untracked(run):
+    model = nn.Linear(2, 1)
+    optimizer = run.optimizer(model)
+    mean = 0.0
+    for x in run.batches(BATCHES):
+        loss = model(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        mean += loss.item()
+        run.loss(loss)
+        if run.due:
+            run.report(valid={"loss": mean})
+    run.report(test={"loss": mean})
+
+
+def scheduled(run, optimizer, loss):
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.5
+    reported(run, optimizer, loss)
+
+
+def step_after_report(run, optimizer, loss):
+    reported(run, optimizer, loss)
+    if run.step % 2:
+        optimizer.step()
+
+
+def two_phases(run):
+    model = nn.Linear(2, 1)
+    optimizer = run.optimizer(model)
+    for data in (BATCHES, BATCHES[:2]):
+        for x in run.batches(data):
+            loss = model(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            reported(run, optimizer, loss)
+    run.report(test={"loss": 1.0})
+
+
 BAD = {
+    "kept model": (kept_model, "does something else when it is called again with the same seed"),
+    "untracked": (untracked, "does not go on where it was when it is interrupted: call run.track"),
+    "own schedule": (loop(scheduled), "changes the optimizer's learning rate, which follows the strategy's schedule"),
+    "steps later": (loop(step_after_report), r"calls optimizer.step\(\) after it has reported on batch 2"),
+    "two phases": (two_phases, "calls run.batches with other data than before"),
+    "few examples": (
+        loop(reported, data=DataLoader(torch.zeros(3, 2), batch_size=4)),
+        r"the batch \(4\) is larger than the training data \(3\)",
+    ),
+    "not finite": (
+        loop(lambda run, o, loss: reported(run, o, loss * torch.nan)),
+        "the loss that the loop gives run.loss is no finite number in batch 1",
+    ),
     "no report": (loop(lambda run, o, loss: run.loss(loss)), "does not report after batch 2, .*: write if run.due"),
     "too late": (loop(late), "does not report after batch 2"),
     "not due": (loop(lambda run, o, loss: run.report(valid=1.0)), "reports a validation result after batch 1, .* none"),
@@ -266,3 +335,74 @@ def test_what_a_loop_cannot_take_is_refused(tmp_path, options, match):
     with pytest.raises(ValueError, match=match):
         thalweg.compare(loop(reported), out=tmp_path / "study", **options)
     assert not (tmp_path / "study").exists()
+
+
+def accumulating(run):
+    model = nn.Linear(2, 1)
+    optimizer = run.optimizer(model)
+    for x in run.batches(BATCHES):
+        loss = model(x).square().mean()
+        (loss / 4).backward()
+        if run.step % 4 == 3:
+            optimizer.step()
+            optimizer.zero_grad()
+        reported(run, optimizer, loss.detach())
+    run.report(test={"loss": 1.0})
+
+
+def test_accumulated_gradients_are_part_of_the_state():
+    job = job_of("adam", evaluate_every=6)
+    straight, first = run_of(accumulating, job), run_of(accumulating, replace(job, stop=6, test=False))
+    cut = run_of(accumulating, replace(job, start=6, snapshot=first.snapshot, first_loss=first.first_loss))
+    assert all(torch.equal(tensor, cut.snapshot[key]) for key, tensor in straight.snapshot.items())
+
+
+def test_a_loop_that_never_steps_is_refused():
+    def idle(run):
+        model = nn.Linear(2, 1)
+        optimizer = run.optimizer(model)
+        for x in run.batches(BATCHES):
+            reported(run, optimizer, model(x).square().mean())
+        run.report(test={"loss": 1.0})
+
+    with pytest.raises(TaskError, match=r"never calls optimizer.step\(\)"):
+        run_of(idle, job_of("sgd"))
+
+
+def steep(run):
+    """A loop that diverges with the default learning rate, and tests what its last batch has left."""
+    model = nn.Linear(2, 1)
+    optimizer = run.optimizer(model)
+    for x in run.batches(BATCHES):
+        loss = (1e4 * model(x)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        reported(run, optimizer, loss)
+    run.report(test={"loss": loss.item()})
+
+
+def test_a_strategy_that_diverges_at_once_is_tried_timed_and_reported(tmp_path):
+    loops = Loops(TrainingLoop(steep), CPU, "all")
+    assert loops.tried(Strategy.parse("sgd")).task.metric == "loss"
+    assert loops.seconds_per_step(job_of("sgd", total=20)) > 0
+    assert math.isnan(loops.untrained_test("default", 0))
+
+
+def test_a_loop_that_fine_tunes_is_judged_by_what_it_would_lose():
+    def tuned(run):
+        model = nn.Linear(2, 1)
+        with torch.no_grad():
+            model.weight.copy_(torch.tensor([[1e-4, 1.0]]))
+            model.bias.zero_()
+        optimizer = run.optimizer(model)
+        for x in run.batches(BATCHES):
+            loss = (model(x) - x[:, 1:]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            reported(run, optimizer, loss)
+        run.report(test={"loss": 1.0})
+
+    tried = Loops(TrainingLoop(tuned), CPU, "all").tried(Strategy.parse("sgd"))
+    assert tried.usual > 0.1

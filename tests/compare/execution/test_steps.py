@@ -121,6 +121,15 @@ def test_the_default_evaluation_is_the_mean_over_examples_not_over_batches():
     assert loss == metric == pytest.approx(float(loss_of(model, whole)), rel=1e-6)
 
 
+def test_an_evaluation_gets_the_batches_of_the_loader_also_of_data_in_memory():
+    def sizes(model, batches):
+        return {"error": 0.0, **{f"batch {i}": len(b["labels"]) for i, b in enumerate(batches)}}
+
+    given = task(valid=DataLoader(Dicts(40, 57), batch_size=8), evaluate=sizes, metric="error")
+    found = given.evaluate(None, given.split("valid").chunks())
+    assert found == {"error": 0.0, "batch 0": 8, "batch 1": 8, "batch 2": 1}
+
+
 @pytest.mark.parametrize("strategy", ["adam@cosine", "nesterov+ema", "torch.optim.AdamW"])
 def test_a_trial_that_is_cut_goes_on_bit_for_bit_with_augmentation_and_workers(strategy):
     loader = DataLoader(Examples(crop), batch_size=10, shuffle=True, num_workers=2)
@@ -179,8 +188,28 @@ def in_place(model, batch):
     return model.embedding.weight.mean()
 
 
+def differentiated(model, batch):
+    loss = loss_of(model, batch)
+    loss.backward()
+    return loss
+
+
+def halving(model, batches):
+    with torch.no_grad():
+        model.head.weight.mul_(0.5)
+    return accuracy(model, batches)
+
+
+def freezing(model, batches):
+    model.requires_grad_(False)
+    return accuracy(model, batches)
+
+
 calls = iter(range(100))
 BAD = {
+    "differentiated": ({"step": differentiated}, "the gradient of the loss .* raises RuntimeError: Trying to backward"),
+    "changes": ({"evaluate": halving}, r"the task's evaluate changes the model \(head.weight\)"),
+    "freezes": ({"evaluate": freezing}, "the task's evaluate changes the model"),
     "vector": ({"step": lambda m, b: m(**b).logits}, r"the loss that the task's step returns is not a scalar tensor"),
     "detached": ({"step": detached}, "does not depend on the parameters"),
     "raises": ({"step": lambda m, b: m(b).loss}, "the task's step, on a batch of input_ids .*, raises"),
@@ -283,3 +312,101 @@ def test_torchs_batch_normalization_trains_in_lanes_with_the_same_values():
         assert one.test == pytest.approx(two.test, rel=1e-4)
         for name, tensor in two.snapshot.items():
             torch.testing.assert_close(one.snapshot[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def clearing(model, batch):
+    loss = loss_of(model, batch)
+    loss.backward()  # as for a worst case of the inputs
+    model.zero_grad()
+    return loss_of(model, batch)
+
+
+@pytest.mark.parametrize("strategy", ["momentum", "torch.optim.SGD"])
+def test_a_step_that_clears_gradients_is_trained(strategy):
+    some = jobs(strategy)
+    for one, two in zip(
+        Serial(context_of(task(step=clearing))).run(some, ignore),
+        Serial(context_of(task())).run(some, ignore),
+        strict=True,
+    ):
+        assert one.test == pytest.approx(two.test, rel=1e-6)
+        assert one.curve.train_loss == pytest.approx(two.curve.train_loss, rel=1e-6)
+
+
+def test_a_step_may_differentiate_by_its_inputs():
+    def slope(model, batch):
+        x = batch[0].clone().requires_grad_()
+        (found,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return (found - 1).square().mean()
+
+    data = TensorDataset(IDS.float(), LABELS)
+    context = context_of(Task(lambda: nn.Linear(5, 1), data, data, data, step=slope, batch_size=8, steps=12))
+    assert context.usual_loss() > 0
+    assert not context.is_random()
+    (result,) = Serial(context).run(jobs("adam", seeds=(0,)), ignore)
+    assert result.curve.valid_loss[-1] < result.first_loss
+
+
+class Features(Classifier):
+    """Its embedding is drawn, and not trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding.requires_grad_(False)
+
+
+class Counting(Classifier):
+    """It scales by what it has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, input_ids, labels=None):
+        self.seen = self.seen + self.training
+        found = super().forward(input_ids, labels)
+        return Output(found.loss / (1 + self.seen), found.logits)
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [
+        (Features, "embedding.weight is not trained, and each seed draws it anew"),
+        (Counting, "keeps seen from batch to"),
+    ],
+)
+def test_models_that_have_not_all_in_common_train_serially(model, match):
+    context = context_of(task(model=model))
+    with pytest.raises(Unstackable, match=match):
+        Lanes(context, 2, compile_=False).probe()
+
+
+def test_a_model_that_has_learned_its_task_does_not_diverge_where_it_is_less_sure():
+    model = Classifier()
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    whole = {"input_ids": IDS, "labels": LABELS}
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss_of(model, whole).backward()
+        optimizer.step()
+    context = context_of(task(model=model))
+    first = float(loss_of(model, whole).detach())
+    assert context.usual_loss() > 100 * first
+    results = Serial(context).run(jobs("sgd", "momentum", seeds=range(4)), ignore)
+    assert all(result.status == "finished" for result in results)
+
+
+def test_rules_step_parameters_of_one_type():
+    class Mixed(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.head.double()
+
+        def forward(self, input_ids, labels=None):
+            logits = self.head(torch.tanh(self.embedding(input_ids)).mean(1).double())
+            return Output(F.cross_entropy(logits, labels), logits)
+
+    context = context_of(task(model=Mixed))
+    with pytest.raises(TaskError, match="'sgd' steps real parameters of one type, and these are float32, float64"):
+        Serial(context).run(jobs("sgd"), ignore)
+    assert all(result.status == "finished" for result in Serial(context).run(jobs("torch.optim.SGD"), ignore))

@@ -247,8 +247,17 @@ def test_killed_as_soon_as_a_rung_is_written_it_loses_at_most_what_is_in_flight(
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent, self.head = nn.GRU(6, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.recurrent(x[:, None])[0][:, -1])
+
+
 def test_a_study_that_never_began_gives_way(tmp_path):
-    unstackable = small_task(model=lambda: nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3)))
+    unstackable = small_task(model=Recurrent)
     with pytest.raises(ValueError, match="--engine lanes is not possible .*; use --engine auto"):
         study(tmp_path / "s", task=unstackable, engine="lanes")
     assert study(tmp_path / "s", task=unstackable, engine="auto").results["engine"][0]["name"] == "serial"
@@ -497,14 +506,12 @@ def test_bad_settings_leave_no_folder_behind(tmp_path, options, match):
 
 
 def test_lanes_for_a_model_that_cannot_be_stacked_are_refused(tmp_path):
-    from torch import nn
-
-    task = small_task(model=lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
-    with pytest.raises(ValueError, match="--engine lanes is not possible .*BatchNorm1d.*use --engine auto"):
+    task = small_task(model=Recurrent)
+    with pytest.raises(ValueError, match="--engine lanes is not possible .*GRU.*use --engine auto"):
         study(tmp_path / "out", task=task, engine="lanes")
     result = study(tmp_path / "auto", task=task, engine="auto").results
     assert result["engine"][0]["name"] == "serial"
-    assert "BatchNorm1d" in result["engine"][0]["reason"]
+    assert "GRU" in result["engine"][0]["reason"]
 
 
 def test_two_at_once_on_one_folder_the_second_is_refused_and_the_first_goes_on(tmp_path):

@@ -110,6 +110,12 @@ def test_a_target_that_would_be_broadcast_is_refused():
         materialize(task_of(lambda: nn.Linear(4, 1), parts(X, X[:, 0]), nn.functional.mse_loss))
 
 
+def test_weights_that_are_given_are_not_drawn_anew_without_a_confirmation(tmp_path):
+    with pytest.raises(TaskError, match=r"'adam\+he' draws the weights anew, .*: confirm it with Task\(start='anew'\)"):
+        thalweg.compare(task_of(network()), "sgd, adam+he", out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 MINE = """
 import torch
 import thalweg

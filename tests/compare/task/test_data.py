@@ -1,6 +1,11 @@
 """Data as their users have them: what is read is a function of the seed, the step and nothing else."""
 
+import gc
+import multiprocessing
 import random
+import weakref
+from collections import OrderedDict, UserDict
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,11 +18,12 @@ from torch.utils.data import (
     RandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+    default_collate,
 )
 
 from tests.command import command
 from thalweg.compare.task import HeldSplit, Task, materialize
-from thalweg.compare.task.nested import leaves
+from thalweg.compare.task.nested import leaves, moved, size_of
 from thalweg.compare.task.reading import ReadSplit, StreamSplit
 from thalweg.compare.user_errors import TaskError
 from thalweg.tensors.draws import global_states
@@ -233,3 +239,126 @@ def test_an_evaluation_that_has_no_end_is_refused(monkeypatch):
     object.__setattr__(endless, "valid", Windows())
     with pytest.raises(TaskError, match="the valid data has no end after 20 batches: let it end"):
         list(endless.split("valid").chunks())
+
+
+class Cropped(TensorDataset):
+    """A data set in memory whose examples are changed as they are read."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return crop(x), y
+
+
+class Remembering(Examples):
+    """It draws for an example once."""
+
+    def __init__(self):
+        super().__init__()
+        self.known = {}
+
+    def __getitem__(self, index):
+        if index not in self.known:
+            self.known[index] = crop(X[index]), Y[index]
+        return self.known[index]
+
+
+def test_a_data_set_in_memory_that_changes_its_examples_is_read_anew():
+    split = task(Cropped(X, Y)).split("train")
+    assert isinstance(split, ReadSplit)
+    assert not torch.equal(read(split, 0, 0)[0][0], read(task(TensorDataset(X, Y)).split("train"), 0, 0)[0][0])
+
+
+def test_what_is_drawn_once_is_drawn_under_a_seed():
+    one, two = (task(Remembering()).split("train") for _ in range(2))
+    assert isinstance(one, HeldSplit)
+    assert equal(read(one, 0, 0), read(two, 0, 0))
+    one, two = (task(Examples(crop), resident=True).split("train") for _ in range(2))
+    assert equal(read(one, 0, 0), read(two, 0, 0))
+
+
+def test_a_data_set_that_draws_from_a_generator_of_its_own_is_told():
+    own = np.random.default_rng(0)
+    with pytest.warns(UserWarning, match="examples of the train data differ though the generators .* are seeded"):
+        task(Examples(lambda x: x + own.normal())).split("train")
+
+
+def test_what_a_trial_changes_in_a_batch_no_other_trial_sees():
+    def named(examples):
+        x, y = default_collate(examples)
+        return {"x": x, "more": [{"y": y}]}
+
+    split = task(Examples(crop), collate_fn=named, step=lambda m, b: b, loss=None).split("train")
+    (row,) = split.rows(0, 0, 1, 10)
+    first = split.batch(row)
+    x = first["x"].clone()
+    first["x"].mul_(2)
+    first["more"][0].pop("y")
+    again = split.batch(row)
+    assert torch.equal(again["x"], x)
+    assert "y" in again["more"][0]
+
+
+@dataclass(frozen=True)
+class Pair:
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+class Moves:
+    """It moves itself, and returns nothing."""
+
+    def __init__(self):
+        self.x = torch.zeros(3, 2)
+
+    def to(self, device):
+        self.x = self.x.to(device)
+
+
+@pytest.mark.parametrize("batch", [Pair(X[:5], Y[:5]), OrderedDict(x=X[:5], y=Y[:5]), UserDict(x=X[:5], y=Y[:5])])
+def test_batches_of_any_class_are_moved_and_counted(batch):
+    meta = torch.device("meta")
+    assert {tensor.device for tensor in leaves(moved(batch, meta))} == {meta}
+    assert {tensor.device for tensor in leaves(batch)} == {torch.device("cpu")}
+    assert size_of(batch) == 5
+    assert moved(Moves(), meta).x.device == meta
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_streams_of_one_loader_are_apart(workers):
+    def made():
+        drawing = RandomSampler(TensorDataset(X, Y), replacement=True, generator=torch.Generator())
+        more = {"num_workers": workers, "persistent_workers": workers > 0}
+        return task(DataLoader(Examples(crop), batch_size=12, sampler=drawing, **more)).split("train")
+
+    alone = [read(made(), seed, *range(8)) for seed in (1, 2)]
+    split = made()
+    rows = [split.rows(seed, 0, 8, 12) for seed in (1, 2)]
+    both = [[list(split.batch(own[t])) for own in rows] for t in range(8)]
+    for k in range(2):
+        assert equal(alone[k], [batches[k] for batches in both])
+        assert equal(alone[k], read(split, k + 1, *range(8)))
+
+
+def test_a_stream_of_a_seed_and_a_step_may_end():
+    def six(seed, start):
+        return (torch.full((2,), float(100 * (seed % 100) + k)) for k in range(start, 6))
+
+    straight, later = (task(six, step=lambda m, b: b, loss=None).split("train") for _ in range(2))
+    assert equal(read(straight, 1, *range(15))[14:], read(later, 1, 14))
+
+
+@pytest.mark.parametrize("sampler", [None, WeightedRandomSampler([1.0] * 60, 60)])
+def test_workers_end_with_what_reads(sampler):
+    loader = DataLoader(Examples(crop), batch_size=10, shuffle=sampler is None, sampler=sampler, num_workers=1)
+    split = task(loader).split("train")
+    for seed in range(12):
+        read(split, seed, 0)
+    assert len(multiprocessing.active_children()) <= 8
+    gone = weakref.ref(split)
+    gc.disable()
+    try:
+        del split
+        assert gone() is None  # not in a cycle, in which workers are waited for in vain
+    finally:
+        gc.enable()
+    assert not multiprocessing.active_children()

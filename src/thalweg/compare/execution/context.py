@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.divergence import shuffle
 from thalweg.compare.strategy.variants import INITIALIZATIONS
 from thalweg.compare.task import Examples, Split, Task, build_model
 from thalweg.compare.task.evaluation import LOSS, evaluated, metric_in
 from thalweg.compare.task.examples import HeldSplit, input_of, target_of
-from thalweg.compare.task.reading import own_draws
 from thalweg.compare.user_errors import TaskError
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
 from thalweg.tensors import Layout, derive_seed, generator
+from thalweg.tensors.draws import own_draws, seed_torch
 from thalweg.tensors.private import write_count
 
 SOME = 4  # batches of which the usual loss of a step is the largest
@@ -46,7 +47,7 @@ class TaskContext:
     def fresh_model(self, scheme: str, seed: int) -> nn.Module:
         """Returns the model as initialized by the scheme under the seed, drawn on the CPU, on the device."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "model"))
+            seed_torch(derive_seed(seed, "model"))
             model = build_model(self.task)
         if scheme != "default" or (isinstance(self.task.model, nn.Module) and not self.task.is_given):
             batch = None
@@ -119,7 +120,7 @@ class TaskContext:
         model = self.fresh_model("default", 0).train()
         with torch.random.fork_rng():
             before = self._generator_state()
-            with torch.no_grad():
+            with torch.set_grad_enabled(self.task.step is not None):  # a step may differentiate
                 self.task.loss_and_output(model, self.data.train.head(self.task.batch_size))
             return not torch.equal(before, self._generator_state())
 
@@ -129,7 +130,7 @@ class TaskContext:
     def usual_loss(self) -> float:
         """Returns the mean |loss| of single outputs of the untrained model by other examples' targets, 0 without one.
 
-        Of a task with a step of its own it is the largest loss of a few batches.
+        Of a task with a step of its own it is the largest loss of a few batches, also after the weights are shuffled.
         A batch's loss may be about zero by chance, or since the model has learned its targets; this one is not.
         """
         return float(self.cached(("usual loss",), self._usual_loss))
@@ -140,7 +141,11 @@ class TaskContext:
         if loss is None:
             model = self.fresh_model("default", 0).train()
             batches = [self.data.train.batch(row) for rows in self.batches(0, 0, SOME) for row in self.parts(rows)]
-            return max(abs(float(self.task.evaluation_loss(model, batch))) for batch in batches)
+            with own_draws(0), torch.enable_grad():  # a step may differentiate
+                found = [abs(float(self.task.evaluation_loss(model, batch).detach())) for batch in batches]
+                shuffle(model)
+                found += [abs(float(self.task.evaluation_loss(model, batch).detach())) for batch in batches]
+            return max(filter(math.isfinite, found), default=0.0)
         model, some = self.fresh_model("default", 0).eval(), self.data.train.head(USUAL)
         try:
             output, target = model(input_of(some)), target_of(some).roll(1, 0)

@@ -1,6 +1,7 @@
 """The criterion by which a run has diverged."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 DIVERGED_AT = 10.0  # a loss above this multiple of the run's first loss has diverged
 
@@ -16,3 +17,14 @@ def first_divergence(losses: Tensor, first: Tensor, usual: float) -> list[int | 
     bad = ~(losses <= limit) | losses.isinf()
     indices = bad.int().argmax(dim=0)
     return [int(i) if hit else None for i, hit in zip(indices.tolist(), bad.any(dim=0).tolist(), strict=True)]
+
+
+@torch.no_grad()
+def shuffle(model: nn.Module) -> None:
+    """Permutes each parameter, so that the model has learned nothing: its losses are those of an untrained one."""
+    own = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        order = torch.randperm(parameter.numel(), generator=own)
+        if bool((order == torch.arange(len(order))).all()):  # as may happen to two or three
+            order = order.roll(1)
+        parameter.copy_(parameter.reshape(-1)[order.to(parameter.device)].view_as(parameter))

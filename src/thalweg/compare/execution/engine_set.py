@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.job import Engine, Job
-from thalweg.compare.execution.selection import Choice
 from thalweg.compare.strategy import Strategy
 
 

@@ -45,7 +45,8 @@ def update_kernel(rule: Rule, names: Sequence[str], decayed: Tensor, compile_: b
 def clipping(grads: Tensor, norm: float) -> Tensor:
     """Returns the factors ``(lanes, 1)`` by which gradients ``(lanes, n)`` are clipped, as torch clips them.
 
-    >>> float(clipping(torch.tensor([[3.0, 4.0]]), 1.0))
-    0.19999996
+    >>> clipping(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), 1.0)
+    tensor([[0.2000],
+            [1.0000]])
     """
     return (norm / (torch.linalg.vector_norm(grads, dim=1, keepdim=True) + 1e-6)).clamp_max(1.0)

@@ -13,9 +13,9 @@ from thalweg.compare.execution.context import EVALUATION, TaskContext
 from thalweg.compare.execution.lane_buffers import rows
 from thalweg.compare.task.examples import CHUNK, Batch, HeldSplit, Split
 from thalweg.compare.task.nested import size_of
-from thalweg.compare.task.reading import own_draws
 from thalweg.normalization import convert_batch_norm
 from thalweg.tensors.compiling import compiled
+from thalweg.tensors.draws import own_draws
 
 
 def in_common(model: nn.Module, stacked: Collection[str]) -> dict[str, Tensor]:

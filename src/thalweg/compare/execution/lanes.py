@@ -13,7 +13,6 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, vmap
 
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.divergence import first_divergence
@@ -25,20 +24,21 @@ from thalweg.compare.execution.job import (
     diverged_before_start,
     ignore_results,
 )
-from thalweg.compare.execution.kernels import Kernel, clipping, update_kernel
+from thalweg.compare.execution.kernels import Kernel, update_kernel
 from thalweg.compare.execution.lane_buffers import LaneBuffers, rows
-from thalweg.compare.execution.lane_scores import Called, Scores, in_common
+from thalweg.compare.execution.lane_gradient import Gradient, gradient_kernel
+from thalweg.compare.execution.lane_scores import Scores
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
-from thalweg.compare.execution.stackable import Unstackable, unstackable_reason
+from thalweg.compare.execution.stackable import Unstackable, unlike_reason, unstackable_reason
 from thalweg.compare.execution.timing import with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
-from thalweg.compare.task.examples import Batch, HeldSplit, input_of, target_of
-from thalweg.normalization import convert_batch_norm, stateless_call
+from thalweg.normalization import convert_batch_norm
 from thalweg.tensors import derive_seed
-from thalweg.tensors.compiling import compiled
+from thalweg.tensors.draws import seed_torch
+from thalweg.tensors.error_texts import reads_values
 
 
 class Lanes:
@@ -77,57 +77,8 @@ class Lanes:
         self.buffers.enter(slot, state)
         return block.enter(job, state, slot, self.context)
 
-    def _gradient_kernel(self):  # type: ignore[no-untyped-def]
-        layout, train, task, model = self.context.layout, self.context.data.train, self.context.task, self.training
-        called = Called(model, task.step_loss)
-        frozen, flat_like = in_common(model, self.buffers.fresh), torch.empty(0, device=self.context.device)
-        stacked_buffers = list(self.buffers.fresh)
-        randomness = "different" if self.context.is_random() else "error"
-
-        def loss(
-            named: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch
-        ) -> tuple[Tensor, dict[str, Tensor]]:
-            tensors = {**named, **frozen, **buffers}
-            with task.autocast(flat_like):
-                if task.step is not None:
-                    value, after = stateless_call(called, called.named(tensors), (batch,))
-                    return value, {name: after[called.name(name)] for name in stacked_buffers}
-                output, after = stateless_call(model, tensors, (input_of(batch),))
-                value = task.training_loss(model, output, target_of(batch))
-                return value, {name: after[name] for name in stacked_buffers}
-
-        def of_batch(
-            flat: Tensor, buffers: dict[str, Tensor], batch: Batch
-        ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            stacked = vmap(grad_and_value(loss, has_aux=True), randomness=randomness)
-            grads, (losses, buffers) = stacked(layout.unflatten(flat), buffers, batch)
-            return losses, layout.flatten(grads), buffers
-
-        def of_parts(
-            flat: Tensor, buffers: dict[str, Tensor], parts: Sequence[Batch]
-        ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            losses, grads, buffers = of_batch(flat, buffers, parts[0])
-            for part in parts[1:]:
-                more, others, buffers = of_batch(flat, buffers, part)
-                losses, grads = losses + more, grads + others
-            if len(parts) > 1:
-                losses, grads = losses / len(parts), grads / len(parts)
-            if task.clip_norm is not None:
-                grads = grads * clipping(grads, task.clip_norm)
-            return losses, grads, buffers
-
-        def gradient(
-            flat: Tensor, buffers: dict[str, Tensor], rows: Tensor
-        ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            return of_parts(flat, buffers, batches(rows))
-
-        def batches(rows: Tensor) -> list[Batch]:
-            return [train.batch(rows)] if task.accumulate == 1 else [train.batch(part) for part in rows.unbind(1)]
-
-        if isinstance(train, HeldSplit):  # examples are gathered in the same kernel
-            return compiled(gradient, self.context.device, unguarded=True) if self.compile else gradient
-        step = compiled(of_parts, self.context.device, unguarded=True) if self.compile else of_parts
-        return lambda flat, buffers, rows: step(flat, buffers, batches(rows))
+    def _gradient_kernel(self) -> Gradient:
+        return gradient_kernel(self.context, self.training, self.buffers.fresh, self.compile)
 
     def probe(self) -> None:
         """Tries two lanes uncompiled for one step.
@@ -143,8 +94,12 @@ class Lanes:
                 eager.gradient(flat, rows(eager.buffers.now, [0, 1]), context.batches(0, 0, 2))
             eager.scores.try_one(flat[:1], rows(eager.buffers.now, [0]))
         except Exception as error:
+            if reads_values(error):
+                raise Unstackable("it reads the value of a tensor, as .item() and if do") from error
             line = (str(error).splitlines() or [""])[0][:160]
             raise Unstackable(f"torch cannot stack it ({type(error).__name__}: {line})") from error
+        if reason := unlike_reason(context, eager.buffers.fresh):
+            raise Unstackable(reason)
 
     def run(
         self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
@@ -249,7 +204,7 @@ class Lanes:
         tables = zip(*(block.table(lanes, stretch).unbind() for block in blocks), strict=True)
         losses = []
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(derive_seed(some.job.seed, "noise", some.t))
+            seed_torch(derive_seed(some.job.seed, "noise", some.t))
             for batches, coefficients in zip(chosen.unbind(), tables, strict=True):
                 loss, grads, self.buffers.now = self.gradient(flat, self.buffers.now, batches)
                 losses.append(loss)

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.compare.design import Budget
+from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Engine, Job
-from thalweg.compare.execution.selection import Choice, EngineSelector, Name
+from thalweg.compare.execution.selection import EngineSelector, Name
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.strategy import Strategy

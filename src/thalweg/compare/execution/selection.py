@@ -5,13 +5,14 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 
+from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.closure_run import ClosureRun, unaffordable
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import guidance_of
@@ -36,30 +37,6 @@ COMPILE_SECONDS = 10.0  # what compiling a task's gradient and update kernels ta
 TOO_SLOW = 6.0  # times a step alone: where stacked steps take so long, compiling them does not make them faster
 MARGIN = 1.25  # times as fast another engine must be to take over from the one that trains
 AGAIN = "; chosen again, with the same results to rounding"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen for a group of strategies, and why."""
-
-    group: str
-    name: str
-    reason: str
-    trial_steps_per_second: float
-    width: int = 1
-    set_up_seconds: float = 0.0
-    serial_threads: int = 0  # threads of a serial run, also of the finalists that are timed alone
-    variant: str = ""  # of the model
-    lane_threads: int = 0  # threads of the lanes; 0 for torch's number
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the choice as plain values."""
-        return asdict(self)
-
-    @property
-    def title(self) -> str:
-        """What it was made for."""
-        return f"{self.group} of {self.variant}" if self.variant else self.group
 
 
 class EngineSelector:

@@ -24,8 +24,10 @@ from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.task import HeldSplit, Split
 from thalweg.compare.task.examples import input_of
 from thalweg.compare.task.judging import constant_output
+from thalweg.compare.user_errors import TaskError
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
+from thalweg.tensors.draws import seed_torch
 
 COMPILE_ABOVE = 200_000  # parameters; below, a compiled update saves less than its second of compiling costs
 WARM_UP = 2  # steps before those that are timed
@@ -89,9 +91,14 @@ class Serial:
         start, most = job.prepared, min(300, job.total - job.prepared)
         rows = guidance_of(job.strategy).rows(self.context, job, start, start + most)
         self.context.data.train.expect(rows)
-        for i in range(min(WARM_UP, most)):
+        warm = min(WARM_UP, most - 1)
+        for i in range(warm):
             run.step(rows[i], start + i)
-        return mean_seconds(lambda i: run.step(rows[i], start + i), self.context.device, threads, most=most)
+
+        def step(i: int) -> None:  # goes on from there, so that no stream is opened again
+            run.step(rows[warm + i], start + warm + i)
+
+        return mean_seconds(step, self.context.device, threads, most=most - warm)
 
     def _open(self, job: Job) -> "_RuleRun | FactoryRun | ClosureRun":
         if job.strategy.closure:
@@ -128,7 +135,7 @@ class Serial:
         while t < job.stop:
             end = job.next_event(t)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(derive_seed(job.seed, "noise", t))
+                seed_torch(derive_seed(job.seed, "noise", t))
                 losses = run.advance(t, end)
             progress(end - t)
             first = float(losses[0]) if first is None else first
@@ -180,9 +187,17 @@ class _RuleRun(StepRun):
         self.context, self.job, self.kernel, self.rule = context, job, kernel, job.strategy.rule
         self.guidance = guidance
         self.model = context.fresh_model(job.strategy.initialization, job.seed)
+        kinds = {p.dtype for p in self.model.parameters() if p.requires_grad}
+        if len(kinds) > 1 or any(kind.is_complex for kind in kinds):
+            named = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+            raise TaskError(
+                f"strategy {job.strategy.name!r} steps real parameters of one type, and these are {named}: convert "
+                "them, or compare optimizers such as torch.optim.AdamW"
+            )
         self.flat = context.start(job.strategy.initialization, job.seed).to(context.device, copy=True)[None]
         self.grads = torch.zeros_like(self.flat)
         values, grads = context.layout.unflatten(self.flat[0]), context.layout.unflatten(self.grads[0])
+        self.viewed = [(p, grads[name]) for name, p in self.model.named_parameters() if name in values]
         for name, parameter in self.model.named_parameters():
             if name in values:
                 parameter.data, parameter.grad = values[name], grads[name]
@@ -206,6 +221,10 @@ class _RuleRun(StepRun):
             loss, _ = task.loss_and_output(self.model, train.batch(part))
             (loss if task.accumulate == 1 else loss / task.accumulate).backward()
             losses.append(loss.detach())
+        for parameter, view in self.viewed if task.step is not None else ():
+            if parameter.grad is not view:  # the step has called zero_grad(), say
+                view.zero_() if parameter.grad is None else view.copy_(parameter.grad)
+                parameter.grad = view
         if task.clip_norm is not None:
             self.grads *= clipping(self.grads, task.clip_norm)
         i = t - self.offset

@@ -31,7 +31,7 @@ from thalweg.compare.study.time_budget import measured_steps, stored_steps
 from thalweg.compare.task import Task, materialize, try_model, unshared, with_metric
 from thalweg.compare.task.loading import load_task
 from thalweg.compare.task.loop import TrainingLoop
-from thalweg.compare.user_errors import brief, user_errors
+from thalweg.compare.user_errors import TaskError, brief, user_errors
 from thalweg.diagnosis import Diagnosis, Finding, diagnose
 from thalweg.optim.decay import Decay
 from thalweg.tensors import derive_seed
@@ -130,8 +130,10 @@ def prepare(config: StudyConfig) -> Prepared | PreparedLoop:
         if isinstance(loaded, TrainingLoop):
             return prepare_loop(config, loaded, device)
         given = unshared(replace(loaded, **config.stepping))
+        _check_starts(given, config.strategies)
         contexts = _contexts(given, config.strategies, config.swap_batch_norm, device, config.decay)
         task = contexts[Variant()].task
+        given = replace(given, metric=task.metric)
     check_ends(contexts, config.strategies)
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     charged, budget = planned(config, contexts, length_of(config, contexts[Variant()]))
@@ -139,6 +141,16 @@ def prepare(config: StudyConfig) -> Prepared | PreparedLoop:
         steps = stored_steps(folder, seconds) or measured_steps(config, contexts, budget, seconds)
         charged, budget = planned(config, contexts, steps)
     return Prepared(config, given, contexts, charged, budget, folder, trained_on)
+
+
+def _check_starts(task: Task, strategies: Sequence[Strategy]) -> None:
+    """Raises TaskError where a strategy would draw anew the weights that a model is given with."""
+    drawn = [s.name for s in strategies if s.initialization != "default"]
+    if task.is_given and drawn:
+        raise TaskError(
+            f"strategy {drawn[0]!r} draws the weights anew, and the model is given with its own: confirm it with "
+            "Task(start='anew'), or omit the initialization"
+        )
 
 
 def set_up(
@@ -169,7 +181,10 @@ def set_up(
         store.add_fact(DIAGNOSIS, diagnosis)
         store.add_fact(CHARGED, prepared.charged)
         store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
-    chosen = [f"engine for {choice.title}: {choice.name} ({choice.reason})" for choice in engines.choices]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for choice in engines.choices:
+        alike.setdefault((choice.name, choice.reason), []).append(choice.title)
+    chosen = [f"engine for {', '.join(titles)}: {name} ({reason})" for (name, reason), titles in alike.items()]
     begin = prepared.lines
     steps, seconds = prepared.budget.steps, prepared.budget.study_seconds
     if seconds is not None:

@@ -91,4 +91,8 @@ def _more(judged: Judged, candidates: Sequence[str]) -> str:
         return (
             "The luck of tuning hides more than that of seeds: more trials (--trials) would help, more seeds would not."
         )
+    if len({sum(judged.runs[name].failed) for name in candidates}) > 1:
+        return (
+            "More seeds would tell which of them fails more often: what else they differ by is less than their spread."
+        )
     return f"More seeds are unlikely to separate {best} from the others: they differ by much less than their spread."

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.arguments import SEED, check_whole
+from thalweg.compare.task.building import build_model
 from thalweg.compare.task.evaluation import evaluated, metric_in
 from thalweg.compare.task.examples import CHUNK, Batch, Examples, HeldSplit, Split, input_of, target_of
 from thalweg.compare.task.judging import ignored_by, r2
 from thalweg.compare.task.nested import form, leaves, mapped
-from thalweg.compare.task.reading import own_draws
-from thalweg.compare.task.task import Task, build_model
+from thalweg.compare.task.task import Task
 from thalweg.compare.user_errors import TaskError, user_errors
+from thalweg.tensors.draws import own_draws
 from thalweg.tensors.error_texts import is_about_shapes
 from thalweg.tensors.private import write_count
 
@@ -145,11 +146,19 @@ def _try_step(task: Task, model: nn.Module, batch: Batch, data: Examples) -> Non
     ):
         loss = task.evaluation_loss(model, batch)
     _check_loss(loss, "the loss that the task's step returns")
+    with user_errors("the gradient of the loss that the task's step returns", "return a loss to be differentiated"):
+        loss.backward()
     model.eval()
-    found = []
+    found, before = [], _state_of(model)
     for _ in range(2):
         with own_draws(0):
             found.append(evaluated(task, model, _some(data.valid)))
+    for name, (needs, tensor) in _state_of(model).items():
+        if needs != before[name][0] or not torch.allclose(tensor, before[name][1], 0, 0, equal_nan=True):
+            raise TaskError(
+                f"the task's evaluate changes the model ({name}), which goes on training: leave it in eval mode, and "
+                "change a copy.deepcopy of it"
+            )
     name = metric_in(task, found[0])
     if not math.isfinite(found[0][name]):
         raise TaskError(
@@ -161,6 +170,12 @@ def _try_step(task: Task, model: nn.Module, batch: Batch, data: Examples) -> Non
             "the task's evaluate returns something else each time for the same model and data: let it depend on them "
             "alone"
         )
+
+
+def _state_of(model: nn.Module) -> dict[str, tuple[bool, Tensor]]:
+    """Returns copies of parameters and buffers by name, each beside whether it is trained."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: (tensor.requires_grad, _copy(tensor)) for name, tensor in named}
 
 
 def _some(split: Split) -> list[Batch]:

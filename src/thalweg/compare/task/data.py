@@ -1,8 +1,11 @@
 """From what the user gives as data to a :class:`Split`: in memory where that is the same thing, else read."""
 
+import copy
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,11 +24,13 @@ from torch.utils.data import (
 
 from thalweg.compare.task.examples import HeldSplit, Split, sample
 from thalweg.compare.task.nested import leaves
-from thalweg.compare.task.reading import ReadSplit, StreamSplit, global_states, own_draws, restore_states
+from thalweg.compare.task.reading import READERS, ReadSplit, StreamSplit
 from thalweg.compare.user_errors import TaskError, brief, user_errors
+from thalweg.tensors.draws import States, global_states, own_draws
 
 READING_SECONDS = 3.0  # that reading all examples into memory may take
 READING_BYTES = 2**30  # that they may have there
+PROCESSES = 8  # workers of streams that are kept open
 
 
 class Given(NamedTuple):
@@ -85,6 +90,8 @@ def of_loader(loader: DataLoader[Any], part: str = "training") -> Split:
     if _is_standard(loader):
         shuffle, collate = type(loader.sampler) is RandomSampler, loader.collate_fn
         assert loader.batch_size is not None
+        if (count := len(loader.dataset)) < loader.batch_size:  # type: ignore[arg-type]
+            raise TaskError(f"the batch ({loader.batch_size}) is larger than the {part} data ({count}): lower it")
         return ReadSplit(loader.dataset, part, loader.batch_size, collate, loader_options(loader), shuffle)
     return _stream_of(loader, part)
 
@@ -100,20 +107,43 @@ def _of_loader(loader: DataLoader[Any], part: str, task: Given) -> Split:
         collate = None if loader.collate_fn is default_collate else loader.collate_fn
         own = task._replace(batch_size=loader.batch_size or task.batch_size, collate=collate)
         shuffle = type(loader.sampler) is RandomSampler or part != "train"
-        return _of_dataset(loader.dataset, part, own, loader_options(loader), shuffle)
+        split = _of_dataset(loader.dataset, part, own, loader_options(loader), shuffle)
+        # An evaluation of the user's gets the loader's batches: their size may be all that memory holds.
+        if isinstance(split, HeldSplit) and not task.is_pairs:
+            return replace(split, batch_size=own.batch_size)
+        return split
     return _stream_of(loader, part)
 
 
 def _stream_of(loader: DataLoader[Any], part: str) -> StreamSplit:
-    def stream(seed: int) -> Any:
-        for holder in (loader, loader.sampler, getattr(loader.batch_sampler, "sampler", None), loader.batch_sampler):
-            if isinstance(own := getattr(holder, "generator", None), torch.Generator):
-                own.manual_seed(seed)
-            if callable(change := getattr(holder, "set_epoch", None)):
-                change(seed)
-        return loader
+    readers = READERS if not loader.num_workers else max(1, PROCESSES // loader.num_workers)
+    return StreamSplit(partial(_streamed, loader), part, readers=readers)
 
-    return StreamSplit(stream, part)
+
+def _streamed(loader: DataLoader[Any], seed: int) -> Iterator[Any]:
+    """Yields the batches of a loader, in an order that follows from the seed, whatever other streams of it are read.
+
+    Each stream has workers of its own, since those that persist go on drawing where another stream left them. What
+    samplers draw from a generator of their own is drawn from its state in this stream.
+    """
+    own = copy.copy(loader)
+    vars(own).update(_iterator=None, persistent_workers=False)
+    generators = []
+    for holder in (own, own.sampler, getattr(own.batch_sampler, "sampler", None), own.batch_sampler):
+        if isinstance(made := getattr(holder, "generator", None), torch.Generator):
+            generators.append(made.manual_seed(seed))
+        if callable(change := getattr(holder, "set_epoch", None)):
+            change(seed)
+    read, states = iter(own), [made.get_state() for made in generators]
+    while True:
+        for made, state in zip(generators, states, strict=True):
+            made.set_state(state)
+        try:
+            batch = next(read)
+        except StopIteration:
+            return
+        states = [made.get_state() for made in generators]
+        yield batch
 
 
 def loader_options(loader: DataLoader[Any]) -> dict[str, Any]:
@@ -155,14 +185,24 @@ class _Reading:
         self.count, self.is_pairs = len(dataset), task.is_pairs  # type: ignore[arg-type]
         places = sample(self.count)
         with user_errors(f"reading the {part} data"):
-            before, began = global_states(), time.perf_counter()
-            some = [dataset[i] for i in places]
-            self.seconds = (time.perf_counter() - began) * self.count / len(places)
-            drawn = not _same_states(before, global_states())
+            with own_draws(0):
+                began = time.perf_counter()
+                some = [dataset[i] for i in places]
+                self.seconds = (time.perf_counter() - began) * self.count / len(places)
             with own_draws(1):
+                before = global_states()
                 again = [dataset[i] for i in places]
-            restore_states(before)
-        self.is_random = drawn or not all(map(_same, some, again))
+                drawn = not _same_states(before, global_states())
+            self.is_random = drawn or not all(map(_same, some, again))
+            if self.is_random:
+                with own_draws(1):
+                    if not all(map(_same, again, [dataset[i] for i in places])):
+                        warnings.warn(
+                            f"examples of the {part} data differ though the generators of torch, NumPy and Python are "
+                            "seeded, so that trials do not share them and nothing is repeatable: draw from these "
+                            "generators",
+                            stacklevel=2,
+                        )
         bytes_ = sum(t.numel() * t.element_size() for example in some for t in leaves(example))
         self.bytes = bytes_ * self.count / len(places)
         if self.is_pairs:
@@ -175,7 +215,7 @@ class _Reading:
 
     def held(self) -> Split | None:
         """Returns all examples, read once; None where they do not form one batch of tensors."""
-        with user_errors(f"reading the {self.part} data"):
+        with user_errors(f"reading the {self.part} data"), own_draws(0):
             examples = [self.dataset[i] for i in range(self.count)]
         if self.task.collate is None:
             try:
@@ -267,7 +307,7 @@ def _wrong(is_pairs: bool, example: Any) -> str:
     return ""
 
 
-def _same_states(one: tuple[Any, Any, Any], two: tuple[Any, Any, Any]) -> bool:
+def _same_states(one: States, two: States) -> bool:
     numpys = all(bool((a == b).all()) if hasattr(a, "all") else a == b for a, b in zip(one[1], two[1], strict=True))
     return bool(torch.equal(one[0], two[0])) and numpys and one[2] == two[2]
 

@@ -36,11 +36,22 @@ def evaluated(task: Task, model: nn.Module, batches: Iterable[Batch]) -> dict[st
 
 def mean_loss(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float:
     """Returns the mean over all examples of the loss of the task's step."""
+    with user_errors("the task's step, in evaluation,"):
+        try:
+            with torch.no_grad():
+                return _mean_loss(task, model, batches)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+        with torch.enable_grad():  # the step differentiates: by its inputs, say
+            return _mean_loss(task, model, batches)
+
+
+def _mean_loss(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float:
     total, count = 0.0, 0
-    with user_errors("the task's step, in evaluation,"), torch.no_grad():
-        for batch in batches:
-            size = max(1, size_of(batch))
-            total, count = total + float(task.evaluation_loss(model, batch)) * size, count + size
+    for batch in batches:
+        size = max(1, size_of(batch))
+        total, count = total + float(task.evaluation_loss(model, batch).detach()) * size, count + size
     return total / count
 
 

@@ -124,6 +124,7 @@ class HeldSplit(Split):
         held: all of them as one batch: tensors whose first dimension is the example.
         part: the name of the part in messages.
         is_read: whether they were read from a data set, which could also be read anew each time.
+        batch_size: examples of a batch when all are evaluated; None for as many as is fast.
 
     >>> split = HeldSplit((torch.arange(6.0).view(3, 2), torch.tensor([0, 1, 0])))
     >>> [part.shape for part in split.batch(torch.tensor([[0, 2], [1, 1]]))]  # of two lanes
@@ -135,6 +136,7 @@ class HeldSplit(Split):
     held: Batch
     part: str = "training"
     is_read: bool = False
+    batch_size: int | None = None
 
     def __len__(self) -> int:
         return size_of(self.held)
@@ -167,7 +169,7 @@ class HeldSplit(Split):
 
     def chunks(self, size: int | None = None) -> Iterable[Batch]:
         bytes_each = sum(t.numel() * t.element_size() for t in leaves(self.held)) / len(self)
-        return _Chunks(self, min(size or CHUNK, max(1, int(CHUNK_BYTES / max(1, bytes_each)))))
+        return _Chunks(self, min(size or self.batch_size or CHUNK, max(1, int(CHUNK_BYTES / max(1, bytes_each)))))
 
     def known_by(self) -> list[Tensor]:
         return list(leaves(self.batch(torch.tensor(sample(len(self)))) if self.is_read else self.held))

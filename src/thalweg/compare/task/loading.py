@@ -14,6 +14,9 @@ from thalweg.compare.task.loop import TrainingLoop, is_loop
 from thalweg.compare.task.task import Task
 from thalweg.compare.user_errors import LoadError, TaskError, user_errors
 from thalweg.compare.user_files import beside, module_at
+from thalweg.tensors.draws import own_draws
+
+GENERAL = ("main", "train", "run")  # names of functions that tell nothing of the task, as that of their file does
 
 
 def load_object(spec: str, here: Path | None = None) -> Any:
@@ -72,9 +75,10 @@ def load_task(spec: "str | Task | TrainingLoop | Callable[..., Any]", here: Path
         )
     found = load_object(spec, here)
     if is_loop(found):
-        return TrainingLoop(found)
+        file, _, name = spec.rpartition(":")
+        return TrainingLoop(found, name=Path(file).stem if name in GENERAL and file.endswith(".py") else "")
     if callable(found) and not isinstance(found, (Task, TrainingLoop)):
-        with user_errors(spec):
+        with user_errors(spec), own_draws(0):  # so that what it draws is the same each time
             found = found()
     if not isinstance(found, (Task, TrainingLoop)):
         raise TaskError(f"{spec} gives a {type(found).__name__}: return a thalweg.Task, or name a function of a run")
@@ -97,7 +101,7 @@ def load_pairs(spec: "str | Task", verb: str, here: Path | None = None) -> Task:
 def _from_file(name: str, here: Path) -> Any:
     if not os.path.isfile(here / name):  # False too where the name is too long
         raise LoadError(f"there is no file {name}")
-    with user_errors(name, kind=LoadError):
+    with user_errors(name, kind=LoadError), own_draws(0):
         return module_at((here / name).resolve())
 
 

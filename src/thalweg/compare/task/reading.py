@@ -6,53 +6,28 @@ nor changes it, and is the same with any number of workers.
 """
 
 import math
-import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from thalweg.compare.task.examples import CHUNK, Batch, Split, order_of, sample
 from thalweg.compare.task.nested import concatenated, leaves, moved, own, stacked
 from thalweg.compare.user_errors import TaskError, describe_error, user_errors
 from thalweg.tensors import derive_seed
+from thalweg.tensors.draws import global_states, own_draws, restore_states
 from thalweg.tensors.private import write_count
 
 KEPT = 128  # batches that stay in memory after they were read, at least those of one step of all lanes
 READERS = 64  # streams that are open at a time
 ENDLESS = 100_000  # batches of a validation or test stream after which it is taken to be endless
+Check = Callable[[Any], str]
 Entry = tuple[list[int], int]  # positions of the examples of a batch, and the seed of its draws
-
-
-@contextmanager
-def own_draws(seed: int) -> Iterator[None]:
-    """Runs its body with the global generators seeded, and restores them."""
-    before = global_states()
-    torch.default_generator.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (that which the user's code draws from)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        restore_states(before)
-
-
-def global_states() -> tuple[Any, Any, Any]:
-    """Returns the states of the global generators of torch, NumPy and Python."""
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-
-
-def restore_states(states: tuple[Any, Any, Any]) -> None:
-    """Puts back what :func:`global_states` returned."""
-    torch.set_rng_state(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002
-    random.setstate(states[2])
 
 
 @dataclass(frozen=True)
@@ -66,28 +41,35 @@ class _Batches(Dataset[Any]):
     """Batches of a data set, each read with draws of its own by one process."""
 
     def __init__(
-        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], check: Callable[[Any], str], part: str
+        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], check: Check | None, part: str
     ) -> None:
         self.dataset, self.collate, self.check, self.part = dataset, collate, check, part
+        self.draws = own_draws if may_draw(dataset) or collate is not default_collate else nullcontext
 
     def __getitem__(self, entry: Entry) -> Any:
         positions, seed = entry
-        examples = []
-        with own_draws(seed):
-            for index in positions:
-                try:
-                    example = self.dataset[index]
-                except Exception as error:
-                    return _Bad(f"example {index} of the {self.part} data {describe_error(error)}")
-                if wrong := self.check(example):
-                    return _Bad(f"example {index} of the {self.part} data {wrong}")
-                examples.append(example)
+        examples: list[Any] = []
+        with self.draws(seed):
+            try:
+                for index in positions:
+                    examples.append(self.dataset[index])
+            except Exception as error:
+                return _Bad(f"example {positions[len(examples)]} of the {self.part} data {describe_error(error)}")
+            if self.check is not None:
+                for index, example in zip(positions, examples, strict=True):
+                    if wrong := self.check(example):
+                        return _Bad(f"example {index} of the {self.part} data {wrong}")
             try:
                 return self.collate(examples)
             except Exception as error:
                 some = ", ".join(map(str, positions[:3]))
                 what = f"a batch of the {self.part} data (examples {some}, …) {describe_error(error)}"
                 return _Bad(f"{what}; give collate_fn where examples differ in shape")
+
+
+def may_draw(dataset: Any) -> bool:
+    """Says whether reading an example may draw random numbers, which takes as long to set apart as a small batch."""
+    return may_draw(dataset.dataset) if type(dataset) is Subset else type(dataset) is not TensorDataset
 
 
 class _Plan:
@@ -118,7 +100,7 @@ class ReadSplit(Split):
         collate: makes a batch of a list of examples.
         options: of the loader: workers, what they do first, and the like.
         shuffle: whether each epoch has an order of its own, or that of the data set.
-        check: returns what is wrong with an example, empty where nothing is.
+        check: returns what is wrong with an example, empty where nothing is; None where nothing is checked.
         how: how the examples are read, in words.
         draws: whether reading an example draws random numbers.
         device: of the batches.
@@ -130,7 +112,7 @@ class ReadSplit(Split):
     collate: Callable[[list[Any]], Any] = default_collate
     options: Mapping[str, Any] = field(default_factory=dict)
     shuffle: bool = True
-    check: Callable[[Any], str] = field(default=lambda example: "")
+    check: Check | None = None
     how: str = "read anew for each batch"
     draws: bool = False
     device: torch.device = field(default=torch.device("cpu"))
@@ -202,28 +184,35 @@ class ReadSplit(Split):
         return list(range(first, first + self.batch_size)), own
 
     def _iterate(self, entries: Sequence[Entry]) -> Iterator[Batch]:
-        """Yields the batches of these entries, which the workers read ahead."""
+        """Returns the batches of these entries, which the workers read ahead.
+
+        It does not hold the split: workers end at once when the last one lets go of them, and late in a cycle.
+        """
         if not entries:
-            return
+            return iter(())
         self._plan.entries = entries
-        if self._loader is None:
-            self._loader = DataLoader(
-                _Batches(self.dataset, self.collate, self.check, self.part),
-                batch_size=None,
-                sampler=self._plan,
-                collate_fn=_as_it_is,
-                persistent_workers=self.options.get("num_workers", 0) > 0,
-                generator=torch.Generator(),
-                **self.options,
-            )
         with user_errors(f"reading the {self.part} data"):
-            read = iter(self._loader)
-        for _ in entries:
-            with user_errors(f"reading the {self.part} data"):
-                batch = next(read)
-            if isinstance(batch, _Bad):
-                raise TaskError(f"{batch.reason}: correct or remove it")
-            yield batch
+            if self._loader is None:
+                self._loader = DataLoader(
+                    _Batches(self.dataset, self.collate, self.check, self.part),
+                    batch_size=None,
+                    sampler=self._plan,
+                    collate_fn=_as_it_is,
+                    persistent_workers=self.options.get("num_workers", 0) > 0,
+                    generator=torch.Generator(),
+                    **self.options,
+                )
+            return _taken(iter(self._loader), len(entries), self.part)
+
+
+def _taken(read: Iterator[Batch], count: int, part: str) -> Iterator[Batch]:
+    """Yields so many batches of a loader."""
+    for _ in range(count):
+        with user_errors(f"reading the {part} data"):
+            batch = next(read)
+        if isinstance(batch, _Bad):
+            raise TaskError(f"{batch.reason}: correct or remove it")
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -253,6 +242,7 @@ class StreamSplit(Split):
         part: the name of the part in messages.
         skips: whether the source takes the step to begin with as its second argument.
         device: of the batches.
+        readers: streams that are open at a time.
     """
 
     source: Callable[..., Iterable[Any]]
@@ -261,10 +251,10 @@ class StreamSplit(Split):
     how: str = "read as a stream"
     draws: bool = True
     device: torch.device = field(default=torch.device("cpu"))
+    readers: int = READERS
 
     def __post_init__(self) -> None:
         self._readers: OrderedDict[int, _Reader] = OrderedDict()
-        self._first: Batch | None = None
 
     @property
     def count(self) -> None:
@@ -278,7 +268,9 @@ class StreamSplit(Split):
 
     def batch(self, rows: Tensor) -> Batch:
         if rows.dim() > 1:
-            return stacked([self._one(*name) for name in _pairs(rows)])
+            names = _pairs(rows)
+            self.readers = max(self.readers, len({seed for seed, _ in names}))
+            return stacked([self._one(*name) for name in names])
         return self._one(int(rows[0]), int(rows[1]))
 
     def large(self, rows: Tensor) -> Batch:
@@ -291,58 +283,83 @@ class StreamSplit(Split):
         return list(leaves(self.head(0)))
 
     def to(self, device: torch.device) -> "StreamSplit":
-        return StreamSplit(self.source, self.part, self.skips, self.how, self.draws, device)
+        return replace(self, device=device)
+
+    def reader(self, seed: int) -> "_Reader":
+        """Returns a new reader of the stream of a seed."""
+        return _Reader(self.source, self.part, self.skips, self.device, seed)
 
     def _one(self, seed: int, t: int) -> Batch:
         if seed not in self._readers:
-            self._readers[seed] = _Reader(self, seed)
-            if len(self._readers) > READERS:
+            while len(self._readers) >= self.readers:
                 self._readers.popitem(last=False)
+            self._readers[seed] = self.reader(seed)
         self._readers.move_to_end(seed)
-        return self._readers[seed].at(t)
+        return own(self._readers[seed].at(t))
 
 
 class _Reader:
     """The stream of one seed, at its step; each epoch of one that ends has a seed of its own."""
 
-    def __init__(self, split: StreamSplit, seed: int) -> None:
-        self.split, self.seed = split, seed
-        self.next, self.epoch, self.now = 0, 0, None
+    def __init__(
+        self, source: Callable[..., Iterable[Any]], part: str, skips: bool, device: torch.device, seed: int
+    ) -> None:
+        self.source, self.part, self.skips, self.device, self.seed = source, part, skips, device, seed
+        self.now: Batch = None
+        self.stream: Iterator[Any] = iter(())
+        self.states, self.next, self.epoch, self.fresh = global_states(), 0, 0, True
         self._open(0)
 
     def at(self, t: int) -> Batch:
-        if t < self.next - 1 or (self.split.skips and t > self.next):
-            self.next, self.epoch = t if self.split.skips else 0, 0
-            self._open(self.next)
+        """Returns the batch of a step."""
+        if t < self.next - 1 or (self.skips and t > self.next):
+            self._begin(t if self.skips else 0)
         while self.next <= t:
-            self.now, self.next = self._read(), self.next + 1
+            self.now = self._following(t)
         return self.now
 
+    def read(self) -> Batch | None:
+        """Returns the next batch of this epoch, None at its end."""
+        before = global_states()
+        restore_states(self.states)
+        try:
+            with user_errors(f"reading the {self.part} data, batch {self.next},"):
+                batch = next(self.stream, None)
+            self.states = global_states()
+        finally:
+            restore_states(before)
+        if batch is not None:
+            self.fresh, self.next = False, self.next + 1
+            return moved(batch, self.device)
+        if self.fresh and not self.next:
+            raise TaskError(f"the {self.part} data yields no batch: yield at least one")
+        return None
+
+    def _following(self, t: int) -> Batch:
+        while (batch := self.read()) is None:
+            if self.fresh and self.epoch:
+                raise TaskError(f"the {self.part} data yields no batch in epoch {self.epoch}: yield at least one")
+            if self.fresh:  # its first epoch ends before this step
+                self._begin(0)
+                while self.next < t:
+                    self._following(t)
+            else:
+                self.epoch += 1
+                self._open(0)
+        return batch
+
+    def _begin(self, step: int) -> None:
+        self.next, self.epoch = step, 0
+        self._open(step)
+
     def _open(self, step: int) -> None:
+        self.stream = iter(())  # so that what it holds is free again
         seed = derive_seed(self.seed, "stream", self.epoch) % 2**31
-        with user_errors(f"the {self.split.part} data"), own_draws(seed):
-            words = (seed, step) if self.split.skips else (seed,)
-            self.stream = iter(self.split.source(*words))
+        with user_errors(f"the {self.part} data"), own_draws(seed):
+            words = (seed, step) if self.skips else (seed,)
+            self.stream = iter(self.source(*words))
             self.states = global_states()
         self.fresh = True
-
-    def _read(self) -> Batch:
-        while True:
-            before = global_states()
-            restore_states(self.states)
-            try:
-                with user_errors(f"reading the {self.split.part} data, batch {self.next},"):
-                    batch = next(self.stream, None)
-                self.states = global_states()
-            finally:
-                restore_states(before)
-            if batch is not None:
-                self.fresh = False
-                return moved(batch, self.split.device)
-            if self.fresh:
-                raise TaskError(f"the {self.split.part} data yields no batch: yield at least one")
-            self.epoch += 1
-            self._open(0)
 
 
 @dataclass(frozen=True)
@@ -352,11 +369,8 @@ class _StreamChunks:
     split: StreamSplit
 
     def __iter__(self) -> Iterator[Batch]:
-        reader = _Reader(self.split, 0)
-        while True:
-            batch = reader.at(reader.next)
-            if reader.epoch:
-                return
+        reader = self.split.reader(0)
+        while (batch := reader.read()) is not None:
             yield batch
             if reader.next > ENDLESS:
                 raise TaskError(

@@ -6,25 +6,28 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from thalweg.compare.design import Budget
+from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, ignore_results
 from thalweg.compare.execution.loop.run import LoopDiverged, Run
-from thalweg.compare.execution.selection import Choice
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant
 from thalweg.compare.task.loop import TrainingLoop
-from thalweg.compare.task.reading import own_draws
 from thalweg.compare.user_errors import TaskError, user_errors
 from thalweg.optim.decay import Decay
 from thalweg.tensors import derive_seed
+from thalweg.tensors.draws import own_draws
 
+TINY = 1e-6  # learning rate of a loop that is tried, beside the default one by which it diverges
 TRIED = 4  # batches of the run that tries a loop
 TIMED = 12  # batches of a run that measures a step
+SHORT = 1e-3  # seconds of a step that ended before it was measured
 REASON = "a training loop of your own trains one model at a time"
 
 
@@ -69,13 +72,17 @@ class Loops:
         """Returns the median seconds of a batch of the job, evaluation left out."""
         steps = min(TIMED, job.total)
         run = self._trained(replace(job, stop=steps, evaluate_every=steps))
-        return median(run.seconds[1:-1] or run.seconds)
+        return median(run.seconds[1:-1] or run.seconds or [SHORT])
 
     def untrained_test(self, scheme: str, seed: int) -> float:
-        """Returns the test metric of the model before any step."""
+        """Returns the test metric of the model before any step; NaN where the loop tests what a batch has left."""
         some = Strategy.parse("sgd")
         job = Job("untrained", some, some.stepping(some.default_configuration()), seed, 0, 0, 1, 1, test=True)
-        return math.nan if (found := self._trained(job).test) is None else found
+        try:
+            found = self._trained(job).test
+        except TaskError:
+            return math.nan
+        return math.nan if found is None else found
 
     def constant_test(self) -> float:
         """Returns NaN: which constant model is best is not known."""
@@ -85,7 +92,14 @@ class Loops:
         """Returns what a short run shows. Raises TaskError where the loop does not do what a run needs."""
         hyper = strategy.stepping(strategy.default_configuration())
         job = Job("tried", strategy, hyper, 0, 0, TRIED, TRIED, TRIED // 2, test=True)
-        run = self._trained(job)
+        run = self._trained(job, math.inf)
+        if run.diverged is not None:  # by the learning rate, or there is no loss that is a number
+            run = self._trained(job := replace(job, hyper={**hyper, "lr": hyper.get("lr", 0.0) * TINY}), math.inf)
+        if run.diverged is not None:
+            raise TaskError(
+                f"the loss that the loop gives run.loss is no finite number in batch {run.diverged}: check the loss "
+                "and the scale of the inputs"
+            )
         models = [value for value in run.state.objects.values() if isinstance(value, nn.Module)]
         trained = [p for group in run.state.objects["optimizer"].param_groups for p in group["params"]]
         if not models:
@@ -95,8 +109,34 @@ class Loops:
             )
         task = replace(self.task, metric=run.metric)
         assert task.direction  # or what is better is not known
+        self._check_repeats(run, job)
+        shuffled = self._trained(replace(job, stop=TRIED // 2, test=False), math.inf, is_shuffled=True)
+        usual = max(run.largest_loss, shuffled.largest_loss)
         start = [p.detach().cpu() for p in trained[:1]]
-        return Tried(task, sum(p.numel() for p in trained), str(models[0]), start, run.largest_loss)
+        return Tried(task, sum(p.numel() for p in trained), str(models[0]), start, usual)
+
+    def _check_repeats(self, straight: Run, job: Job) -> None:
+        """Raises TaskError where the loop does something else when it is called again, or goes on after a pause."""
+        half = job.evaluate_every
+        first = self._trained(replace(job, stop=half, test=False), math.inf)
+        if not self._are_equal([straight.first_loss or 0.0], [first.first_loss or 0.0]):
+            raise TaskError(
+                f"the loop does something else when it is called again with the same seed (first loss "
+                f"{straight.first_loss:g}, then {first.first_loss:g}): make whatever it changes in it, the model too, "
+                "and draw from the generators of torch, NumPy and Python"
+            )
+        job = replace(job, start=half, snapshot=first.state.held, first_loss=first.first_loss)
+        rest = self._trained(job, math.inf)
+        if not self._are_equal(_last(straight), _last(rest)):
+            raise TaskError(
+                "the loop does not go on where it was when it is interrupted: call run.track(name=...) with whatever "
+                "it changes beside the model, such as a mean of weights, and take batches of two loaders from "
+                "run.batches(lambda seed: zip(one, two))"
+            )
+
+    def _are_equal(self, one: Sequence[float], two: Sequence[float]) -> bool:
+        bound = 1e-6 if self.device.type == "cpu" else 0.1  # kernels of other devices need not be repeatable
+        return bool(np.allclose(one, two, bound, bound, equal_nan=True))
 
     def _one(self, job: Job, progress: Progress) -> TrialResult:
         run = Run(job, self.device, self.decay, self.task.metric, self.usual)
@@ -110,11 +150,17 @@ class Loops:
             first = math.nan if run.first_loss is None else run.first_loss
             return TrialResult(job.key, "diverged", diverged.step, run.curve, first)
         assert run.first_loss is not None
+        if not run.has_stepped and (job.start, job.stop) == (0, job.total):
+            raise TaskError("the loop never calls optimizer.step(): call it on what run.optimizer returns")
         return TrialResult(job.key, "finished", run.step, run.curve, run.first_loss, run.test, run.state.held)
 
-    def _trained(self, job: Job) -> Run:
-        run = Run(job, self.device, self.decay, self.task.metric, self.usual)
-        self._call(run, job)
+    def _trained(self, job: Job, usual: float | None = None, is_shuffled: bool = False) -> Run:
+        """Returns the run of a job, which may have diverged."""
+        run = Run(job, self.device, self.decay, self.task.metric, self.usual if usual is None else usual, is_shuffled)
+        try:
+            self._call(run, job)
+        except LoopDiverged as diverged:
+            run.diverged = diverged.step
         return run
 
     def _call(self, run: Run, job: Job) -> None:
@@ -127,6 +173,12 @@ class Loops:
             )
         if job.test and run.test is None:
             raise TaskError("the training loop reports no test result: call run.report(test=...) after the last batch")
+
+
+def _last(run: Run) -> list[float]:
+    """Returns the last point of the run's curve, and its test."""
+    curve, test = run.curve, math.nan if run.test is None else run.test
+    return [curve.train_loss[-1], curve.valid_loss[-1], curve.valid_metric[-1], test]
 
 
 class LoopEngines:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from thalweg.compare.execution.divergence import first_divergence
+from thalweg.compare.execution.divergence import first_divergence, shuffle
 from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.loop.state import LoopState
 from thalweg.compare.execution.optimizers import groups_for, make_optimizers, one_of
@@ -61,7 +61,13 @@ class Run:
     """
 
     def __init__(
-        self, job: Job, device: torch.device, decay: Decay, metric: str | None = None, usual: float = 0.0
+        self,
+        job: Job,
+        device: torch.device,
+        decay: Decay,
+        metric: str | None = None,
+        usual: float = 0.0,
+        is_shuffled: bool = False,
     ) -> None:
         self._job, self._decay, self.metric, self._usual, self.largest_loss = job, decay, metric, usual, 0.0
         self.seed, self.device, self.steps, self.step = job.seed, device, job.total, job.start
@@ -70,10 +76,13 @@ class Run:
         self.curve, self.first_loss = Curve(), job.first_loss
         self.test: float | None = None
         self.seconds: list[float] = []
+        self.diverged: int | None = None
+        self._is_shuffled = is_shuffled  # whether the models begin without what they have learned
         self.progress: Callable[[int], object] = lambda steps: None
         self._optimizer: torch.optim.Optimizer | None = None
         self._losses: list[Tensor] = []
-        self._reported, self._taken, self._asked = True, 0, False
+        self._reported, self._taken, self._asked, self._stepped = True, 0, False, False
+        self._data: Any = None
 
     def optimizer(self, params: "nn.Module | Iterable[Any]") -> torch.optim.Optimizer:
         """Returns the strategy's optimizer, whose learning rate follows the strategy's schedule.
@@ -93,7 +102,8 @@ class Run:
         else:
             made = groups_for(strategy, params, self._job.hyper, self._decay)
         self._optimizer = one_of(made)
-        self._rates = [group.get("lr") for group in self._optimizer.param_groups]
+        self._rates = self._now = self._rates_now()
+        self._optimizer.register_step_pre_hook(self._check_rates)
         self._optimizer.register_step_post_hook(self._count)
         self.state.track(optimizer=self._optimizer)
         return self._optimizer
@@ -120,14 +130,20 @@ class Run:
                 function ``(seed) -> iterable of batches``. Epochs follow one another; a last short batch is left out.
 
         Raises:
-            TaskError: there is no optimizer yet, an update or a report is missing, or there are too many.
+            TaskError: there is no optimizer yet, an update or a report is missing, there are too many, or the data
+                are others than before.
         """
         if self._optimizer is None:
             raise TaskError("the loop calls run.batches before run.optimizer: make the optimizer first")
         if self._asked:
+            self._check_data(data)
             return  # a loop over epochs asks again when the budget is spent
-        self._asked = True
+        self._asked, self._data = True, data
+        self._check_rates()
         self.state.restore(self.device)
+        for value in self.state.objects.values() if self._is_shuffled else ():
+            if isinstance(value, nn.Module):
+                shuffle(value)
         self._taken = 0
         split = _split_of(data).to(self.device)
         rows = split.rows(self.seed, self.step, self._job.stop, 0)
@@ -139,7 +155,7 @@ class Run:
             yield batch
             self.seconds.append(time.perf_counter() - began)
             self._end_step()
-        self.state.capture()
+        self.state.capture(not self._stepped)
 
     @property
     def due(self) -> bool:
@@ -149,6 +165,11 @@ class Run:
         if is_due and not self._reported:
             self._change_mode("eval")
         return is_due
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether the loop has called ``optimizer.step()``."""
+        return self._taken > 0
 
     @property
     def is_final(self) -> bool:
@@ -193,10 +214,11 @@ class Run:
         for group, lr in zip(self._optimizer.param_groups, self._rates, strict=True):
             if lr is not None:
                 group["lr"] = lr * factor
-        self._reported = False
+        self._now, self._reported, self._stepped = self._rates_now(), False, False
 
     def _end_step(self) -> None:
         t = self.step + 1
+        self._check_rates()
         if (t == self._job.stop or t % self._job.evaluate_every == 0) and not self._reported:
             raise TaskError(
                 f"the loop does not report after batch {t}, where a validation result is due: write if run.due: "
@@ -237,8 +259,34 @@ class Run:
             raise TaskError("the loop reports nothing: report a number, or {name: number}")
         return {str(name): float(value) for name, value in values.items()}
 
+    def _rates_now(self) -> list[Any]:
+        assert self._optimizer is not None
+        return [group.get("lr") for group in self._optimizer.param_groups]
+
+    def _check_rates(self, *_: Any) -> None:
+        """Raises TaskError where the loop has changed a learning rate."""
+        if self._rates_now() != self._now:
+            raise TaskError(
+                "the loop changes the optimizer's learning rate, which follows the strategy's schedule: leave its own "
+                "scheduler out, compare schedules as adam@cosine, and give run.optimizer groups with an lr each"
+            )
+
+    def _check_data(self, data: Any) -> None:
+        """Raises TaskError where the data are others than those that the batches have come from."""
+        if data is not self._data and _likeness(data) != _likeness(self._data):
+            raise TaskError(
+                "the loop calls run.batches with other data than before, of which it would get no batch: give it one "
+                "function (seed) -> iterable of batches that yields those of both"
+            )
+
     def _count(self, *_: Any) -> None:
         self._taken += 1
+        self._stepped, self._now = True, self._rates_now()
+        if self._asked and self._reported:
+            raise TaskError(
+                f"the loop calls optimizer.step() after it has reported on batch {self.step + 1}: report at the end of "
+                "its body"
+            )
         batches = self.step - self._job.start + 1
         if self._taken > batches:
             raise TaskError(
@@ -250,6 +298,16 @@ class Run:
         """Calls ``train()`` or ``eval()`` of an optimizer that has them, whose parameters to judge are others."""
         if callable(change := getattr(self._optimizer, mode, None)):
             change()
+
+
+def _likeness(data: Any) -> tuple[Any, ...]:
+    """Returns what data that are made anew for each epoch have in common."""
+    source: Any = data.dataset if isinstance(data, DataLoader) else data
+    try:
+        count = len(source)
+    except Exception:  # there need be none
+        count = None
+    return type(source), count, getattr(data, "batch_size", None), getattr(data, "__code__", None)
 
 
 def _split_of(data: Any) -> Any:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from thalweg.compare.execution.optimizers import members, packed, put_state, state_of, unpacked
-from thalweg.compare.task.reading import global_states, restore_states
 from thalweg.compare.user_errors import TaskError
+from thalweg.tensors.draws import packed_states, restore_packed
 
-OPTIMIZER, DRAWS = "optimizer", "draws"
+OPTIMIZER, DRAWS, GRADIENTS = "optimizer", "draws", "its gradients"
 
 
 class LoopState:
@@ -40,15 +40,14 @@ class LoopState:
                 raise TaskError(f"the loop registers two objects as {name!r}: name them differently")
             self.objects[name] = value
 
-    def capture(self) -> None:
-        """Saves the states of all objects and of the global generators."""
+    def capture(self, gradients: bool) -> None:
+        """Saves the states of all objects and of the global generators, and gradients that a later step takes."""
         held = {f"{OPTIMIZER}.{k}": v for k, v in state_of(members(self.objects[OPTIMIZER])).items()}
         others = {name: value.state_dict() for name, value in self.objects.items() if name != OPTIMIZER}
-        states = global_states()
-        kind, keys, *rest = states[1]
-        draws = {"torch": states[0], "numpy": [kind, keys.tolist(), *rest], "python": states[2]}
+        if gradients:
+            others[GRADIENTS] = [p.grad for p in _params(self.objects[OPTIMIZER])]
         what = "an object that the loop registers"
-        held |= {f"{DRAWS}.{k}": v for k, v in packed({**others, DRAWS: draws}, what).items()}
+        held |= {f"{DRAWS}.{k}": v for k, v in packed({**others, DRAWS: packed_states()}, what).items()}
         self.held = {name: tensor.detach().cpu().clone() for name, tensor in held.items()}
 
     def restore(self, device: torch.device) -> None:
@@ -61,7 +60,7 @@ class LoopState:
             return
         put_state(members(self.objects[OPTIMIZER]), _under(OPTIMIZER, self.held))
         others = unpacked(_under(DRAWS, self.held))
-        draws = others.pop(DRAWS)
+        draws, gradients = others.pop(DRAWS), others.pop(GRADIENTS, [])
         if others.keys() != self.objects.keys() - {OPTIMIZER}:
             raise TaskError(
                 f"the loop registers {', '.join(self.objects)}, and registered {', '.join([OPTIMIZER, *others])} "
@@ -69,8 +68,13 @@ class LoopState:
             )
         for name, state in others.items():
             self.objects[name].load_state_dict(state)
-        kind, keys, *rest = draws["numpy"]
-        restore_states((draws["torch"], (kind, keys, *rest), draws["python"]))
+        for p, grad in zip(_params(self.objects[OPTIMIZER]), gradients, strict=False):
+            p.grad = None if grad is None else grad.to(p)
+        restore_packed(draws)
+
+
+def _params(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _under(part: str, held: Mapping[str, Tensor]) -> dict[str, Tensor]:

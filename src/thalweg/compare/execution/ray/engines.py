@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thalweg.compare.design import Budget
+from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, ignore_results
 from thalweg.compare.execution.ray.worker import Kit, packed, portable
-from thalweg.compare.execution.selection import Choice, Name
+from thalweg.compare.execution.selection import Name
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.task import Task

@@ -1,0 +1,28 @@
+"""The engine that was chosen for a group of strategies."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a group of strategies, and why."""
+
+    group: str
+    name: str
+    reason: str
+    trial_steps_per_second: float
+    width: int = 1
+    set_up_seconds: float = 0.0
+    serial_threads: int = 0  # threads of a serial run, also of the finalists that are timed alone
+    variant: str = ""  # of the model
+    lane_threads: int = 0  # threads of the lanes; 0 for torch's number
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the choice as plain values."""
+        return asdict(self)
+
+    @property
+    def title(self) -> str:
+        """What it was made for."""
+        return f"{self.group} of {self.variant}" if self.variant else self.group
