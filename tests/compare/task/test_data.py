@@ -362,3 +362,20 @@ def test_workers_end_with_what_reads(sampler):
     finally:
         gc.enable()
     assert not multiprocessing.active_children()
+
+
+def test_no_more_batches_stay_in_memory_than_a_step_takes():
+    batches = []
+
+    def collate(examples):
+        batch = torch.stack([x for x, _ in examples])
+        batches.append(weakref.ref(batch))
+        return batch
+
+    split = ReadSplit(Examples(crop), "train", 10, collate)
+    for width in (1, 3):
+        rows = torch.stack([split.rows(seed, 0, 20, 10) for seed in range(width)], dim=1)
+        split.expect(rows)
+        for row in rows:
+            split.batch(row)
+        assert sum(batch() is not None for batch in batches) <= width + 1  # and what the loader has at hand

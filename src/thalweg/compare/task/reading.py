@@ -23,7 +23,6 @@ from thalweg.tensors import derive_seed
 from thalweg.tensors.draws import global_states, own_draws, restore_states
 from thalweg.tensors.private import write_count
 
-KEPT = 128  # batches that stay in memory after they were read, at least those of one step of all lanes
 READERS = 64  # streams that are open at a time
 ENDLESS = 100_000  # batches of a validation or test stream after which it is taken to be endless
 Check = Callable[[Any], str]
@@ -122,6 +121,7 @@ class ReadSplit(Split):
         self._loader: DataLoader[Any] | None = None
         self._read: Iterator[Batch] = iter(())
         self._ahead: deque[tuple[int, int]] = deque()
+        self._most = 1  # batches of one step, which trials of several seeds take
         self._kept: OrderedDict[tuple[int, int], tuple[Batch, list[int]]] = OrderedDict()
 
     @property
@@ -136,6 +136,7 @@ class ReadSplit(Split):
 
     def expect(self, rows: Tensor) -> None:
         named = _pairs(rows.reshape(-1, 2))
+        self._most = len(set(_pairs(rows[:1].reshape(-1, 2)))) or 1
         self._ahead = deque(name for name in dict.fromkeys(named) if name not in self._kept)
         self._read = self._iterate([self._entry(*name) for name in self._ahead])
 
@@ -150,7 +151,7 @@ class ReadSplit(Split):
         return moved(next(self._iterate([(whole, entries[0][1])])), self.device)
 
     def chunks(self, size: int | None = None) -> Iterable[Batch]:
-        return _ReadChunks(self, size or self.batch_size)
+        return _ReadChunks(self, min(size or self.batch_size, self.batch_size))  # no more than a step takes
 
     def known_by(self) -> list[Tensor]:
         batches = self._iterate([([i], derive_seed(0, "example", i)) for i in sample(self.count)])  # of any shapes
@@ -171,7 +172,7 @@ class ReadSplit(Split):
             while name not in self._kept:
                 batch = moved(next(self._read), self.device)
                 self._kept[self._ahead.popleft()] = batch, _writes(batch)
-            while len(self._kept) > KEPT:
+            while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(name)
         return own(self._kept[name][0])
