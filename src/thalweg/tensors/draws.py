@@ -7,25 +7,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 States = tuple[Any, Any, Any, list[Any]]  # of torch on the CPU, of NumPy, of Python, of torch on each CUDA device
 
 
-def seed_torch(seed: int) -> None:
-    """Seeds torch's generators of the CPU and of CUDA devices.
+def _has_cuda() -> bool:
+    """Says whether CUDA devices can be asked, as no worker of a loader that was forked can."""
+    return get_worker_info() is None and torch.cuda.is_initialized()
 
+
+def seed_torch(seed: int) -> None:
+    """Seeds torch's generators of the CPU and, where they are in use, of CUDA devices.
+
+    They are not in a process that a ``DataLoader`` forks off, which may not even ask them.
     ``torch.manual_seed`` takes as long as a step of a small model: it keeps the stack of each call for devices that are
     not there.
     """
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available():
+    if _has_cuda():
         torch.cuda.manual_seed_all(seed)
 
 
 def global_states() -> States:
     """Returns the states of the global generators."""
     legacy: Any = np.random.get_state()  # noqa: NPY002, the user's code draws from it
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state_all() if _has_cuda() else []
     return torch.get_rng_state(), legacy, random.getstate(), cuda
 
 
@@ -34,7 +41,7 @@ def restore_states(states: States) -> None:
     torch.set_rng_state(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
     random.setstate(states[2])
-    if torch.cuda.is_available():
+    if _has_cuda():
         for device, state in enumerate(states[3][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
 

@@ -379,3 +379,28 @@ def test_no_more_batches_stay_in_memory_than_a_step_takes():
         for row in rows:
             split.batch(row)
         assert sum(batch() is not None for batch in batches) <= width + 1  # and what the loader has at hand
+
+
+def test_workers_ask_no_cuda_device(monkeypatch):
+    def initialized():
+        if torch.utils.data.get_worker_info():
+            raise RuntimeError("Cannot re-initialize CUDA in forked subprocess")
+        return []
+
+    for name in ("is_available", "is_initialized"):
+        monkeypatch.setattr(torch.cuda, name, lambda: True)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: initialized())
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", initialized)
+    alone = read(ReadSplit(Examples(crop), "train", 10), 0, 0)
+    assert equal(alone, read(ReadSplit(Examples(crop), "train", 10, options={"num_workers": 1}), 0, 0))
+
+
+def test_a_worker_does_not_ask_for_devices_that_a_forked_process_must_not_touch(monkeypatch):
+    def forbidden(*_):
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess")
+
+    for name in ("get_rng_state_all", "manual_seed_all", "set_rng_state"):
+        monkeypatch.setattr(torch.cuda, name, forbidden)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # as in a worker beside a GPU
+    split = ReadSplit(Examples(crop), "train", 10)
+    assert len(read(split, 0, 0)[0][0]) == 10

@@ -57,6 +57,8 @@ class Loops:
 
     def __init__(self, task: TrainingLoop, device: torch.device, decay: Decay, usual: float = 0.0) -> None:
         self.task, self.device, self.decay, self.usual = task, device, decay, usual
+        if device.type == "cuda":
+            torch.cuda.init()  # so that its generators are seeded before the loop's first model is there
 
     def run(
         self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
