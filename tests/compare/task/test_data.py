@@ -24,7 +24,8 @@ from torch.utils.data import (
 from tests.command import command
 from thalweg.compare.task import HeldSplit, Task, materialize
 from thalweg.compare.task.nested import leaves, moved, size_of
-from thalweg.compare.task.reading import ReadSplit, StreamSplit
+from thalweg.compare.task.reading import ReadSplit
+from thalweg.compare.task.streaming import StreamSplit
 from thalweg.compare.user_errors import TaskError
 from thalweg.tensors.draws import global_states
 
@@ -234,7 +235,7 @@ def test_bad_data(given, match):
 
 
 def test_an_evaluation_that_has_no_end_is_refused(monkeypatch):
-    monkeypatch.setattr("thalweg.compare.task.reading.ENDLESS", 20)
+    monkeypatch.setattr("thalweg.compare.task.streaming.ENDLESS", 20)
     endless = task(TensorDataset(X, Y), step=lambda m, b: b, loss=None)
     object.__setattr__(endless, "valid", Windows())
     with pytest.raises(TaskError, match="the valid data has no end after 20 batches: let it end"):

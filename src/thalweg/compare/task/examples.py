@@ -1,4 +1,4 @@
-"""The examples of a task. What a batch is, is known here, in :mod:`nested` and in :mod:`reading` alone."""
+"""The examples of a task. What a batch is, is known here, in ``nested``, ``reading`` and ``streaming`` alone."""
 
 import math
 from abc import ABC, abstractmethod
@@ -250,6 +250,11 @@ class Examples:
     def to(self, device: torch.device) -> "Examples":
         """Returns the examples, whose batches are on the device."""
         return Examples(*[part.to(device) for part in self.parts])
+
+
+def names_of(rows: Tensor) -> list[tuple[int, int]]:
+    """Returns the seeds and the steps that rows ``(n, 2)`` name."""
+    return [(int(seed), int(t)) for seed, t in rows.tolist()]
 
 
 def sample(count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Examples that are read when they are needed: from a data set, example by example, or from a stream of batches.
+"""Examples of a data set that are read when they are needed.
 
 What is read under a seed is a function of that seed, of the step and of the place in the batch. Each reading has its
 own state of the global generators of torch, NumPy and Python, so that it neither depends on what else draws from them
@@ -9,22 +9,20 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
-from thalweg.compare.task.examples import CHUNK, Batch, Split, order_of, sample
-from thalweg.compare.task.nested import concatenated, leaves, moved, own, stacked
+from thalweg.compare.task.examples import CHUNK, Batch, Split, names_of, order_of, sample
+from thalweg.compare.task.nested import leaves, moved, own, stacked
 from thalweg.compare.user_errors import TaskError, describe_error, user_errors
 from thalweg.tensors import derive_seed
-from thalweg.tensors.draws import global_states, own_draws, restore_states
+from thalweg.tensors.draws import own_draws
 from thalweg.tensors.private import write_count
 
-READERS = 64  # streams that are open at a time
-ENDLESS = 100_000  # batches of a validation or test stream after which it is taken to be endless
 Check = Callable[[Any], str]
 Entry = tuple[list[int], int]  # positions of the examples of a batch, and the seed of its draws
 
@@ -135,18 +133,18 @@ class ReadSplit(Split):
         return torch.tensor([[seed, t] for t in range(start, stop)])
 
     def expect(self, rows: Tensor) -> None:
-        named = _pairs(rows.reshape(-1, 2))
-        self._most = len(set(_pairs(rows[:1].reshape(-1, 2)))) or 1
+        named = names_of(rows.reshape(-1, 2))
+        self._most = len(set(names_of(rows[:1].reshape(-1, 2)))) or 1
         self._ahead = deque(name for name in dict.fromkeys(named) if name not in self._kept)
         self._read = self._iterate([self._entry(*name) for name in self._ahead])
 
     def batch(self, rows: Tensor) -> Batch:
         if rows.dim() > 1:
-            return stacked([self._one(*name) for name in _pairs(rows)])
+            return stacked([self._one(*name) for name in names_of(rows)])
         return self._one(int(rows[0]), int(rows[1]))
 
     def large(self, rows: Tensor) -> Batch:
-        entries = [self._entry(*name) for name in _pairs(rows)]
+        entries = [self._entry(*name) for name in names_of(rows)]
         whole = [position for positions, _ in entries for position in positions]
         return moved(next(self._iterate([(whole, entries[0][1])])), self.device)
 
@@ -234,155 +232,5 @@ class _ReadChunks:
                 yield moved(batch, split.device)
 
 
-@dataclass(eq=False)
-class StreamSplit(Split):
-    """Batches that a function of a seed, and optionally of the step to begin with, yields one after another.
-
-    Arguments:
-        source: the function ``(seed) -> iterable of batches``.
-        part: the name of the part in messages.
-        skips: whether the source takes the step to begin with as its second argument.
-        device: of the batches.
-        readers: streams that are open at a time.
-    """
-
-    source: Callable[..., Iterable[Any]]
-    part: str
-    skips: bool = False
-    how: str = "read as a stream"
-    draws: bool = True
-    device: torch.device = field(default=torch.device("cpu"))
-    readers: int = READERS
-
-    def __post_init__(self) -> None:
-        self._readers: OrderedDict[int, _Reader] = OrderedDict()
-
-    @property
-    def count(self) -> None:
-        return None
-
-    def steps_per_epoch(self, batch_size: int) -> float:
-        return math.inf
-
-    def rows(self, seed: int, start: int, stop: int, batch_size: int) -> Tensor:
-        return torch.tensor([[seed, t] for t in range(start, stop)])
-
-    def batch(self, rows: Tensor) -> Batch:
-        if rows.dim() > 1:
-            names = _pairs(rows)
-            self.readers = max(self.readers, len({seed for seed, _ in names}))
-            return stacked([self._one(*name) for name in names])
-        return self._one(int(rows[0]), int(rows[1]))
-
-    def large(self, rows: Tensor) -> Batch:
-        return concatenated([self._one(*name) for name in _pairs(rows)])
-
-    def chunks(self, size: int | None = None) -> Iterable[Batch]:
-        return _StreamChunks(self)
-
-    def known_by(self) -> list[Tensor]:
-        return list(leaves(self.head(0)))
-
-    def to(self, device: torch.device) -> "StreamSplit":
-        return replace(self, device=device)
-
-    def reader(self, seed: int) -> "_Reader":
-        """Returns a new reader of the stream of a seed."""
-        return _Reader(self.source, self.part, self.skips, self.device, seed)
-
-    def _one(self, seed: int, t: int) -> Batch:
-        if seed not in self._readers:
-            while len(self._readers) >= self.readers:
-                self._readers.popitem(last=False)
-            self._readers[seed] = self.reader(seed)
-        self._readers.move_to_end(seed)
-        return own(self._readers[seed].at(t))
-
-
-class _Reader:
-    """The stream of one seed, at its step; each epoch of one that ends has a seed of its own."""
-
-    def __init__(
-        self, source: Callable[..., Iterable[Any]], part: str, skips: bool, device: torch.device, seed: int
-    ) -> None:
-        self.source, self.part, self.skips, self.device, self.seed = source, part, skips, device, seed
-        self.now: Batch = None
-        self.stream: Iterator[Any] = iter(())
-        self.states, self.next, self.epoch, self.fresh = global_states(), 0, 0, True
-        self._open(0)
-
-    def at(self, t: int) -> Batch:
-        """Returns the batch of a step."""
-        if t < self.next - 1 or (self.skips and t > self.next):
-            self._begin(t if self.skips else 0)
-        while self.next <= t:
-            self.now = self._following(t)
-        return self.now
-
-    def read(self) -> Batch | None:
-        """Returns the next batch of this epoch, None at its end."""
-        before = global_states()
-        restore_states(self.states)
-        try:
-            with user_errors(f"reading the {self.part} data, batch {self.next},"):
-                batch = next(self.stream, None)
-            self.states = global_states()
-        finally:
-            restore_states(before)
-        if batch is not None:
-            self.fresh, self.next = False, self.next + 1
-            return moved(batch, self.device)
-        if self.fresh and not self.next:
-            raise TaskError(f"the {self.part} data yields no batch: yield at least one")
-        return None
-
-    def _following(self, t: int) -> Batch:
-        while (batch := self.read()) is None:
-            if self.fresh and self.epoch:
-                raise TaskError(f"the {self.part} data yields no batch in epoch {self.epoch}: yield at least one")
-            if self.fresh:  # its first epoch ends before this step
-                self._begin(0)
-                while self.next < t:
-                    self._following(t)
-            else:
-                self.epoch += 1
-                self._open(0)
-        return batch
-
-    def _begin(self, step: int) -> None:
-        self.next, self.epoch = step, 0
-        self._open(step)
-
-    def _open(self, step: int) -> None:
-        self.stream = iter(())  # so that what it holds is free again
-        seed = derive_seed(self.seed, "stream", self.epoch) % 2**31
-        with user_errors(f"the {self.part} data"), own_draws(seed):
-            words = (seed, step) if self.skips else (seed,)
-            self.stream = iter(self.source(*words))
-            self.states = global_states()
-        self.fresh = True
-
-
-@dataclass(frozen=True)
-class _StreamChunks:
-    """The batches of a stream from its beginning to its end."""
-
-    split: StreamSplit
-
-    def __iter__(self) -> Iterator[Batch]:
-        reader = self.split.reader(0)
-        while (batch := reader.read()) is not None:
-            yield batch
-            if reader.next > ENDLESS:
-                raise TaskError(
-                    f"the {self.split.part} data has no end after {ENDLESS:,} batches: let it end, since it is "
-                    "evaluated as a whole"
-                )
-
-
 def _writes(batch: Batch) -> list[int]:
     return [write_count(tensor) for tensor in leaves(batch)]
-
-
-def _pairs(rows: Tensor) -> list[tuple[int, int]]:
-    return [(int(seed), int(t)) for seed, t in rows.tolist()]

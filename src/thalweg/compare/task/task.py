@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 from thalweg.architecture import AuxiliaryHeads
 from thalweg.compare.arguments import SEED, check_whole
 from thalweg.compare.names import check_name
-from thalweg.compare.task.data import Given, split_of
+from thalweg.compare.task.data import split_of
 from thalweg.compare.task.examples import Batch, Examples, Split, input_of, target_of
+from thalweg.compare.task.holding import Given
 from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.task.nested import leaves
 from thalweg.compare.user_errors import TaskError

@@ -7,18 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from thalweg.compare.execution.divergence import first_divergence, shuffle
 from thalweg.compare.execution.job import Job
+from thalweg.compare.execution.loop.batches import likeness, split_for
 from thalweg.compare.execution.loop.state import LoopState
 from thalweg.compare.execution.optimizers import groups_for, make_optimizers, one_of
 from thalweg.compare.storage.result import Curve
-from thalweg.compare.task.data import Given, of_loader, split_of
 from thalweg.compare.user_errors import Stopped, TaskError
 from thalweg.optim.decay import Decay
-
-GIVEN = Given(0, None, False, False)
 
 
 class LoopDiverged(Stopped):
@@ -145,7 +142,7 @@ class Run:
             if isinstance(value, nn.Module):
                 shuffle(value)
         self._taken = 0
-        split = _split_of(data).to(self.device)
+        split = split_for(data).to(self.device)
         rows = split.rows(self.seed, self.step, self._job.stop, 0)
         split.expect(rows)
         for row in rows:
@@ -273,7 +270,7 @@ class Run:
 
     def _check_data(self, data: Any) -> None:
         """Raises TaskError where the data are others than those that the batches have come from."""
-        if data is not self._data and _likeness(data) != _likeness(self._data):
+        if data is not self._data and likeness(data) != likeness(self._data):
             raise TaskError(
                 "the loop calls run.batches with other data than before, of which it would get no batch: give it one "
                 "function (seed) -> iterable of batches that yields those of both"
@@ -298,26 +295,3 @@ class Run:
         """Calls ``train()`` or ``eval()`` of an optimizer that has them, whose parameters to judge are others."""
         if callable(change := getattr(self._optimizer, mode, None)):
             change()
-
-
-def _likeness(data: Any) -> tuple[Any, ...]:
-    """Returns what data that are made anew for each epoch have in common."""
-    source: Any = data.dataset if isinstance(data, DataLoader) else data
-    try:
-        count = len(source)
-    except Exception:  # there need be none
-        count = None
-    return type(source), count, getattr(data, "batch_size", None), getattr(data, "__code__", None)
-
-
-def _split_of(data: Any) -> Any:
-    if isinstance(data, DataLoader):
-        return of_loader(data)
-    if isinstance(data, Iterable) and not hasattr(data, "__next__"):
-        return split_of(lambda seed: data, "training", GIVEN)
-    if callable(data):
-        return split_of(data, "training", GIVEN)
-    raise TaskError(
-        f"the loop calls run.batches with a {type(data).__name__}: give a DataLoader, an iterable of batches that can "
-        "be iterated over again, or a function (seed) -> iterable of batches"
-    )
