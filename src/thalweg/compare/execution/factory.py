@@ -10,7 +10,7 @@ from thalweg.averaging import Average
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import Guidance
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
+from thalweg.compare.execution.optimizers import make_optimizers, put_state, set_mode, state_of
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.trial_state import TrialState, average_of
 from thalweg.compare.strategy.variants import averaging_of
@@ -45,7 +45,7 @@ class FactoryRun(StepRun):
         rows = self.guidance.rows(self.context, self.job, t, end)
         self.context.data.train.expect(rows)
         self.model.train()
-        self._set_mode("train")
+        set_mode(self.optimizers, "train")
         at = [i for i in range(end - t) if self.guidance.steps_at(self.job, t + i)]
         if not at:
             with torch.no_grad():
@@ -106,15 +106,9 @@ class FactoryRun(StepRun):
     @contextmanager
     def shown(self) -> Iterator[nn.Module]:
         """Runs its body with the average in the model, where there is one."""
-        self._set_mode("eval")
+        set_mode(self.optimizers, "eval")
         with self.average.applied() if self.average is not None else nullcontext():
             yield self.model
-
-    def _set_mode(self, mode: str) -> None:
-        """Calls ``train()`` or ``eval()`` of optimizers that have them, whose parameters to judge are others."""
-        for optimizer in self.optimizers:
-            if callable(change := getattr(optimizer, mode, None)):
-                change()
 
     def snapshot(self) -> dict[str, Tensor]:
         """Returns all that the rest of the run depends on."""

@@ -122,6 +122,13 @@ def members(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
     return optimizer.optimizers if isinstance(optimizer, _Together) else [optimizer]
 
 
+def set_mode(optimizers: Sequence[torch.optim.Optimizer], mode: str) -> None:
+    """Calls ``train()`` or ``eval()`` of optimizers that have them, whose parameters to judge are others."""
+    for optimizer in optimizers:
+        if callable(change := getattr(optimizer, mode, None)):
+            change()
+
+
 def state_of(optimizers: Sequence[torch.optim.Optimizer], most: float = math.inf) -> dict[str, Tensor]:
     """Returns all that the optimizers' ``state_dict()`` holds, nested as it may be, as flat names to tensors.
 

@@ -12,7 +12,7 @@ from thalweg.compare.execution.divergence import first_divergence, shuffle
 from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.loop.batches import likeness, split_for
 from thalweg.compare.execution.loop.state import LoopState
-from thalweg.compare.execution.optimizers import groups_for, make_optimizers, one_of
+from thalweg.compare.execution.optimizers import groups_for, make_optimizers, members, one_of, set_mode
 from thalweg.compare.storage.result import Curve
 from thalweg.compare.user_errors import Stopped, TaskError
 from thalweg.optim.decay import Decay
@@ -160,7 +160,7 @@ class Run:
         t = self.step + 1
         is_due = self._asked and (t == self._job.stop or t % self._job.evaluate_every == 0)
         if is_due and not self._reported:
-            self._change_mode("eval")
+            set_mode(self._members, "eval")
         return is_due
 
     @property
@@ -205,6 +205,10 @@ class Run:
             values = self._numbers(test)
             self.test = values[self._named(values)]
 
+    @property
+    def _members(self) -> list[torch.optim.Optimizer]:
+        return [] if self._optimizer is None else members(self._optimizer)
+
     def _begin_step(self) -> None:
         assert self._optimizer is not None
         factor = self._job.strategy.schedule_with(self._job.hyper)(self.step, self._job.total)
@@ -238,7 +242,7 @@ class Run:
         self.curve.add(t, float(losses.double().mean()), values.get("loss", metric), metric)
         self._losses.clear()
         self._reported = True
-        self._change_mode("train")
+        set_mode(self._members, "train")
 
     def _named(self, values: Mapping[str, float]) -> str:
         """Returns the name of the metric, which the first report gives where the task does not."""
@@ -290,8 +294,3 @@ class Run:
                 f"the loop has called optimizer.step() {self._taken} times in {batches} batches: "
                 "each batch is a gradient evaluation of the budget, so step at most once for each"
             )
-
-    def _change_mode(self, mode: str) -> None:
-        """Calls ``train()`` or ``eval()`` of an optimizer that has them, whose parameters to judge are others."""
-        if callable(change := getattr(self._optimizer, mode, None)):
-            change()
