@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from thalweg.compare.ranges import OneOf, Range
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy
+    from thalweg.compare.suite.suite import suite
     from thalweg.compare.task import GuidanceInputs, Task
     from thalweg.compare.task.loop import TrainingLoop
     from thalweg.diagnosis.diagnose import diagnose
@@ -31,6 +32,7 @@ __all__ = [
     "compare",
     "diagnose",
     "minimize",
+    "suite",
 ]
 
 # Loaded on first use, so that importing thalweg costs little more than importing torch.
@@ -45,6 +47,7 @@ _HOMES = {
     "TrainingLoop": "thalweg.compare.task.loop",
     "diagnose": "thalweg.diagnosis.diagnose",
     "minimize": "thalweg.second_order.minimize",
+    "suite": "thalweg.compare.suite.suite",
 }
 
 

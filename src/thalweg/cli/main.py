@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, ending, export, listing, report, serve, sparse_code, train
+from thalweg.cli import compare, diagnose, ending, export, listing, report, serve, sparse_code, suite, train
 from thalweg.cli.console import Terminal
 from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_reported, output, raised_by
 from thalweg.cli.processes import is_main_process, was_lost
@@ -28,7 +28,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except Interrupted:
-            goes_on = GOES_ON * (ctx.invoked_subcommand == "compare")
+            goes_on = GOES_ON * (ctx.invoked_subcommand in ("compare", "suite"))
             _errors().print(f"\ninterrupted{goes_on}")
             raise typer.Exit(130) from None
         except (Exception, Stopped):
@@ -47,6 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("compare")(compare.command)
+app.command("suite")(suite.command)
 app.command("train")(train.command)
 app.command("diagnose")(diagnose.command)
 app.command("list")(listing.command)

@@ -49,12 +49,13 @@ def page(
     shown: list[dict[str, Any]],
     diagnosis: list[dict[str, Any]],
     strategies: Sequence[str] = (),
+    folders: Sequence[str] = (),
     **words: Any,
 ) -> str:
-    """Returns a template of this folder as one document, with its figures; see :func:`render`."""
+    """Returns a template of this folder, or of others, as one document with its figures; see :func:`render`."""
     scripts = [get_plotlyjs(), asset("report.js")]
     return (
-        environment()
+        environment(*folders)
         .get_template(template)
         .render(
             figures=shown,

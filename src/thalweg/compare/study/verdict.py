@@ -111,7 +111,7 @@ def decide(judged: Judged) -> Verdict:
     fastest = _fastest(judged, candidates)
     use = fastest or candidates[0]
     winner = candidates[0] if len(candidates) == 1 else None
-    needed = _least_seeds(judged.level)
+    needed = least_seeds(judged.level)
     chosen = judged.choices.get(use, "")
     words = f"Use {use}" + (f" ({chosen})" if chosen else "")
     if winner:
@@ -159,7 +159,7 @@ def _fastest(judged: Judged, candidates: Sequence[str]) -> str | None:
     return first[0] if first else None
 
 
-def _least_seeds(level: float) -> int:
+def least_seeds(level: float) -> int:
     """Returns the least number of pairs with which the exact test can reach the level."""
     return math.ceil(-math.log2(level))
 

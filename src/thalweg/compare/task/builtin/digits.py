@@ -1,7 +1,9 @@
 """scikit-learn's handwritten digits: 1,797 images of 8×8, split 1,000 / 300 / 497."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
+import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -98,3 +100,49 @@ def digits_conv() -> Task:
     """Handwritten digits 8×8, small convolutional network"""
     loss = nn.functional.cross_entropy
     return Task(_convolutional, *_parts(image=True), loss=loss, batch_size=64, name="digits-conv", steps=500)
+
+
+def digits_conv_norm() -> Task:
+    """Handwritten digits 8×8, small convolutional network with batch normalization"""
+    layers: list[Callable[[], nn.Module]] = []
+    for before, after in ((1, 12), (12, 24)):
+        layers += [partial(nn.Conv2d, before, after, 3, padding=1, bias=False), partial(nn.BatchNorm2d, after)]
+        layers += [nn.ReLU, partial(nn.MaxPool2d, 2)]
+    layers += [nn.Flatten, partial(nn.Linear, 96, 10)]
+    loss = nn.functional.cross_entropy
+    return Task(
+        lambda: nn.Sequential(*(layer() for layer in layers)),
+        *_parts(image=True),
+        loss=loss,
+        batch_size=32,
+        name="digits-conv-norm",
+        steps=300,
+    )
+
+
+def digits_autoencoder() -> Task:
+    """Handwritten digits 8×8, 64-32-6-32-64 tanh autoencoder: a narrow middle"""
+    parts = Parts(*(TensorDataset(part.tensors[0], part.tensors[0]) for part in _parts()))
+    return Task(
+        lambda: nn.Sequential(
+            nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 6), nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 64)
+        ),
+        *parts,
+        loss=nn.functional.mse_loss,
+        batch_size=64,
+        name="digits-autoencoder",
+        steps=500,
+    )
+
+
+def digits_noisy() -> Task:
+    """Handwritten digits 8×8, 40 % of the training labels are drawn at random: what is learned last is wrong"""
+    train, valid, test = _parts()
+    x, y = train.tensors
+    drawn = torch.Generator().manual_seed(8)
+    wrong = torch.rand(len(y), generator=drawn) < 0.4
+    noisy = torch.where(wrong, torch.randint(10, y.shape, generator=drawn), y)
+    loss = nn.functional.cross_entropy
+    return Task(
+        _perceptron, TensorDataset(x, noisy), valid, test, loss=loss, batch_size=64, name="digits-noisy", steps=300
+    )

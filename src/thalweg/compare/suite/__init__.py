@@ -1,0 +1,1 @@
+"""One strategy against others on many tasks: is it better in general?"""
