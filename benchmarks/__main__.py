@@ -21,6 +21,7 @@ QUESTIONS = [
     "study_time",
     "truth",
     "until",
+    "tabular",
     "mlp_classifier",
     "step",
     "default_step",
