@@ -232,6 +232,11 @@ def test_bad_input_is_one_line_and_exit_2(folder, words, needle):
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in str(p)} == before
 
 
+def test_a_shell_completes_commands_and_options(tmp_path):
+    asked = {"_THALWEG_COMPLETE": "complete_bash", "COMP_WORDS": "thalweg compare --stra", "COMP_CWORD": "2"}
+    assert command(cwd=tmp_path, **asked).stdout.split() == ["--strategies"]
+
+
 def test_importing_is_quick_and_loads_nothing_heavy():
     heavy = ("scipy", "sklearn", "plotly", "pooch", "jinja2", "pyarrow")
     code = f"import sys, thalweg, thalweg.cli.main; print([m for m in {heavy} if m in sys.modules])"
