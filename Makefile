@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # is done first takes over from the other.
 BOTH := --numprocesses 2 --dist worksteal
 
-.PHONY: compare style check test coverage release chaos fuzz bench gpu docs clean
+.PHONY: compare style check test coverage release chaos fuzz bench gpu docs figures clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -66,10 +66,13 @@ gpu: .venv/benched  ## what needs a GPU: its tests, and its benchmark; table in 
 	$(PYTEST) -k "cuda or kernel" tests/optim tests/averaging tests/curvature tests/coordinate
 	$(BIN)/python -m benchmarks gpu
 
-docs: .venv/tested  ## API reference, the layers' drawing and gallery figures
+docs: .venv/installed  ## the site, in docs/_build; needs no network
+	$(PIP) --editable '.[docs]'
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+
+figures: .venv/tested  ## the layers' drawing and the gallery's figures
 	$(BIN)/python -m docs.layers
 	$(BIN)/python -m docs.gallery
-	$(BIN)/pdoc --math --output-directory docs/_build thalweg
 
 clean:
 	rm -rf .venv docs/_build

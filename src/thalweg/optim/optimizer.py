@@ -39,7 +39,9 @@ NORM_IN_BACKWARD = "norm_in_backward has no effect and will be removed: the norm
 class RuleOptimizer(Optimizer):
     """Base class of the optimizers with an update rule; a subclass names its rule and its hyperparameters.
 
-    Every optimizer has these arguments in addition to those of its method:
+    Every optimizer has these arguments in addition to those of its method.
+
+    Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
         maximize: ascend instead of descend.
         engine: ``"triton"``, ``"foreach"``, ``"compiled"`` or ``"auto"``, see below.

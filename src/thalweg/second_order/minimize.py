@@ -82,9 +82,8 @@ def minimize(
         min f(x),   until the minimum is within gtol · ‖x‖∞
 
     estimated from the decrease of the gradient along the way, see :mod:`thalweg.second_order.approach`. The criterion
-    does not depend on the scale of f: multiplying f by a constant changes nothing. The result is the best point that
-        was
-    evaluated.
+    does not depend on the scale of f: multiplying f by a constant changes nothing. The result is the best point
+    that was evaluated.
 
     Arguments:
         fun: a function from a tensor of the shape and type of x0 to a scalar tensor.

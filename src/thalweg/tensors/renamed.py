@@ -52,7 +52,8 @@ def former_fields(names: Mapping[str, str]) -> Callable[[C], C]:
     def decorate(cls: C) -> C:
         cls.__init__ = former_keywords(names)(cls.__init__)  # type: ignore[misc]
         for former, name in names.items():
-            setattr(cls, former, property(functools.partial(_former_field, former=former, name=name)))
+            get = functools.partial(_former_field, former=former, name=name)
+            setattr(cls, former, property(get, doc=f"The former name of ``{name}``."))
         return cls
 
     return decorate
