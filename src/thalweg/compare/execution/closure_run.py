@@ -42,7 +42,8 @@ class ClosureRun:
     def __init__(self, context: TaskContext, job: Job) -> None:
         self.context, self.job = context, job
         self.training = context.fresh_model(job.strategy.initialization, job.seed)
-        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay)
+        grouping = context.task.grouping
+        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay, grouping)
         self.schedule = job.strategy.schedule_with(job.hyper)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
         epoch, batches = context.steps_per_epoch, int(job.hyper.get("batches", BATCHES))

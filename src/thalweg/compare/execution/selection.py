@@ -128,7 +128,8 @@ class EngineSelector:
             return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job))
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
-        optimizers = make_optimizers(strategy, self.context.model, specimen.hyper, self.context.decay)
+        context = self.context
+        optimizers = make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping)
         reason = "an optimizer made by a factory updates one model at a time"
         if len(optimizers) > 1:
             reason += "; it accepts only matrices, so AdamW with its default settings updates the other parameters"

@@ -110,11 +110,12 @@ class Serial:
 
     def _kernel(self, job: Job) -> Kernel:
         assert job.strategy.rule is not None
-        names = tuple(coefficient_names(job))
+        names = tuple(coefficient_names(job, self.context.settings))
         key = (job.strategy.rule, names)
         if key not in self._kernels:
+            context = self.context
             self._kernels[key] = update_kernel(
-                job.strategy.rule, names, self.context.decayed, self.context.layout.size > COMPILE_ABOVE
+                job.strategy.rule, names, context.decayed, context.layout.size > COMPILE_ABOVE, context.setting_of
             )
         return self._kernels[key]
 
@@ -211,7 +212,8 @@ class _RuleRun(StepRun):
 
     def prepare(self, start: int, stop: int) -> None:
         """Computes the coefficients of steps ``start`` to ``stop``."""
-        self.offset, self.table = start, coefficient_table(self.job, start, stop).to(self.flat)
+        table = coefficient_table(self.job, start, stop, self.context.settings)
+        self.offset, self.table = start, table.to(self.flat)
 
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss."""

@@ -203,6 +203,7 @@ def _varied(given: Task, context: TaskContext) -> list[str]:
     if any(split.draws for split in context.data.parts):
         varied.append("what the data draw as they are read")
     read = [f"the {split.part} data are {split.how}" for split in context.data.parts if split.how]
+    begin += context.task.grouping.lines(context.model)
     return [*begin, *read, f"a seed varies {', '.join(varied[:-1])}{' and ' * (len(varied) > 1)}{varied[-1]}"]
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from thalweg.compare.design import Budget
 from thalweg.compare.execution.choice import Choice
+from thalweg.compare.execution.divergence import LoopDiverged
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, ignore_results
-from thalweg.compare.execution.loop.run import LoopDiverged, Run
+from thalweg.compare.execution.loop.run import Run
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.strategy import Strategy
@@ -41,6 +42,7 @@ class Tried:
         model: its modules as text.
         start: first trained parameters, by which a study is told from another.
         usual: the largest loss, beside which a later one is judged.
+        groups: settings that parameters have of their own, in words.
     """
 
     task: TrainingLoop
@@ -48,6 +50,7 @@ class Tried:
     model: str
     start: Sequence[torch.Tensor]
     usual: float
+    groups: Sequence[str]
 
 
 class Loops:
@@ -115,7 +118,8 @@ class Loops:
         shuffled = self._trained(replace(job, stop=TRIED // 2, test=False), math.inf, is_shuffled=True)
         usual = max(run.largest_loss, shuffled.largest_loss)
         start = [p.detach().cpu() for p in trained[:1]]
-        return Tried(task, sum(p.numel() for p in trained), str(models[0]), start, usual)
+        groups = [*task.grouping.lines(run.state.objects["model"])] if task.grouping else []
+        return Tried(task, sum(p.numel() for p in trained), str(models[0]), start, usual, groups)
 
     def _check_repeats(self, straight: Run, job: Job) -> None:
         """Raises TaskError where the loop does something else when it is called again, or goes on after a pause."""
@@ -141,7 +145,7 @@ class Loops:
         return bool(np.allclose(one, two, bound, bound, equal_nan=True))
 
     def _one(self, job: Job, progress: Progress) -> TrialResult:
-        run = Run(job, self.device, self.decay, self.task.metric, self.usual)
+        run = self._run(job, self.usual)
         run.progress = progress
         try:
             with within(job.limit):
@@ -158,12 +162,16 @@ class Loops:
 
     def _trained(self, job: Job, usual: float | None = None, is_shuffled: bool = False) -> Run:
         """Returns the run of a job, which may have diverged."""
-        run = Run(job, self.device, self.decay, self.task.metric, self.usual if usual is None else usual, is_shuffled)
+        run = self._run(job, self.usual if usual is None else usual, is_shuffled)
         try:
             self._call(run, job)
         except LoopDiverged as diverged:
             run.diverged = diverged.step
         return run
+
+    def _run(self, job: Job, usual: float, is_shuffled: bool = False) -> Run:
+        task = self.task
+        return Run(job, self.device, self.decay, task.metric, usual, is_shuffled, task.grouping)
 
     def _call(self, run: Run, job: Job) -> None:
         with user_errors("the training loop"), own_draws(derive_seed(job.seed, "loop") % 2**63):
