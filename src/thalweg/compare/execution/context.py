@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.attributes import Attributes
 from thalweg.compare.execution.divergence import shuffle
 from thalweg.compare.strategy.variants import INITIALIZATIONS
 from thalweg.compare.task import Examples, Split, Task, build_model
@@ -39,6 +40,7 @@ class TaskContext:
         self._versions = self._versions_now()
         self.model = self.fresh_model("default", 0)
         self.layout = Layout.of_model(self.model)
+        self.kept = Attributes(self.model)
         self.sign = -1.0 if task.direction == "max" else 1.0
         named = dict(self.model.named_parameters())
         has_decay = {name: torch.full_like(named[name], decay == "all" or is_weight(named[name])) for name in named}
@@ -123,6 +125,17 @@ class TaskContext:
                 f"guided strategies train without {', '.join(changed)}: omit it, or compare other strategies"
             )
         return self.data.train
+
+    def unsaved(self) -> list[str]:
+        """Returns the names of what the model changes in a step and no trial can save."""
+        return list(self.cached(("unsaved",), self._unsaved))
+
+    def _unsaved(self) -> list[str]:
+        model = self.fresh_model("default", 0).train()
+        with own_draws(0):
+            for row in self.parts(self.batches(0, 0, 1)[0]):
+                self.task.loss_and_output(model, self.data.train.batch(row))
+        return self.kept.unsaved(model)
 
     def is_random(self) -> bool:
         """Returns whether a training step draws random numbers, as dropout does."""

@@ -19,7 +19,7 @@ from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, slots_o
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
-from thalweg.compare.execution.trial_state import TrialState
+from thalweg.compare.execution.trial_state import TrialState, attributes_of
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.task import HeldSplit, Split
 from thalweg.compare.task.examples import input_of
@@ -255,4 +255,5 @@ class _RuleRun(StepRun):
         """Returns all that the rest of the run depends on."""
         slots = {name: held[0] for name, held in self.state.items()}
         means = {name: mean for _, mean, name in self.means}
-        return TrialState(self.flat[0], dict(self.model.named_buffers()), slots, means).encode()
+        own = attributes_of(self.model, self.context.kept)
+        return TrialState(self.flat[0], dict(self.model.named_buffers()), slots, means, attributes=own).encode()

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.attributes import Attributes
 from thalweg.compare.execution.context import TaskContext
 from thalweg.normalization import BatchNorm
 from thalweg.tensors.draws import own_draws
@@ -34,12 +35,15 @@ def unlike_reason(context: TaskContext, stacked: Collection[str]) -> str | None:
         for name, value in _shared(two, stacked).items():
             if not _equal(before.get(name), value):
                 return f"{name} is not trained, and each seed draws it anew"
+        kept = Attributes(one)
         for row in context.batches(0, 0, 2).flatten(0, -2) if context.task.accumulate > 1 else context.batches(0, 0, 2):
             before = _shared(one, stacked)
             context.task.loss_and_output(one, context.data.train.batch(row))
         for name, value in _shared(one, stacked).items():
             if name in before and not _equal(before[name], value):
                 return f"the model keeps {name} from batch to batch"
+        if changed := [*kept.changed(one), *kept.unsaved(one)]:
+            return f"the model keeps {changed[0].removeprefix('.')} from batch to batch"
     return None
 
 

@@ -79,4 +79,4 @@ def after_pretraining(context: TaskContext, guidance: Guidance, job: Job) -> Job
         model = guidance.pretrained(context, job)
     except Diverged:
         return None
-    return replace(job, snapshot=TrialState.of_model(model, context.layout).encode())
+    return replace(job, snapshot=TrialState.of_model(model, context.layout, context.kept).encode())

@@ -97,9 +97,10 @@ class Loops:
         """Returns what a short run shows. Raises TaskError where the loop does not do what a run needs."""
         hyper = strategy.stepping(strategy.default_configuration())
         job = Job("tried", strategy, hyper, 0, 0, TRIED, TRIED, TRIED // 2, test=True)
-        run = self._trained(job, math.inf)
+        run = self._trained(job, math.inf, note_at=TRIED // 2)
         if run.diverged is not None:  # by the learning rate, or there is no loss that is a number
-            run = self._trained(job := replace(job, hyper={**hyper, "lr": hyper.get("lr", 0.0) * TINY}), math.inf)
+            job = replace(job, hyper={**hyper, "lr": hyper.get("lr", 0.0) * TINY})
+            run = self._trained(job, math.inf, note_at=TRIED // 2)
         if run.diverged is not None:
             raise TaskError(
                 f"the loss that the loop gives run.loss is no finite number in batch {run.diverged}: check the loss "
@@ -123,7 +124,13 @@ class Loops:
 
     def _check_repeats(self, straight: Run, job: Job) -> None:
         """Raises TaskError where the loop does something else when it is called again, or goes on after a pause."""
-        half = job.evaluate_every
+        half, held, loss = job.evaluate_every, straight.state.noted, straight.first_loss
+        rest = self._trained(replace(job, start=half, snapshot=held, first_loss=loss), math.inf, note_at=half)
+        begun, again = (run.state.initial for run in (straight, rest))
+        alike = len(begun) == len(again) and all(a.shape == b.shape for a, b in zip(begun, again, strict=True))
+        goes_on = self._are_equal(_last(straight), _last(rest))
+        if goes_on and alike and all(map(torch.equal, begun, again)):
+            return
         first = self._trained(replace(job, stop=half, test=False), math.inf)
         if not self._are_equal([straight.first_loss or 0.0], [first.first_loss or 0.0]):
             raise TaskError(
@@ -131,9 +138,7 @@ class Loops:
                 f"{straight.first_loss:g}, then {first.first_loss:g}): make whatever it changes in it, the model too, "
                 "and draw from the generators of torch, NumPy and Python"
             )
-        job = replace(job, start=half, snapshot=first.state.held, first_loss=first.first_loss)
-        rest = self._trained(job, math.inf)
-        if not self._are_equal(_last(straight), _last(rest)):
+        if not goes_on:
             raise TaskError(
                 "the loop does not go on where it was when it is interrupted: call run.track(name=...) with whatever "
                 "it changes beside the model, such as a mean of weights, and take batches of two loaders from "
@@ -160,9 +165,12 @@ class Loops:
             raise TaskError("the loop never calls optimizer.step(): call it on what run.optimizer returns")
         return TrialResult(job.key, "finished", run.step, run.curve, run.first_loss, run.test, run.state.held)
 
-    def _trained(self, job: Job, usual: float | None = None, is_shuffled: bool = False) -> Run:
+    def _trained(
+        self, job: Job, usual: float | None = None, is_shuffled: bool = False, note_at: int | None = None
+    ) -> Run:
         """Returns the run of a job, which may have diverged."""
         run = self._run(job, self.usual if usual is None else usual, is_shuffled)
+        run.state.note_at = note_at
         try:
             self._call(run, job)
         except LoopDiverged as diverged:

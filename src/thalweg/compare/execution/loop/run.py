@@ -151,6 +151,7 @@ class Run:
             yield batch
             self.seconds.append(time.perf_counter() - began)
             self._end_step()
+            self.state.note(self.step, not self._stepped)
         self.state.capture(not self._stepped)
 
     @property
