@@ -32,10 +32,10 @@ from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
 from thalweg.compare.execution.stackable import Unstackable, unlike_reason, unstackable_reason
+from thalweg.compare.execution.stacked_form import stacked_form
 from thalweg.compare.execution.timing import with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
-from thalweg.normalization import convert_batch_norm
 from thalweg.tensors import derive_seed
 from thalweg.tensors.draws import seed_torch
 from thalweg.tensors.error_texts import reads_values
@@ -47,7 +47,7 @@ class Lanes:
     name = "lanes"
 
     def __init__(self, context: TaskContext, width: int, compile_: bool = True) -> None:
-        model = convert_batch_norm(deepcopy(context.model))  # which can be stacked, with the same values
+        model = stacked_form(deepcopy(context.model))  # which can be stacked, with the same values
         reason = unstackable_reason(model)
         if context.task.precision == "fp16":
             reason = "a float16 run scales its loss by its own gradients"

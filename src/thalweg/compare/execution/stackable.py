@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from thalweg.compare.execution.attributes import Attributes
 from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.stacked_form import Unrolled
 from thalweg.normalization import BatchNorm
 from thalweg.tensors.draws import own_draws
 from thalweg.tensors.private import BatchNormBase
@@ -22,7 +23,7 @@ def unstackable_reason(model: nn.Module) -> str | None:
         if isinstance(module, BatchNormBase) and not isinstance(module, BatchNorm):
             what = f"{name or 'the model'} is a {type(module).__name__}"
             return f"{what}, which updates its running statistics in place"
-        if isinstance(module, nn.RNNBase):
+        if isinstance(module, nn.RNNBase) and not isinstance(module, Unrolled):
             return f"{name or 'the model'} is a {type(module).__name__}, whose fused kernel has no stacked form"
     return None
 
