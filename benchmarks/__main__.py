@@ -18,6 +18,7 @@ QUESTIONS = [
     "throughput",
     "tasks",
     "any_training",
+    "recurrent",
     "study_time",
     "truth",
     "until",

@@ -1,6 +1,7 @@
-"""Fine-tuning: a pretrained network whose first layers are frozen, and a new head.
+"""Fine-tuning: a pretrained network whose first layer is frozen, one that learns slowly, and a new head.
 
-All runs begin with the weights that the module has. What needs no gradient is not trained.
+All runs begin with the weights that the module has. Settings by name hold for every strategy; what needs no gradient is
+not trained either. Biases have no weight decay.
 
 The command is ``thalweg compare fine_tuning.py:task --strategies sgd,adam,adamw``.
 """
@@ -35,8 +36,9 @@ def pretrained():
 
 def task():
     network = pretrained()
-    network[0].requires_grad_(False)
     network[4] = nn.Linear(16, 5)
     x, y = digits(5)
     train, valid, test = (TensorDataset(x[i:j], y[i:j]) for i, j in ((0, 400), (400, 600), (600, len(x))))
-    return thalweg.Task(network, train, valid, test, nn.functional.cross_entropy, name="fine-tuning", steps=100)
+    own = {"no_decay": True, "groups": {"0": {"frozen": True}, "2": {"lr_scale": 0.1}}}
+    parts = train, valid, test
+    return thalweg.Task(network, *parts, nn.functional.cross_entropy, name="fine-tuning", steps=100, **own)

@@ -5,8 +5,8 @@ import re
 from thalweg.compare.task.task import LARGER, SMALLER
 
 PART = r"(?:val|valid|validation|test|eval|dev)"
-MORE_LARGER = ("acc", "auprc", "dice", "map", "match", "miou", "psnr", "ssim", "correlation", "kappa")
-MORE_SMALLER = ("bce", "ce", "err", "errors", "losses", "ppl")
+MORE_LARGER = ("match",)
+MORE_SMALLER = ("errors", "losses")
 
 
 def bare(name: str) -> str:

@@ -86,6 +86,12 @@ def command(
     clip_norm: Annotated[
         float | None, typer.Option(help="Largest norm of a step's gradient; by default it is not clipped.")
     ] = None,
+    no_decay: Annotated[
+        bool,
+        typer.Option(
+            "--no-decay", help="Leave biases and normalizations out of weight decay; Task(no_decay=) names others."
+        ),
+    ] = False,
     decay: Annotated[
         Literal["all", "weights"],
         typer.Option(help="Parameters to which weight decay applies: all, or weights of two or more dimensions."),
@@ -248,6 +254,7 @@ def command(
         precision=precision,
         accumulate=accumulate,
         clip_norm=clip_norm,
+        no_decay=True if no_decay else None,
         within=within,
         until=until,
         at_most=at_most,

@@ -35,6 +35,12 @@ def command(
         Literal["all", "weights"],
         typer.Option(help="Parameters to which weight decay applies: all, or weights of two or more dimensions."),
     ] = "all",
+    no_decay: Annotated[
+        bool,
+        typer.Option(
+            "--no-decay", help="Leave biases and normalizations out of weight decay; Task(no_decay=) names others."
+        ),
+    ] = False,
     patience: Annotated[
         int | None,
         typer.Option(help="Stop after this many validations without improvement, and keep the best parameters."),
@@ -117,7 +123,7 @@ def command(
         chosen, given = Strategy.parse(strategy, here), load_pairs(task, "train", here)
         torch_device = processes.own_device(usable_device(device), group)
         hyper = _configured(chosen, set_ or [])
-        the_task = built(given, chosen.variant)
+        the_task = built(replace(given, no_decay=no_decay or given.no_decay), chosen.variant)
         task_context = TaskContext(the_task, materialize(the_task), torch_device, decay)
         make = partial(task_context.fresh_model, chosen.initialization, seed)
         model, total = make(), the_task.steps if steps is None else steps
@@ -130,7 +136,7 @@ def command(
         if patience is not None:
             stopping = EarlyStopping(patience, f"valid_{the_task.metric_name}", the_task.direction == "max")
         stage = replace(
-            stage_of(task_context, chosen, hyper, total - spent, seed, model),
+            stage_of(task_context, chosen, hyper, total - spent, seed, model, the_task.grouping.settings(model)),
             validate=lambda m: _judged(task_context, m, "valid"),
             accumulate=accumulate,
             evaluate_every=evaluate_every,
@@ -180,6 +186,7 @@ def command(
         "strategy": chosen.name,
         "hyperparameters": hyper,
         "decay": decay,
+        **the_task.grouping.described,
         "seed": seed,
         **test,
         "rows": history.rows,

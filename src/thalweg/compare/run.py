@@ -22,6 +22,7 @@ from thalweg.compare.study.prepare import prepare, set_up
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.study import Study
 from thalweg.compare.task import Task
+from thalweg.compare.task.grouping import NoDecay
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.task.task import Precision
 from thalweg.optim.decay import Decay
@@ -48,6 +49,7 @@ def compare(
     precision: Precision | None = None,
     accumulate: int | None = None,
     clip_norm: float | None = None,
+    no_decay: NoDecay | None = None,
     within: float | None = None,
     until: Literal["decided"] | None = None,
     at_most: str | float | None = None,
@@ -88,7 +90,7 @@ def compare(
         decay: the parameters to which weight decay applies: ``"all"``, or ``"weights"``, which are those of two
             dimensions or more, see :func:`thalweg.optim.no_decay_groups`. An optimizer that your own function makes
             keeps its groups, which ``"weights"`` divides.
-        precision, accumulate, clip_norm: in place of those of the :class:`thalweg.Task`.
+        precision, accumulate, clip_norm, no_decay: in place of those of the :class:`thalweg.Task`.
         within: the difference of the test metric inside which strategies count as equivalent; by default a tenth of the
             spread between the strategies.
         until: ``"decided"`` adds final runs, ``seeds`` at a time and at most four times, until one strategy is better
@@ -134,6 +136,7 @@ def compare(
         precision=precision,
         accumulate=accumulate,
         clip_norm=clip_norm,
+        no_decay=no_decay,
         within=within,
         until=until,
         at_most=at_most,

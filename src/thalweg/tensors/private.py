@@ -6,7 +6,7 @@ says which one a new version of torch has changed.
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from functools import cache
 from types import FunctionType
@@ -145,6 +145,12 @@ def forward_pre_hooks(module: nn.Module) -> Mapping[int, Callable[..., Any]]:
 def backward_hooks(module: nn.Module) -> Mapping[int, Callable[..., Any]]:
     """Returns the module's backward hooks and pre-hooks. Else: there is no way to ask."""
     return {**module._backward_hooks, **module._backward_pre_hooks}
+
+
+def hook_tables(module: nn.Module) -> list[MutableMapping[int, Any]]:
+    """Returns what holds the module's hooks of calls, to be changed. Else: keep each hook's handle, and remove it."""
+    before = [module._forward_pre_hooks, module._backward_pre_hooks]
+    return [*before, module._forward_hooks, module._backward_hooks]
 
 
 def global_forward_hooks() -> Mapping[int, Callable[..., Any]]:

@@ -93,7 +93,7 @@ def test_a_run_is_the_plan_of_the_training_loop(context, guidance, optimizer):
         one = replace(one, strategy=replace(strategy, defaults={"lr": 0.01}), hyper=hyper)
     ran = Serial(context).run([one], quiet)[0]
     model, guide = context.fresh_model("default", one.seed), guidance_of(one.strategy)
-    plan = guide.plan(context, one, model, guide.stage(context, one))
+    plan = guide.plan(context, one, model, guide.stage(context, one, model))
     *before, last = plan.stages
     if before:
         train(plan.model, before, seed=derive_seed(one.seed, "pretraining"))

@@ -25,7 +25,6 @@ from tests.command import command
 from thalweg.compare.task import HeldSplit, Task, materialize
 from thalweg.compare.task.nested import leaves, moved, size_of
 from thalweg.compare.task.reading import ReadSplit
-from thalweg.compare.task.streaming import StreamSplit
 from thalweg.compare.user_errors import TaskError
 from thalweg.tensors.draws import global_states
 
@@ -119,13 +118,13 @@ def test_a_loader_keeps_its_batch_size_its_collate_its_order_and_its_sampler():
     for own in (None, torch.Generator()):
         sampler = WeightedRandomSampler(weights, 60, generator=own)
         drawn = task(DataLoader(TensorDataset(X, Y), batch_size=12, sampler=sampler)).split("train")
-        assert isinstance(drawn, StreamSplit)
+        assert isinstance(drawn, ReadSplit)
         some = read(drawn, 4, 0, 7)  # the second epoch too
         assert all(bool((x >= 200).all()) for x, _ in some)
         assert equal(some, read(drawn.to(torch.device("cpu")), 4, 0, 7))
         assert not torch.equal(some[0][0], read(drawn, 5, 0)[0][0])
     twice = RandomSampler(TensorDataset(X, Y), replacement=True)
-    assert isinstance(task(DataLoader(TensorDataset(X, Y), batch_size=12, sampler=twice)).split("train"), StreamSplit)
+    assert isinstance(task(DataLoader(TensorDataset(X, Y), batch_size=12, sampler=twice)).split("train"), ReadSplit)
 
 
 class Windows(IterableDataset):

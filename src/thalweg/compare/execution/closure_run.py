@@ -21,7 +21,7 @@ from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
 from thalweg.compare.execution.timing import now
-from thalweg.compare.execution.trial_state import TrialState
+from thalweg.compare.execution.trial_state import TrialState, attributes_of
 from thalweg.compare.task.examples import Batch, HeldSplit
 from thalweg.optim import ClosureOptimizer, Newton
 from thalweg.second_order import NotFinite
@@ -42,7 +42,8 @@ class ClosureRun:
     def __init__(self, context: TaskContext, job: Job) -> None:
         self.context, self.job = context, job
         self.training = context.fresh_model(job.strategy.initialization, job.seed)
-        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay)
+        grouping = context.task.grouping
+        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay, grouping)
         self.schedule = job.strategy.schedule_with(job.hyper)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
         epoch, batches = context.steps_per_epoch, int(job.hyper.get("batches", BATCHES))
@@ -169,7 +170,8 @@ class ClosureRun:
         """Returns all that the rest of the run depends on."""
         optimizer = state_of([self.optimizer], most=KEPT)
         position = {"spent": torch.tensor(self.spent, dtype=torch.float64), "round": torch.tensor(self.round)}
-        return TrialState(self.training.state_dict(), optimizer=optimizer, position=position).encode()
+        own = attributes_of(self.training, self.context.kept)
+        return TrialState(self.training.state_dict(), {}, optimizer, {}, position, own).encode()
 
 
 def unaffordable(context: TaskContext, job: Job) -> str | None:

@@ -1,17 +1,19 @@
 """What all engines share about a task on a device."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.attributes import Attributes
 from thalweg.compare.execution.divergence import shuffle
 from thalweg.compare.strategy.variants import INITIALIZATIONS
 from thalweg.compare.task import Examples, Split, Task, build_model
 from thalweg.compare.task.evaluation import LOSS, evaluated, metric_in
 from thalweg.compare.task.examples import HeldSplit, input_of, target_of
+from thalweg.compare.task.grouping import Setting
 from thalweg.compare.user_errors import TaskError
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
@@ -28,6 +30,7 @@ class TaskContext:
     """What all engines share about a task on a device: data, layout, starts, batches, evaluation.
 
     ``decay`` says to what all strategies apply weight decay; ``decayed`` ``(n,)`` is 1 for those parameters.
+    ``settings`` are those that parameters have of their own, and ``setting_of`` ``(n,)`` says which of them each has.
     """
 
     def __init__(self, task: Task, data: Examples, device: torch.device, decay: Decay = "all") -> None:
@@ -37,12 +40,23 @@ class TaskContext:
         self._versions = self._versions_now()
         self.model = self.fresh_model("default", 0)
         self.layout = Layout.of_model(self.model)
+        self.kept = Attributes(self.model)
         self.sign = -1.0 if task.direction == "max" else 1.0
         named = dict(self.model.named_parameters())
         has_decay = {name: torch.full_like(named[name], decay == "all" or is_weight(named[name])) for name in named}
         self.decayed = self.layout.flatten({name: has_decay[name].detach() for name in self.layout.names})
+        self.settings, self.setting_of = self._settings(named)
         self._starts: dict[tuple[str, int], Tensor] = {}
         self._cache: dict[tuple[Any, ...], Any] = {}
+
+    def _settings(self, named: Mapping[str, nn.Parameter]) -> tuple[tuple[Setting, ...], Tensor]:
+        """Returns the different settings, and which of them each of the flat parameters ``(n,)`` has."""
+        own = self.task.grouping.settings(self.model)
+        distinct = list(dict.fromkeys(own[id(named[name])] for name in self.layout.names))
+        numbers = [
+            torch.full((named[name].numel(),), distinct.index(own[id(named[name])])) for name in self.layout.names
+        ]
+        return tuple(distinct), torch.cat(numbers).to(self.device)
 
     def fresh_model(self, scheme: str, seed: int) -> nn.Module:
         """Returns the model as initialized by the scheme under the seed, drawn on the CPU, on the device."""
@@ -111,6 +125,17 @@ class TaskContext:
                 f"guided strategies train without {', '.join(changed)}: omit it, or compare other strategies"
             )
         return self.data.train
+
+    def unsaved(self) -> list[str]:
+        """Returns the names of what the model changes in a step and no trial can save."""
+        return list(self.cached(("unsaved",), self._unsaved))
+
+    def _unsaved(self) -> list[str]:
+        model = self.fresh_model("default", 0).train()
+        with own_draws(0):
+            for row in self.parts(self.batches(0, 0, 1)[0]):
+                self.task.loss_and_output(model, self.data.train.batch(row))
+        return self.kept.unsaved(model)
 
     def is_random(self) -> bool:
         """Returns whether a training step draws random numbers, as dropout does."""

@@ -3,7 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.user_errors import Stopped
+
 DIVERGED_AT = 10.0  # a loss above this multiple of the run's first loss has diverged
+
+
+class LoopDiverged(Stopped):
+    """A loop's losses have diverged at a step; no ``except Exception`` of the user's holds it up."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
 
 
 def first_divergence(losses: Tensor, first: Tensor, usual: float) -> list[int | None]:

@@ -12,7 +12,7 @@ from thalweg.compare.execution.guidance import Guidance
 from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.optimizers import make_optimizers, put_state, set_mode, state_of
 from thalweg.compare.execution.step_run import StepRun
-from thalweg.compare.execution.trial_state import TrialState, average_of
+from thalweg.compare.execution.trial_state import TrialState, attributes_of, average_of
 from thalweg.compare.strategy.variants import averaging_of
 
 
@@ -22,7 +22,7 @@ class FactoryRun(StepRun):
     def __init__(self, context: TaskContext, job: Job, guidance: Guidance) -> None:
         self.context, self.job, self.guidance = context, job, guidance
         self.model = context.fresh_model(job.strategy.initialization, job.seed)
-        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay)
+        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay, context.task.grouping)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.schedule = job.strategy.schedule_with(job.hyper)
         averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)
@@ -120,4 +120,5 @@ class FactoryRun(StepRun):
                 "scale": torch.tensor(held["scale"], dtype=torch.float64),
                 "growth": torch.tensor(held["_growth_tracker"]),
             }
-        return TrialState(self.model.state_dict(), optimizer=optimizer, average=average, position=position).encode()
+        own = attributes_of(self.model, self.context.kept)
+        return TrialState(self.model.state_dict(), {}, optimizer, average, position, own).encode()

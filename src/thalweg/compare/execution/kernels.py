@@ -11,6 +11,16 @@ from thalweg.tensors.compiling import compiled
 
 AVERAGE = "average"  # name of the slot, and of the column of its weights
 Kernel = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor], None]
+OF = "@"
+
+
+def column_of(name: str, number: int) -> str:
+    """Returns the name of the column of a coefficient that parameters of a setting have.
+
+    >>> column_of("minus_lr", 0), column_of("minus_lr", 2)
+    ('minus_lr', 'minus_lr@2')
+    """
+    return name if number == 0 else f"{name}{OF}{number}"
 
 
 def slots_of(rule: Rule, averages: bool) -> dict[str, float]:
@@ -18,18 +28,21 @@ def slots_of(rule: Rule, averages: bool) -> dict[str, float]:
     return {**rule.buffers, **({AVERAGE: 0.0} if averages else {})}
 
 
-def update_kernel(rule: Rule, names: Sequence[str], decayed: Tensor, compile_: bool = True) -> Kernel:
+def update_kernel(
+    rule: Rule, names: Sequence[str], decayed: Tensor, compile_: bool = True, setting_of: Tensor | None = None
+) -> Kernel:
     """Returns ``kernel(params, grads, buffers, coefficients)`` which steps ``(K, n)`` rows in place.
 
     ``buffers`` are ``(K, n)`` in the order of ``rule.buffers``, and last the average where ``names`` end in its weight;
     ``coefficients`` is ``(K, c)`` with the columns ``names``. Compiled, it reads and writes each number once; it is
     then for one row, or for any number of rows from two on that are marked as dynamic, whichever it meets first.
-    ``decayed`` ``(n,)`` is 1 where weight decay is applied and 0 elsewhere.
+    ``decayed`` ``(n,)`` is 1 where weight decay is applied and 0 elsewhere; ``setting_of`` ``(n,)`` is the number of
+    each parameter's setting, for which a column may stand, see :func:`column_of`.
     """
-    slots = tuple(rule.buffers)
+    slots, spread = tuple(rule.buffers), _spread(names, decayed, setting_of, compile_)
 
     def kernel(params: Tensor, grads: Tensor, buffers: Sequence[Tensor], coefficients: Tensor) -> None:
-        c = dict(zip(names, coefficients[:, :, None].unbind(1), strict=True))
+        c = spread(coefficients)
         if "decay" in c:
             c["decay"] = c["decay"] * decayed if rule.decay == "l2" else 1 + (c["decay"] - 1) * decayed
         new, state = apply(rule, params, grads, dict(zip(slots, buffers, strict=False)), c)
@@ -40,6 +53,30 @@ def update_kernel(rule: Rule, names: Sequence[str], decayed: Tensor, compile_: b
             buffers[-1].copy_(averaged(buffers[-1], new, c[AVERAGE]))
 
     return compiled(kernel, decayed.device, unguarded=True) if compile_ else kernel
+
+
+def _spread(
+    names: Sequence[str], like: Tensor, setting_of: Tensor | None, compile_: bool
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Returns what makes of coefficients ``(K, c)`` those of each parameter by name, ``(K, 1)`` or ``(K, n)``."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name.partition(OF)[0], []).append(place)
+    several = max(map(len, places.values()))
+    if several == 1:
+        return lambda coefficients: dict(zip(names, coefficients[:, :, None].unbind(1), strict=True))
+    assert setting_of is not None
+    masks = [(setting_of == number).to(like.dtype) for number in range(several)]
+
+    def one(coefficients: Tensor, own: list[int]) -> Tensor:
+        if len(own) == 1:
+            return coefficients[:, own[0], None]
+        if not compile_:
+            return coefficients[:, own].index_select(1, setting_of)
+        # compiled, a gathering is three times slower; what is added to a number here is 0
+        return sum(coefficients[:, place, None] * mask for place, mask in zip(own, masks, strict=True))  # type: ignore
+
+    return lambda coefficients: {name: one(coefficients, own) for name, own in places.items()}
 
 
 def clipping(grads: Tensor, norm: float) -> Tensor:

@@ -11,9 +11,9 @@ from torch.func import functional_call, vmap
 
 from thalweg.compare.execution.context import EVALUATION, TaskContext
 from thalweg.compare.execution.lane_buffers import rows
+from thalweg.compare.execution.stacked_form import stacked_form
 from thalweg.compare.task.examples import CHUNK, Batch, HeldSplit, Split
 from thalweg.compare.task.nested import size_of
-from thalweg.normalization import convert_batch_norm
 from thalweg.tensors.compiling import compiled
 from thalweg.tensors.draws import own_draws
 
@@ -61,7 +61,7 @@ class Scores:
 
     def __init__(self, context: TaskContext, stacked: Collection[str], compile_: bool) -> None:
         self.context, self.stacked = context, stacked
-        self.model = convert_batch_norm(deepcopy(context.model)).eval()
+        self.model = stacked_form(deepcopy(context.model)).eval()
         self._metric_stacks = context.task.step is None and self._metric_can_be_stacked()
         self._validation = self._validation_kernel() if compile_ and self._metric_stacks else None
 

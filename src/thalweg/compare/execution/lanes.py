@@ -32,10 +32,10 @@ from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import TookTooLong, out_of_memory, within
 from thalweg.compare.execution.slots import Block, Group, Lane, block_of, group_of
 from thalweg.compare.execution.stackable import Unstackable, unlike_reason, unstackable_reason
+from thalweg.compare.execution.stacked_form import stacked_form
 from thalweg.compare.execution.timing import with_threads
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import TrialResult
-from thalweg.normalization import convert_batch_norm
 from thalweg.tensors import derive_seed
 from thalweg.tensors.draws import seed_torch
 from thalweg.tensors.error_texts import reads_values
@@ -47,7 +47,7 @@ class Lanes:
     name = "lanes"
 
     def __init__(self, context: TaskContext, width: int, compile_: bool = True) -> None:
-        model = convert_batch_norm(deepcopy(context.model))  # which can be stacked, with the same values
+        model = stacked_form(deepcopy(context.model))  # which can be stacked, with the same values
         reason = unstackable_reason(model)
         if context.task.precision == "fp16":
             reason = "a float16 run scales its loss by its own gradients"
@@ -124,7 +124,7 @@ class Lanes:
                 ready.append(begins)
         on_results(list(results.values()))
         reported = len(results)
-        waiting = deque(sorted(ready, key=lambda job: repr(group_of(job))))
+        waiting = deque(sorted(ready, key=lambda job: repr(self._group(job))))
         while waiting:
             kept, limits = list(waiting), [job.limit for job in waiting]
             try:
@@ -155,7 +155,7 @@ class Lanes:
         first = [waiting.popleft() for _ in range(min(self.width, len(waiting)))]
         flat = context.start(first[0].strategy.initialization, first[0].seed).repeat(self.width, 1)
         blocks = []
-        for group, members in groupby(enumerate(first), key=lambda pair: group_of(pair[1])):
+        for group, members in groupby(enumerate(first), key=lambda pair: self._group(pair[1])):
             slots = list(members)
             part = slice(slots[0][0], slots[-1][0] + 1)
             blocks.append(Block(group, flat[part], part, self._kernel(group, len(slots) == 1)))
@@ -183,7 +183,9 @@ class Lanes:
         """
         for slot in [slot for slot in range(used) if lanes[slot] is None]:
             block = block_of(blocks, slot)
-            fitting = (job for job in waiting if group_of(job) == block.group and 8 * elapsed <= job.stop - job.start)
+            fitting = (
+                job for job in waiting if self._group(job) == block.group and 8 * elapsed <= job.stop - job.start
+            )
             following = next(fitting, None)
             if following:
                 waiting.remove(following)
@@ -201,7 +203,7 @@ class Lanes:
             dim=1,
         )
         context.data.train.expect(chosen)
-        tables = zip(*(block.table(lanes, stretch).unbind() for block in blocks), strict=True)
+        tables = zip(*(block.table(lanes, stretch, context.settings).unbind() for block in blocks), strict=True)
         losses = []
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             seed_torch(derive_seed(some.job.seed, "noise", some.t))
@@ -278,8 +280,11 @@ class Lanes:
                 flat[block.part] = block.shown
         return flat, self.buffers.shown([block.part for block in averaging])
 
+    def _group(self, job: Job) -> Group:
+        return group_of(job, self.context.settings)
+
     def _kernel(self, group: Group, single: bool) -> Kernel:
         key = group, single
         if key not in self._kernels:
-            self._kernels[key] = update_kernel(*group, self.context.decayed, self.compile)
+            self._kernels[key] = update_kernel(*group, self.context.decayed, self.compile, self.context.setting_of)
         return self._kernels[key]

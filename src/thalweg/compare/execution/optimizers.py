@@ -8,15 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.divided import divide
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.factories import made_by, names_parameters
+from thalweg.compare.task.grouping import Grouping
 from thalweg.optim import AdamW, no_decay_groups
 from thalweg.optim.decay import Decay
 from thalweg.optim.of_rule import OfRule
 
 
 def make_optimizers(
-    strategy: Strategy, model: nn.Module, hyper: Mapping[str, float], decay: Decay = "all"
+    strategy: Strategy,
+    model: nn.Module,
+    hyper: Mapping[str, float],
+    decay: Decay = "all",
+    grouping: Grouping | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Returns the strategy's optimizer for the model's trainable parameters, which applies weight decay as asked.
 
@@ -25,6 +31,17 @@ def make_optimizers(
     Raises:
         ValueError: the factory refuses the parameters.
     """
+    made = _made(strategy, model, hyper, decay)
+    if grouping:
+        own = grouping.settings(model)
+        for optimizer in made:
+            divide(strategy, optimizer, own)
+    return made
+
+
+def _made(
+    strategy: Strategy, model: nn.Module, hyper: Mapping[str, float], decay: Decay
+) -> list[torch.optim.Optimizer]:
     params = [p for p in model.parameters() if p.requires_grad]
     try:
         return [optimizer_for(strategy, params, hyper, decay, model)]

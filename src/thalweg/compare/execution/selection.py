@@ -23,9 +23,9 @@ from thalweg.compare.execution.optimizers import make_optimizers
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import out_of_memory
 from thalweg.compare.execution.stackable import Unstackable
+from thalweg.compare.execution.stacked_form import is_recurrent, swapped_kinds
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.strategy import Strategy
-from thalweg.normalization.convert import TORCHS
 from thalweg.second_order import NotAnObjective
 from thalweg.tensors.private import ConvolutionBase
 
@@ -109,7 +109,7 @@ class EngineSelector:
         for strategy in strategies:
             choice = by_group.get(strategy.name, choices[0])  # that of the rules comes first
             if choice.name == "lanes" and self.lanes is None:
-                self.lanes = Lanes(self.context, choice.width)
+                self.lanes = Lanes(self.context, choice.width, not is_recurrent(self.context.model))
             if choice.name == "lanes" and self.lanes:
                 self.lanes.threads = choice.lane_threads
             self._of[strategy.name] = self.lanes if choice.name == "lanes" and self.lanes else self.serial
@@ -128,7 +128,8 @@ class EngineSelector:
             return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job))
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
-        optimizers = make_optimizers(strategy, self.context.model, specimen.hyper, self.context.decay)
+        context = self.context
+        optimizers = make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping)
         reason = "an optimizer made by a factory updates one model at a time"
         if len(optimizers) > 1:
             reason += "; it accepts only matrices, so AdamW with its default settings updates the other parameters"
@@ -180,8 +181,8 @@ class EngineSelector:
         if self.wanted == "auto" and stacked > handicap * alone:
             return Choice(group, "serial", f"measured in turns: {both[1]}, {both[0]}", 1 / alone, 1, setup)
         reason = f"measured in turns: {both[0]}, {both[1]}"
-        if any(type(module) in TORCHS for module in self.context.model.modules()):
-            reason += "; lanes compute torch's batch normalization by thalweg's, which can be stacked"
+        if swapped := swapped_kinds(self.context.model):
+            reason += f"; lanes compute torch's {' and '.join(swapped)} by thalweg's, which can be stacked"
         if self.context.is_random():
             reason += (
                 "; dropout draws differ from those of a serial run, so that results are equal only in distribution"
@@ -208,10 +209,11 @@ class EngineSelector:
             if whole < COMPILE_SECONDS:
                 return f"training one trial at a time takes about {whole:.0f} s in all, less than compiling lanes"
             slower = self._times_alone(trial, job)
-            if slower > TOO_SLOW:
-                usual = " (typical of convolutions on a CPU)" if self._convolves() else ""
+            if slower > (1.0 if is_recurrent(self.context.model) else TOO_SLOW):
+                usual = f" (typical of {kind} on a CPU)" if (kind := self._usually_slow()) else ""
                 return f"measured in turns: stacked steps take {slower:.1f} times as long as single steps{usual}"
-        lanes = Lanes(self.context, trial.width)
+        compiles = not is_recurrent(self.context.model)  # unrolled steps would compile for minutes
+        lanes = Lanes(self.context, trial.width, compiles)
         try:
             with warnings.catch_warnings(action="ignore"):
                 _within_memory(lanes, lambda: self._stacked(lanes, job))
@@ -236,9 +238,13 @@ class EngineSelector:
             return min(stacked / alone, again[0] / again[1])
         return stacked / alone
 
-    def _convolves(self) -> bool:
-        on_cpu = self.context.device.type == "cpu"
-        return on_cpu and any(isinstance(m, ConvolutionBase) for m in self.context.model.modules())
+    def _usually_slow(self) -> str:
+        """Returns what the model has that is slow when stacked on this device, in a word."""
+        if self.context.device.type != "cpu":
+            return ""
+        if any(isinstance(m, ConvolutionBase) for m in self.context.model.modules()):
+            return "convolutions"
+        return "recurrent layers" if is_recurrent(self.context.model) else ""
 
     def _width(self) -> int:
         """Returns the number of slots, within memory, with which the rungs leave the least of them empty."""

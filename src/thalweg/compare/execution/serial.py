@@ -19,7 +19,7 @@ from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, slots_o
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
-from thalweg.compare.execution.trial_state import TrialState
+from thalweg.compare.execution.trial_state import TrialState, attributes_of
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.task import HeldSplit, Split
 from thalweg.compare.task.examples import input_of
@@ -110,11 +110,12 @@ class Serial:
 
     def _kernel(self, job: Job) -> Kernel:
         assert job.strategy.rule is not None
-        names = tuple(coefficient_names(job))
+        names = tuple(coefficient_names(job, self.context.settings))
         key = (job.strategy.rule, names)
         if key not in self._kernels:
+            context = self.context
             self._kernels[key] = update_kernel(
-                job.strategy.rule, names, self.context.decayed, self.context.layout.size > COMPILE_ABOVE
+                job.strategy.rule, names, context.decayed, context.layout.size > COMPILE_ABOVE, context.setting_of
             )
         return self._kernels[key]
 
@@ -211,7 +212,8 @@ class _RuleRun(StepRun):
 
     def prepare(self, start: int, stop: int) -> None:
         """Computes the coefficients of steps ``start`` to ``stop``."""
-        self.offset, self.table = start, coefficient_table(self.job, start, stop).to(self.flat)
+        table = coefficient_table(self.job, start, stop, self.context.settings)
+        self.offset, self.table = start, table.to(self.flat)
 
     def step(self, rows: Tensor, t: int) -> Tensor:
         """Takes one training step and returns the minibatch loss."""
@@ -253,4 +255,5 @@ class _RuleRun(StepRun):
         """Returns all that the rest of the run depends on."""
         slots = {name: held[0] for name, held in self.state.items()}
         means = {name: mean for _, mean, name in self.means}
-        return TrialState(self.flat[0], dict(self.model.named_buffers()), slots, means).encode()
+        own = attributes_of(self.model, self.context.kept)
+        return TrialState(self.flat[0], dict(self.model.named_buffers()), slots, means, attributes=own).encode()

@@ -13,16 +13,17 @@ from thalweg.compare.execution.kernels import AVERAGE, Kernel, slots_of
 from thalweg.compare.execution.lane_buffers import LaneBuffers
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve
+from thalweg.compare.task.grouping import Setting
 from thalweg.rules.rule import Rule
 from thalweg.tensors.private import mark_dynamic
 
 Group = tuple[Rule, tuple[str, ...]]
 
 
-def group_of(job: Job) -> Group:
+def group_of(job: Job, settings: tuple[Setting, ...]) -> Group:
     """Returns what jobs must share to be stepped by one kernel."""
     assert job.strategy.rule is not None
-    return job.strategy.rule, tuple(coefficient_names(job))
+    return job.strategy.rule, tuple(coefficient_names(job, settings))
 
 
 @dataclass
@@ -73,12 +74,12 @@ class Block:
         self.fresh = False
         self.kernel(self.params, own, self.buffers, coefficients)
 
-    def table(self, lanes: list[Lane | None], stretch: int) -> Tensor:
+    def table(self, lanes: list[Lane | None], stretch: int, settings: tuple[Setting, ...]) -> Tensor:
         """Returns the coefficients ``(stretch, rows, c)`` of the block's lanes; zeros in empty slots."""
         tables = torch.zeros(stretch, len(self.params), len(self.group[1]), dtype=torch.float64)
         for row, lane in enumerate(lanes[self.start : self.start + len(self.params)]):
             if lane:
-                tables[:, row] = coefficient_table(lane.job, lane.t, lane.t + stretch)
+                tables[:, row] = coefficient_table(lane.job, lane.t, lane.t + stretch, settings)
         return tables.to(self.params)
 
     def state(self, slot: int, buffers: LaneBuffers) -> TrialState:

@@ -5,7 +5,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.attributes import Attributes
 from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.stacked_form import Unrolled
 from thalweg.normalization import BatchNorm
 from thalweg.tensors.draws import own_draws
 from thalweg.tensors.private import BatchNormBase
@@ -21,7 +23,7 @@ def unstackable_reason(model: nn.Module) -> str | None:
         if isinstance(module, BatchNormBase) and not isinstance(module, BatchNorm):
             what = f"{name or 'the model'} is a {type(module).__name__}"
             return f"{what}, which updates its running statistics in place"
-        if isinstance(module, nn.RNNBase):
+        if isinstance(module, nn.RNNBase) and not isinstance(module, Unrolled):
             return f"{name or 'the model'} is a {type(module).__name__}, whose fused kernel has no stacked form"
     return None
 
@@ -34,12 +36,15 @@ def unlike_reason(context: TaskContext, stacked: Collection[str]) -> str | None:
         for name, value in _shared(two, stacked).items():
             if not _equal(before.get(name), value):
                 return f"{name} is not trained, and each seed draws it anew"
+        kept = Attributes(one)
         for row in context.batches(0, 0, 2).flatten(0, -2) if context.task.accumulate > 1 else context.batches(0, 0, 2):
             before = _shared(one, stacked)
             context.task.loss_and_output(one, context.data.train.batch(row))
         for name, value in _shared(one, stacked).items():
             if name in before and not _equal(before[name], value):
                 return f"the model keeps {name} from batch to batch"
+        if changed := [*kept.changed(one), *kept.unsaved(one)]:
+            return f"the model keeps {changed[0].removeprefix('.')} from batch to batch"
     return None
 
 

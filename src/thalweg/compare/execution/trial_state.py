@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.averaging import Average
+from thalweg.compare.execution.attributes import Attributes, put_attributes
 from thalweg.compare.execution.kernels import AVERAGE
+from thalweg.compare.execution.optimizers import packed, unpacked
 from thalweg.tensors import Layout
 from thalweg.tensors.form import taken
 
@@ -25,6 +27,7 @@ class TrialState:
         optimizer: its state: a rule's by slot ``(n,)``, with the average of the parameters; that of optimizers by
             number, beside the ``tree`` of their state dicts.
         average: averages of the buffers by name; or the parts of an :class:`~thalweg.averaging.Average`.
+        attributes: what the model keeps beside parameters and buffers, packed; see :mod:`.attributes`.
         position: gradient evaluations and steps of a trial that does not spend one evaluation a step; the scale of a
             loss in float16, and the steps since it changed.
     """
@@ -34,13 +37,14 @@ class TrialState:
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     average: Mapping[str, Tensor] = field(default_factory=dict)
     position: Mapping[str, Tensor] = field(default_factory=dict)
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of_model(cls, model: nn.Module, layout: Layout) -> "TrialState":
+    def of_model(cls, model: nn.Module, layout: Layout, kept: Attributes) -> "TrialState":
         """Returns the state of a trial whose own steps begin where the model is."""
         named = dict(model.named_parameters())
         flat = layout.flatten({name: named[name].detach() for name in layout.names})
-        return cls(flat, dict(model.named_buffers()))
+        return cls(flat, dict(model.named_buffers()), attributes=attributes_of(model, kept))
 
     def encode(self) -> dict[str, Tensor]:
         """Returns the state as it is stored and sent: tensors on the CPU."""
@@ -49,6 +53,7 @@ class TrialState:
             parts["average.buffer."] = self.average
         else:
             parts = {"model.": self.params, "state.": self.optimizer, "": {**self.average, **self.position}}
+        parts["attribute."] = self.attributes
         return {p + name: held.detach().cpu().clone() for p, part in parts.items() for name, held in part.items()}
 
     @classmethod
@@ -64,17 +69,20 @@ class TrialState:
             return cls()
         if "params" in held:
             slots = {key: held[key] for key in held if key != "params" and "." not in key}
-            return cls(held["params"], _under("buffer", held), slots, _under("average.buffer", held))
+            buffers, means = _under("buffer", held), _under("average.buffer", held)
+            return cls(held["params"], buffers, slots, means, attributes=_under("attribute", held))
         position = {key: held[key] for key in ("spent", "round", "scale", "growth") if key in held}
         average = {key: held[key] for key in held if key == "step" or key.startswith(("means.", "copies."))}
-        return cls(_under("model", held), {}, _under("state", held), average, position)
+        return cls(_under("model", held), {}, _under("state", held), average, position, _under("attribute", held))
 
     def put(self, model: nn.Module, layout: Layout) -> None:
-        """Puts parameters and buffers into the model.
+        """Puts parameters, buffers and attributes into the model.
 
         Raises:
             ValueError: they are of another model.
         """
+        if self.attributes:
+            put_attributes(model, unpacked(self.attributes))
         if not isinstance(self.params, Tensor):
             if self.params:
                 model.load_state_dict(self.params)
@@ -114,6 +122,12 @@ class TrialState:
 
 def _under(part: str, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(f"{part}."): value for key, value in held.items() if key.startswith(f"{part}.")}
+
+
+def attributes_of(model: nn.Module, kept: Attributes) -> dict[str, Tensor]:
+    """Returns what the model keeps beside parameters and buffers as flat names to tensors, as far as it has changed."""
+    changed = kept.changed(model)
+    return packed(changed, "the model") if changed else {}
 
 
 def average_of(average: Average | None) -> dict[str, Tensor]:

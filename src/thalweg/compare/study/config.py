@@ -11,6 +11,7 @@ from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.options import Tune, widened
 from thalweg.compare.task import Task
+from thalweg.compare.task.grouping import NoDecay
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.task.task import Precision
 from thalweg.optim.decay import Decay, check_decay
@@ -42,6 +43,7 @@ class StudyConfig:
     precision: Precision | None = None
     accumulate: int | None = None
     clip_norm: float | None = None
+    no_decay: NoDecay | None = None
     within: float | None = None
     until: Literal["decided"] | None = None
     at_most: str | float | None = None
@@ -53,7 +55,8 @@ class StudyConfig:
     @property
     def stepping(self) -> dict[str, Any]:
         """What the task's steps do, as far as it is asked for here."""
-        values = {"precision": self.precision, "accumulate": self.accumulate, "clip_norm": self.clip_norm}
+        names = ("precision", "accumulate", "clip_norm", "no_decay")
+        values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
     def __post_init__(self) -> None:

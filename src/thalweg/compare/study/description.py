@@ -35,6 +35,7 @@ def task_of(contexts: Mapping[Variant, TaskContext]) -> dict[str, Any]:
         "is_given": task.is_given,
         "batch_size": task.batch_size,
         **task.stepping,
+        **task.grouping.described,
         "model": str(context.model),
         "guides": _names(task.guidance_inputs),
         "digest": digest_of([*data.known_by(), *starts, *_tensors(task.guidance_inputs)], own),

@@ -72,7 +72,8 @@ def check_ends(contexts: Mapping[Variant, TaskContext], strategies: Sequence[Str
     for strategy in strategies:
         if strategy.factory is not None and {*strategy.space} != {"lr"}:
             for hyper in strategy.ends():
-                make_optimizers(strategy, contexts[strategy.variant].model, hyper, contexts[strategy.variant].decay)
+                own = contexts[strategy.variant]
+                make_optimizers(strategy, own.model, hyper, own.decay, own.task.grouping)
 
 
 def _settled(strategy: Strategy, prepared: int, steps: int) -> int:

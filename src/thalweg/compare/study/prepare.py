@@ -37,6 +37,10 @@ from thalweg.optim.decay import Decay
 from thalweg.tensors import derive_seed
 
 OWN_STEP = "the model was not diagnosed, since the task has a step of its own"
+UNSAVED = (
+    "the model changes {} in a step, which cannot be saved: where a run goes on later, that begins anew; keep tensors, "
+    "numbers, texts and containers of them to have it saved"
+)
 GIVEN = "all runs start from the weights that the model has; Task(start='anew') draws them for each seed"
 
 
@@ -203,6 +207,9 @@ def _varied(given: Task, context: TaskContext) -> list[str]:
     if any(split.draws for split in context.data.parts):
         varied.append("what the data draw as they are read")
     read = [f"the {split.part} data are {split.how}" for split in context.data.parts if split.how]
+    begin += context.task.grouping.lines(context.model)
+    if kept := [name.removeprefix(".") for name in context.unsaved()]:
+        begin.append(UNSAVED.format(", ".join(kept)))
     return [*begin, *read, f"a seed varies {', '.join(varied[:-1])}{' and ' * (len(varied) > 1)}{varied[-1]}"]
 
 

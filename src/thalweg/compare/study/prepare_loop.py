@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,14 @@ class PreparedLoop:
     @property
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
-        return [VARIES]
+        return [VARIES, *self.tried.groups]
 
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""
         task, unknown = self.tried.task, dict.fromkeys(("train_size", "valid_size", "test_size", "batch_size"))
         own = {"parameters": self.tried.parameters, "is_given": False, "model": self.tried.model, "guides": {}}
         digest = digest_of(self.tried.start, [task.source])
-        whole = {**described(task), **unknown, **own, "digest": digest}
+        whole = {**described(task), **unknown, **own, **task.grouping.described, "digest": digest}
         return study_of(whole, self.config, self.budget, self.trained_on)
 
     def engines(self, say: Callable[[str], None]) -> EngineSet:
@@ -93,6 +93,7 @@ def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) 
     check_strategies(config.strategies)
     steps = config.steps if config.steps is not None else task.steps
     check_whole("steps", steps, kind=TaskError)
+    task = task if config.no_decay is None else replace(task, no_decay=config.no_decay)
     tried = Loops(task, device, config.decay).tried(config.strategies[0])
     warmup = max(longest_warmup(s, steps) for s in config.strategies)
     looks = LOOKS if config.until else 1

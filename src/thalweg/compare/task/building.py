@@ -42,12 +42,19 @@ def build_model(task: Task) -> nn.Module:
     if isinstance(task.model, nn.Module):
         with user_errors("copying the task's model", "give a function that builds it"):
             model = copy.deepcopy(task.model)
-        return _shaped(model, task)
+        return _finished(model, task)
     with user_errors("the task's model()", "correct the function that builds the model"):
         model = task.model()
     if not isinstance(model, nn.Module):
         raise TaskError(f"the task's model() gives a {type(model).__name__}: return a torch.nn.Module")
-    return _shaped(model, task)
+    return _finished(model, task)
+
+
+def _finished(model: nn.Module, task: Task) -> nn.Module:
+    """Returns the model with its lazy parameters made, and those frozen that are not to be trained."""
+    model = _shaped(model, task)
+    task.grouping.freeze(model)
+    return model
 
 
 def _shaped(model: nn.Module, task: Task) -> nn.Module:

@@ -21,6 +21,7 @@ from torch.utils.data import (
 from thalweg.compare.task.examples import HeldSplit, Split
 from thalweg.compare.task.holding import Given, Reading, check_finite, no_pair, wrong_with
 from thalweg.compare.task.reading import ReadSplit
+from thalweg.compare.task.sampled import Sampled, Undrawable
 from thalweg.compare.task.streaming import READERS, StreamSplit
 from thalweg.compare.user_errors import TaskError, user_errors
 
@@ -71,12 +72,15 @@ def of_loader(loader: DataLoader[Any], part: str = "training") -> Split:
         if (count := len(loader.dataset)) < loader.batch_size:  # type: ignore[arg-type]
             raise TaskError(f"the batch ({loader.batch_size}) is larger than the {part} data ({count}): lower it")
         return ReadSplit(loader.dataset, part, loader.batch_size, collate, loader_options(loader), shuffle)
+    if type(_sampler_of(loader)).__module__.startswith("torch."):  # another may follow what the loop does
+        return _of_sampler(loader, part, Given(0, None, False, False)) or _stream_of(loader, part)
     return _stream_of(loader, part)
 
 
 def _is_standard(loader: DataLoader[Any]) -> bool:
     """Says whether a loader reads a map-style data set in order or in a random one, without replacement."""
-    known = type(loader.batch_sampler) is BatchSampler and type(loader.sampler) in (RandomSampler, SequentialSampler)
+    made = type(loader.batch_sampler) is BatchSampler and loader.batch_sampler.sampler is loader.sampler
+    known = made and type(loader.sampler) in (RandomSampler, SequentialSampler)  # not one of a batch sampler's own
     return known and not getattr(loader.sampler, "replacement", False)
 
 
@@ -90,12 +94,35 @@ def _of_loader(loader: DataLoader[Any], part: str, task: Given) -> Split:
         if isinstance(split, HeldSplit) and not task.is_pairs:
             return replace(split, batch_size=own.batch_size)
         return split
-    return _stream_of(loader, part)
+    return _of_sampler(loader, part, task) or _stream_of(loader, part)
 
 
-def _stream_of(loader: DataLoader[Any], part: str) -> StreamSplit:
+def _of_sampler(loader: DataLoader[Any], part: str, task: Given) -> Split | None:
+    """Returns examples whose indices are drawn by themselves; None where they are no indices of single examples."""
+    dataset = loader.dataset
+    if isinstance(dataset, IterableDataset) or loader.batch_sampler is None or not hasattr(dataset, "__len__"):
+        return None
+    try:
+        sampled = Sampled(loader, part, _streamed)
+    except Undrawable as reason:
+        return _stream_of(loader, part, f", since {reason}")
+    reading = Reading(dataset, part, task)
+    how = f"read anew for each batch, by the indices of its {type(_sampler_of(loader)).__name__}"
+    size = loader.batch_size or (len(sampled.first[0]) if sampled.first else task.batch_size)
+    check, options = partial(wrong_with, reading.is_pairs), loader_options(loader)
+    split = ReadSplit(dataset, part, size, loader.collate_fn, options, True, check, how, reading.is_random)
+    return replace(split, sampled=sampled)
+
+
+def _sampler_of(loader: DataLoader[Any]) -> Any:
+    """Returns the sampler that the user has written."""
+    own = loader.batch_sampler
+    return own.sampler if type(own) is BatchSampler else own
+
+
+def _stream_of(loader: DataLoader[Any], part: str, why: str = "") -> StreamSplit:
     readers = READERS if not loader.num_workers else max(1, PROCESSES // loader.num_workers)
-    return StreamSplit(partial(_streamed, loader), part, readers=readers)
+    return StreamSplit(partial(_streamed, loader), part, readers=readers, how=f"read as a stream{why}")
 
 
 def _streamed(loader: DataLoader[Any], seed: int) -> Iterator[Any]:

@@ -1,7 +1,8 @@
 """The evaluation of a task that has a step of its own: named numbers of a whole part of the data."""
 
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from thalweg.compare.task.examples import Batch
 from thalweg.compare.task.nested import size_of
 from thalweg.compare.task.task import Task
 from thalweg.compare.user_errors import TaskError, user_errors
+from thalweg.tensors.private import hook_tables
 
 LOSS = "loss"
 
@@ -22,7 +24,8 @@ def evaluated(task: Task, model: nn.Module, batches: Iterable[Batch]) -> dict[st
     """
     if task.evaluate is None:
         return {LOSS: mean_loss(task, model, batches)}
-    with user_errors("the task's evaluate"), torch.no_grad(), task.autocast(first_parameter(model)):
+    place = user_errors("the task's evaluate")
+    with place, without_new_hooks(model), torch.no_grad(), task.autocast(first_parameter(model)):
         found = task.evaluate(model, batches)
     values = dict(found) if isinstance(found, Mapping) else {"metric": found}
     for name, value in values.items():
@@ -32,6 +35,18 @@ def evaluated(task: Task, model: nn.Module, batches: Iterable[Batch]) -> dict[st
     if not values:
         raise TaskError("the task's evaluate returns nothing: return a number, or {name: number}")
     return {str(name): float(value) for name, value in values.items()}
+
+
+@contextmanager
+def without_new_hooks(model: nn.Module) -> Iterator[None]:
+    """Runs its body, and removes the hooks that it has left on the model, which would become more with each run."""
+    tables = [(table, set(table)) for module in model.modules() for table in hook_tables(module)]
+    try:
+        yield
+    finally:
+        for table, before in tables:
+            for key in [key for key in table if key not in before]:
+                del table[key]
 
 
 def mean_loss(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float:

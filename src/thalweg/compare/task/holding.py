@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from thalweg.compare.task.examples import HeldSplit, Split, sample
-from thalweg.compare.task.nested import leaves
+from thalweg.compare.task.nested import leaves, same
 from thalweg.compare.task.reading import ReadSplit
 from thalweg.compare.user_errors import TaskError, brief, user_errors
 from thalweg.tensors.draws import States, global_states, own_draws
@@ -52,10 +52,10 @@ class Reading:
                 before = global_states()
                 again = [dataset[i] for i in places]
                 drawn = not _same_states(before, global_states())
-            self.is_random = drawn or not all(map(_same, some, again))
+            self.is_random = drawn or not all(map(same, some, again))
             if self.is_random:
                 with own_draws(1):
-                    if not all(map(_same, again, [dataset[i] for i in places])):
+                    if not all(map(same, again, [dataset[i] for i in places])):
                         warnings.warn(
                             f"examples of the {part} data differ though the generators of torch, NumPy and Python are "
                             "seeded, so that trials do not share them and nothing is repeatable: draw from these "
@@ -169,16 +169,3 @@ def wrong_with(is_pairs: bool, example: Any) -> str:
 def _same_states(one: States, two: States) -> bool:
     numpys = all(bool((a == b).all()) if hasattr(a, "all") else a == b for a, b in zip(one[1], two[1], strict=True))
     return bool(torch.equal(one[0], two[0])) and numpys and one[2] == two[2]
-
-
-def _same(one: Any, two: Any) -> bool:
-    """Says whether two readings of an example are equal, as far as they can be compared."""
-    if isinstance(one, (tuple, list)) and isinstance(two, (tuple, list)):
-        return len(one) == len(two) and all(map(_same, one, two))
-    if isinstance(one, dict) and isinstance(two, dict):
-        return one.keys() == two.keys() and all(_same(one[key], two[key]) for key in one)
-    try:
-        a, b = torch.as_tensor(one), torch.as_tensor(two)
-    except Exception:  # what is no tensor is refused by name when it is stacked
-        return True
-    return a.shape == b.shape and torch.allclose(a, b, 0, 0, equal_nan=True)

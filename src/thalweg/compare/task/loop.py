@@ -3,10 +3,11 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from thalweg.compare.names import check_name
+from thalweg.compare.task.grouping import Grouping, Groups, NoDecay
 from thalweg.compare.task.task import DIRECTIONS, SHARES
 from thalweg.compare.user_errors import TaskError
 
@@ -25,6 +26,8 @@ class TrainingLoop:
         higher_is_better: direction of the metric, where its name does not tell, as that of accuracy or loss does.
         target: the value of the metric for "time to target"; by default the protocol chooses it.
         description: a line for the report.
+        no_decay, groups: settings of parameters by name, as of a :class:`thalweg.Task`, for loops that call
+            ``run.optimizer(model)``.
 
     >>> TrainingLoop(lambda run: None, name="mine", metric="accuracy").direction
     'max'
@@ -37,6 +40,8 @@ class TrainingLoop:
     higher_is_better: bool | None = None
     target: float | None = None
     description: str = ""
+    no_decay: NoDecay = False
+    groups: Groups = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not callable(self.train):
@@ -44,6 +49,7 @@ class TrainingLoop:
         if not self.name:
             object.__setattr__(self, "name", getattr(self.train, "__name__", "loop"))
         check_name("the task", self.name)
+        _ = self.grouping  # which checks it
         if self.target is not None and not math.isfinite(self.target):
             raise TaskError(f"target is {self.target}: give a number, or omit it")
 
@@ -72,6 +78,11 @@ class TrainingLoop:
     def metric_range(self) -> tuple[float, float]:
         """Least and largest value that the metric can have; infinite where that is not known."""
         return (0.0, 1.0) if self.metric_name in SHARES else (-math.inf, math.inf)
+
+    @property
+    def grouping(self) -> Grouping:
+        """Which parameters have settings of their own."""
+        return Grouping(self.no_decay, self.groups)
 
     @property
     def source(self) -> str:

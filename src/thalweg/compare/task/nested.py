@@ -144,3 +144,16 @@ def _joined(batches: Sequence[Any], join: Callable[[list[Tensor]], Tensor]) -> A
         parts = [_joined(values, join) for values in zip(*batches, strict=True)]
         return type(first)(*parts) if named else type(first)(parts)
     raise ValueError(f"a batch holds a {type(first).__name__}: lanes take tensors in tuples, lists and dictionaries")
+
+
+def same(one: Any, two: Any) -> bool:
+    """Says whether two batches, examples or the like are equal, as far as they can be compared."""
+    if isinstance(one, (tuple, list)) and isinstance(two, (tuple, list)):
+        return len(one) == len(two) and all(map(same, one, two))
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    try:
+        a, b = torch.as_tensor(one), torch.as_tensor(two)
+    except Exception:  # what is no tensor is refused by name when it is stacked
+        return True
+    return a.shape == b.shape and torch.allclose(a, b, 0, 0, equal_nan=True)

@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default
 
 from thalweg.compare.task.examples import CHUNK, Batch, Split, names_of, order_of, sample
 from thalweg.compare.task.nested import leaves, moved, own, stacked
+from thalweg.compare.task.sampled import Sampled
+from thalweg.compare.task.streaming import endless
 from thalweg.compare.user_errors import TaskError, describe_error, user_errors
 from thalweg.tensors import derive_seed
 from thalweg.tensors.draws import own_draws
@@ -101,6 +103,7 @@ class ReadSplit(Split):
         how: how the examples are read, in words.
         draws: whether reading an example draws random numbers.
         device: of the batches.
+        sampled: the indices that a sampler of the user's gives, in place of an order of our own.
     """
 
     dataset: Dataset[Any]
@@ -113,6 +116,7 @@ class ReadSplit(Split):
     how: str = "read anew for each batch"
     draws: bool = False
     device: torch.device = field(default=torch.device("cpu"))
+    sampled: Sampled | None = None
 
     def __post_init__(self) -> None:
         self._plan = _Plan()
@@ -123,16 +127,25 @@ class ReadSplit(Split):
         self._kept: OrderedDict[tuple[int, int], tuple[Batch, list[int]]] = OrderedDict()
 
     @property
-    def count(self) -> int:
+    def count(self) -> int | None:
+        return self.length if self.sampled is None else self.sampled.count
+
+    @property
+    def length(self) -> int:
+        """The number of examples of the data set."""
         return len(self.dataset)  # type: ignore[arg-type]
 
     def steps_per_epoch(self, batch_size: int) -> float:
-        return self.count / self.batch_size
+        if self.sampled is not None:
+            return math.inf if self.sampled.first is None else len(self.sampled.first)
+        return self.length / self.batch_size
 
     def rows(self, seed: int, start: int, stop: int, batch_size: int) -> Tensor:
         return torch.tensor([[seed, t] for t in range(start, stop)])
 
     def expect(self, rows: Tensor) -> None:
+        if self.sampled is not None:
+            self.sampled.check_unchanged()
         named = names_of(rows.reshape(-1, 2))
         self._most = len(set(names_of(rows[:1].reshape(-1, 2)))) or 1
         self._ahead = deque(name for name in dict.fromkeys(named) if name not in self._kept)
@@ -152,12 +165,12 @@ class ReadSplit(Split):
         return _ReadChunks(self, min(size or self.batch_size, self.batch_size))  # no more than a step takes
 
     def known_by(self) -> list[Tensor]:
-        batches = self._iterate([([i], derive_seed(0, "example", i)) for i in sample(self.count)])  # of any shapes
+        batches = self._iterate([([i], derive_seed(0, "example", i)) for i in sample(self.length)])  # of any shapes
         return [tensor for batch in batches for tensor in leaves(batch)]
 
     def to(self, device: torch.device) -> "ReadSplit":
         given = (self.dataset, self.part, self.batch_size, self.collate, self.options, self.shuffle, self.check)
-        return ReadSplit(*given, self.how, self.draws, device)
+        return ReadSplit(*given, self.how, self.draws, device, self.sampled)
 
     def _one(self, seed: int, t: int) -> Batch:
         name = (seed, t)
@@ -177,9 +190,11 @@ class ReadSplit(Split):
 
     def _entry(self, seed: int, t: int) -> Entry:
         own = derive_seed(seed, "batch", t)
+        if self.sampled is not None:
+            return self.sampled.positions(seed, t), own
         if self.shuffle:
-            return order_of(seed, self.count, self.batch_size).rows(t, t + 1)[0].tolist(), own
-        first = t % (self.count // self.batch_size) * self.batch_size
+            return order_of(seed, self.length, self.batch_size).rows(t, t + 1)[0].tolist(), own
+        first = t % (self.length // self.batch_size) * self.batch_size
         return list(range(first, first + self.batch_size)), own
 
     def _iterate(self, entries: Sequence[Entry]) -> Iterator[Batch]:
@@ -220,16 +235,30 @@ class _ReadChunks:
     size: int
 
     def __len__(self) -> int:
-        return math.ceil(self.split.count / self.size)
+        first = None if self.split.sampled is None else self.split.sampled.first
+        return math.ceil(self.split.length / self.size) if first is None else len(first)
 
     def __iter__(self) -> Iterator[Batch]:
-        split, size = self.split, self.size
-        for start in range(0, split.count, size * CHUNK):  # so that a long data set is not listed at once
-            firsts = range(start, min(split.count, start + size * CHUNK), size)
-            entries = [(list(range(i, min(split.count, i + size))), derive_seed(0, "batch", i, size)) for i in firsts]
+        split = self.split
+        for entries in self._in_order() if split.sampled is None else self._sampled(split.sampled):
             split._ahead.clear()  # the loader reads for one at a time
             for batch in split._iterate(entries):
                 yield moved(batch, split.device)
+
+    def _in_order(self) -> Iterator[list[Entry]]:
+        count, size = self.split.length, self.size
+        for start in range(0, count, size * CHUNK):  # so that a long data set is not listed at once
+            firsts = range(start, min(count, start + size * CHUNK), size)
+            yield [(list(range(i, min(count, i + size))), derive_seed(0, "batch", i, size)) for i in firsts]
+
+    def _sampled(self, sampled: Sampled) -> Iterator[list[Entry]]:
+        """Yields an epoch, the same each time."""
+        batches = sampled.first
+        if batches is None:
+            raise endless(self.split.part)
+        for start in range(0, len(batches), CHUNK):
+            chosen = enumerate(batches[start : start + CHUNK], start)
+            yield [(positions, derive_seed(0, "batch", t)) for t, positions in chosen]
 
 
 def _writes(batch: Batch) -> list[int]:

@@ -43,7 +43,7 @@ class StreamSplit(Split):
     readers: int = READERS
 
     def __post_init__(self) -> None:
-        self._readers: OrderedDict[int, _Reader] = OrderedDict()
+        self._readers: OrderedDict[int, Reader] = OrderedDict()
 
     @property
     def count(self) -> None:
@@ -74,9 +74,9 @@ class StreamSplit(Split):
     def to(self, device: torch.device) -> "StreamSplit":
         return replace(self, device=device)
 
-    def reader(self, seed: int) -> "_Reader":
+    def reader(self, seed: int) -> "Reader":
         """Returns a new reader of the stream of a seed."""
-        return _Reader(self.source, self.part, self.skips, self.device, seed)
+        return Reader(self.source, self.part, self.skips, self.device, seed)
 
     def _one(self, seed: int, t: int) -> Batch:
         if seed not in self._readers:
@@ -87,7 +87,7 @@ class StreamSplit(Split):
         return own(self._readers[seed].at(t))
 
 
-class _Reader:
+class Reader:
     """The stream of one seed, at its step; each epoch of one that ends has a seed of its own."""
 
     def __init__(
@@ -162,7 +162,11 @@ class _StreamChunks:
         while (batch := reader.read()) is not None:
             yield batch
             if reader.next > ENDLESS:
-                raise TaskError(
-                    f"the {self.split.part} data has no end after {ENDLESS:,} batches: let it end, since it is "
-                    "evaluated as a whole"
-                )
+                raise endless(self.split.part)
+
+
+def endless(part: str) -> TaskError:
+    """Returns what is to be raised where a part that is evaluated as a whole has no end."""
+    return TaskError(
+        f"the {part} data has no end after {ENDLESS:,} batches: let it end, since it is evaluated as a whole"
+    )

@@ -15,6 +15,7 @@ from thalweg.compare.arguments import SEED, check_whole
 from thalweg.compare.names import check_name
 from thalweg.compare.task.data import split_of
 from thalweg.compare.task.examples import Batch, Examples, Split, input_of, target_of
+from thalweg.compare.task.grouping import Grouping, Groups, NoDecay
 from thalweg.compare.task.holding import Given
 from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.task.nested import leaves
@@ -28,9 +29,16 @@ Evaluate = Callable[[nn.Module, Iterable[Any]], Mapping[str, float] | float]
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 NAMED = ("accuracy", "r2", "loss")  # metrics of outputs
-SHARES = ("accuracy", "auc", "auroc", "average_precision", "f1", "precision", "recall", "iou")  # from 0 to 1
-LARGER = (*SHARES, "r2", "bleu", "rouge")
-SMALLER = ("loss", "error", "perplexity", "nll", "mse", "rmse", "mae", "wer", "cer", "fid")
+SHARES = (  # from 0 to 1
+    *("accuracy", "acc", "balanced_accuracy", "top1", "top5", "auc", "auroc", "roc_auc", "auprc", "pr_auc"),
+    *("average_precision", "ap", "map", "f1", "precision", "recall", "sensitivity", "specificity", "iou", "miou"),
+    *("jaccard", "dice", "ssim", "exact_match"),
+)
+LARGER = (*SHARES, "r2", "bleu", "rouge", "psnr", "correlation", "kappa")
+SMALLER = (
+    *("loss", "error", "err", "perplexity", "ppl", "nll", "bce", "ce", "mse", "rmse", "mae", "mape", "wer", "cer"),
+    "fid",
+)
 DIRECTIONS: Mapping[str, Literal["max", "min"]] = {
     **dict.fromkeys(LARGER, "max"),
     **dict.fromkeys(SMALLER, "min"),
@@ -94,6 +102,12 @@ class Task:
             ``"fp16"`` scales its loss, and leaves out steps whose gradient is not finite.
         accumulate: number of minibatches whose mean gradient is that of a step, which counts as one evaluation.
         clip_norm: largest norm of a step's gradient; None does not clip.
+        no_decay: True leaves biases, normalizations and other parameters of at most one dimension out of weight decay,
+            as :func:`thalweg.optim.no_decay_groups` does; or names of the parameters to leave out, as in ``groups``.
+        groups: settings of parameters by name, such as ``{"encoder": {"lr_scale": 0.1}, "embedding": {"frozen":
+            True}}``: ``lr_scale``, a factor on the strategy's learning rate; ``weight_decay``, in place of the
+            strategy's; ``frozen``, whether they are not trained. A name is that of a parameter or a module, the end of
+            such names, or a pattern with ``*`` and ``?``; where two match, the later one holds.
         metric: ``"accuracy"``, ``"r2"``, ``"loss"`` or ``(output, target) -> scalar``; by default the accuracy for
             cross-entropy, and the loss otherwise. The accuracy reads targets as cross-entropy does: classes are the
             second dimension of the output, and targets are labels or probabilities; labels that the loss ignores do
@@ -140,6 +154,8 @@ class Task:
     precision: Precision = "fp32"
     accumulate: int = 1
     clip_norm: float | None = None
+    no_decay: NoDecay = False
+    groups: Groups = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.loss is None) == (self.step is None):
@@ -153,6 +169,7 @@ class Task:
         check_whole("accumulate", self.accumulate, most=SEED[1], kind=TaskError)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise TaskError(f"clip_norm is {self.clip_norm}: give a number above 0, or omit it")
+        _ = self.grouping  # which checks it
         if isinstance(self.train, DataLoader) and self.train.batch_size:
             object.__setattr__(self, "batch_size", self.train.batch_size)
         if self.step is None and isinstance(self.metric, str) and self.metric not in NAMED:
@@ -235,6 +252,11 @@ class Task:
         """Returns what a step does beside its optimizer, as far as it is not the default."""
         values = {"precision": self.precision, "accumulate": self.accumulate, "clip_norm": self.clip_norm}
         return {name: value for name, value in values.items() if value not in ("fp32", 1, None)}
+
+    @property
+    def grouping(self) -> Grouping:
+        """Which parameters have settings of their own."""
+        return Grouping(self.no_decay, self.groups)
 
     def autocast(self, batch: Batch) -> AbstractContextManager[object]:
         """Returns what runs its body in the task's precision, on the batch's device."""

@@ -27,7 +27,7 @@ class FitNet(Guidance):
         return {**teacher.charged(total, looks=True), "hints": _steps(total)}
 
     def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
-        plan = self.plan(context, job, model, self.stage(context, job))
+        plan = self.plan(context, job, model, self.stage(context, job, model))
         train, teacher = context.pairs, self._teacher(context).model(job)
         answers = context.cached(("answers", id(teacher)), lambda: train.evaluate(teacher, lambda output, _: output))
         taught, whole, learned = train.beside(answers), plan.model.train(), plan.stages[-1].objective

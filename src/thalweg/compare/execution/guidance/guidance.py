@@ -47,14 +47,15 @@ class Guidance:
     def pretrained(self, context: TaskContext, job: Job) -> nn.Module:
         """Returns the model as the run's own steps find it; may raise :class:`Diverged`."""
         model = context.fresh_model(job.strategy.initialization, job.seed)
-        plan = self.plan(context, job, model, self.stage(context, job))
+        plan = self.plan(context, job, model, self.stage(context, job, model))
         if plan.stages[:-1]:
             train(plan.model, plan.stages[:-1], seed=derive_seed(job.seed, "pretraining"))
         return model
 
-    def stage(self, context: TaskContext, job: Job) -> Stage:
+    def stage(self, context: TaskContext, job: Job, model: nn.Module) -> Stage:
         """Returns the job's own steps as a stage, without an average: what is judged is the engine's business."""
-        stage = stage_of(context, job.strategy, dict(job.hyper), job.total - job.prepared, job.seed)
+        own, steps = context.task.grouping.settings(model), job.total - job.prepared
+        stage = stage_of(context, job.strategy, dict(job.hyper), steps, job.seed, own=own)
         return replace(stage, average=None)
 
     def rows(self, context: TaskContext, job: Job, start: int, stop: int) -> Tensor:
@@ -78,4 +79,4 @@ def after_pretraining(context: TaskContext, guidance: Guidance, job: Job) -> Job
         model = guidance.pretrained(context, job)
     except Diverged:
         return None
-    return replace(job, snapshot=TrialState.of_model(model, context.layout).encode())
+    return replace(job, snapshot=TrialState.of_model(model, context.layout, context.kept).encode())

@@ -1,5 +1,6 @@
 """A strategy on a task as a stage of the training loop."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,9 +8,11 @@ from torch import nn
 
 from thalweg.averaging import Average
 from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.divided import divide
 from thalweg.compare.execution.optimizers import optimizer_for, refused
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import averaging_of
+from thalweg.compare.task.grouping import Setting
 from thalweg.stages import Stage
 
 
@@ -20,10 +23,12 @@ def stage_of(
     steps: int,
     seed: int,
     of_model: nn.Module | None = None,
+    own: Mapping[int, Setting] | None = None,
 ) -> Stage:
     """Returns the strategy on the task as one stage, with the large batches that compare gives a closure.
 
-    ``of_model`` is the model that it trains, where that is known: a factory may ask for it.
+    ``of_model`` is the model that it trains, where that is known: a factory may ask for it. ``own`` are the settings
+    of its parameters.
     """
     task = context.task
     size = task.batch_size * (int(hyper["batches"]) if strategy.closure else 1)
@@ -35,7 +40,9 @@ def stage_of(
 
     def optimizer(params: Any) -> torch.optim.Optimizer:
         try:
-            return optimizer_for(strategy, params, hyper, context.decay, of_model)
+            made = optimizer_for(strategy, params, hyper, context.decay, of_model)
+            divide(strategy, made, own or {})
+            return made
         except (TypeError, ValueError) as error:
             raise refused(strategy, hyper, error) from error
 

@@ -60,7 +60,8 @@ class Teacher:
         model = self.own.fresh_model(scheme, own)
         hyper = strategy.default_configuration() | RATE
         steps = max(1, int(total // SHARE / self.price))
-        train(model, [stage_of(self.own, strategy, hyper, steps, own)], seed=own)
+        parameters = self.own.task.grouping.settings(model)
+        train(model, [stage_of(self.own, strategy, hyper, steps, own, own=parameters)], seed=own)
         return model.eval()
 
 
@@ -70,7 +71,8 @@ def teacher_of(context: TaskContext, source: Callable[[], nn.Module] | nn.Module
     def made() -> Teacher:
         if source is None:
             return Teacher(context, context.task, alike=True)
-        return Teacher(context, replace(context.task, model=source), trained=isinstance(source, nn.Module))
+        other = replace(context.task, model=source, no_decay=False, groups={})  # which name the model's parameters
+        return Teacher(context, other, trained=isinstance(source, nn.Module))
 
     return context.cached(("teacher of", id(source)), made)
 

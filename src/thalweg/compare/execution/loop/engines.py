@@ -12,8 +12,9 @@ from torch import nn
 
 from thalweg.compare.design import Budget
 from thalweg.compare.execution.choice import Choice
+from thalweg.compare.execution.divergence import LoopDiverged
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, ignore_results
-from thalweg.compare.execution.loop.run import LoopDiverged, Run
+from thalweg.compare.execution.loop.run import Run
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.strategy import Strategy
@@ -41,6 +42,7 @@ class Tried:
         model: its modules as text.
         start: first trained parameters, by which a study is told from another.
         usual: the largest loss, beside which a later one is judged.
+        groups: settings that parameters have of their own, in words.
     """
 
     task: TrainingLoop
@@ -48,6 +50,7 @@ class Tried:
     model: str
     start: Sequence[torch.Tensor]
     usual: float
+    groups: Sequence[str]
 
 
 class Loops:
@@ -94,9 +97,10 @@ class Loops:
         """Returns what a short run shows. Raises TaskError where the loop does not do what a run needs."""
         hyper = strategy.stepping(strategy.default_configuration())
         job = Job("tried", strategy, hyper, 0, 0, TRIED, TRIED, TRIED // 2, test=True)
-        run = self._trained(job, math.inf)
+        run = self._trained(job, math.inf, note_at=TRIED // 2)
         if run.diverged is not None:  # by the learning rate, or there is no loss that is a number
-            run = self._trained(job := replace(job, hyper={**hyper, "lr": hyper.get("lr", 0.0) * TINY}), math.inf)
+            job = replace(job, hyper={**hyper, "lr": hyper.get("lr", 0.0) * TINY})
+            run = self._trained(job, math.inf, note_at=TRIED // 2)
         if run.diverged is not None:
             raise TaskError(
                 f"the loss that the loop gives run.loss is no finite number in batch {run.diverged}: check the loss "
@@ -115,11 +119,18 @@ class Loops:
         shuffled = self._trained(replace(job, stop=TRIED // 2, test=False), math.inf, is_shuffled=True)
         usual = max(run.largest_loss, shuffled.largest_loss)
         start = [p.detach().cpu() for p in trained[:1]]
-        return Tried(task, sum(p.numel() for p in trained), str(models[0]), start, usual)
+        groups = [*task.grouping.lines(run.state.objects["model"])] if task.grouping else []
+        return Tried(task, sum(p.numel() for p in trained), str(models[0]), start, usual, groups)
 
     def _check_repeats(self, straight: Run, job: Job) -> None:
         """Raises TaskError where the loop does something else when it is called again, or goes on after a pause."""
-        half = job.evaluate_every
+        half, held, loss = job.evaluate_every, straight.state.noted, straight.first_loss
+        rest = self._trained(replace(job, start=half, snapshot=held, first_loss=loss), math.inf, note_at=half)
+        begun, again = (run.state.initial for run in (straight, rest))
+        alike = len(begun) == len(again) and all(a.shape == b.shape for a, b in zip(begun, again, strict=True))
+        goes_on = self._are_equal(_last(straight), _last(rest))
+        if goes_on and alike and all(map(torch.equal, begun, again)):
+            return
         first = self._trained(replace(job, stop=half, test=False), math.inf)
         if not self._are_equal([straight.first_loss or 0.0], [first.first_loss or 0.0]):
             raise TaskError(
@@ -127,9 +138,7 @@ class Loops:
                 f"{straight.first_loss:g}, then {first.first_loss:g}): make whatever it changes in it, the model too, "
                 "and draw from the generators of torch, NumPy and Python"
             )
-        job = replace(job, start=half, snapshot=first.state.held, first_loss=first.first_loss)
-        rest = self._trained(job, math.inf)
-        if not self._are_equal(_last(straight), _last(rest)):
+        if not goes_on:
             raise TaskError(
                 "the loop does not go on where it was when it is interrupted: call run.track(name=...) with whatever "
                 "it changes beside the model, such as a mean of weights, and take batches of two loaders from "
@@ -141,7 +150,7 @@ class Loops:
         return bool(np.allclose(one, two, bound, bound, equal_nan=True))
 
     def _one(self, job: Job, progress: Progress) -> TrialResult:
-        run = Run(job, self.device, self.decay, self.task.metric, self.usual)
+        run = self._run(job, self.usual)
         run.progress = progress
         try:
             with within(job.limit):
@@ -156,14 +165,21 @@ class Loops:
             raise TaskError("the loop never calls optimizer.step(): call it on what run.optimizer returns")
         return TrialResult(job.key, "finished", run.step, run.curve, run.first_loss, run.test, run.state.held)
 
-    def _trained(self, job: Job, usual: float | None = None, is_shuffled: bool = False) -> Run:
+    def _trained(
+        self, job: Job, usual: float | None = None, is_shuffled: bool = False, note_at: int | None = None
+    ) -> Run:
         """Returns the run of a job, which may have diverged."""
-        run = Run(job, self.device, self.decay, self.task.metric, self.usual if usual is None else usual, is_shuffled)
+        run = self._run(job, self.usual if usual is None else usual, is_shuffled)
+        run.state.note_at = note_at
         try:
             self._call(run, job)
         except LoopDiverged as diverged:
             run.diverged = diverged.step
         return run
+
+    def _run(self, job: Job, usual: float, is_shuffled: bool = False) -> Run:
+        task = self.task
+        return Run(job, self.device, self.decay, task.metric, usual, is_shuffled, task.grouping)
 
     def _call(self, run: Run, job: Job) -> None:
         with user_errors("the training loop"), own_draws(derive_seed(job.seed, "loop") % 2**63):

@@ -8,22 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg.compare.execution.divergence import first_divergence, shuffle
+from thalweg.compare.execution.divergence import LoopDiverged, first_divergence, shuffle
 from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.loop.batches import likeness, split_for
 from thalweg.compare.execution.loop.state import LoopState
 from thalweg.compare.execution.optimizers import groups_for, make_optimizers, members, one_of, set_mode
 from thalweg.compare.storage.result import Curve
-from thalweg.compare.user_errors import Stopped, TaskError
+from thalweg.compare.task.grouping import Grouping
+from thalweg.compare.user_errors import TaskError
 from thalweg.optim.decay import Decay
-
-
-class LoopDiverged(Stopped):
-    """A loop's losses have diverged at a step; no ``except Exception`` of the user's holds it up."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(step)
-        self.step = step
 
 
 class Run:
@@ -65,6 +58,7 @@ class Run:
         metric: str | None = None,
         usual: float = 0.0,
         is_shuffled: bool = False,
+        grouping: Grouping = Grouping(),  # noqa: B008, it is frozen
     ) -> None:
         self._job, self._decay, self.metric, self._usual, self.largest_loss = job, decay, metric, usual, 0.0
         self.seed, self.device, self.steps, self.step = job.seed, device, job.total, job.start
@@ -74,6 +68,7 @@ class Run:
         self.test: float | None = None
         self.seconds: list[float] = []
         self.diverged: int | None = None
+        self._grouping = grouping
         self._is_shuffled = is_shuffled  # whether the models begin without what they have learned
         self.progress: Callable[[int], object] = lambda steps: None
         self._optimizer: torch.optim.Optimizer | None = None
@@ -88,14 +83,18 @@ class Run:
             params: a model, which is registered, too; or parameters or groups of them as torch's optimizers take them.
 
         Raises:
-            TaskError: it was asked for before.
+            TaskError: it was asked for before, or parameters without names are to have settings of their own.
         """
         if self._optimizer is not None:
             raise TaskError("the loop calls run.optimizer twice: call it once, with all parameters or groups")
         strategy = self._job.strategy
         if isinstance(params, nn.Module):
             self.track(model=params)
-            made = make_optimizers(strategy, params, self._job.hyper, self._decay)
+            self._grouping.freeze(params)
+            made = make_optimizers(strategy, params, self._job.hyper, self._decay, self._grouping)
+        elif self._grouping:
+            named = ", ".join(self._grouping.described)
+            raise TaskError(f"{named} name parameters of a model: call run.optimizer(model), or omit them")
         else:
             made = groups_for(strategy, params, self._job.hyper, self._decay)
         self._optimizer = one_of(made)
@@ -152,6 +151,7 @@ class Run:
             yield batch
             self.seconds.append(time.perf_counter() - began)
             self._end_step()
+            self.state.note(self.step, not self._stepped)
         self.state.capture(not self._stepped)
 
     @property

@@ -18,11 +18,19 @@ class LoopState:
 
     Arguments:
         held: what :meth:`capture` saved, None at the start of a run.
+
+    Attributes:
+        note_at: step after which what would be saved there is noted; None for nowhere.
+        noted: what was.
+        initial: the parameters that the loop itself began with, of a run that notes.
     """
 
     def __init__(self, held: Mapping[str, Tensor] | None) -> None:
         self.held = held
         self.objects: dict[str, Any] = {}
+        self.note_at: int | None = None
+        self.noted: Mapping[str, Tensor] | None = None
+        self.initial: list[Tensor] = []
 
     def track(self, **objects: Any) -> None:
         """Registers objects by their names.
@@ -40,6 +48,13 @@ class LoopState:
                 raise TaskError(f"the loop registers two objects as {name!r}: name them differently")
             self.objects[name] = value
 
+    def note(self, step: int, gradients: bool) -> None:
+        """Notes what :meth:`capture` would save, where that is asked for."""
+        if step == self.note_at:
+            held = self.held
+            self.capture(gradients)
+            self.noted, self.held = self.held, held
+
     def capture(self, gradients: bool) -> None:
         """Saves the states of all objects and of the global generators, and gradients that a later step takes."""
         held = {f"{OPTIMIZER}.{k}": v for k, v in state_of(members(self.objects[OPTIMIZER])).items()}
@@ -56,6 +71,8 @@ class LoopState:
         Raises:
             TaskError: the loop has registered other objects than before.
         """
+        if self.note_at is not None:
+            self.initial = [p.detach().cpu().clone() for p in _params(self.objects[OPTIMIZER])]
         if self.held is None:
             return
         put_state(members(self.objects[OPTIMIZER]), _under(OPTIMIZER, self.held))
