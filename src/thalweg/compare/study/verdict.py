@@ -29,7 +29,7 @@ def pairs(judged: Judged) -> list[dict[str, Any]]:
     sign, found = 1 if judged.direction == "max" else -1, []
     for a, b in combinations(judged.runs, 2):
         gains = judged.gains(a, b)
-        ends = zip(*(trained(judged.runs[n]) for n in (a, b)), strict=True)
+        ends = zip(*(trained(judged.runs[n]) for n in (a, b)), strict=False)
         both = sum(x is not None and y is not None for x, y in ends)
         estimate = shift([sign * g for g in gains]) if both else Interval(math.nan, math.nan, math.nan)
         measured = not {a, b} & {*judged.unmeasured}
@@ -93,7 +93,8 @@ def decide(judged: Judged) -> Verdict:
     levels = {name: judged.typical(name) for name in judged.runs}
     ranked = sorted(levels, key=lambda n: (math.isnan(levels[n]), sign * levels[n], sum(judged.runs[n].failed)))
     beaten = {b: [a for a in ranked if a != b and judged.beats(a, b)] for b in ranked}
-    candidates = [name for name in ranked if not beaten[name]] or ranked[:1]
+    longest = [name for name in ranked if len(judged.runs[name].scores) == judged.seeds]
+    candidates = [name for name in ranked if not beaten[name]] or longest[:1]
     behind = [_behind(judged, name, beaten[name]) for name in ranked if name not in candidates]
     if judged.unmeasured:
         names = " and ".join([", ".join(judged.unmeasured[:-1]), judged.unmeasured[-1]]).removeprefix(" and ")
