@@ -119,6 +119,14 @@ class Judged:
             return fmean(inside) >= HALVES * math.sqrt(max(variance(inside) / len(inside), between_halves(inside)))
         return fmean(inside) >= ERRORS * _error(inside)
 
+    def is_hidden(self, gains: Sequence[float]) -> bool:
+        """Says whether the luck of tuning hides gains, so that more trials would show them and more seeds would not."""
+        if not self.is_tuned_apart:
+            return False
+        if self.adds_trials:
+            return not self._is_beyond_luck(gains) and luck_of_tuning(gains) > between_halves(gains) / 2
+        return luck_of_tuning(gains) > 2 * variance(gains) / len(gains)
+
     def is_equivalent(self, a: str, b: str, margin: float) -> bool:
         """Says whether two strategies differ by less than the margin, by two one-sided tests at 5 %.
 

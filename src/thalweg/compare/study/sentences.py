@@ -6,7 +6,7 @@ from statistics import fmean, variance
 
 from scipy.special import ndtri
 
-from thalweg.compare.statistics import luck_of_tuning, proportion
+from thalweg.compare.statistics import proportion
 from thalweg.compare.study.judged import Behind, Judged
 
 POWER = 0.8  # with which the seeds that are named would tell two strategies apart
@@ -78,7 +78,7 @@ def _more(judged: Judged, candidates: Sequence[str]) -> str:
         if len(gains) < 2:
             continue
         mean, spread = fmean(gains), variance(gains)
-        if mean > 0 and judged.is_tuned_apart and luck_of_tuning(gains) > 2 * spread / len(gains):
+        if mean > 0 and judged.is_hidden(gains):
             counts[other] = math.inf
         elif mean > 0:
             quantiles = float(ndtri(POWER) - ndtri(judged.level))

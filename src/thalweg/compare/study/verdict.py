@@ -7,6 +7,10 @@ error, which includes the luck of tuning that all runs share; the extreme tenths
 is also behind when it fails more often, by the exact test at that level. All others could be the best. A run failed
 when it diverged, or covered less than a tenth of the way from the better of the untrained and the best constant model
 to the best strategy's typical run; a model that is given with its weights is no measure.
+
+A study that adds trials and runs is judged several times, each time at an equal share of the level. The mean gain is
+then compared with twice the distance of the halves' runs from their middle, also where failing is told apart, and the
+runs of the first look say which runs failed.
 """
 
 import difflib
