@@ -207,10 +207,13 @@ def judged(
     direction: str,
     untrained: Sequence[float],
     constant: float,
+    plan: Budget | None = None,
     **more: Any,
 ) -> Judged:
-    """Returns runs of a task as the library judges them."""
-    design = {"task": {"direction": direction, "metric": ""}, "within": None, "protocol": PROTOCOL, "budget": {}}
+    """Returns runs of a task as the library judges them, at a look of a plan that adds batches where there is one."""
+    planned = {"protocol": PROTOCOL, "budget": {}} if plan is None else {"protocol": plan.protocol}
+    design = {"task": {"direction": direction, "metric": ""}, "within": None, **planned}
+    design |= {} if plan is None else {"budget": plan.stated()}
     base = Untrained({"": untrained}, constant if np.isfinite(constant) else None)
     return judge(design, scores, base, dict.fromkeys(scores, ""), **more)
 

@@ -1,36 +1,36 @@
-"""More seeds, or more trials too? What each batch of ``--until decided`` should add, on the banks of real runs.
+"""What a batch of ``--until decided`` adds and how it is judged, on the banks of real runs.
 
-Fresh seeds leave the luck of tuning as it is, so a batch could spend a part of its gradient evaluations on new
-configurations, after which the choices of its final runs come from random halves of all configurations so far; former
-final runs stay. Every way to spend a batch is played at the same cost, 10 whole runs of a strategy within 5 %, and
-judged by the library at four looks; the last way costs twice as much and is judged twice. A strategy is compared with
-itself, tuned at another root on the same final seeds: as it is (one called better is an error), and with one of the two
-made worse (found is right). "Found" is by a look or before. A shift of 1 standard deviation is that of a tuned run, the
-same for all ways.
+Fresh seeds leave the luck of tuning as it is, so a batch first adds new configurations, and the choices of its final
+runs come from random halves of all configurations so far; former final runs stay. Ways to spend a batch are played, and
+rules by which a look says that one strategy is better. A strategy is compared with itself, tuned at another root on the
+same final seeds: as it is (one called better is an error), and with one of the two made worse by some standard
+deviations of a tuned run (found is right). "Found" is by a look or before, since a strategy that is behind gets no more
+runs. What is built is judged by the library, and whole studies of all eight strategies are played to their end.
 
-Of a bank's 40 seeds, 12 are for tuning and 28 for final runs. The last look of seeds alone therefore sees 12 seeds
-twice, which makes its errors as measured too many, and its claims too.
+Of a bank's 40 seeds, 12 are for tuning and 28 for final runs, of which none comes twice; only the last look of 10 runs
+a batch sees 12 of them again, so its errors are too many, and its claims too. Where one strategy alone has a learning
+rate that trains (``digits-deep``), it has more roots.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from benchmarks.bank import SEEDS, TASKS, Bank, Draws, Landscape, Whole, judged
-from benchmarks.designs import by_library
+from benchmarks.bank import SEEDS, TASKS, Bank, Draws, Landscape, Mask, Whole, judged
 from benchmarks.measure import table
 from benchmarks.tuning import Tuned, chosen, trained, tuned
-from thalweg.compare.design import LOOKS, WINDOW, half, sobol
-from thalweg.compare.statistics import typical
-from thalweg.compare.study.judged import Judged
+from benchmarks.until_rules import BUILT, FORMER, RULES, Looks, Rule, part
+from benchmarks.until_studies import PLAN, agreement, played_out, said_again
+from thalweg.compare.design import WINDOW, half, sobol
 from thalweg.tensors import derive_seed
 
-ROOTS = 100
-FIRST, TRIALS = 10, 12
+COMPARISONS = 600  # of one strategy with itself, on each task
+STUDIES = 30  # pairs of studies of all strategies, on each task
 FOR_TUNING = 12  # seeds of a bank
 TRAINS = 0.5  # share of fresh runs that fail, below which a strategy has a learning rate that trains
 SIZES = (0.5, 1.0, 2.0)  # standard deviations of a run by which one is made worse
@@ -48,14 +48,12 @@ class Batch:
         trials: new configurations, of which three fifths go on from a third of the steps to the end.
         runs: new final runs.
         near: whether new configurations are drawn from a window around the best so far; else from the whole range.
-        apart: whether the new configurations are a whole tuning, whose halves alone make the choices of the batch.
     """
 
     name: str
     trials: int
     runs: int
     near: bool = False
-    apart: bool = False
 
     @property
     def promoted(self) -> int:
@@ -63,43 +61,59 @@ class Batch:
         return math.ceil(0.6 * self.trials)
 
     @property
-    def looks(self) -> int:
-        """How often a study is judged; half as often where a batch costs twice as much."""
-        return LOOKS // 2 if self.apart else LOOKS
-
-    @property
     def cost(self) -> float:
         """In whole runs."""
         return self.trials / 3 + self.promoted * 2 / 3 + self.runs
 
+    def seeds(self) -> list[int]:
+        """Returns the final runs of a strategy at each look."""
+        return [PLAN.seeds + self.runs * look for look in range(PLAN.looks)]
 
+
+ADDED = Batch(f"{PLAN.added_seeds} runs, {PLAN.added_trials} trials", PLAN.added_trials, PLAN.added_seeds)
 WAYS = (
     Batch("10 runs", 0, 10),
-    Batch("6 runs, 5 trials of the whole range", 5, 6),
+    ADDED,
     Batch("6 runs, 5 trials near the best", 5, 6, near=True),
-    Batch("4 runs, 8 trials of the whole range", 8, 4),
-    Batch("4 runs, 8 trials near the best", 8, 4, near=True),
-    Batch("10 runs of a tuning of their own, two looks", TRIALS + 1, FIRST, apart=True),
+    Batch("4 runs, 8 trials", 8, 4),
+    Batch("6 runs, 8 trials", 8, 6),
 )
 
 
-def measure(names: Sequence[str] = tuple(TASKS), roots: int = ROOTS) -> dict[str, Any]:
-    """Returns the rates of each way on each bank."""
-    here, there = draws(range(roots)), draws(range(roots, 2 * roots))
-    there = replace(there, roots=here.roots, final=here.final)
+def measure(names: Sequence[str] = tuple(TASKS), comparisons: int = COMPARISONS, studies: int = STUDIES) -> Any:
+    """Returns the rates of each way, of each rule and of whole studies on each bank."""
     found: dict[str, Any] = {}
     for name in names:
         bank = Bank.of(name)
-        found[name] = {}
-        sizes: dict[str, float] = {}  # those of the first way
+        count = sum(land.fails.min() < TRAINS for land in bank.strategies.values())
+        roots = math.ceil(comparisons / count)
+        here, there = draws(range(roots)), draws(range(roots, 2 * roots))
+        there = replace(there, roots=here.roots, final=here.final)
+        ways, rules, sizes = {}, {}, dict[str, float]()
         for way in WAYS:
-            found[name][way.name], sizes = _rates(bank, way, here, there, sizes)
-            print(name, way.name, found[name][way.name], flush=True)
-    return {"roots": roots, "costs": {way.name: way.cost for way in WAYS}, "tasks": found}
+            simulation = Simulation(bank, way, here, there, sizes)
+            sizes = simulation.one_run
+            asked = {WAYS[0].name: [FORMER, BUILT], ADDED.name: [FORMER, *RULES]}.get(way.name, [BUILT])
+            rates = simulation.rates(asked, SIZES if way == ADDED else SIZES[1:2])
+            ways[way.name] = rates[BUILT.name]
+            rules |= {"10 runs": rates[FORMER.name]} if way == WAYS[0] else rates if way == ADDED else {}
+        own = draws(range(2 * studies))
+        whole = Simulation(bank, ADDED, own, own, sizes)
+        ends = played_out(bank, whole.scores, own)
+        found[name] = {
+            "roots": roots,
+            "ways": ways,
+            "rules": rules,
+            "studies": said_again(bank, whole.scores, ends),
+            "library": agreement(bank, own, whole.scores, whole.recommended, ends),
+        }
+        print(name, found[name], flush=True)
+    costs = {way.name: way.cost for way in WAYS}
+    return {"comparisons": comparisons, "studies": 2 * studies, "costs": costs, "tasks": found}
 
 
 def draws(roots: range) -> Draws:
-    """Returns what the roots draw for four looks; of the final seeds none comes again before all have come."""
+    """Returns what the roots draw for all looks; of the final seeds none comes again before all have come."""
     final = [np.random.default_rng(derive_seed(r, "final")).permutation(SEEDS - FOR_TUNING) for r in roots]
     tuning = [np.random.default_rng(derive_seed(r, "tuning")).integers(0, FOR_TUNING, MOST) for r in roots]
     points = np.stack([sobol(MOST, r)[:, 0] for r in roots])
@@ -107,37 +121,41 @@ def draws(roots: range) -> Draws:
     return Draws(roots, points, np.array(tuning), FOR_TUNING + twice)
 
 
-def played(land: Landscape, drawn: Draws, way: Batch) -> Iterator[Whole]:
-    """Yields the positions in the bank of the final runs of each look, over roots × runs."""
-    state = tuned(land, drawn, 0.0, TRIALS)
-    yield _at(land, drawn, state, range(FIRST))
-    for look in range(1, way.looks):
-        if way.apart:
-            at = look * (TRIALS + 1)
-            own = replace(drawn, points=drawn.points[:, at:], tuning=drawn.tuning[:, at:])
-            state = tuned(land, own, 0.0, TRIALS)
-        elif way.trials:
+def played(land: Landscape, drawn: Draws, way: Batch) -> Iterator[tuple[Whole, Whole]]:
+    """Yields at each look the positions in the bank of its final runs, over roots × runs, and of what is recommended.
+
+    What the library does with the batch that is built; :func:`benchmarks.until_studies.agreement` holds it to that.
+    """
+    state, stops = tuned(land, drawn, 0.0, PLAN.trials), [0, *way.seeds()]
+    for look in range(1, PLAN.looks + 1):
+        if look > 1 and way.trials:
             state = _added(land, drawn, state, way)
-        start = FIRST + (look - 1) * way.runs
-        yield _at(land, drawn, state, range(start, start + way.runs))
+        alternatives = _choices(drawn, state, range(PLAN.seeds))
+        apart = np.abs(alternatives[:, :, None] - alternatives[:, None]).sum(axis=2)
+        middle = apart.round(9).argmin(axis=1)
+        recommended = alternatives[np.arange(len(middle)), middle]
+        runs = range(stops[look - 1], stops[look])
+        yield land.nearest(_choices(drawn, state, runs)), land.nearest(recommended)
 
 
-def _at(land: Landscape, drawn: Draws, state: Tuned, runs: range) -> Whole:
-    count = state.lr.shape[1]
-    found = []
-    for run in runs:
-        split = np.zeros((len(drawn.roots), count), dtype=bool)
-        for i, root in enumerate(drawn.roots):
-            split[i, half(count, run, root)] = True
-        found.append(chosen(state, split))
-    return land.nearest(np.stack(found, axis=1))
+def _choices(drawn: Draws, state: Tuned, runs: range) -> Any:
+    return np.stack([chosen(state, _split(drawn.roots, state.lr.shape[1], run)) for run in runs], axis=1)
+
+
+@cache
+def _split(roots: range, count: int, run: int) -> Mask:
+    """Returns which of so many configurations the choice of a final run is made from, over roots × configurations."""
+    split = np.zeros((len(roots), count), dtype=bool)
+    for i, root in enumerate(roots):
+        split[i, half(count, run, root)] = True
+    return split
 
 
 def _added(land: Landscape, drawn: Draws, state: Tuned, way: Batch) -> Tuned:
     """Returns the trials with those of one more batch."""
     low, high = land.range
     at = slice(state.lr.shape[1], state.lr.shape[1] + way.trials)
-    u = drawn.points[:, at]
+    u = drawn.points[:, at.start - 1 : at.stop - 1]  # the first trial is the default one, of no point
     lr = low + (high - low) * u
     if way.near:
         centre = chosen(state, np.ones_like(state.ended))
@@ -155,111 +173,99 @@ class Simulation:
         way: to spend a batch.
         here: what the roots draw.
         there: the same with independent tuning.
+        one_run: standard deviation of a tuned run of each strategy; none for those of the first runs here.
     """
 
-    def __init__(self, bank: Bank, way: Batch, here: Draws, there: Draws) -> None:
+    def __init__(self, bank: Bank, way: Batch, here: Draws, there: Draws, one_run: Mapping[str, float]) -> None:
         self.bank, self.way, self.final = bank, way, here.final
-        self.runs = [FIRST + way.runs * look for look in range(way.looks)]
-        self.direction = "max" if bank.sign < 0 else "min"
         self.names = [n for n, land in bank.strategies.items() if land.fails.min() < TRAINS]
-        self.scores, self.again = ({n: self._scores(n, drawn, way) for n in bank.strategies} for drawn in (here, there))
-        self.one_run = {
-            n: float(np.std([x for own in s for x in own[:FIRST] if x is not None] or [0.0]))
-            for n, s in self.scores.items()
-        }
+        self.recommended: dict[str, list[Whole]] = {}
+        self.scores = {n: self._scores(n, here) for n in bank.strategies}
+        self.again = {n: self._scores(n, there) for n in self.names} if there is not here else {}
+        first = {n: [x for own in self.scores[n] for x in own[: PLAN.seeds] if x is not None] for n in bank.strategies}
+        self.one_run = dict(one_run) or {n: float(np.std(own or [0.0])) for n, own in first.items()}
 
-    def _scores(self, name: str, drawn: Draws, way: Batch) -> Scores:
+    def _scores(self, name: str, drawn: Draws) -> Scores:
         land = self.bank.strategies[name]
-        at = np.concatenate(list(played(land, drawn, way)), axis=1)
+        looks = list(played(land, drawn, self.way))
+        self.recommended.setdefault(name, [recommended for _, recommended in looks])
+        at = np.concatenate([positions for positions, _ in looks], axis=1)
         test = land.runs.test[at, self.final[:, : at.shape[1]]]
         return [[x if math.isfinite(x) else None for x in row] for row in test.tolist()]
 
-    def judged(self, root: int, scores: Mapping[str, Sequence[float | None]], runs: int) -> Judged:
-        """Returns the first so many runs of a root as the library judges them."""
-        own = self.bank.untrained[self.final[root, :runs]].tolist()
-        some = {name: s[:runs] for name, s in scores.items()}
-        return replace(judged(some, self.direction, own, self.bank.constant), looks=self.way.looks)
-
-    def found(self, name: str, worse: float, both: bool = False) -> list[float]:
-        """Returns how often, by each look, a strategy beats itself that was tuned apart and made worse."""
-        first = []
-        for root in range(len(self.final)):
+    def _looks(self, name: str, worse: float) -> Iterator[Looks]:
+        """Yields for each root a strategy beside itself that was tuned apart and made worse, at all looks."""
+        stops, direction = self.way.seeds(), "max" if self.bank.sign < 0 else "min"
+        for root, own in enumerate(self.scores[name]):
             twin = [None if x is None else x + self.bank.sign * worse for x in self.again[name][root]]
-            study = {"a": self.scores[name][root], "b": twin}
-            looks = (self.judged(root, study, runs) for runs in self.runs)
-            said = (i for i, j in enumerate(looks) if j.beats("a", "b") or (both and j.beats("b", "a")))
-            first.append(next(said, LOOKS))
-        return [fmean(f <= look for f in first) for look in range(len(self.runs))]
+            base = self.bank.untrained[self.final[root, : stops[-1]]].tolist()
+            study = {"a": own, "b": twin}
+            whole = judged(study, direction, base, self.bank.constant, plan=PLAN)
+            yield Looks([part(whole, slice(stop)) for stop in stops], stops)
 
-    def claims(self) -> tuple[float, float, float]:
-        """Returns at the last look strategies that are behind, the share of studies with a false claim, and repeats.
-
-        A claim is false where it contradicts the order of the mean scores over all roots.
-        """
-        runs, names, sign = self.runs[-1], list(self.scores), self.bank.sign
-        base = np.median(self.bank.untrained)
-        filled = {n: [[base if x is None else x for x in own] for own in s] for n, s in self.scores.items()}
-        truth = np.array([sign * fmean(typical(own).mean for own in filled[n]) for n in names])
-        studies = [self.judged(i, {n: s[i] for n, s in self.scores.items()}, runs) for i in range(len(self.final))]
-        beaten = np.array([[[a != b and by_library(j, a, b) for b in names] for a in names] for j in studies])
-        false = beaten & (truth[:, None] >= truth[None])
-        behind, half_ = beaten.any(axis=1), len(beaten) // 2
-        one, two = behind[:half_], behind[half_ : 2 * half_]
-        again = 2 * float((one & two).sum()) / max(1.0, float(one.sum() + two.sum()))
-        return float(behind.sum(axis=1).mean()), float(false.any(axis=(1, 2)).mean()), again
-
-
-def _rates(
-    bank: Bank, way: Batch, here: Draws, there: Draws, sizes: Mapping[str, float]
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """Returns what is measured of a way, and the standard deviations of a run."""
-    simulation = Simulation(bank, way, here, there)
-    one_run = dict(sizes) or simulation.one_run
-    names = simulation.names
-    null = [simulation.found(n, 0.0, both=True) for n in names]
-    planted = {str(s): [simulation.found(n, s * one_run[n]) for n in names] for s in SIZES}
-    behind, false, again = simulation.claims()
-    last = [[x for x in own if x is not None] for n in names for own in simulation.scores[n]]
-    return {
-        "null": [fmean(rates) for rates in zip(*null, strict=True)],
-        "null worst": max(rates[-1] for rates in null),
-        "planted": {s: [fmean(r) for r in zip(*rates, strict=True)] for s, rates in planted.items()},
-        "behind": behind,
-        "false": false,
-        "again": again,
-        "level": fmean(fmean(x[-way.runs :]) for x in last if x),
-    }, one_run
+    def rates(self, rules: Sequence[Rule], sizes: Sequence[float]) -> dict[str, Any]:
+        """Returns what each rule says of a strategy and itself, means over the strategies."""
+        found: dict[str, Any] = {rule.name: {"planted": {}} for rule in rules}
+        for size in (0.0, *sizes):
+            firsts = {rule.name: list[list[float]]() for rule in rules}
+            for name in self.names:
+                told = list(self._looks(name, size * self.one_run[name]))
+                for rule in rules:
+                    first = [looks.first(rule, both=size == 0) for looks in told]
+                    firsts[rule.name].append([fmean(f <= look for f in first) for look in range(PLAN.looks)])
+            for rule in rules:
+                rates = [fmean(own) for own in zip(*firsts[rule.name], strict=True)]
+                if size:
+                    found[rule.name]["planted"][str(size)] = rates
+                else:
+                    found[rule.name] |= {"null": rates, "worst": max(own[-1] for own in firsts[rule.name])}
+        return found
 
 
 def show(found: dict[str, Any]) -> str:
-    """Returns the table, means over the tasks, and the worst task in brackets."""
-    rows = []
-    for way, cost in found["costs"].items():
-        ones = [task[way] for task in found["tasks"].values()]
-        every = round(cost / FIRST)
-        error, false = [one["null"][-1] for one in ones], [one["false"] for one in ones]
-        rows.append(
-            [
-                way,
-                f"{cost:.2f}",
-                f"{_by_look([one['null'] for one in ones], every, 0)} ({max(error):.1%})",
-                *(_by_look([one["planted"][str(size)] for one in ones], every, 1) for size in SIZES),
-                f"{fmean(one['behind'] for one in ones):.2f}",
-                f"{fmean(false):.1%} ({max(false):.1%})",
-                f"{fmean(one['again'] for one in ones):.1%}",
-            ]
-        )
-    planted = [f"worse by {size:g} sd: found" for size in SIZES]
-    head = ["a batch", "its whole runs", "two names: one called better", *planted, "behind", "false", "again"]
+    """Returns the tables: of each task, of the ways to spend a batch, and of the rules."""
+    tasks = list(found["tasks"].values())
+    built, former = ([task["rules"][name] for task in tasks] for name in (BUILT.name, "10 runs"))
+    rows = [
+        ["two names: one called better", *(_by_look(one["null"]) for one in built)],
+        ["its worst strategy", *(f"{one['worst']:.1%}" for one in built)],
+        *([f"worse by {s:g} sd: found", *(_by_look(one["planted"][str(s)]) for one in built)] for s in SIZES),
+        ["formerly: one called better", *(_by_look(one["null"]) for one in former)],
+        ["formerly: 1 sd found", *(_by_look(one["planted"][str(SIZES[1])]) for one in former)],
+    ]
+    studies = [task["studies"] for task in tasks]
+    for what, form in STATED.items():
+        rows.append([form.partition("|")[0], *(f"{one[what]:{form.partition('|')[2]}}" for one in studies)])
+    rows.append(["roots at which the library has the same", *(task["library"] for task in tasks)])
+    head = ["two names: one called better", "worst task", "worst strategy", "worse by 1 sd: found"]
+    ways = [[way, f"{c:.2f}", *_means([t["ways"][way] for t in tasks])] for way, c in found["costs"].items()]
+    rules = [[rule.name, *_means([task["rules"][rule.name] for task in tasks])] for rule in (FORMER, *RULES)]
     return (
-        f"At {found['roots']} roots a task; the mean over the tasks, and in brackets the worst. Errors are those by 0, "
-        "10, 20 and 30 added whole runs, and what is found by 10, 20 and 30. The last three columns are for studies of "
-        f"all eight strategies after the last look:\n\n{table(head, rows)}"
+        f"As built, {found['comparisons']} comparisons of a strategy with itself and {found['studies']} studies of all "
+        f"strategies a task. Rates are those by each look:\n\n{table(['', *found['tasks']], rows)}\n\n"
+        f"Other batches, judged as built; means over the tasks:\n\n"
+        f"{table(['a batch', 'its whole runs', *head], ways)}\n\n"
+        f"Other rules, for {ADDED.name} a batch:\n\n{table(['a look', *head], rules)}"
     )
 
 
-def _by_look(rates: Sequence[Sequence[float]], every: int, first: int) -> str:
-    """Returns the mean rates once so many times ten whole runs were added, a dash where there is no look."""
-    means = [fmean(own) for own in zip(*rates, strict=True)]
-    shown = {look * every: f"{mean:.1%}" for look, mean in enumerate(means)}
-    return ", ".join(shown.get(added, "–") for added in range(first, LOOKS))
+STATED = {
+    "decided": "studies that end decided|.0%",
+    "batches": "batches that a study adds|.1f",
+    "cost": "cost of a strategy, without batches 1|.2f",
+    "behind": "strategies behind|.2f",
+    "false": "studies with a false claim|.1%",
+    "again": "a strategy behind is behind at another root|.1%",
+}
+
+
+def _means(ones: Sequence[Mapping[str, Any]]) -> list[str]:
+    errors = [one["null"][-1] for one in ones]
+    planted = [[fmean(r) for r in zip(*(one["planted"][str(SIZES[1])] for one in ones), strict=True)]]
+    nulls = [fmean(r) for r in zip(*(one["null"] for one in ones), strict=True)]
+    worst = max(one["worst"] for one in ones)
+    return [_by_look(nulls), f"{max(errors):.1%}", f"{worst:.1%}", _by_look(planted[0])]
+
+
+def _by_look(rates: Sequence[float]) -> str:
+    return ", ".join(f"{rate:.1%}" for rate in rates)

@@ -36,6 +36,8 @@ SHIFT = 0.2  # decades
 NULLS = {"quadratic": 150, "breast-cancer": 150}  # steps of a run
 TRIALS, SEEDS = 12, 10
 
+Place = Callable[[int, bool], int]
+
 
 class _Kept:
     """Engines that are made once: one that trains, and one that runs a strategy by itself."""
@@ -139,8 +141,8 @@ class _OnBank:
 
     name = "bank"
 
-    def __init__(self, bank: Bank, alone: Serial) -> None:
-        self.bank, self.alone = bank, alone
+    def __init__(self, bank: Bank, alone: Serial, place: Place) -> None:
+        self.bank, self.alone, self.place = bank, alone, place
 
     def run(
         self, jobs: Sequence[Job], progress: Progress, on_results: ResultCallback = ignore_results
@@ -153,7 +155,7 @@ class _OnBank:
     def _found(self, job: Job) -> TrialResult:
         land = self.bank.strategies[job.strategy.name]
         runs, at = land.runs, int(land.nearest(np.log10([job.hyper["lr"]]))[0])
-        seed = job.seed % POOL + (POOL if job.test else 0)
+        seed = self.place(job.seed, job.test)
         last = int(abs(runs.points - (job.total if job.stop == job.total else job.total / 3)).argmin())
         curve = Curve()
         for point, loss, metric in zip(runs.points, runs.loss[at, seed], runs.valid[at, seed], strict=True):
@@ -170,7 +172,7 @@ class _OnBank:
 
     def untrained_test(self, scheme: str, seed: int) -> float:
         """Returns that of the bank."""
-        return float(self.bank.untrained[POOL + seed % POOL])
+        return float(self.bank.untrained[self.place(seed, True)])
 
     def constant_test(self) -> float:
         """Returns that of the task."""
@@ -179,12 +181,27 @@ class _OnBank:
 
 def library(bank: Bank, roots: Iterable[int]) -> Iterator[dict[str, Any]]:
     """Yields the results of the library's own study on a bank at each root."""
-    steps = TASKS[bank.name][0]
-    task = replace(load_task(bank.name.removesuffix("-150")), steps=steps)
+    yield from carried_out(bank, ((root, _pooled) for root in roots))
+
+
+def _pooled(seed: int, is_final: bool) -> int:
+    return seed % POOL + (POOL if is_final else 0)
+
+
+def carried_out(bank: Bank, roots: Iterable[tuple[int, Place]], **options: Any) -> Iterator[dict[str, Any]]:
+    """Yields the results of the library's own study on a bank at each root.
+
+    Arguments:
+        bank: of the task.
+        roots: each with what gives the position in the bank of a seed, and of a final one.
+        options: of the study.
+    """
+    task = replace(load_task(bank.name.removesuffix("-150")), steps=TASKS[bank.name][0])
     strategies = [Strategy.parse(name) for name in DEFAULT_STRATEGIES]
-    prepared = prepare(StudyConfig(task, strategies, device="cpu"))
-    on_bank = _OnBank(bank, Serial(prepared.context))
-    for root in roots:
+    prepared = prepare(StudyConfig(task, strategies, device="cpu", **options))
+    alone = Serial(prepared.context)
+    for root, place in roots:
+        on_bank = _OnBank(bank, alone, place)
         yield _results(prepared, root, _Kept(on_bank, on_bank))
 
 

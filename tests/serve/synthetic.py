@@ -6,7 +6,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from tests.command import FORKS
-from thalweg.compare.design import PROTOCOL, TITLES, Budget
+from thalweg.compare.design import PROTOCOL, Budget
+from thalweg.compare.rungs import TITLES
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy

@@ -12,8 +12,8 @@ from tests.compare.test_report import HOSTILE, Elements
 from tests.serve.running import running
 from tests.serve.synthetic import RUNGS, Process, Writer, make, writing
 from tests.waiting import until
-from thalweg.compare.design import TITLES
 from thalweg.compare.report import render
+from thalweg.compare.rungs import TITLES
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study.results import collect
 from thalweg.serve.pages import StudyPage

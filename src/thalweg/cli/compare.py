@@ -106,14 +106,15 @@ def command(
     until: Annotated[
         Literal["decided"] | None,
         typer.Option(
-            help="decided: add final runs, --seeds at a time and at most four times, until nothing is left to decide.",
+            help="decided: add up to three batches of tuning and final runs, of three fifths of --seeds each, until "
+            "nothing is left to decide.",
             show_default="one batch of final runs",
         ),
     ] = None,
     at_most: Annotated[
         str | None,
         typer.Option(
-            help="With --until decided: add no runs that would end later than this, such as 20min or 1.5h.",
+            help="With --until decided: add no batch that would end later than this, such as 20min or 1.5h.",
             show_default="no limit",
         ),
     ] = None,

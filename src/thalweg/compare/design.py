@@ -8,6 +8,10 @@ configuration has a seed of its own.
 
 The configurations are split into two random halves, several times, for all strategies alike. Each final run trains with
 what one half alone would have chosen: so the final runs differ by the luck of tuning as well as by that of their seed.
+
+A study that goes on until it is decided adds batches. Each of them first continues the Sobol stream by further
+configurations, drawn from the whole range, of which three fifths go on to the end; its final runs then train with what
+halves of all configurations so far choose. Fresh seeds alone would leave the luck of the first tuning as it is.
 """
 
 import math
@@ -20,20 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.compare.ranges import Bounds, OneOf, Range, as_range
+from thalweg.compare.rungs import Stage
 from thalweg.tensors import derive_seed
 
 DIMENSIONS = 8
 WINDOW = 0.2  # of the range, on its scale, on either side of the best configurations
 BEST = 3  # configurations that a choice is the mean of
-LOOKS = 4  # at most, at a study that adds runs until it is decided
+PROMOTED = 0.6  # share of the configurations that go on from the first rung to the end
+LOOKS = 4  # at most, at a study that adds trials and runs until it is decided
 PROTOCOL = 2  # 1: one choice by one tuning seed for all final runs; what was held back widened a range by a decade
-
-TITLES = {  # of the rungs, in their order
-    "tune-1": "tuning, first rung",
-    "tune-2": "tuning, configurations near the best",
-    "tune-3": "tuning, the best to the end",
-    "final": "final runs on fresh seeds",
-}
+SEQUENTIAL = 3  # of a study that goes on until it is decided; by 2, its batches were final runs of the first tuning
 
 Space = Mapping[str, Bounds]
 
@@ -47,9 +47,9 @@ class Budget:
         steps: gradient evaluations of a whole run.
         seeds: paired replicates of the final comparison.
         warmup: steps of the longest warm-up; no run is stopped inside it.
-        looks: how often final runs are added, ``seeds`` at a time, at most.
+        looks: batches of final runs at most, after each of which the study is judged.
         trial_seconds: how long a run may take from one rung to the next; None for as long as it takes.
-        protocol: 2, or 1 for a study of the protocol before it.
+        protocol: 2, or 3 for a study that goes on until it is decided; lower for one of a former protocol.
         study_seconds: the time from which the steps follow; None where they were given.
     """
 
@@ -65,7 +65,7 @@ class Budget:
     @property
     def held_back(self) -> int:
         """Configurations kept until the first rung is known."""
-        return self.trials // (3 if self.protocol == PROTOCOL else 4)
+        return self.trials // (3 if self.protocol >= PROTOCOL else 4)
 
     @property
     def rung(self) -> int:
@@ -75,7 +75,7 @@ class Budget:
     @property
     def promoted(self) -> int:
         """Configurations of a strategy that go on from the first rung to the end."""
-        return math.ceil((self.trials + 1) * (0.6 if self.protocol == PROTOCOL else 1 / 3))
+        return math.ceil((self.trials + 1) * (PROMOTED if self.protocol >= PROTOCOL else 1 / 3))
 
     @property
     def evaluation_interval(self) -> int:
@@ -83,20 +83,68 @@ class Budget:
         return max(1, math.ceil(self.steps / 30))
 
     @property
-    def tuning_evaluations(self) -> int:
-        """Gradient evaluations that tuning one strategy takes when nothing diverges."""
-        return (self.trials + 1) * self.rung + self.promoted * (self.steps - self.rung)
+    def added_trials(self) -> int:
+        """Configurations of a strategy in each batch after the first."""
+        return -(-2 * self.trials // 5) if self.protocol >= SEQUENTIAL else 0
+
+    @property
+    def added_seeds(self) -> int:
+        """Final runs of a strategy in each batch after the first: whole pairs, of the two halves of a split."""
+        return 2 * -(-3 * self.seeds // 10) if self.protocol >= SEQUENTIAL else self.seeds
+
+    def trials_by(self, look: int) -> int:
+        """Returns the configurations of a strategy, beside the default one, at a look."""
+        return self.trials + (look - 1) * self.added_trials
+
+    def seeds_by(self, look: int) -> int:
+        """Returns the final runs of a strategy at a look; none at the one before the first."""
+        return self.seeds + (look - 1) * self.added_seeds if look else 0
+
+    def look_of(self, run: int) -> int:
+        """Returns the look at which a final run, by its number, is first judged."""
+        return 1 if run < self.seeds else 2 + (run - self.seeds) // self.added_seeds
+
+    def tried_for(self, run: int) -> int:
+        """Returns the configurations, the default one included, from which a final run's choice is made.
+
+        The two runs of a split share them also where a batch ends between the two.
+        """
+        return 1 + self.trials_by(self.look_of(run - run % 2))
+
+    def stages(self) -> list[Stage]:
+        """Returns what is trained, in this order, and at most."""
+        rest = self.steps - self.rung
+        found = [
+            Stage("tune-1", 1, self.trials + 1 - self.held_back, self.rung),
+            Stage("tune-2", 1, self.held_back, self.rung),
+            Stage("tune-3", 1, self.promoted, rest),
+            Stage("final", 1, self.seeds, self.steps),
+        ]
+        for look in range(2, self.looks + 1):
+            if self.added_trials:
+                found.append(Stage("tune-4", look, self.added_trials, self.rung))
+                found.append(Stage("tune-5", look, self.added_promoted, rest))
+            found.append(Stage("final", look, self.added_seeds, self.steps))
+        return found
+
+    @property
+    def added_promoted(self) -> int:
+        """Configurations of a strategy that go on to the end in each batch after the first."""
+        return math.ceil(self.added_trials * PROMOTED)
 
     def rungs(self, strategies: int) -> list[tuple[int, int]]:
-        """Returns (number of runs, steps of each) of the rungs of a study of so many strategies."""
-        first = (self.trials + 1 - self.held_back, self.rung), (self.held_back, self.rung)
-        rest = (self.promoted, self.steps - self.rung), (self.seeds * self.looks, self.steps)
-        return [(strategies * runs, steps) for runs, steps in (*first, *rest)]
+        """Returns (number of runs, steps of each) of the stages of a study of so many strategies."""
+        return [(strategies * stage.runs, stage.steps) for stage in self.stages()]
+
+    @property
+    def tuning_evaluations(self) -> int:
+        """Gradient evaluations that tuning one strategy takes, at most."""
+        return sum(stage.runs * stage.steps for stage in self.stages() if stage.rung != "final")
 
     @property
     def final_evaluations(self) -> int:
         """Gradient evaluations of one strategy's final runs, at most."""
-        return self.seeds * self.looks * self.steps
+        return self.seeds_by(self.looks) * self.steps
 
     def stated(self) -> dict[str, Any]:
         """Returns what a design states of it: all of it, and what it comes to."""

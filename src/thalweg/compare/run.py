@@ -93,11 +93,13 @@ def compare(
         precision, accumulate, clip_norm, no_decay: in place of those of the :class:`thalweg.Task`.
         within: the difference of the test metric inside which strategies count as equivalent; by default a tenth of the
             spread between the strategies.
-        until: ``"decided"`` adds final runs, ``seeds`` at a time and at most four times, until one strategy is better
-            than all others, or all that could be the best are equivalent. Each look has a fourth of the level.
-        at_most: the time after which ``until`` adds no more runs, as ``"20min"``, ``"1.5h"`` or a number of seconds,
+        until: ``"decided"`` adds up to three batches until one strategy is better than all others, or all that could be
+            the best are equivalent. Each batch has further configurations, two fifths of ``trials``, and then further
+            final runs, three fifths of ``seeds``, for the strategies that are not behind. The first look has a fourth
+            of the level, each later one an eighth.
+        at_most: the time after which ``until`` adds no more batches, as ``"20min"``, ``"1.5h"`` or a number of seconds,
             counted from the start of the study over all processes that resume it. No batch begins that would end
-            later, judging by the one before; the first batch always runs.
+            later, judging by the one before; the first final runs are always made.
         log: trackers to which records are written soon after they are stored: ``"tensorboard"``, ``"mlflow"`` or
             ``"wandb"``, optionally with a place, as in ``"tensorboard=runs"``.
         trial_seconds: longest time of a run from one rung to the next; a run that takes longer is stopped and counts as

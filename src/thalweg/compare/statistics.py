@@ -209,13 +209,30 @@ def luck_of_tuning(runs: Sequence[float | None]) -> float:
     >>> luck_of_tuning([1.0, 3.0, 1.0, 3.0])
     1.0
     """
-    whole = [(a, b) for a, b in zip(runs[::2], runs[1::2], strict=False) if a is not None and b is not None]
-    if not whole:
+    x = _splits(runs)
+    if not len(x):
         return 0.0
-    x = np.array(whole)
-    mean, apart = x.mean(axis=1), (x[:, 0] - x[:, 1]) / 2
+    mean = x.mean(axis=1)
     seeds = float(mean.var(ddof=1)) if len(x) > 1 else 0.0
-    return float(np.square(apart).mean()) - (1 - 1 / len(x)) * seeds
+    return between_halves(runs) - (1 - 1 / len(x)) * seeds
+
+
+def between_halves(runs: Sequence[float | None]) -> float:
+    """Returns the mean square of by how much the runs of two halves lie apart from their middle, 1/S Σ b_k².
+
+    See :func:`luck_of_tuning`, which is what is left of it without the luck of seeds.
+
+    >>> between_halves([1.0, 3.0, 1.0, 3.0, 0.0, None])
+    1.0
+    """
+    x = _splits(runs)
+    return float(np.square((x[:, 0] - x[:, 1]) / 2).mean()) if len(x) else 0.0
+
+
+def _splits(runs: Sequence[float | None]) -> NDArray[np.float64]:
+    """Returns the runs of both halves of each split of which both are known."""
+    whole = [(a, b) for a, b in zip(runs[::2], runs[1::2], strict=False) if a is not None and b is not None]
+    return np.array(whole, dtype=np.float64).reshape(-1, 2)
 
 
 def expected_best(scores: Sequence[float | None], direction: str) -> list[float | None]:

@@ -155,7 +155,7 @@ def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp
         f"import neighbour\nfrom neighbour import made\n{USER}\ndef own(params, lr):\n"
         "    return neighbour.made(params, lr)\n"
     )
-    file, settings = tmp_path / "my.py", {**SMALL, "seeds": 2}
+    file, settings = tmp_path / "my.py", {**SMALL, "seeds": 2, "until": "decided"}
     strategies = [f"{file}:own", f"{file}:made", "adam"]
     here = thalweg.compare(f"{file}:task", strategies, out=tmp_path / "here", **settings)
     there = {**settings, "engine": "ray", "out": tmp_path / "there", "cluster": Cluster(workers=2)}
@@ -164,6 +164,7 @@ def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp
     assert records(tmp_path / "there")
     done = thalweg.compare(f"{file}:task", strategies, **there)
     assert records(tmp_path / "there") == records(tmp_path / "here")
+    assert done.results["run"]["last_look"]["added_runs"] == here.results["run"]["last_look"]["added_runs"] > 0
     assert done.results["strategies"][0]["test"] == here.results["strategies"][0]["test"]
     assert "in each of 2 Ray workers" in done.results["engine"][0]["reason"]
 

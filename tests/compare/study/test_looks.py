@@ -1,4 +1,4 @@
-"""A study that adds final runs until it is decided can be given a time, which it keeps over all its interruptions.
+"""A study that goes on until it is decided can be given a time, which it keeps over all its interruptions.
 
 Each trial-step takes a second here.
 """
@@ -13,7 +13,8 @@ from thalweg.compare.storage.store import Store
 from thalweg.compare.study import looks
 from thalweg.compare.study.reporter import Reporter
 
-TUNING, BATCH = 2 * (4 * 4 + 3 * 8), 2 * 9 * 12  # seconds of a study of two strategies, and of each of its batches
+TUNING, FIRST = 2 * (4 * 4 + 3 * 8), 2 * 9 * 12  # seconds of the tuning of two strategies, and of their first runs
+ADDED = 2 * (2 * 4 + 2 * 8 + 6 * 12)  # and of each batch that is added: two trials to the end, and six runs
 STRETCH = 1  # trial-steps between two evaluations
 
 
@@ -55,21 +56,26 @@ def records(folder):
         store.close()
 
 
-@pytest.mark.parametrize(("batches", "to_spare"), [(1, -1), (2, -1), (2, 0), (3, 5)])
+@pytest.mark.parametrize(("batches", "to_spare"), [(0, -1), (1, -1), (1, 0), (2, 5)])
 def test_no_batch_begins_that_would_end_after_the_time(tmp_path, clock, batches, to_spare):
-    at_most = TUNING + (batches + (to_spare < 0)) * BATCH + to_spare
+    at_most = TUNING + FIRST + (batches + (to_spare < 0)) * ADDED + to_spare
     done = study(tmp_path / "s", clock, at_most=at_most)
-    assert done.results["budget"]["seeds"] == 9 * batches
-    assert done.results["run"]["seconds"] == TUNING + BATCH * batches
+    assert (done.results["budget"]["seeds"], done.results["budget"]["trials"]) == (9 + 6 * batches, 3 + 2 * batches)
+    assert done.results["run"]["seconds"] == TUNING + FIRST + ADDED * batches
     look = done.results["run"]["last_look"]
-    assert (look["ended_by"], look["at_most"], look["batch_seconds"]) == ("time", at_most, BATCH)
+    assert (look["ended_by"], look["at_most"], look["added_trials"]) == ("time", at_most, 2 * batches)
+    assert look["batch_seconds"] == (ADDED if batches else FIRST)
+    assert look["next_seconds"] == pytest.approx(ADDED)  # also where the batch before had runs alone
 
 
-def test_the_verdict_and_the_progress_say_that_the_time_ended_it(tmp_path, clock):
+def test_the_verdict_and_the_progress_say_what_was_added_and_what_ended_it(tmp_path, clock):
     done = study(tmp_path / "s", clock, at_most="10min")
-    said = "The limit of 10 min ended this after 18 of at most 36 runs: 8.5 min were spent, and 9 more runs take about "
-    assert f"{said}3.6 min." in done.details
-    assert f"{said}3.6 min." in clock.lines
+    said = (
+        "The limit of 10 min ended this after 1 of at most 3 added batches: 2 trials and 6 runs more of each strategy "
+        "that was in question. 8.1 min were spent, and another batch takes about 3.2 min."
+    )
+    assert said in done.details
+    assert said in clock.lines
     assert done.details == Comparison.open(done.folder).details
 
 
@@ -80,14 +86,17 @@ def test_the_first_batch_always_runs(tmp_path, clock):
 def test_a_study_with_time_enough_says_nothing_of_it(tmp_path, clock):
     all_runs = study(tmp_path / "all", clock, at_most="1h")
     assert all_runs.results["run"]["last_look"]["ended_by"] == "seeds"
+    more = "6 trials and 18 runs more of each strategy that was in question"
+    assert f"Not decided by all 3 batches that were added: {more}." in all_runs.details
     slow = Strategy("slow", factory=thalweg.optim.SGD, defaults={"lr": 1e-7}, space={"lr": (1e-8, 1e-7)})
     decided = study(tmp_path / "decided", clock, at_most="1s", strategies=("adam", slow), steps=40)
     assert decided.results["run"]["last_look"]["ended_by"] == "decided"
+    assert "Decided by the first runs: no trials and no runs were added." in decided.details
     for done in (all_runs, decided):
         assert not any("limit of" in line for line in (*done.details, *clock.lines))
 
 
-@pytest.mark.parametrize("at", [50, TUNING + 100, TUNING + BATCH + 50, TUNING + 2 * BATCH - 10])
+@pytest.mark.parametrize("at", [50, TUNING + 100, TUNING + FIRST + 10, TUNING + FIRST + 30, TUNING + FIRST + 100])
 def test_interrupted_it_decides_alike(tmp_path, monkeypatch, at):
     whole = study(tmp_path / "whole", Clock(monkeypatch), at_most="10min")
     first = Clock(monkeypatch)
@@ -109,17 +118,17 @@ def test_what_was_spent_before_an_interruption_counts(tmp_path, monkeypatch):
         study(tmp_path / "s", first, at_most="10min")
     done = study(tmp_path / "s", Clock(monkeypatch), at_most="10min")
     assert done.results["budget"]["seeds"] == 9
-    assert done.results["run"]["seconds"] >= 400 + TUNING + BATCH
+    assert done.results["run"]["seconds"] >= 400 + TUNING + FIRST
 
 
 def test_a_batch_that_has_begun_is_finished(tmp_path, monkeypatch):
     first = Clock(monkeypatch)
-    first.interrupt_at = TUNING + BATCH + 50
+    first.interrupt_at = TUNING + FIRST + 5
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path / "s", first, at_most="10min")
     late = Clock(monkeypatch)
     late.pause = ("resuming", 10_000.0)
-    assert study(tmp_path / "s", late, at_most="10min").results["budget"]["seeds"] == 18
+    assert study(tmp_path / "s", late, at_most="10min").results["budget"]["seeds"] == 15
 
 
 def test_another_time_may_be_given_while_it_goes_on(tmp_path, monkeypatch):
@@ -127,7 +136,7 @@ def test_another_time_may_be_given_while_it_goes_on(tmp_path, monkeypatch):
     first.interrupt_at = TUNING + 50
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path / "s", first, at_most="10min")
-    assert study(tmp_path / "s", Clock(monkeypatch), at_most="1 h").results["budget"]["seeds"] == 36
+    assert study(tmp_path / "s", Clock(monkeypatch), at_most="1 h").results["budget"]["seeds"] == 27
 
 
 def test_a_process_that_is_killed_loses_little_of_its_time(tmp_path, monkeypatch):
@@ -144,7 +153,8 @@ def test_a_process_that_is_killed_loses_little_of_its_time(tmp_path, monkeypatch
         study(tmp_path / "s", first, at_most="10min")
     monkeypatch.undo()
     done = study(tmp_path / "s", Clock(monkeypatch), at_most="2h")
-    assert TUNING + 4 * BATCH - 30 < done.results["run"]["seconds"] <= TUNING + 4 * BATCH + 12
+    whole = TUNING + FIRST + 3 * ADDED
+    assert whole - 30 < done.results["run"]["seconds"] <= whole + 12
 
 
 WRONG = ["20 minutes", "20m", "0min", "-5min", "1.2.3h", "", "min", "infh", float("nan"), True, 0, 1e12]

@@ -411,27 +411,6 @@ def test_a_strategy_whose_best_lies_on_the_edge_is_tried_beyond_it_and_that_is_s
     assert "timid: the best lr lies on the high edge of its range, so a wider range may be better." in result["notes"]
 
 
-def test_a_study_until_decided_stops_once_it_is_and_ends_alike_after_interruptions(tmp_path):
-    from thalweg import Strategy
-    from thalweg.rules import RULES
-
-    slow = Strategy("slow", RULES["sgd"], None, {**RULES["sgd"].defaults, "lr": 1e-7}, {"lr": (1e-8, 1e-7)})
-    options = {"strategies": ("adam", slow), "trials": 3, "steps": 40, "seeds": 9, "until": "decided"}
-    whole = study(tmp_path / "whole", **options)
-    assert whole.results["verdict"]["winner"] == "adam"
-    assert (whole.results["budget"]["seeds"], whole.results["budget"]["looks"]) == (9, 4)
-    tie = study(tmp_path / "tie", **options | {"strategies": ("momentum", "nesterov"), "within": 1e-9})
-    assert tie.results["budget"]["seeds"] == 36
-    assert len(tie.results["strategies"][0]["runs"]) == 36
-    for after in (40, 75):
-        out = tmp_path / f"cut-{after}"
-        with pytest.raises(KeyboardInterrupt):
-            study(out, **options | {"strategies": ("momentum", "nesterov"), "within": 1e-9}, reporter=Interrupt(after))
-        again = study(out, **options | {"strategies": ("momentum", "nesterov"), "within": 1e-9})
-        assert records(again.folder) == records(tie.folder)
-        assert again.results["verdict"] == tie.results["verdict"]
-
-
 def test_the_margin_of_equivalence_is_the_studys_or_that_of_whoever_reads_it(tmp_path):
     made = study(tmp_path / "s", seeds=8, within=1.0)
     assert made.results["verdict"]["margin"] == 1.0
@@ -455,6 +434,30 @@ def test_a_study_of_the_former_protocol_is_shown_and_said_to_be_one(tmp_path, do
         StudyError, match="a study of a former protocol, which cannot be continued: thalweg report shows it"
     ):
         study(tmp_path / "old")
+
+
+def test_a_study_whose_batches_were_runs_alone_is_shown_and_said_to_be_one(tmp_path, done):
+    shutil.copytree(done.folder, tmp_path / "old")
+    look = {"ended_by": "time", "at_most": 60.0, "seconds": 50.0, "batch_seconds": 20.0, "runs": 3, "of": 12}
+    with sqlite3.connect(tmp_path / "old" / "study.sqlite") as file:
+        design = json.loads(file.execute("SELECT value FROM facts WHERE name = 'design'").fetchone()[0])
+        design["budget"]["looks"] = 4
+        file.execute("DELETE FROM facts WHERE name = 'design'")
+        file.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("design", json.dumps(design)))
+        file.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed("look 1", json.dumps(look)))
+    shown = Comparison.open(tmp_path / "old").results
+    assert (shown["protocol"], shown["budget"]["looks"], shown["budget"]["seeds"]) == (2, 4, 3)
+    assert any("a former protocol of --until decided" in note for note in shown["notes"])
+    assert any("after 3 of at most 12 runs" in line and "3 more runs" in line for line in shown["verdict"]["details"])
+    for options in ({"until": "decided"}, {}):
+        with pytest.raises(StudyError, match="a study of a former protocol, which cannot be continued"):
+            study(tmp_path / "old", **options)
+
+
+def test_a_study_that_is_judged_once_is_another_than_one_until_decided(tmp_path, done):
+    shutil.copytree(done.folder, tmp_path / "s")
+    with pytest.raises(StudyError, match=r"contains a different study \(budget, protocol differ\)"):
+        study(tmp_path / "s", until="decided")
 
 
 def test_one_strategy_under_two_names_is_a_tie(tmp_path):

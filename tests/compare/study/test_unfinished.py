@@ -7,9 +7,9 @@ import pytest
 import thalweg
 from tests.compare.small import small_task
 from tests.serve.synthetic import RUNGS, Writer, make
-from thalweg.compare.design import TITLES
 from thalweg.compare.report import render
 from thalweg.compare.report.figures import figures
+from thalweg.compare.rungs import TITLES
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.results import collect

@@ -270,11 +270,10 @@ def _bars(results: Results, values: Sequence[float | None], words: Sequence[str]
 
 def _time_to_target(results: Results) -> dict[str, Any]:
     values = [s["to_target"]["gradient_evaluations"] for s in results["strategies"]]
-    seeds = results["budget"]["seeds"]
     words = []
     for s in results["strategies"]:
         t = s["to_target"]
-        reached = f"{t['reached']} of {seeds} seeds"
+        reached = f"{t['reached']} of {s['failed']['of']} seeds"
         words.append(
             f"{t['seconds']:.2g} s, {reached}" if t["seconds"] is not None else f"not reached by most ({reached})"
         )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from thalweg.compare.design import PROTOCOL, SEQUENTIAL
 from thalweg.initialization import SCHEMES
 
 MIXED = "parameters of two dimensions or more under thalweg's rules, and on all parameters under other optimizers"
@@ -48,6 +49,15 @@ def different(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     stated = [name for name in held["budget"] if name != "trial_seconds"]
     one, two = ({**d, "budget": {name: d["budget"].get(name) for name in stated}} for d in (held, asked))
     return sorted(part for part in {*one, *two} if one.get(part) != two.get(part))
+
+
+def is_former(design: Mapping[str, Any]) -> bool:
+    """Says whether a stored design is one by which no study is begun any more.
+
+    >>> is_former({"protocol": 2, "budget": {"looks": 4}}), is_former({"protocol": 2, "budget": {"looks": 1}})
+    (True, False)
+    """
+    return design["protocol"] < (SEQUENTIAL if design["budget"].get("looks", 1) > 1 else PROTOCOL)
 
 
 def _as_placed(optimizer: str) -> str:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, variance
 from typing import Any
 
-from thalweg.compare.design import PROTOCOL
-from thalweg.compare.statistics import luck_of_tuning, more_often, shift, signed_rank, typical
+from thalweg.compare.design import PROTOCOL, SEQUENTIAL
+from thalweg.compare.statistics import between_halves, luck_of_tuning, more_often, shift, signed_rank, typical
 
 ALPHA = 0.05
 MOST = 0.0125  # level of one comparison, however few there are
 ERRORS = 2.5  # standard errors of the mean gain that count as clear
+HALVES = 2.0  # typical distances of a half's run from the middle of both that count as clear, where trials are added
 TRAINED = 0.1  # share of the way to the best typical run that a run covers if it trained
 
 
@@ -43,8 +44,11 @@ class Judged:
         goal: what the time to target counts to, in words.
         is_tuned_apart: whether each run has a tuning of its own.
         looks: how often the study is judged, at most, as runs are added.
+        adds_trials: whether runs are added with trials of tuning.
         unmeasured: strategies whose runs ended, but whose metric is a number for none.
-        limited: that the time ended the study, in words; empty where it did not.
+        ended: what the study added and what ended it, in words; empty for one that makes one batch of runs.
+
+    A strategy that was behind at a look has the runs until then; it is compared by those.
     """
 
     runs: Mapping[str, Runs]
@@ -55,8 +59,9 @@ class Judged:
     goal: str = ""
     is_tuned_apart: bool = True
     looks: int = 1
+    adds_trials: bool = False
     unmeasured: Sequence[str] = ()
-    limited: str = ""
+    ended: str = ""
 
     @property
     def level(self) -> float:
@@ -65,18 +70,21 @@ class Judged:
 
     @property
     def seeds(self) -> int:
-        """The number of final runs of a strategy."""
-        return len(next(iter(self.runs.values())).scores)
+        """The number of final runs of the strategies that were longest in question."""
+        return max(len(runs.scores) for runs in self.runs.values())
 
     def typical(self, name: str) -> float:
         """Returns the typical score of a strategy's runs that trained; NaN where none did."""
         return typical(trained(self.runs[name])).mean
 
     def gains(self, a: str, b: str) -> list[float]:
-        """Returns by how much ``a`` is better than ``b`` on each seed; infinite where one of them alone failed."""
+        """Returns by how much ``a`` is better than ``b`` on each seed that both were trained with.
+
+        It is infinite where one of them alone failed.
+        """
         sign, one, two = 1 if self.direction == "max" else -1, self.runs[a], self.runs[b]
         found = []
-        for x, y, lost, won in zip(one.scores, two.scores, one.failed, two.failed, strict=True):
+        for x, y, lost, won in zip(one.scores, two.scores, one.failed, two.failed, strict=False):
             if lost or won:
                 found.append(0.0 if lost and won else -math.inf if lost else math.inf)
             else:
@@ -91,19 +99,33 @@ class Judged:
 
     def beats(self, a: str, b: str) -> bool:
         """Says whether ``a`` is better than ``b``, or fails less often, at the level of one comparison."""
-        apart = [p - q for p, q in zip(self.runs[b].failed, self.runs[a].failed, strict=True)]
-        if more_often(apart.count(1), apart.count(-1)) <= self.level:
+        apart = [p - q for p, q in zip(self.runs[b].failed, self.runs[a].failed, strict=False)]
+        oftener = more_often(apart.count(1), apart.count(-1)) <= self.level
+        if oftener and (not self.adds_trials or self._is_beyond_luck(apart)):
             return True
         return self.clearly(self.gains(a, b), self.level)
 
     def clearly(self, gains: Sequence[float], level: float) -> bool:
         """Says whether gains are above zero beyond the luck of seeds and, where each run has its own, of tuning."""
-        if signed_rank(gains) > level:
-            return False
-        if not self.is_tuned_apart:
-            return True
-        inside = _drawn_in(gains)
+        return signed_rank(gains) <= level and (not self.is_tuned_apart or self._is_beyond_luck(_drawn_in(gains)))
+
+    def _is_beyond_luck(self, inside: Sequence[float]) -> bool:
+        """Says whether a mean gain is more than the luck of tuning may be.
+
+        One look trusts the estimate of that luck. It often comes out too small, so that several looks would find it so
+        sooner or later; they compare with what it is estimated from, before that is freed of the luck of seeds.
+        """
+        if self.adds_trials:
+            return fmean(inside) >= HALVES * math.sqrt(max(variance(inside) / len(inside), between_halves(inside)))
         return fmean(inside) >= ERRORS * _error(inside)
+
+    def is_hidden(self, gains: Sequence[float]) -> bool:
+        """Says whether the luck of tuning hides gains, so that more trials would show them and more seeds would not."""
+        if not self.is_tuned_apart:
+            return False
+        if self.adds_trials:
+            return not self._is_beyond_luck(gains) and luck_of_tuning(gains) > between_halves(gains) / 2
+        return luck_of_tuning(gains) > 2 * variance(gains) / len(gains)
 
     def is_equivalent(self, a: str, b: str, margin: float) -> bool:
         """Says whether two strategies differ by less than the margin, by two one-sided tests at 5 %.
@@ -190,17 +212,19 @@ def judge(
     known = [] if untrained.constant is None else [untrained.constant]
     is_given = design["task"].get("is_given", False)  # a model that is trained already is no measure of learning
     base = {name: [*known, *([] if is_given else [median(untrained.scores[at])])] for name, at in starts.items()}
-    lost = failed(scores, direction, base)
+    budget, adds = design["budget"], design["protocol"] >= SEQUENTIAL
+    lost = failed(scores, direction, base, budget["seeds"] if adds else None)
     steps = more.pop("steps", {})
     runs = {name: Runs(own, lost[name], steps.get(name, [None] * len(own))) for name, own in scores.items()}
-    settings = {"within": design["within"], "is_tuned_apart": design["protocol"] == PROTOCOL}
-    return Judged(
-        runs, direction, design["task"]["metric"], looks=design["budget"].get("looks", 1), **{**settings, **more}
-    )
+    settings = {"within": design["within"], "is_tuned_apart": design["protocol"] >= PROTOCOL, "adds_trials": adds}
+    return Judged(runs, direction, design["task"]["metric"], looks=budget.get("looks", 1), **{**settings, **more})
 
 
 def failed(
-    scores: Mapping[str, Sequence[float | None]], direction: str, untrained: Mapping[str, Sequence[float]]
+    scores: Mapping[str, Sequence[float | None]],
+    direction: str,
+    untrained: Mapping[str, Sequence[float]],
+    first: int | None = None,
 ) -> dict[str, list[bool]]:
     """Returns which runs of each strategy failed.
 
@@ -208,18 +232,21 @@ def failed(
         scores: test metric of each run, None where it diverged.
         direction: of the metric.
         untrained: of each strategy, scores of models that learned nothing, from which a run has to get away.
+        first: runs of each strategy that say what the best typical run is, so that it stays as more are made; None for
+            all.
 
     >>> failed({"a": [0.9, 0.1, None], "b": [0.8, 0.8, 0.7]}, "max", {"a": [0.1], "b": [0.1]})
     {'a': [False, True, True], 'b': [False, False, False]}
     """
     sign = 1 if direction == "max" else -1
-    ends = [sign * median(known) for s in scores.values() if (known := [x for x in s if x is not None])]
+    known = {name: own[:first] for name, own in scores.items()}
+    ends = [sign * median(ended) for s in known.values() if (ended := [x for x in s if x is not None])]
     best = max(ends, default=math.nan)
     found = {}
     for name, own in scores.items():
         start = max((sign * x for x in untrained[name] if math.isfinite(x)), default=-math.inf)
         least = start + TRAINED * (best - start) if math.isfinite(start) and best > start else start
-        is_constant = all(x is None or sign * x == start for one in scores.values() for x in one)  # it tells nothing
+        is_constant = all(x is None or sign * x == start for one in known.values() for x in one)  # it tells nothing
         found[name] = [x is None or (sign * x <= least and not is_constant) for x in own]
     return found
 

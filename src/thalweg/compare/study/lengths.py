@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from thalweg.compare.arguments import check_whole
-from thalweg.compare.design import LOOKS, Budget
+from thalweg.compare.design import LOOKS, SEQUENTIAL, Budget
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import guidance_of
 from thalweg.compare.execution.optimizers import make_optimizers
@@ -28,9 +28,14 @@ def planned(
     with user_errors("the task"):
         charged = {s.name: _charged(contexts[s.variant], s, steps) for s in strategies}
     warmup = max(_settled(s, sum(charged[s.name].values()), steps) for s in strategies)
-    looks = LOOKS if config.until else 1
-    budget = Budget(config.trials, steps, config.seeds, warmup, looks, config.trial_seconds)
-    return charged, replace(budget, study_seconds=config.study_seconds)
+    return charged, budget_of(config, steps, warmup)
+
+
+def budget_of(config: StudyConfig, steps: int, warmup: int) -> Budget:
+    """Returns the budget of a study whose runs have so many steps, of which the longest warm-up takes some."""
+    budget = Budget(config.trials, steps, config.seeds, warmup, trial_seconds=config.trial_seconds)
+    budget = replace(budget, study_seconds=config.study_seconds)
+    return replace(budget, looks=LOOKS, protocol=SEQUENTIAL) if config.until else budget
 
 
 def _charged(context: TaskContext, strategy: Strategy, steps: int) -> dict[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thalweg.compare.design import PROTOCOL
+from thalweg.compare.storage.old_designs import is_former
 
 
 def before_first_step(costs: Mapping[str, int], steps: int) -> str:
@@ -25,10 +26,20 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
         "recommended configuration alone, in turns.",
         "In the expected best at k, a configuration that was stopped at the first rung counts with its value there.",
     ]
-    if design["protocol"] != PROTOCOL:
+    if design["protocol"] < PROTOCOL:
         notes.append(
             "This study was run by a former protocol: the final runs of a strategy share one configuration, which was "
             "chosen on one tuning seed, so the intervals leave out the luck of tuning."
+        )
+    elif is_former(design):
+        notes.append(
+            "This study was run by a former protocol of --until decided: each batch added final runs but no trials of "
+            "tuning, so it is called decided too often."
+        )
+    if len({len(s["runs"]) for s in strategies}) > 1:
+        notes.append(
+            "Batches were added for the strategies still in question alone: the others have fewer trials and runs, and "
+            "are compared by the runs that both have."
         )
     for s in strategies:
         if s["diverged"] == s["trials"]:

@@ -18,7 +18,7 @@ from thalweg.compare.execution.job import training
 from thalweg.compare.execution.local_engines import LocalEngines
 from thalweg.compare.execution.ray.engines import Cluster, RayEngines
 from thalweg.compare.names import as_folder
-from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, RUN
+from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, RUN, engine_choices
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant, built
@@ -175,7 +175,7 @@ def set_up(
     facts, seed = store.facts(), prepared.config.seed
     if ENGINE in facts:
         with store.reading():
-            engines.reuse(facts[ENGINE])
+            engines.reuse([*engine_choices(facts)][-1][1])  # those of the rung that was begun last
     else:
         with _removed_if_refused(prepared.folder, is_new), training():
             engines.choose(seed)

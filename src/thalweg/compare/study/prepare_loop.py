@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from thalweg.compare.arguments import check_whole
-from thalweg.compare.design import LOOKS, Budget
+from thalweg.compare.design import Budget
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.loop.engines import LoopEngines, Loops, Tried, check_strategies
 from thalweg.compare.names import as_folder
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
-from thalweg.compare.study.lengths import longest_warmup
+from thalweg.compare.study.lengths import budget_of, longest_warmup
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import TaskError
 from thalweg.diagnosis import Diagnosis, Finding
@@ -95,8 +95,6 @@ def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) 
     check_whole("steps", steps, kind=TaskError)
     task = task if config.no_decay is None else replace(task, no_decay=config.no_decay)
     tried = Loops(task, device, config.decay).tried(config.strategies[0])
-    warmup = max(longest_warmup(s, steps) for s in config.strategies)
-    looks = LOOKS if config.until else 1
-    budget = Budget(config.trials, steps, config.seeds, warmup, looks, trial_seconds=config.trial_seconds)
+    budget = budget_of(config, steps, max(longest_warmup(s, steps) for s in config.strategies))
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     return PreparedLoop(config, tried, budget, folder, device)

@@ -18,15 +18,21 @@ PAUSE = 0.5  # seconds between two writes: each waits for the disk
 class ResultWriter:
     """Writes results of a rung, those of half a second together, and the rest when it is left.
 
-    ``owners`` names the strategy of each job, by its key; ``snapshots`` says whether they go on in another rung. What
-    is written is freed of its snapshot.
+    ``owners`` names the strategy of each job, by its key; ``snapshots`` says whether they go on in another rung;
+    ``first`` is the position of the first job in the rung. What is written is freed of its snapshot.
     """
 
     def __init__(
-        self, store: Store, rung: str, jobs: Sequence[Job], owners: Mapping[str, str], snapshots: bool
+        self,
+        store: Store,
+        rung: str,
+        jobs: Sequence[Job],
+        owners: Mapping[str, str],
+        snapshots: bool,
+        first: int = 0,
     ) -> None:
         self.store, self.rung, self.snapshots = store, rung, snapshots
-        self._about = {job.key: (i, owners[job.key], job.hyper, job.seed) for i, job in enumerate(jobs)}
+        self._about = {job.key: (i, owners[job.key], job.hyper, job.seed) for i, job in enumerate(jobs, first)}
         self._waiting: list[TrialResult] = []
         self._written = time.monotonic()
 

@@ -8,8 +8,9 @@ from statistics import median
 from typing import Any
 
 from thalweg.compare import statistics
-from thalweg.compare.design import PROTOCOL, TITLES, Budget, edge
+from thalweg.compare.design import PROTOCOL, Budget, edge
 from thalweg.compare.ranges import shown
+from thalweg.compare.rungs import TITLES
 from thalweg.compare.storage.facts import (
     CHARGED,
     CONSTANT_TEST,
@@ -26,7 +27,7 @@ from thalweg.compare.storage.facts import (
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study import verdict
 from thalweg.compare.study.judged import Judged, Runs, Untrained, judge, trained
-from thalweg.compare.study.looks import last_look, limit_in_words
+from thalweg.compare.study.looks import ended_in_words, last_look
 from thalweg.compare.study.notes import notes_of
 from thalweg.compare.user_errors import StudyError
 
@@ -60,7 +61,8 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     found = verdict.decide(judged)
     order = [*found.candidates, *(one.name for one in found.behind)]
     strategies.sort(key=lambda s: order.index(s["name"]))
-    spent = replace(Budget.from_design(design), seeds=judged.seeds, looks=1).stated()
+    made = _made(Budget.from_design(design), judged.seeds)
+    spent = made.stated() | {"trials": made.trials_by(made.looks), "seeds": judged.seeds}
     results = {
         "task": {**design["task"], "target": target},
         "protocol": design["protocol"],
@@ -103,7 +105,7 @@ def _judged(
         },
         within=within,
         unmeasured=[name for name, own in finals.items() if _is_unmeasured(own)],
-        limited=limit_in_words(last_look(facts)),
+        ended=ended_in_words(last_look(facts)),
         goal="" if target is None else f"validation {design['task']['metric']} {target:.4g}",
     )
 
@@ -111,6 +113,11 @@ def _judged(
 def _is_unmeasured(runs: Sequence[Record]) -> bool:
     ended = [r for r in runs if r["status"] == "finished"]
     return bool(ended) and all(r["test"] is None for r in ended)
+
+
+def _made(budget: Budget, runs: int) -> Budget:
+    """Returns the part of a budget that a strategy with so many final runs was given."""
+    return replace(budget, looks=budget.look_of(runs - 1))
 
 
 def engines(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -175,11 +182,11 @@ def _strategy(
     least, most = design["task"]["range"]
     within = (-math.inf if least is None else least, math.inf if most is None else most)
     level, count = (
-        statistics.typical(trained(runs), within, halves=design["protocol"] == PROTOCOL),
+        statistics.typical(trained(runs), within, halves=design["protocol"] >= PROTOCOL),
         sum(runs.failed),
     )
     low, high = statistics.proportion(count, len(finals))
-    steps = _median_reached(runs.steps)
+    steps, given = _median_reached(runs.steps), _made(Budget.from_design(design), len(finals))
     per_step = facts[SECONDS_PER_STEP][name]
     ends = [value for r in finals if (value := end(r)) is not None]
     return {
@@ -199,6 +206,7 @@ def _strategy(
             "reached": sum(to is not None for to in runs.steps),
         },
         **tried(last, design["budget"]["steps"]),
+        "gradient_evaluations": given.tuning_evaluations + given.final_evaluations,
         "on_edge": edge(space, hyper),
         "seconds_per_step": per_step,
         "charged": facts.get(CHARGED, {}).get(name, {}),

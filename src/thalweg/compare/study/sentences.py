@@ -6,7 +6,7 @@ from statistics import fmean, variance
 
 from scipy.special import ndtri
 
-from thalweg.compare.statistics import luck_of_tuning, proportion
+from thalweg.compare.statistics import proportion
 from thalweg.compare.study.judged import Behind, Judged
 
 POWER = 0.8  # with which the seeds that are named would tell two strategies apart
@@ -32,8 +32,8 @@ def details(
         said.append(f"Behind: {'; '.join(map(_lost, behind))}.")
     if fastest:
         said.append(f"Of those that could be the best, {fastest} reaches {judged.goal} in the fewest steps, by test.")
-    if judged.limited:
-        said.append(judged.limited)
+    if judged.ended:
+        said.append(judged.ended)
     said.append(failures(judged))
     if judged.seeds >= needed:
         said.append(
@@ -55,14 +55,15 @@ def _lost(one: Behind) -> str:
 
 def failures(judged: Judged) -> str:
     """Returns which strategies failed, how often, and how often they may."""
-    n = judged.seeds
     counts = {name: sum(runs.failed) for name, runs in judged.runs.items()}
     parts = []
     for name, count in counts.items():
         if count:
+            n = len(judged.runs[name].failed)
             low, high = proportion(count, n)
             parts.append(f"{name} {count} of {n} (true rate {100 * low:.0f} to {100 * high:.0f} %)")
-    most = f"at most {100 * proportion(0, n)[1]:.0f} %"
+    fewest = min((len(judged.runs[name].failed) for name, count in counts.items() if not count), default=1)
+    most = f"at most {100 * proportion(0, fewest)[1]:.0f} %"
     if not parts:
         return f"Failed runs: none (true rate {most})."
     others = f"; the others none ({most})" if len(parts) < len(counts) else ""
@@ -77,7 +78,7 @@ def _more(judged: Judged, candidates: Sequence[str]) -> str:
         if len(gains) < 2:
             continue
         mean, spread = fmean(gains), variance(gains)
-        if mean > 0 and judged.is_tuned_apart and luck_of_tuning(gains) > 2 * spread / len(gains):
+        if mean > 0 and judged.is_hidden(gains):
             counts[other] = math.inf
         elif mean > 0:
             quantiles = float(ndtri(POWER) - ndtri(judged.level))

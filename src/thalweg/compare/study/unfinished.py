@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thalweg.compare.design import TITLES, Budget
+from thalweg.compare.design import Budget
 from thalweg.compare.storage.facts import DESIGN, DIAGNOSIS, ENGINE, RUN, engine_choices, finished
 from thalweg.compare.storage.store import Store
+from thalweg.compare.study.looks import all_looks
 from thalweg.compare.study.results import Record, curves, end, expected_best, last_of_each, plain, slim, tried
 
 
@@ -22,13 +23,22 @@ def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, A
     >>> progress(facts, {"tune-1": 3})
     {'stage': 'tuning, first rung', 'done': 30, 'left': 140}
     """
-    rungs = Budget.from_design(facts[DESIGN]).rungs(len(facts[DESIGN]["strategies"]))
-    plan = [(rung, runs, steps) for rung, (runs, steps) in zip(TITLES, rungs, strict=True) if runs * steps]
-    done = sum(counts.get(rung, 0) * steps for rung, _, steps in plan)
-    begun = [i for i, (rung, _, _) in enumerate(plan) if rung in counts]
-    ahead = plan[max(begun, default=0) :]  # earlier ones are whole
-    left = [(rung, max(0, runs - counts.get(rung, 0)) * steps) for rung, runs, steps in ahead]
-    stage = next((TITLES[rung] for rung, steps in left if steps), "timing the finalists")
+    budget, looks = Budget.from_design(facts[DESIGN]), all_looks(facts)
+    stages = [stage for stage in budget.stages() if stage.runs * stage.steps]
+    done = sum(counts.get(rung, 0) * steps for rung, steps in {(s.rung, s.steps) for s in stages})
+    ended = bool(looks and looks[-1]["ended_by"])
+    before = looks[-1].get("records", {}) if looks else {}
+    now = {rung: count - before.get(rung, 0) for rung, count in counts.items()}  # records of the batch in progress
+    begun = [i for i, s in enumerate(stages) if s.look == len(looks) + 1 and now.get(s.rung)]
+    first = max(begun, default=next((i for i, s in enumerate(stages) if s.look > len(looks)), len(stages)))
+    strategies = (
+        len(looks[-1]["candidates"]) if looks and "candidates" in looks[-1] else len(facts[DESIGN]["strategies"])
+    )
+    left = [
+        (s.title, max(0, strategies * s.runs - now.get(s.rung, 0) * (s.look == len(looks) + 1)) * s.steps)
+        for s in ([] if ended else stages[first:])
+    ]
+    stage = next((title for title, steps in left if steps), "timing the finalists")
     if ENGINE not in facts:
         stage = "setting up"
     return {"stage": "finished" if finished(facts) else stage, "done": done, "left": sum(n for _, n in left)}

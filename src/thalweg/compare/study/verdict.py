@@ -7,6 +7,10 @@ error, which includes the luck of tuning that all runs share; the extreme tenths
 is also behind when it fails more often, by the exact test at that level. All others could be the best. A run failed
 when it diverged, or covered less than a tenth of the way from the better of the untrained and the best constant model
 to the best strategy's typical run; a model that is given with its weights is no measure.
+
+A study that adds trials and runs is judged several times, each time at an equal share of the level. The mean gain is
+then compared with twice the distance of the halves' runs from their middle, also where failing is told apart, and the
+runs of the first look say which runs failed.
 """
 
 import difflib
@@ -29,7 +33,7 @@ def pairs(judged: Judged) -> list[dict[str, Any]]:
     sign, found = 1 if judged.direction == "max" else -1, []
     for a, b in combinations(judged.runs, 2):
         gains = judged.gains(a, b)
-        ends = zip(*(trained(judged.runs[n]) for n in (a, b)), strict=True)
+        ends = zip(*(trained(judged.runs[n]) for n in (a, b)), strict=False)
         both = sum(x is not None and y is not None for x, y in ends)
         estimate = shift([sign * g for g in gains]) if both else Interval(math.nan, math.nan, math.nan)
         measured = not {a, b} & {*judged.unmeasured}
@@ -93,7 +97,8 @@ def decide(judged: Judged) -> Verdict:
     levels = {name: judged.typical(name) for name in judged.runs}
     ranked = sorted(levels, key=lambda n: (math.isnan(levels[n]), sign * levels[n], sum(judged.runs[n].failed)))
     beaten = {b: [a for a in ranked if a != b and judged.beats(a, b)] for b in ranked}
-    candidates = [name for name in ranked if not beaten[name]] or ranked[:1]
+    longest = [name for name in ranked if len(judged.runs[name].scores) == judged.seeds]
+    candidates = [name for name in ranked if not beaten[name]] or longest[:1]
     behind = [_behind(judged, name, beaten[name]) for name in ranked if name not in candidates]
     if judged.unmeasured:
         names = " and ".join([", ".join(judged.unmeasured[:-1]), judged.unmeasured[-1]]).removeprefix(" and ")
