@@ -7,9 +7,11 @@ from torch import nn
 import thalweg
 from tests.compare.small import job, small_task, task_context
 from tests.compare.study.test_study import Interrupt, records
+from thalweg.compare.design import Budget
 from thalweg.compare.execution import selection, serial, timing
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.selection import EngineSelector
+from thalweg.compare.rungs import Stage
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study.reporter import Reporter
@@ -250,8 +252,9 @@ def test_a_rung_that_is_begun_stays_with_its_engine(tmp_path, busy_at_first):
         def choose_again(self, seed, number):
             measured.append(number)
 
-    for name in ("tune-1", "tune-2", "tune-3"):
-        choose_again(LocalEngines(), store, 0, print, name)
+    later = Stage("final", 2, 6, 12)  # a batch that is added stays with what the first one was trained by
+    for stage in (*Budget(4, 12, 3).stages()[:3], later):
+        choose_again(LocalEngines(), store, 0, print, stage)
     assert rung == "tune-1"
     assert measured == [1, 2]  # not the one that has records
     store.close()
