@@ -250,7 +250,7 @@ def test_killed_as_soon_as_a_rung_is_written_it_loses_at_most_what_is_in_flight(
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.recurrent, self.head = nn.GRU(6, 4, batch_first=True), nn.Linear(4, 3)
+        self.recurrent, self.head = nn.LSTM(6, 5, batch_first=True, proj_size=4), nn.Linear(4, 3)
 
     def forward(self, x):
         return self.head(self.recurrent(x[:, None])[0][:, -1])
@@ -510,11 +510,11 @@ def test_bad_settings_leave_no_folder_behind(tmp_path, options, match):
 
 def test_lanes_for_a_model_that_cannot_be_stacked_are_refused(tmp_path):
     task = small_task(model=Recurrent)
-    with pytest.raises(ValueError, match="--engine lanes is not possible .*GRU.*use --engine auto"):
+    with pytest.raises(ValueError, match="--engine lanes is not possible .*LSTM.*use --engine auto"):
         study(tmp_path / "out", task=task, engine="lanes")
     result = study(tmp_path / "auto", task=task, engine="auto").results
     assert result["engine"][0]["name"] == "serial"
-    assert "GRU" in result["engine"][0]["reason"]
+    assert "LSTM" in result["engine"][0]["reason"]
 
 
 def test_two_at_once_on_one_folder_the_second_is_refused_and_the_first_goes_on(tmp_path):
