@@ -11,7 +11,7 @@ from tests.compare.execution import local_ray
 from tests.compare.small import job, small_task, task_context
 from thalweg import Task, optim
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
-from thalweg.compare.execution.kernels import update_kernel
+from thalweg.compare.execution.kernels import slots_of, update_kernel
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.stackable import Unstackable
@@ -71,12 +71,14 @@ def test_the_kernel_of_every_rule_compiles_to_itself(context):
     draws, rules = torch.Generator().manual_seed(0), list(RULES)
     specimens = {name: job(f"{name}+ema@cosine", total=5) for name in rules}
     columns = {name: coefficient_names(specimens[name]) for name in rules}
-    kernels = {name: update_kernel(RULES[name], columns[name], context.decayed, compile_=False) for name in rules}
+    kernels = {
+        name: update_kernel(RULES[name], columns[name], context.decayed, context.layout, False) for name in rules
+    }
     start = torch.randn(2, len(context.decayed), generator=draws, dtype=torch.float64)
 
     def fresh():
         return {
-            name: (start.clone(), [*(torch.full_like(start, v) for v in RULES[name].buffers.values()), start.clone()])
+            name: (start.clone(), [slot.begun(start) for slot in slots_of(RULES[name], True).values()])
             for name in rules
         }
 

@@ -1,7 +1,8 @@
 """Slow twins of the update rules in the book's notation, float64: θ, g, v, r, s, ε, δ, ρ, α as in chapter 8.
 
 Each takes θ, the gradient ∇J as a function, and the number of steps, and returns the iterates. Nesterov's forms
-return θ + αv, the point where the gradient is taken, which is the iterate of torch's form.
+return θ + αv, the point where the gradient is taken, which is the iterate of torch's form. Those of methods that came
+after the book are in the notation of their papers; methods that evaluate another point than they train return both.
 """
 
 import numpy as np
@@ -106,4 +107,32 @@ def nadam(θ, J, T, ε, ρ1, ρ2, δ, ψ):
         ahead = (1 - μ(t)) / (1 - now) * g + μ(t + 1) / (1 - following) * s
         θ = θ - ε * ahead / (np.sqrt(r / (1 - ρ2**t)) + δ)
         path.append(θ)
+    return path
+
+
+def lion(θ, J, T, η, β1, β2, λ):
+    path, m = [], np.zeros_like(θ)
+    for _ in range(T):
+        g = J(θ)
+        c = β1 * m + (1 - β1) * g
+        θ = θ - η * (np.sign(c) + λ * θ)
+        m = β2 * m + (1 - β2) * g
+        path.append(θ)
+    return path
+
+
+def schedule_free(θ, J, T, γ, β, λ, warm, p=0.0, β2=None, ε=0.0):
+    path, z, x, v, γs, ws = [], θ, θ, np.zeros_like(θ), [], []
+    for t in range(1, T + 1):
+        y = (1 - β) * z + β * x
+        u = g = J(y)
+        if β2 is not None:
+            v = β2 * v + (1 - β2) * g * g
+            u = g / (np.sqrt(v / (1 - β2**t)) + ε)
+        γs.append(γ * min(1, t / warm))
+        ws.append(t**p * max(γs) ** 2)
+        z = z - γs[-1] * (u + λ * y)
+        c = ws[-1] / sum(ws)
+        x = (1 - c) * x + c * z
+        path.append(np.concatenate([(1 - β) * z + β * x, x]))
     return path

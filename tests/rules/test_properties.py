@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.rules import RULES, Adam, apply, scalars_of_step
+from thalweg.rules.rule import state_at_start
 from thalweg.rules.schedules import SCHEDULES, Schedule
 
 floats = st.floats(-100, 100).filter(lambda x: abs(x) > 1e-3)
@@ -16,8 +17,8 @@ floats = st.floats(-100, 100).filter(lambda x: abs(x) > 1e-3)
 def first_step(rule, g, **hyper):
     c, _ = scalars_of_step(rule, {**rule.defaults, **hyper}, 1, dict(rule.scalar_state))
     g = torch.tensor([g], dtype=torch.float64)
-    state = {name: torch.full_like(g, value) for name, value in rule.buffers.items()}
-    return apply(rule, torch.zeros_like(g), g, state, c)
+    θ = torch.zeros_like(g)
+    return apply(rule, θ, g, state_at_start(rule, θ), c)
 
 
 @given(floats)

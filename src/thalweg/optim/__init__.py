@@ -17,10 +17,12 @@ from thalweg.optim.closure_state import StepReport
 from thalweg.optim.conjugate_gradient import ConjugateGradient
 from thalweg.optim.decay import no_decay_groups
 from thalweg.optim.lbfgs import LBFGS
+from thalweg.optim.lion import Lion
 from thalweg.optim.nadam import NAdam
 from thalweg.optim.newton import Newton
 from thalweg.optim.optimizer import RuleOptimizer
 from thalweg.optim.rmsprop import RMSProp
+from thalweg.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from thalweg.optim.sgd import SGD
 from thalweg.optim.truncated_newton import TruncatedNewton
 
@@ -37,11 +39,14 @@ __all__ = [
     "AdamW",
     "ClosureOptimizer",
     "ConjugateGradient",
+    "Lion",
     "NAdam",
     "Newton",
     "RMSProp",
     "RMSprop",
     "RuleOptimizer",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "StepReport",
     "TruncatedNewton",
     "no_decay_groups",

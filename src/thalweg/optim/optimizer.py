@@ -1,7 +1,6 @@
 """The torch.optim face of an update rule: groups, state, engines; the method itself is the rule's."""
 
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
@@ -27,6 +26,7 @@ from thalweg.optim.group import step_group
 from thalweg.optim.implementations import Engine
 from thalweg.optim.kernel.engine import Kernels
 from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
+from thalweg.optim.points import Points, check_mode
 from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
 from thalweg.rules.rule import Rule, with_equations
 from thalweg.tensors.private import step_is_observed
@@ -36,7 +36,7 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tenso
 NORM_IN_BACKWARD = "norm_in_backward has no effect and will be removed: the norm is that of the gradient at the step"
 
 
-class RuleOptimizer(Optimizer):
+class RuleOptimizer(Points):
     """Base class of the optimizers with an update rule; a subclass names its rule and its hyperparameters.
 
     Every optimizer has these arguments in addition to those of its method.
@@ -56,6 +56,9 @@ class RuleOptimizer(Optimizer):
     steps of the rules that have one; otherwise compiled from four million elements on). torch's ``fused=True`` requests
     the triton engine on a GPU and the compiled one elsewhere, and ``foreach=True`` the one over lists. In a function
     that torch.compile compiles, the step is traced with the rest.
+
+    Where a method evaluates other parameters than it trains, ``eval()`` puts those into the model and ``train()`` puts
+    the trained ones back; of all other methods they do nothing.
 
     The state of float16 and bfloat16 parameters is float32. SGD and AdaGrad accept sparse gradients, as torch's do;
     AdaGrad, and SGD without momentum, then read and write only the rows that have a gradient.
@@ -114,13 +117,9 @@ class RuleOptimizer(Optimizer):
         """Number of steps that were skipped because their gradient was not finite; reading it waits for the device."""
         return max((int(group["skipped"]) for group in self.param_groups), default=0)
 
-    @abstractmethod
-    def rule_of(self, group: Group) -> Rule:
-        """Returns the form of the rule that the group's settings ask for."""
-
     def hyper_of(self, group: Group) -> dict[str, Any]:
-        """Returns the hyperparameters of the group's rule; the two of ``betas`` have names of their own there."""
-        values = {**group, **dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))}
+        """Returns the hyperparameters of the group's rule; those of ``betas`` have names of their own there."""
+        values = {**group, **{f"beta{i}": beta for i, beta in enumerate(group.get("betas", ()), start=1)}}
         return {name: values[name] for name in self.rule_of(group).defaults}
 
     def add_param_group(self, param_group: Group) -> None:
@@ -202,6 +201,7 @@ class RuleOptimizer(Optimizer):
         average, flat = self.average, self._forms.all_flat
         for group in self.param_groups:
             check_options(group)
+            check_mode(type(self).__name__, group)
             entries = [
                 Entry(p, grad, self.state.get(p) or {}, mean_of(average, p), flat)
                 for p in group["params"]
@@ -218,7 +218,7 @@ class RuleOptimizer(Optimizer):
         for group, rule, entries in work:
             for i, entry in enumerate(entries):
                 self.state[entry.p] = entry.state
-                prepare(entry, rule, group["capturable"])
+                prepare(entry, rule, group)
                 entries[i] = worked_out(entry, rule)
         self._forms.note(work)
         sparse: list[Rows] = []
@@ -262,7 +262,7 @@ class RuleOptimizer(Optimizer):
         for name, value in given.items():
             if name in rule.scalar_state:
                 where = p.device if group["capturable"] else "cpu"
-                self.state[p][name] = torch.as_tensor(value).to(where, scalar_dtype(), copy=True)
+                self.state[p][name] = torch.as_tensor(value).to(where, scalar_dtype(name), copy=True)
             elif name in rule.buffers and isinstance(value, Tensor) and (p.dtype in HALF or value.is_sparse):
                 dense = value.to_dense() if value.is_sparse else value
                 self.state[p][name] = dense.to(p.device, state_dtype(p), copy=True)

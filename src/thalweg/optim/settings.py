@@ -26,6 +26,9 @@ _RANGES = {
     "lr_decay": ("lr_decay value", math.inf),
     "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
     "momentum_decay": ("momentum_decay value", math.inf),
+    "warmup_steps": ("warmup_steps value", math.inf),
+    "r": ("r value", math.inf),
+    "weight_lr_power": ("weight_lr_power value", math.inf),
 }
 _ONE_RULE = ("nesterov", "amsgrad", "bias_correction", "decoupled_weight_decay", "centered", "eps_inside_sqrt")
 _FLAGS = ("maximize", "skip_nonfinite", "capturable", "differentiable", *_ONE_RULE)
