@@ -15,7 +15,7 @@ from thalweg.compare.execution.kernels import slots_of, update_kernel
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.stackable import Unstackable
-from thalweg.rules import RULES
+from thalweg.rules import AFTER_THE_BOOK, RULES
 from thalweg.tensors import derive_seed
 
 pytestmark = pytest.mark.slow
@@ -50,10 +50,11 @@ def context():
 @pytest.mark.parametrize("name", RULES)
 def test_lanes_equal_serial_for_every_rule(context, name):
     lr = RULES[name].defaults["lr"]
-    jobs = [job(name, lr * factor, seed) for seed in (1, 2) for factor in (0.3, 1.0, 3.0)]
+    seeds = (1, 2) if name not in AFTER_THE_BOOK else (1,)  # which differ in the rule alone
+    jobs = [job(name, lr * factor, seed) for seed in seeds for factor in (0.3, 1.0, 3.0)]
     jobs.append(job(f"{name}+he@warmup-cosine", lr, key="scheduled"))
     alone = Serial(context).run(jobs, quiet)
-    for width in (1, 4, 7):
+    for width in (1, 4, 7) if name not in AFTER_THE_BOOK else (4,):
         for one, two in zip(alone, Lanes(context, width, compile_=False).run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
 
@@ -66,9 +67,10 @@ def test_ray_equals_serial_bit_for_bit_for_every_rule(context):
     assert local_ray.engines().run([], quiet) == []
 
 
-def test_the_kernel_of_every_rule_compiles_to_itself(context):
+def test_the_kernel_of_every_kind_of_rule_compiles_to_itself(context):
     """One function holds them all, so that the compiler is called once."""
-    draws, rules = torch.Generator().manual_seed(0), list(RULES)
+    sums = ("schedule-free-sgd", "lamb", "prodigy")  # that move, sum over tensors, and sum over all
+    draws, rules = torch.Generator().manual_seed(0), [n for n in RULES if n not in AFTER_THE_BOOK or n in sums]
     specimens = {name: job(f"{name}+ema@cosine", total=5) for name in rules}
     columns = {name: coefficient_names(specimens[name]) for name in rules}
     kernels = {

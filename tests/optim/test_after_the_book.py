@@ -22,6 +22,11 @@ OPTIMIZERS = {
     "Lion": partial(optim.Lion, lr=0.01),
     "ScheduleFreeSGD": partial(optim.ScheduleFreeSGD, lr=0.1, warmup_steps=3),
     "ScheduleFreeAdamW": partial(optim.ScheduleFreeAdamW, lr=0.02, warmup_steps=3),
+    "AdEMAMix": partial(optim.AdEMAMix, lr=0.01, alpha_warmup=5, beta3_warmup=7),
+    "Adan": partial(optim.Adan, lr=0.01),
+    "LAMB": partial(optim.LAMB, lr=0.02),
+    "LARS": partial(optim.LARS, lr=10.0),
+    "Prodigy": partial(optim.Prodigy, d0=1e-2),
 }
 each = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 

@@ -136,3 +136,80 @@ def schedule_free(θ, J, T, γ, β, λ, warm, p=0.0, β2=None, ε=0.0):
         x = (1 - c) * x + c * z
         path.append(np.concatenate([(1 - β) * z + β * x, x]))
     return path
+
+
+def ademamix(θ, J, T, η, β, α, Tα, Tβ, ε, λ):
+    β1, β2, β3 = β
+    path, m1, m2, v = [], np.zeros_like(θ), np.zeros_like(θ), np.zeros_like(θ)
+    for t in range(1, T + 1):
+        g = J(θ)
+        αt, τ = min(t * α / Tα, α), min(t / Tβ, 1)
+        β3t = min(np.exp(np.log(β1) * np.log(β3) / ((1 - τ) * np.log(β3) + τ * np.log(β1))), β3)
+        m1 = β1 * m1 + (1 - β1) * g
+        m2 = β3t * m2 + (1 - β3t) * g
+        v = β2 * v + (1 - β2) * g * g
+        θ = θ - η * ((m1 / (1 - β1**t) + αt * m2) / (np.sqrt(v / (1 - β2**t)) + ε) + λ * θ)
+        path.append(θ)
+    return path
+
+
+def adan(θ, J, T, η, β, ε, λ):
+    """With the paper's β, which are what is taken anew, and the bias corrected as its code does."""
+    β1, β2, β3 = β
+    path, m, v, n, before = [], np.zeros_like(θ), np.zeros_like(θ), np.zeros_like(θ), None
+    for k in range(1, T + 1):
+        g = J(θ)
+        difference = g - (g if before is None else before)
+        m = (1 - β1) * m + β1 * g
+        v = (1 - β2) * v + β2 * difference
+        n = (1 - β3) * n + β3 * (g + (1 - β2) * difference) ** 2
+        m̂, v̂, n̂ = m / (1 - (1 - β1) ** k), v / (1 - (1 - β2) ** k), n / (1 - (1 - β3) ** k)
+        ηk = η / (np.sqrt(n̂) + ε)
+        θ = (θ - ηk * (m̂ + (1 - β2) * v̂)) / (1 + λ * η)
+        before = g
+        path.append(θ)
+    return path
+
+
+def lamb(θ, J, T, η, β1, β2, ε, λ):
+    path, m, v = [], np.zeros_like(θ), np.zeros_like(θ)
+    for t in range(1, T + 1):
+        g = J(θ)
+        m = β1 * m + (1 - β1) * g
+        v = β2 * v + (1 - β2) * g * g
+        r = m / (1 - β1**t) / (np.sqrt(v / (1 - β2**t)) + ε)
+        θ = θ - η * np.linalg.norm(θ) / np.linalg.norm(r + λ * θ) * (r + λ * θ)
+        path.append(θ)
+    return path
+
+
+def lars(θ, J, T, γ, η, m, β):
+    path, v = [], np.zeros_like(θ)
+    for _ in range(T):
+        g = J(θ)
+        local = η * np.linalg.norm(θ) / (np.linalg.norm(g) + β * np.linalg.norm(θ))
+        v = m * v + γ * local * (g + β * θ)
+        θ = θ - v
+        path.append(θ)
+    return path
+
+
+def prodigy(θ, J, T, γ, β1, β2, ε, λ, d0, coef=1.0, growth=np.inf, safe=False, corrected=False):
+    path, x0, m, v, s = [], θ, np.zeros_like(θ), np.zeros_like(θ), np.zeros_like(θ)
+    d = most = d0
+    r = 0.0
+    for k in range(1, T + 1):
+        g = J(θ)
+        γk = γ * (np.sqrt(1 - β2**k) / (1 - β1**k) if corrected else 1.0)
+        r = np.sqrt(β2) * r + d / d0 * d * γk * np.dot(g, x0 - θ)
+        s = np.sqrt(β2) * s + d / d0 * d * (1.0 if safe else γk) * g
+        m = β1 * m + (1 - β1) * d * g
+        v = β2 * v + (1 - β2) * d * d * g * g
+        estimate, step = coef * r / np.abs(s).sum(), d * γk
+        if d == d0:
+            d = max(d, estimate)
+        most = max(most, estimate)
+        d = min(most, d * growth)
+        θ = θ - step * (m / (np.sqrt(v) + d * ε) + λ * θ)
+        path.append(θ)
+    return path

@@ -101,7 +101,7 @@ def _update_compiled(entries: list[Entry], rule: Rule, c: Mapping[str, Any], max
 
 def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
     p = entries[0].p
-    c = _fit(c, p)
+    c = fitted(c, p)
     work = working_dtype(p)
     target = TensorList([real(e.p) for e in entries])
     grads = TensorList([real(e.grad) for e in entries]).to(work)
@@ -117,13 +117,16 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
 
 
 def reduced_each(wholes: Sequence[Tensor], x: TensorList, one: Round) -> TensorList:
-    """Returns the sum or mean of each tensor, over all ranks where it is the shard of a distributed parameter."""
-    sums = [over_ranks(t.sum(), whole) for t, whole in zip(x.tensors, wholes, strict=True)]
-    return TensorList(
-        [t / (whole.numel() * (1 + whole.is_complex())) for t, whole in zip(sums, wholes, strict=True)]
-        if one.mean
-        else sums
-    )
+    """Returns the sum or mean of each tensor, see :func:`reduced_whole`."""
+    return TensorList([reduced_whole(whole, t, one) for t, whole in zip(x.tensors, wholes, strict=True)])
+
+
+def reduced_whole(whole: Tensor, x: Tensor, one: Round) -> Tensor:
+    """Returns a tensor's sum or mean, over all ranks where it is the shard of a distributed parameter."""
+    if not hasattr(whole, "to_local"):
+        return reduced(x, one)
+    total = over_ranks(x.sum(), whole)
+    return total / (whole.numel() * (1 + whole.is_complex())) if one.mean else total
 
 
 def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Mapping[str, Any], maximize: bool) -> None:
@@ -136,7 +139,7 @@ def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Map
     target = real(p.detach())
     grad = real(given).to(working_dtype(p))
     buffers = {name: real(state[name]) for name in rule.buffers}
-    new, after = advance(rule, target.to(grad.dtype), grad, buffers, _fit({**c, **extra}, p), maximize)
+    new, after = advance(rule, target.to(grad.dtype), grad, buffers, fitted({**c, **extra}, p), maximize)
     target.copy_(new)
     for name, buffer in buffers.items():
         buffer.copy_(after[name])
@@ -147,7 +150,9 @@ def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Map
         real(mean).copy_(averaged(real(mean), new, extra["average"]))
 
 
-def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
+def update_differentiable(
+    entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Mapping[str, Any], maximize: bool
+) -> None:
     """Steps one parameter so that gradients flow through the step.
 
     They flow to the parameter as it was, its gradient, its state, and hyperparameters that are tensors. The state is
@@ -159,7 +164,9 @@ def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], ma
         c, scalars = scalars_of_step(rule, hyper, float(state["step"]) + 1, carried)
         work = working_dtype(p)
         buffers = {name: real(state[name]) for name in rule.buffers}
-        new, after = advance(rule, real(p.clone()).to(work), real(grad).to(work), buffers, _fit(c, p), maximize)
+        given = real(grad).to(work, copy=True)  # which a rule may keep, and the user write over
+        c = fitted({**c, **extra}, p)
+        new, after = advance(rule, real(p.clone()).to(work), given, buffers, c, maximize)
         p.copy_(torch.view_as_complex(new) if p.is_complex() else new)
         for name, value in {**after, **scalars}.items():
             is_pairs = name in after and p.is_complex()
@@ -172,7 +179,7 @@ def working_dtype(p: Tensor) -> torch.dtype:
     return torch.float32 if p.dtype in HALF else real(p).dtype
 
 
-def _fit(c: Mapping[str, Any], p: Tensor) -> dict[str, Any]:
+def fitted(c: Mapping[str, Any], p: Tensor) -> dict[str, Any]:
     """Returns coefficients of which those that are tensors lie where the parameter does, in the type of its arithmetic.
 
     In float64 they would bring a parameter without dimensions, and all that is worked out from it, into float64.

@@ -28,6 +28,7 @@ from thalweg.optim.kernel.engine import Kernels
 from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
 from thalweg.optim.points import Points, check_mode
 from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
+from thalweg.optim.totals import Live, settle, totals
 from thalweg.rules.rule import Rule, with_equations
 from thalweg.tensors.private import step_is_observed
 
@@ -93,6 +94,7 @@ class RuleOptimizer(Points):
 
     average: Average | None = None
     gradient_norm: Tensor | None = None
+    betas = 2  # how many numbers the setting of that name is, where there is one
     _forms: Forms | None = None
     _kernels: Kernels | None = None
 
@@ -107,7 +109,7 @@ class RuleOptimizer(Points):
             warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
         own = {name: options.get(name, value) for name, value in OPTIONS.items()}
         defaults = {**defaults, "maximize": maximize, "engine": engine, **own}
-        check_settings(defaults)
+        check_settings(defaults, self.betas)
         super().__init__(params, defaults)
         self.average = options.get("average")
         check_average(self.average, self.param_groups)
@@ -127,7 +129,7 @@ class RuleOptimizer(Points):
         check_added(param_group)
         super().add_param_group(param_group)
         try:
-            check_settings(self.param_groups[-1])
+            check_settings(self.param_groups[-1], self.betas)
         except ValueError:
             self.param_groups.pop()
             raise
@@ -170,6 +172,7 @@ class RuleOptimizer(Points):
             kernels.look(work)
             norm = kernels.global_norm(work)
         self.gradient_norm = norm.value
+        live: list[Live] = []
         for group, rule, entries in work:
             if norm.finite is False and group["skip_nonfinite"]:
                 group["skipped"] += 1
@@ -179,9 +182,14 @@ class RuleOptimizer(Points):
                 group["skipped"] = group["skipped"] + (1 - extra["ok"])
             if average is not None:
                 extra["average"] = average.weight
+            live.append((group, rule, entries, self._hyper(group), extra))
+        sums, numbers = totals(live)
+        for group, rule, entries, hyper, extra in live:
             if entries:
-                self._step_group(group, rule, entries, extra)
+                self._step_group(group, rule, entries, hyper, extra | sums)
             stepped += [e.p for e in entries if e.mean is not None]
+        if numbers:
+            settle(self.param_groups, numbers, live[0][-1].get("ok"))
         for rows in sparse:
             rows.put()
         if average is not None and not (norm.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
@@ -229,11 +237,16 @@ class RuleOptimizer(Points):
                     entries[i] = sparse[-1].entry
         return work, sparse
 
-    def _step_group(self, group: Group, rule: Rule, entries: list[Entry], extra: dict[str, Any]) -> None:
+    def _hyper(self, group: Group) -> dict[str, Any]:
         hyper = self.hyper_of(group)
         if isinstance(hyper["lr"], Tensor):
             with torch.set_grad_enabled(group["differentiable"]):
                 hyper["lr"] = hyper["lr"].reshape(())
+        return hyper
+
+    def _step_group(
+        self, group: Group, rule: Rule, entries: list[Entry], hyper: dict[str, Any], extra: dict[str, Any]
+    ) -> None:
         if self._kernels is not None and not torch.compiler.is_compiling():
             entries = self._kernels.step(group, rule, entries, hyper, extra)
         step_group(group, rule, entries, hyper, extra)
@@ -273,7 +286,7 @@ class RuleOptimizer(Points):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for group in state["param_groups"]:  # of a copy, or of what is loaded, which is refused before it is taken on
-            check_settings(group)
+            check_settings(group, self.betas)
         super().__setstate__(state)
         for group in self.param_groups:
             for key, value in {**OPTIONS, **self.defaults}.items():

@@ -28,9 +28,23 @@ _RANGES = {
     "momentum_decay": ("momentum_decay value", math.inf),
     "warmup_steps": ("warmup_steps value", math.inf),
     "r": ("r value", math.inf),
+    "trust_coefficient": ("trust_coefficient value", math.inf),
+    "d0": ("d0 value", math.inf),
+    "d_coef": ("d_coef value", math.inf),
+    "growth_rate": ("growth_rate value", math.inf),
+    "alpha_warmup": ("alpha_warmup value", math.inf),
+    "beta3_warmup": ("beta3_warmup value", math.inf),
     "weight_lr_power": ("weight_lr_power value", math.inf),
 }
-_ONE_RULE = ("nesterov", "amsgrad", "bias_correction", "decoupled_weight_decay", "centered", "eps_inside_sqrt")
+_ONE_RULE = (
+    "nesterov",
+    "amsgrad",
+    "bias_correction",
+    "decoupled_weight_decay",
+    "centered",
+    "eps_inside_sqrt",
+    "safeguard_warmup",
+)
 _FLAGS = ("maximize", "skip_nonfinite", "capturable", "differentiable", *_ONE_RULE)
 _WHOLE = ("average", "norm_in_backward")  # of the optimizer, not of a group
 _NOT_OF_A_GROUP = ("self", "__class__", "params", "options", "average", "process_group")
@@ -114,8 +128,11 @@ def engine_of(engine: Engine, options: Options) -> Engine:
     return "compiled" if options.get("fused") else "foreach" if options.get("foreach") else "auto"
 
 
-def check_settings(group: Mapping[str, Any]) -> None:
-    """Raises ValueError for the first setting of a group, as far as it has them, that no step can be taken with."""
+def check_settings(group: Mapping[str, Any], betas: int = 2) -> None:
+    """Raises ValueError for the first setting of a group, as far as it has them, that no step can be taken with.
+
+    ``betas`` is how many numbers the group's ``betas`` are.
+    """
     lr = group.get("lr")
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
@@ -124,7 +141,7 @@ def check_settings(group: Mapping[str, Any]) -> None:
             raise ValueError(f"Invalid {words}: {group[key]}")
     if not (is_number(share := group.get("dampening", 0.0)) and math.isfinite(share)):
         raise ValueError(f"Invalid dampening value: {share}")
-    _check_betas(group)
+    _check_betas(group, betas)
     if group.get("nesterov") and (group.get("momentum", 1) <= 0 or group.get("dampening", 0) != 0):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")
     for key in _FLAGS:
@@ -165,13 +182,13 @@ def check_added(group: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} belongs to the whole optimizer: pass it to the constructor, not in a group")
 
 
-def _check_betas(group: Mapping[str, Any]) -> None:
-    if "betas" in group and not (isinstance(group["betas"], (tuple, list)) and len(group["betas"]) == 2):
-        raise ValueError(f"Invalid betas: {group['betas']!r}: give two numbers")
+def _check_betas(group: Mapping[str, Any], count: int) -> None:
+    if "betas" in group and not (isinstance(group["betas"], (tuple, list)) and len(group["betas"]) == count):
+        raise ValueError(f"Invalid betas: {group['betas']!r}: give {'two' if count == 2 else 'three'} numbers")
     betas = group.get("betas", ())
     if len({isinstance(beta, Tensor) for beta in betas}) > 1:
         raise ValueError("betas must be either both floats or both Tensors")
     named = [(f"parameter at index {i}", beta) for i, beta in enumerate(betas)]
-    for words, beta in [*named, *((name, group[name]) for name in ("beta1", "beta2") if name in group)]:
+    for words, beta in [*named, *((name, group[name]) for name in ("beta1", "beta2", "beta3") if name in group)]:
         if not (is_number(beta) and 0.0 <= beta < 1.0):
             raise ValueError(f"Invalid beta {words}: {beta}")

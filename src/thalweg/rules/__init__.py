@@ -3,8 +3,13 @@
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import AdaGrad
 from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.adan import Adan
+from thalweg.rules.ademamix import AdEMAMix
+from thalweg.rules.lamb import LAMB
+from thalweg.rules.lars import LARS
 from thalweg.rules.lion import Lion
 from thalweg.rules.nadam import NAdam, NAdamW
+from thalweg.rules.prodigy import Prodigy
 from thalweg.rules.rmsprop import RMSProp
 from thalweg.rules.rule import Rule, apply, scalars_of_step
 from thalweg.rules.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
@@ -31,6 +36,11 @@ _AFTER_IT: dict[str, tuple[Rule, tuple[float, float]]] = {
     "lion": (Lion(), (1e-6, 1e-2)),
     "schedule-free-sgd": (ScheduleFreeSGD(), (1e-2, 1e2)),
     "schedule-free-adamw": (ScheduleFreeAdamW(), (1e-5, 1e-1)),
+    "ademamix": (AdEMAMix(), (1e-5, 1e-1)),
+    "adan": (Adan(), (1e-5, 1e-1)),
+    "lamb": (LAMB(), (1e-5, 1e-1)),
+    "lars": (LARS(), (1e-2, 1e2)),
+    "prodigy": (Prodigy(), (1e-1, 1e1)),
 }
 _NAMED = {**_OF_THE_CHAPTER, **_AFTER_IT}
 RULES: dict[str, Rule] = {name: rule for name, (rule, _) in _NAMED.items()}
@@ -43,17 +53,22 @@ FIRST_LR = dict.fromkeys(["sgd", "momentum", "nesterov"], 1e-2)
 __all__ = [
     "AFTER_THE_BOOK",
     "FIRST_LR",
+    "LAMB",
+    "LARS",
     "RULES",
     "SCHEDULES",
     "SGD",
     "SPACES",
+    "AdEMAMix",
     "AdaGrad",
     "Adadelta",
     "Adam",
     "AdamW",
+    "Adan",
     "Lion",
     "NAdam",
     "NAdamW",
+    "Prodigy",
     "RMSProp",
     "Rule",
     "Schedule",
