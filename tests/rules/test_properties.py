@@ -69,6 +69,17 @@ def test_schedules_stay_in_the_unit_interval_and_never_rise_after_warm_up(name, 
     assert all(a < b for a, b in itertools.pairwise(warming))
 
 
+def test_warm_up_stable_decay_is_made_of_three_stretches():
+    """As Hägele et al. 2024 have it: a linear start, a constant, and one minus a root to the floor."""
+    wsd = Schedule("wsd", warmup=0.1, cooldown=0.25, floor=0.0)
+    factors = [wsd(t, 200) for t in range(200)]
+    assert factors[:20] == pytest.approx([(t + 1) / 20 for t in range(20)])
+    assert factors[20:150] == [1.0] * 130
+    assert factors[150:] == pytest.approx([1 - ((t - 150) / 50) ** 0.5 for t in range(150, 200)])
+    assert wsd(200, 200) == 0.0
+    assert [Schedule("wsd", cooldown=0.0)(t, 5) for t in range(5)] == [1.0] * 5
+
+
 def test_schedules_are_torchs_where_torch_has_them():
     parameter = torch.nn.Parameter(torch.zeros(1))
 
