@@ -27,6 +27,8 @@ OPTIMIZERS = {
     "LAMB": partial(optim.LAMB, lr=0.02),
     "LARS": partial(optim.LARS, lr=10.0),
     "Prodigy": partial(optim.Prodigy, d0=1e-2),
+    "AdamW, MARS, cautious": partial(optim.AdamW, lr=0.01, mars_gamma=0.025, cautious=True),
+    "momentum, Lookahead": partial(optim.SGD, lr=0.02, momentum=0.9, lookahead_steps=2),
 }
 each = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
@@ -67,7 +69,7 @@ def test_an_optimizer_steps_as_lanes_do(make, decay):
     model, twin = net(), net()
     layout = Layout.of_model(twin)
     optimizer = make(model.parameters(), weight_decay=0.1, decay=decay)
-    rule, hyper = optimizer.rule_of(optimizer.param_groups[0]), optimizer.hyper_of(optimizer.param_groups[0])
+    rule, hyper = optimizer.form_of(optimizer.param_groups[0]), optimizer.hyper_of(optimizer.param_groups[0])
     named = dict(twin.named_parameters())
     decayed = {n: torch.full_like(p, decay == "all" or is_weight(p)).detach() for n, p in named.items()}
     flat = layout.flatten({n: p.detach() for n, p in named.items()})[None]
@@ -126,7 +128,7 @@ def test_looking_at_what_is_evaluated_changes_nothing_of_the_training(make):
     for _ in range(5):
         run(one, a, 1), run(two, b, 1)
         a.eval(), a.eval()
-        if a.rule_of(a.param_groups[0]).shown:
+        if a.form_of(a.param_groups[0]).shown:
             with pytest.raises(RuntimeError, match=r"call .*\.train\(\) before the forward pass"):
                 a.step()
         a.train(), a.train()
@@ -269,3 +271,65 @@ def test_the_learning_rate_may_be_a_tensor_and_follows_a_scheduler(make):
             scheduler.step()
     same(list(one.parameters()), list(two.parameters()), **CLOSE)
     assert float(a.param_groups[0]["lr"]) == lr / 4
+
+
+def test_sam_takes_two_gradients_of_the_closure_a_step():
+    one, two = net(), net()
+    ours = optim.SGD(one.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1, sam_rho=0.1)
+    plain = torch.optim.SGD(two.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
+    calls = []
+    for _ in range(4):
+        loss = ours.step(lambda: (calls.append(0), gradient(one, ours))[1])
+        same(loss, gradient(two, plain), **CLOSE)
+        norm = torch.cat([p.grad.flatten() for p in two.parameters()]).norm()
+        uphill = [0.1 * p.grad / norm for p in two.parameters()]
+        with torch.no_grad():
+            for p, e in zip(two.parameters(), uphill, strict=True):
+                p += e
+        gradient(two, plain)
+        with torch.no_grad():
+            for p, e in zip(two.parameters(), uphill, strict=True):
+                p -= e
+        plain.step()
+        same(list(one.parameters()), list(two.parameters()), **CLOSE)
+    assert len(calls) == 8
+    with pytest.raises(RuntimeError, match=r"evaluates 2 gradients a step: give step\(\) a closure"):
+        ours.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: optim.LAMB(p, cautious=True), "cautious does not go around lamb"),
+        (lambda p: optim.ScheduleFreeSGD(p, lookahead_steps=5), "lookahead does not go around schedule-free-sgd"),
+        (lambda p: optim.Adagrad(p, mars_gamma=0.1), "mars does not go around adagrad, which has no momentum"),
+        (lambda p: optim.AdamW(p, mars_gamma=-1.0), "Invalid mars_gamma value: -1.0"),
+        (lambda p: optim.AdamW(p, lookahead_steps=2.5), "Invalid lookahead_steps value: 2.5: give a whole number"),
+        (lambda p: optim.AdamW(p, lookahead_alpha=0.5), "lookahead_alpha has no effect without lookahead_steps"),
+        (lambda p: optim.AdamW(p, sam_rho=0.1, skip_nonfinite=True), "sam_rho does not support skip_nonfinite"),
+        (lambda p: optim.AdamW(p, sam_rho=0.1, lookahead_steps=5), "sam does not go around adamw.lookahead"),
+        (lambda p: optim.Adan(p, betas=(0.9, 0.99)), "give three numbers"),
+        (lambda p: optim.Prodigy(p, d0=-1.0), "Invalid d0 value"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_where_it_is_given(make, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        make([nn.Parameter(torch.ones(2))])
+    assert "\n" not in str(raised.value)
+
+
+def test_prodigy_estimates_one_distance_for_all_groups_and_types_at_once():
+    """Two groups, one of them without decay, and one parameter that joins late."""
+    one, two = net(), net()
+    whole = optim.Prodigy(one.parameters(), d0=1e-3, weight_decay=0.0)
+    parts = optim.Prodigy([{"params": two[0].parameters()}, {"params": two[2].parameters()}], d0=1e-3)
+    for _ in range(10):
+        run(one, whole, 1), run(two, parts, 1)
+    same(list(one.parameters()), list(two.parameters()), **CLOSE)
+    assert whole.d == parts.d > 1e-3
+    late = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    parts.add_param_group({"params": [late]})
+    late.grad = torch.full_like(late, 0.5)
+    run_before = parts.d
+    parts.step()
+    assert parts.d >= run_before

@@ -213,3 +213,46 @@ def prodigy(θ, J, T, γ, β1, β2, ε, λ, d0, coef=1.0, growth=np.inf, safe=Fa
         θ = θ - step * (m / (np.sqrt(v) + d * ε) + λ * θ)
         path.append(θ)
     return path
+
+
+def adamw_switched(θ, J, T, ε, λ, γ=None, cautious=False, β1=0.9, β2=0.999, δ=1e-8):
+    path, m, v, before = [], np.zeros_like(θ), np.zeros_like(θ), np.zeros_like(θ)
+    for t in range(1, T + 1):
+        g = c = J(θ)
+        if γ is not None:
+            c = g + γ * β1 / (1 - β1) * (g - before)
+            c = c / max(1.0, np.linalg.norm(c))
+        before = g
+        m = β1 * m + (1 - β1) * c
+        v = β2 * v + (1 - β2) * c * c
+        u = m / (1 - β1**t) / (np.sqrt(v / (1 - β2**t)) + δ)
+        if cautious:
+            φ = (u * g > 0).astype(float)
+            u = u * φ / max(φ.mean(), 1e-3)
+        θ = θ - ε * λ * θ - ε * u
+        path.append(θ)
+    return path
+
+
+def momentum_lookahead(θ, J, T, ε, μ, k, α):
+    path, slow, v = [], θ, np.zeros_like(θ)
+    for t in range(1, T + 1):
+        v = μ * v + J(θ)
+        θ = θ - ε * v
+        if t % k == 0:
+            θ = slow = slow + α * (θ - slow)
+        path.append(np.concatenate([θ, slow]))
+    return path
+
+
+def momentum_sam(θ, J, T, ε, μ, λ, ρ, adaptive=False):
+    """Both half steps: the point uphill, and the new one; with what is evaluated meanwhile."""
+    path, v = [], np.zeros_like(θ)
+    for _ in range(T // 2):
+        g = J(θ)
+        uphill = θ + ρ * (θ * θ * g / np.linalg.norm(np.abs(θ) * g) if adaptive else g / np.linalg.norm(g))
+        path.append(np.concatenate([uphill, θ]))
+        v = μ * v + J(uphill) + λ * θ
+        θ = θ - ε * v
+        path.append(np.concatenate([θ, θ]))
+    return path

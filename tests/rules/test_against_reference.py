@@ -6,7 +6,7 @@ import torch
 
 from tests.reference import rules as book
 from thalweg.compare.execution.kernels import rows_reduced, slots_of
-from thalweg.rules import AFTER_THE_BOOK, RULES, SGD, AdaGrad, Adam, Prodigy, RMSProp, apply, scalars_of_step
+from thalweg.rules import AFTER_THE_BOOK, RULES, SGD, AdaGrad, Adam, Prodigy, RMSProp, apply, scalars_of_step, switched
 from thalweg.rules.rule import state_at_start
 from thalweg.tensors import Layout
 
@@ -101,6 +101,42 @@ CASES = {
         book.prodigy,
         {"γ": 1.0, "β1": 0.9, "β2": 0.999, "ε": 1e-8, "λ": 0.0, "d0": 1e-6, "safe": True, "corrected": True},
     ),
+    "adamw+cautious": (
+        switched(RULES["adamw"], ["cautious"]),
+        {"lr": 0.01, "weight_decay": 0.1},
+        book.adamw_switched,
+        {"ε": 0.01, "λ": 0.1, "cautious": True},
+    ),
+    "adamw+mars": (
+        switched(RULES["adamw"], ["mars"]),
+        {"lr": 0.01, "weight_decay": 0.1},
+        book.adamw_switched,
+        {"ε": 0.01, "λ": 0.1, "γ": 0.025},
+    ),
+    "adamw+mars+cautious": (
+        switched(RULES["adamw"], ["cautious", "mars"]),
+        {"lr": 0.01, "weight_decay": 0.1, "mars_gamma": 0.05},
+        book.adamw_switched,
+        {"ε": 0.01, "λ": 0.1, "γ": 0.05, "cautious": True},
+    ),
+    "momentum+lookahead": (
+        switched(RULES["momentum"], ["lookahead"]),
+        {"lr": 0.02, "lookahead_steps": 6.0, "lookahead_alpha": 0.8},
+        book.momentum_lookahead,
+        {"ε": 0.02, "μ": 0.9, "k": 6, "α": 0.8},
+    ),
+    "momentum+sam": (
+        switched(RULES["momentum"], ["sam"]),
+        {"lr": 0.02, "weight_decay": 0.1},
+        book.momentum_sam,
+        {"ε": 0.02, "μ": 0.9, "λ": 0.1, "ρ": 0.05},
+    ),
+    "momentum+asam": (
+        switched(RULES["momentum"], ["asam"]),
+        {"lr": 0.02, "weight_decay": 0.1},
+        book.momentum_sam,
+        {"ε": 0.02, "μ": 0.9, "λ": 0.1, "ρ": 0.5, "adaptive": True},
+    ),
     "adamw": (RULES["adamw"], {"lr": 0.01, "weight_decay": 0.1}, book.adam, {**ADAM, "λ": 0.1}),
 }
 
@@ -112,7 +148,7 @@ def test_every_rule_has_a_twin():
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_book(name):
     rule, hyper, twin, symbols = CASES[name]
-    steps = 2 * STEPS if name.partition(",")[0] in AFTER_THE_BOOK else STEPS
+    steps = 2 * STEPS if "+" in name or name.partition(",")[0] in AFTER_THE_BOOK else STEPS
     found, expected = ours(rule, steps, **hyper), twin(START, gradient, steps, **symbols)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from thalweg.optim.settings import with_switches
 from thalweg.rules.rule import Rule
 
 MODE, KEPT = "train_mode", "trained"  # of a group whose parameters are those to evaluate; of a parameter's state, then
@@ -18,11 +19,15 @@ class Points(Optimizer):
     def rule_of(self, group: dict[str, Any]) -> Rule:
         """Returns the form of the rule that the group's settings ask for."""
 
+    def form_of(self, group: dict[str, Any]) -> Rule:
+        """Returns the group's rule with what its settings switch on around it."""
+        return with_switches(self.rule_of(group), group)
+
     @torch.no_grad()
     def eval(self) -> None:
         """Puts the parameters to evaluate into the model; call it before evaluating, or saving the model for use."""
         for group in self.param_groups:
-            name = self.rule_of(group).shown
+            name = self.form_of(group).shown
             if name is None or not group.get(MODE, True):
                 continue
             group[MODE] = False

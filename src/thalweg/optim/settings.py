@@ -10,6 +10,8 @@ from torch import Tensor
 from thalweg.averaging import Average
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.optim.implementations import Engine
+from thalweg.rules.rule import Rule
+from thalweg.rules.switches import switched
 from thalweg.tensors.ranges import is_whole
 
 ENGINES = ("auto", "foreach", "compiled", "triton")
@@ -26,6 +28,9 @@ _RANGES = {
     "lr_decay": ("lr_decay value", math.inf),
     "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
     "momentum_decay": ("momentum_decay value", math.inf),
+    "mars_gamma": ("mars_gamma value", math.inf),
+    "lookahead_alpha": ("lookahead_alpha value", 1.0),
+    "sam_rho": ("sam_rho value", math.inf),
     "warmup_steps": ("warmup_steps value", math.inf),
     "r": ("r value", math.inf),
     "trust_coefficient": ("trust_coefficient value", math.inf),
@@ -64,6 +69,14 @@ class Options(TypedDict, total=False):
             are excluded; :func:`thalweg.optim.no_decay_groups` does the same for any optimizer.
         foreach, fused: torch's switches, which are requests for an engine here.
         capturable, differentiable: torch's, see :class:`thalweg.optim.RuleOptimizer`.
+        cautious: whether only those coordinates move that go against the gradient, see :mod:`thalweg.rules.cautious`.
+        mars_gamma: γ of a correction that lessens the gradient's variance, 0.025 in the paper, see
+            :mod:`thalweg.rules.mars`; None for none.
+        lookahead_steps: every how many steps the parameters meet slow ones, 5 to 10 in the paper, see
+            :mod:`thalweg.rules.lookahead`; None for never. ``lookahead_alpha``, by default 0.5, is how far the slow
+            ones go.
+        sam_rho: how far uphill the gradient is taken, 0.05 in the paper, see :mod:`thalweg.rules.sam`; None for not. A
+            step evaluates its closure twice. ``sam_adaptive`` scales the way by the parameters; ρ is then 0.5 or more.
     """
 
     clip_norm: float | None
@@ -75,6 +88,12 @@ class Options(TypedDict, total=False):
     fused: bool | None
     capturable: bool
     differentiable: bool
+    cautious: bool
+    mars_gamma: float | None
+    lookahead_steps: int | None
+    lookahead_alpha: float
+    sam_rho: float | None
+    sam_adaptive: bool
 
 
 # What a group has of them, and how many of its steps were skipped.
@@ -88,6 +107,35 @@ OPTIONS: dict[str, Any] = {
     "capturable": False,
     "differentiable": False,
 }
+
+
+SWITCHED_BY = ("cautious", "mars_gamma", "lookahead_steps", "sam_rho")  # with their own numbers in the group
+_OF_SWITCHES = (*SWITCHED_BY, "lookahead_alpha", "sam_adaptive")
+
+
+def switches_of(options: Options) -> dict[str, Any]:
+    """Returns what a group has of the options that switch something on around the rule: nothing where none does.
+
+    Raises:
+        ValueError: what is switched on does not go with another option.
+    """
+    given: dict[str, Any] = {name: options[name] for name in _OF_SWITCHES if options.get(name)}  # type: ignore[literal-required]
+    if "lookahead_steps" in given:
+        given.setdefault("lookahead_alpha", 0.5)
+    for name, needed in (("lookahead_alpha", "lookahead_steps"), ("sam_adaptive", "sam_rho")):
+        if name in given and needed not in given:
+            raise ValueError(f"{name} has no effect without {needed}: give it too")
+    if "sam_rho" in given and options.get("skip_nonfinite"):
+        raise ValueError("sam_rho does not support skip_nonfinite: half a step cannot be skipped")
+    return given
+
+
+def with_switches(rule: Rule, group: Mapping[str, Any]) -> Rule:
+    """Returns the rule with what a group's settings switch on around it."""
+    words = [name.partition("_")[0] for name in SWITCHED_BY if group.get(name)]
+    if not words:
+        return rule
+    return switched(rule, ["asam" if word == "sam" and group.get("sam_adaptive") else word for word in words])
 
 
 def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +189,9 @@ def check_settings(group: Mapping[str, Any], betas: int = 2) -> None:
             raise ValueError(f"Invalid {words}: {group[key]}")
     if not (is_number(share := group.get("dampening", 0.0)) and math.isfinite(share)):
         raise ValueError(f"Invalid dampening value: {share}")
+    steps = group.get("lookahead_steps", 1)
+    if not (is_whole(steps, 1) or (isinstance(steps, float) and steps.is_integer() and steps >= 1)):
+        raise ValueError(f"Invalid lookahead_steps value: {steps}: give a whole number of at least 1")
     _check_betas(group, betas)
     if group.get("nesterov") and (group.get("momentum", 1) <= 0 or group.get("dampening", 0) != 0):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")

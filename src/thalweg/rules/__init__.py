@@ -15,6 +15,7 @@ from thalweg.rules.rule import Rule, apply, scalars_of_step
 from thalweg.rules.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from thalweg.rules.schedules import SCHEDULES, Schedule
 from thalweg.rules.sgd import SGD
+from thalweg.rules.switches import SWITCHES, switched
 
 # What a comparison knows by name: the rule, and the log-uniform range in which its learning rate is searched, four
 # decades or so around what is published for it.
@@ -59,6 +60,7 @@ __all__ = [
     "SCHEDULES",
     "SGD",
     "SPACES",
+    "SWITCHES",
     "AdEMAMix",
     "AdaGrad",
     "Adadelta",
@@ -76,4 +78,5 @@ __all__ = [
     "ScheduleFreeSGD",
     "apply",
     "scalars_of_step",
+    "switched",
 ]

@@ -117,6 +117,11 @@ class Rule(ABC):
         return None
 
     @property
+    def evaluations(self) -> int:
+        """How many gradients, of one minibatch, a step takes: each is one ``t``."""
+        return 1
+
+    @property
     def sparse(self) -> Literal["rows", "all"] | None:
         """What a step with a sparse gradient moves: the rows that it names, or all, by what was carried on; None where
         even rows of zeros move, so that sparse gradients gain nothing."""

@@ -197,7 +197,7 @@ class Lanes:
         some = next(lane for lane in lanes if lane)
         chosen = torch.stack(
             [
-                guidance_of(lane.job.strategy).rows(context, lane.job, lane.t, lane.t + stretch)
+                guidance_of(lane.job.strategy).minibatches(context, lane.job, lane.t, lane.t + stretch)
                 for lane in (one or some for one in lanes)
             ],
             dim=1,

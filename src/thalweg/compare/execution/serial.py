@@ -89,7 +89,7 @@ class Serial:
         if isinstance(run, ClosureRun):
             return run.seconds_per_unit(threads)
         start, most = job.prepared, min(300, job.total - job.prepared)
-        rows = guidance_of(job.strategy).rows(self.context, job, start, start + most)
+        rows = guidance_of(job.strategy).minibatches(self.context, job, start, start + most)
         self.context.data.train.expect(rows)
         warm = min(WARM_UP, most - 1)
         for i in range(warm):

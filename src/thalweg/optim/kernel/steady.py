@@ -91,7 +91,7 @@ class Steady:
             if self._constant and _same(values, self._settings[i]):
                 continue
             check_options(given)
-            if _options(given) != options or optimizer.rule_of(given) != rule:
+            if _options(given) != options or optimizer.form_of(given) != rule:
                 return False
             hyper = optimizer.hyper_of(given)
             if _kinds(hyper) != _kinds(self.hypers[i]):
