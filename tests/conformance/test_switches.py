@@ -86,6 +86,7 @@ def test_a_loop_of_ones_own_gets_each_batch_twice_for_sam():
 
     def loop(run):
         model = nn.Linear(2, 1, bias=False)
+        nn.init.ones_(model.weight)
         optimizer = run.optimizer(model)
         for batch in run.batches(lambda seed: (torch.full((1, 2), 1 + i / 100) for i in range(100))):
             optimizer.zero_grad()

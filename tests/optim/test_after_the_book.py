@@ -15,7 +15,8 @@ from thalweg import optim
 from thalweg.averaging import EMA, Average
 from thalweg.compare.execution.kernels import rows_reduced, slots_of, update_kernel
 from thalweg.optim.decay import is_weight
-from thalweg.rules import scalars_of_step
+from thalweg.optim.kernel.source import can_write
+from thalweg.rules import RULES, scalars_of_step, switched
 from thalweg.tensors import Layout
 
 OPTIMIZERS = {
@@ -271,6 +272,18 @@ def test_the_learning_rate_may_be_a_tensor_and_follows_a_scheduler(make):
             scheduler.step()
     same(list(one.parameters()), list(two.parameters()), **CLOSE)
     assert float(a.param_groups[0]["lr"]) == lr / 4
+
+
+def test_rules_that_kernels_cannot_write_are_told_from_others():
+    """Those that sum, and those that call what kernels do not have, are stepped list by list."""
+    written = {name for name in (*RULES, "momentum+lookahead") if can_write(switched_by_name(name))}
+    assert set(RULES) - written == {"lamb", "lars", "prodigy"}
+    assert not can_write(switched_by_name("adamw+cautious"))
+
+
+def switched_by_name(name):
+    rule, *words = name.split("+")
+    return switched(RULES[rule], words)
 
 
 def test_sam_takes_two_gradients_of_the_closure_a_step():

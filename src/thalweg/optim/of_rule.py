@@ -47,7 +47,3 @@ class OfRule(RuleOptimizer):
 
     def rule_of(self, group: Group) -> Rule:
         return self.rule
-
-    def form_of(self, group: Group) -> Rule:
-        """Returns the rule, which has around it what it has: the groups' settings are its hyperparameters."""
-        return self.rule

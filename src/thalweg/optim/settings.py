@@ -131,8 +131,8 @@ def switches_of(options: Options) -> dict[str, Any]:
 
 
 def with_switches(rule: Rule, group: Mapping[str, Any]) -> Rule:
-    """Returns the rule with what a group's settings switch on around it."""
-    words = [name.partition("_")[0] for name in SWITCHED_BY if group.get(name)]
+    """Returns the rule with what a group's settings switch on around it, unless they are the rule's own."""
+    words = [name.partition("_")[0] for name in SWITCHED_BY if group.get(name) and name not in rule.defaults]
     if not words:
         return rule
     return switched(rule, ["asam" if word == "sam" and group.get("sam_adaptive") else word for word in words])
