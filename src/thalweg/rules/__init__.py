@@ -15,7 +15,7 @@ from thalweg.rules.rule import Rule, apply, scalars_of_step
 from thalweg.rules.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from thalweg.rules.schedules import SCHEDULES, Schedule
 from thalweg.rules.sgd import SGD
-from thalweg.rules.switches import SWITCHES, switched
+from thalweg.rules.switches import SWITCHES, innermost, switched
 
 # What a comparison knows by name: the rule, and the log-uniform range in which its learning rate is searched, four
 # decades or so around what is published for it.
@@ -77,6 +77,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "apply",
+    "innermost",
     "scalars_of_step",
     "switched",
 ]

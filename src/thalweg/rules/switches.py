@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+from thalweg.rules.around import Around
 from thalweg.rules.cautious import Cautious
 from thalweg.rules.lookahead import Lookahead
 from thalweg.rules.mars import Mars
@@ -16,6 +17,11 @@ SWITCHES: Mapping[str, Callable[[Rule], Rule]] = {
     "sam": SAM,
     "asam": lambda rule: SAM(rule, adaptive=True),
 }
+
+
+def innermost(rule: Rule) -> Rule:
+    """Returns the rule without what is switched on around it."""
+    return innermost(rule.inner) if isinstance(rule, Around) else rule
 
 
 def switched(rule: Rule, names: Iterable[str]) -> Rule:
