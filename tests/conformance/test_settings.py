@@ -50,6 +50,7 @@ REFUSED = {
         *({"drop": v} for v in (-0.1, 2, NAN)),
         *({"every": v} for v in (0, -0.5, NAN, INF)),
         *({"decay": v} for v in (-1, NAN, INF)),
+        *({"cooldown": v} for v in (-0.1, 1.1, NAN)),
     ],
     Pacing: [
         {"shape": "cosin"},
@@ -106,7 +107,7 @@ def test_what_is_out_of_range_is_refused_in_one_line_that_shows_it(make, options
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(["constant", "linear", "step", "cosine", "inverse-time"]),
+    st.sampled_from(["constant", "linear", "step", "cosine", "inverse-time", "wsd"]),
     st.floats(0, 0.99),
     st.floats(0, 1),
     st.floats(1e-3, 3),

@@ -7,6 +7,7 @@ import torch
 from torch import distributed, nn
 
 from tests.distributed.group import batch, loss_of, make_checks, net, same_everywhere, sharded, take_up, whole, write
+from tests.optim.test_after_the_book import OPTIMIZERS as LATER
 from tests.optim.test_conventions import OPTIMIZERS
 from thalweg import optim
 from thalweg.averaging import EMA, Average
@@ -14,6 +15,7 @@ from thalweg.averaging import EMA, Average
 pytestmark = pytest.mark.slow
 
 CHECKS = {}
+SUMMING = ("ScheduleFreeAdamW", "LAMB", "Prodigy", "AdamW, MARS, cautious")  # over tensors and over the model
 
 
 def check(function):
@@ -42,7 +44,7 @@ def close(a, b):
 @check
 def every_rule_goes_the_way_of_one_process(folder):
     rank = distributed.get_rank()
-    for make in OPTIMIZERS.values():
+    for make in (*OPTIMIZERS.values(), *(LATER[name] for name in SUMMING)):
         one, shards, copies = net(), sharded(net()), nn.parallel.DistributedDataParallel(net())
         expected = train(one, make(one.parameters(), weight_decay=0.1), range(4))
         close(train(shards, make(shards.parameters(), weight_decay=0.1), range(4), rank), expected)

@@ -17,7 +17,7 @@ from thalweg import optim  # noqa: E402
 from thalweg.averaging import EMA, Average, Polyak  # noqa: E402
 from thalweg.optim.kernel import engine  # noqa: E402
 from thalweg.optim.optimizer import RuleOptimizer  # noqa: E402
-from thalweg.rules import RULES  # noqa: E402
+from thalweg.rules import RULES, switched  # noqa: E402
 from thalweg.rules.nadam import NAdamW  # noqa: E402
 from thalweg.rules.rmsprop import RMSProp  # noqa: E402
 
@@ -25,6 +25,7 @@ DEVICE = "cuda" if ON_GPU else "cpu"
 FORMS = RULES | {
     "nadamw": NAdamW(),
     "rmsprop-centered": RMSProp(momentum=True, centered=True),
+    "momentum-lookahead": switched(RULES["momentum"], ["lookahead"]),
     "rmsprop-inside": RMSProp(eps_inside_sqrt=True),
 }
 SHAPES = [(5, 7), (64,), (70,), (0, 3), ()]

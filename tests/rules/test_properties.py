@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.rules import RULES, Adam, apply, scalars_of_step
+from thalweg.rules.rule import state_at_start
 from thalweg.rules.schedules import SCHEDULES, Schedule
 
 floats = st.floats(-100, 100).filter(lambda x: abs(x) > 1e-3)
@@ -16,8 +17,8 @@ floats = st.floats(-100, 100).filter(lambda x: abs(x) > 1e-3)
 def first_step(rule, g, **hyper):
     c, _ = scalars_of_step(rule, {**rule.defaults, **hyper}, 1, dict(rule.scalar_state))
     g = torch.tensor([g], dtype=torch.float64)
-    state = {name: torch.full_like(g, value) for name, value in rule.buffers.items()}
-    return apply(rule, torch.zeros_like(g), g, state, c)
+    θ = torch.zeros_like(g)
+    return apply(rule, θ, g, state_at_start(rule, θ), c)
 
 
 @given(floats)
@@ -66,6 +67,17 @@ def test_schedules_stay_in_the_unit_interval_and_never_rise_after_warm_up(name, 
     assert all(a >= b for a, b in itertools.pairwise(rest))
     warming = factors[: schedule.warmup_steps(total)]
     assert all(a < b for a, b in itertools.pairwise(warming))
+
+
+def test_warm_up_stable_decay_is_made_of_three_stretches():
+    """As Hägele et al. 2024 have it: a linear start, a constant, and one minus a root to the floor."""
+    wsd = Schedule("wsd", warmup=0.1, cooldown=0.25, floor=0.0)
+    factors = [wsd(t, 200) for t in range(200)]
+    assert factors[:20] == pytest.approx([(t + 1) / 20 for t in range(20)])
+    assert factors[20:150] == [1.0] * 130
+    assert factors[150:] == pytest.approx([1 - ((t - 150) / 50) ** 0.5 for t in range(150, 200)])
+    assert wsd(200, 200) == 0.0
+    assert [Schedule("wsd", cooldown=0.0)(t, 5) for t in range(5)] == [1.0] * 5
 
 
 def test_schedules_are_torchs_where_torch_has_them():

@@ -1,5 +1,6 @@
 """``thalweg list``."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import typer
@@ -7,7 +8,11 @@ from rich.table import Table
 
 from thalweg.cli.console import Terminal
 
-Kind = Literal["all", "tasks", "strategies", "initializations", "normalizations", "averages", "guidances", "schedules"]
+Kind = Literal[
+    "all", "tasks", "strategies", "switches", "initializations", "normalizations", "averages", "guidances", "schedules"
+]
+
+Section = tuple[tuple[str, ...], list[tuple[str, ...]]]  # the header of a table, and its rows
 
 
 def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list.")] = "all") -> None:
@@ -21,7 +26,7 @@ def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list
     from thalweg.compare.strategy.tuned import MORE
     from thalweg.compare.strategy.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS
     from thalweg.compare.task.builtin import DESCRIPTIONS
-    from thalweg.rules import RULES, SPACES
+    from thalweg.rules import AFTER_THE_BOOK, RULES, SPACES, SWITCHES
     from thalweg.rules.schedules import SCHEDULES
 
     spaces = {**SPACES, **{name: method.space for name, method in SECOND_ORDER.items()}}
@@ -29,22 +34,28 @@ def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list
     def ranges(name: str) -> tuple[str, str, str]:
         return name, in_words(spaces[name]), in_words(MORE.get(name, {}))
 
-    sections: dict[str, tuple[tuple[str, ...], list[tuple[str, ...]]]] = {
-        "tasks": (("task", "what it is"), list(DESCRIPTIONS.items())),
-        "strategies": (
-            ("strategy", "search space", "with --tune more also"),
-            [ranges(name) for name in [*RULES, *SECOND_ORDER]],
-        ),
-        "initializations": (("initialization", "written as"), [(name, f"adam+{name}") for name in INITIALIZATIONS]),
-        "averages": (("average", "written as"), [(name, f"adam+{name}") for name in AVERAGINGS]),
-        "guidances": (("guidance", "written as"), [(name, f"adam+{name}") for name in GUIDANCES]),
-        "normalizations": (("normalization", "written as"), [(name, f"adam+{name}") for name in NORMALIZATIONS]),
-        "schedules": (("schedule", "written as"), [(name, f"adam@{name}") for name in SCHEDULES]),
+    def words(kind: str, names: Iterable[str], form: str = "adam+{}") -> Section:
+        return (kind, "written as"), [(name, form.format(name)) for name in names]
+
+    columns = ("strategy", "search space", "with --tune more also")
+    of_the_chapter = [name for name in RULES if name not in AFTER_THE_BOOK]
+    sections: dict[Kind, dict[str, Section]] = {
+        "tasks": {"tasks": (("task", "what it is"), list(DESCRIPTIONS.items()))},
+        "strategies": {
+            "strategies of the chapter": (columns, [ranges(name) for name in [*of_the_chapter, *SECOND_ORDER]]),
+            "strategies after the book": (columns, [ranges(name) for name in AFTER_THE_BOOK]),
+        },
+        "switches": {"switches around an update rule": words("switch", SWITCHES, "adamw+{}")},
+        "initializations": {"initializations": words("initialization", INITIALIZATIONS)},
+        "averages": {"averages": words("average", AVERAGINGS)},
+        "guidances": {"guidances": words("guidance", GUIDANCES)},
+        "normalizations": {"normalizations": words("normalization", NORMALIZATIONS)},
+        "schedules": {"schedules": words("schedule", SCHEDULES, "adam@{}")},
     }
     console = Terminal()
-    for name, (header, rows) in sections.items():
-        if kind in ("all", name):
-            table = Table(*header, title=name, title_justify="left", box=None)
+    for name, tables in sections.items():
+        for title, (header, rows) in tables.items() if kind in ("all", name) else ():
+            table = Table(*header, title=title, title_justify="left", box=None)
             for row in rows:
                 table.add_row(*row)
             console.print(table, markup=False)

@@ -21,7 +21,7 @@ from thalweg.tensors.ranges import is_whole
 EDGE = 0.1  # a value in the outer tenth of its range lies on the edge
 RATIO = 10  # of the ends of a positive range from which on it is logarithmic, where no scale is named
 FAR = math.log(1e300)  # where a value lies that a scale cannot show, such as 0 on a logarithmic one
-DECAY_RATES = ("beta1", "beta2", "betas.0", "betas.1", "momentum", "rho", "alpha")
+DECAY_RATES = ("beta1", "beta2", "beta3", "betas.0", "betas.1", "momentum", "rho", "alpha")
 
 _SCALES: dict[str, tuple[Callable[[float], float], Callable[[float], float], int]] = {  # to, from, significant digits
     "log": (lambda x: math.log(x) if x > 0 else -math.inf, math.exp, 6),

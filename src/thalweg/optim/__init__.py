@@ -11,16 +11,23 @@
 from thalweg.optim.adadelta import Adadelta
 from thalweg.optim.adagrad import AdaGrad
 from thalweg.optim.adam import Adam, AdamW
+from thalweg.optim.adan import Adan
+from thalweg.optim.ademamix import AdEMAMix
 from thalweg.optim.bfgs import BFGS
 from thalweg.optim.closure_optimizer import ClosureOptimizer
 from thalweg.optim.closure_state import StepReport
 from thalweg.optim.conjugate_gradient import ConjugateGradient
 from thalweg.optim.decay import no_decay_groups
+from thalweg.optim.lamb import LAMB
+from thalweg.optim.lars import LARS
 from thalweg.optim.lbfgs import LBFGS
+from thalweg.optim.lion import Lion
 from thalweg.optim.nadam import NAdam
 from thalweg.optim.newton import Newton
 from thalweg.optim.optimizer import RuleOptimizer
+from thalweg.optim.prodigy import Prodigy
 from thalweg.optim.rmsprop import RMSProp
+from thalweg.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from thalweg.optim.sgd import SGD
 from thalweg.optim.truncated_newton import TruncatedNewton
 
@@ -28,20 +35,28 @@ Adagrad, RMSprop = AdaGrad, RMSProp
 
 __all__ = [
     "BFGS",
+    "LAMB",
+    "LARS",
     "LBFGS",
     "SGD",
+    "AdEMAMix",
     "AdaGrad",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adan",
     "ClosureOptimizer",
     "ConjugateGradient",
+    "Lion",
     "NAdam",
     "Newton",
+    "Prodigy",
     "RMSProp",
     "RMSprop",
     "RuleOptimizer",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "StepReport",
     "TruncatedNewton",
     "no_decay_groups",

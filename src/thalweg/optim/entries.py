@@ -23,7 +23,8 @@ HALF = (torch.float16, torch.bfloat16)
 class Entry(NamedTuple):
     """A parameter that has a gradient, with its state, and its mean where that is part of the pass.
 
-    ``flat`` says whether all of them are plain dense tensors in the same order of memory.
+    ``flat`` says whether all of them are plain dense tensors in the same order of memory; ``whole`` is the distributed
+    parameter of which the others are the shards that are here.
     """
 
     p: Tensor
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
     state: dict[str, Any]
     mean: Tensor | None = None
     flat: bool = False
+    whole: Tensor | None = None
 
 
 def state_dtype(p: Tensor) -> torch.dtype:
@@ -38,14 +40,15 @@ def state_dtype(p: Tensor) -> torch.dtype:
     return torch.float32 if p.dtype in HALF else p.dtype
 
 
-def scalar_dtype() -> torch.dtype:
-    """Returns the type of step counts and other scalars of the state."""
-    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+def scalar_dtype(name: str = "step") -> torch.dtype:
+    """Returns the type of a scalar of the state: torch's for those that torch has, and float64 for others."""
+    of_torch = name in ("step", "mu_product") and torch.get_default_dtype() != torch.float64
+    return torch.float32 if of_torch else torch.float64
 
 
 def tensors_of(entry: Entry, rule: Rule) -> list[Any]:
     """Returns what a kernel is given of the entry: parameter, gradient, buffers and mean."""
-    p, grad, state, mean, _ = entry
+    p, grad, state, mean, *_ = entry
     return [p, grad, *(state.get(name) for name in rule.buffers), *([] if mean is None else [mean])]
 
 
@@ -82,7 +85,7 @@ def _all(work: Work) -> tuple[list[Any], list[int]]:
     counts = []
     for _, rule, entries in work:
         names = (*rule.buffers, "step", *rule.scalar_state)
-        for p, grad, state, mean, _ in entries:
+        for p, grad, state, mean, *_ in entries:
             found += (p, grad) if mean is None else (p, grad, mean)
             found += map(state.get, names)
             counts.append(len(names) + (mean is not None))
@@ -104,27 +107,32 @@ def check(owner: str, work: Work) -> None:
                 raise RuntimeError(f"{owner} cannot step parameter {label}, which is {form(entry.p)}: {fault}")
 
 
-def prepare(entry: Entry, rule: Rule, capturable: bool) -> None:
+def prepare(entry: Entry, rule: Rule, group: Group) -> None:
     """Allocates what the parameter's state lacks; a state without any of the rule's buffers begins at step 1."""
     p, state = entry.p, entry.state
     begins = not any(state.get(name) is not None for name in rule.buffers)
     if "step" not in state or (begins and rule.buffers):
         # A state of torch's SGD counts no steps: what matters is whether there was one.
         state["step"] = 0.0 if begins else 1.0
-    for name, initial in {"step": 0.0, **rule.scalar_state}.items():
-        if not isinstance(value := state.get(name, initial), Tensor):
-            state[name] = torch.tensor(value, dtype=scalar_dtype())
-        if capturable:
+    for name, first in {"step": 0.0, **rule.scalar_state}.items():
+        if not isinstance(value := state.get(name, first), Tensor):
+            state[name] = torch.tensor(value, dtype=scalar_dtype(name))
+        if group["capturable"]:
             state[name] = state[name].to(p.device)
     for name, initial in rule.buffers.items():
-        if state.get(name) is None:
+        if state.get(name) is not None:
+            continue
+        if initial is None:
+            with torch.set_grad_enabled(group["differentiable"]):
+                state[name] = p.clone(memory_format=torch.preserve_format).to(state_dtype(p))
+        else:
             value = complex(initial, initial) if p.is_complex() else initial
             state[name] = torch.full_like(p, value, dtype=state_dtype(p), memory_format=torch.preserve_format)
 
 
 def worked_out(entry: Entry, rule: Rule) -> Entry:
     """Returns a checked entry with all state, lazy conjugates and negatives worked out, the gradient in a fit type."""
-    p, grad, state, mean, _ = entry
+    p, grad, state, mean, *_ = entry
     if grad.layout == torch.strided:
         grad = grad.resolve_conj().resolve_neg()
         if grad.dtype != p.dtype:
@@ -150,7 +158,7 @@ def is_flat(tensors: Sequence[Tensor]) -> bool:
 
 def _fault(entry: Entry, rule: Rule) -> str | None:
     """Returns what is wrong with the entry, and what to do about it."""
-    p, grad, state, mean, _ = entry
+    p, grad, state, mean, *_ = entry
     if not (p.is_floating_point() or p.is_complex()) or p.layout != torch.strided:
         return "pass a dense tensor of real or complex numbers"
     if overlaps(p) or not is_allocated(p):

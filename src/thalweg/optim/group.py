@@ -26,12 +26,12 @@ def step_group(group: Group, rule: Rule, entries: list[Entry], hyper: dict[str, 
 
     Arguments:
         hyper: the rule's hyperparameters.
-        extra: scalars of clipping, skipping and averaging.
+        extra: scalars of clipping, skipping and averaging, and the sums over the whole model that the rule asks for.
     """
     spared = {**hyper, "weight_decay": 0}
     if group["differentiable"]:
         for entry in entries:
-            update_differentiable(entry, rule, hyper if decayed(group, entry.p) else spared, group["maximize"])
+            update_differentiable(entry, rule, hyper if decayed(group, entry.p) else spared, extra, group["maximize"])
         return
     if torch.compiler.is_compiling() or group["capturable"]:
         for entry in entries:

@@ -1,7 +1,7 @@
 """How a bucket of parameters is stepped by a rule: list by list through foreach, or compiled, a pass over memory."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from thalweg.averaging import averaged
 from thalweg.optim.entries import HALF, Entry, Group, is_flat, tensors_of
-from thalweg.rules.rule import Array, Rule, State, apply, scalars_of_step
+from thalweg.rules.rule import Array, Reduce, Round, Rule, State, apply, reduced, scalars_of_step
 from thalweg.tensors.compiling import compiled, compiler_missing
 from thalweg.tensors.private import foreach_lerp_, sizes_apart
 from thalweg.tensors.tensor_list import TensorList
-from thalweg.tensors.vector import local, real
+from thalweg.tensors.vector import local, over_ranks, real
 
 Engine = Literal["auto", "foreach", "compiled", "triton"]
 
@@ -32,7 +32,7 @@ def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group)
     entries = [here(e, rule) for e in entries]
     large: dict[tuple[Any, ...], list[Entry]] = {}
     rest = []
-    compiles = _wants_compiled(group, entries)
+    compiles = _wants_compiled(group, entries) and not (rule.rounds and any(e.whole is not None for e in entries))
     for entry in entries:
         if compiles and entry.flat and entry.p.numel() >= SMALL:
             large.setdefault(_dtypes(entry, rule), []).append(entry)
@@ -48,21 +48,32 @@ def update(entries: list[Entry], rule: Rule, c: Mapping[str, Any], group: Group)
 
 def here(entry: Entry, rule: Rule) -> Entry:
     """Returns the entry with the shards that are here."""
-    p, grad, state, mean, _ = entry
+    p, grad, state, mean, *_ = entry
     if not hasattr(p, "to_local"):
         return entry
-    shards = {name: local(value) for name, value in state.items()}
+    whole, shards = p, {name: local(value) for name, value in state.items()}
     entry = Entry(local(p), local(grad, like=p), shards, None if mean is None else local(mean))
-    return entry._replace(flat=is_flat(tensors_of(entry, rule)))
+    return entry._replace(flat=is_flat(tensors_of(entry, rule)), whole=whole)
+
+
+def taken(grad: Array, c: Mapping[str, Any], maximize: bool) -> Array:
+    """Returns the gradient as the rule takes it: clipped by ``c["clip"]``, and turned where the step ascends."""
+    if "clip" in c:
+        grad = grad * c["clip"]
+    return -grad if maximize else grad
 
 
 def advance(
-    rule: Rule, param: Array, grad: Array, state: State, c: Mapping[str, Any], maximize: bool
+    rule: Rule,
+    param: Array,
+    grad: Array,
+    state: State,
+    c: Mapping[str, Any],
+    maximize: bool,
+    reduce: Reduce = reduced,
 ) -> tuple[Array, State]:
-    """Returns parameters and state after one step, the gradient clipped by ``c["clip"]``; as they were if not ok."""
-    if "clip" in c:
-        grad = grad * c["clip"]
-    new, after = apply(rule, param, -grad if maximize else grad, state, c)
+    """Returns parameters and state after one step; as they were if not ok."""
+    new, after = apply(rule, param, taken(grad, c, maximize), state, c, reduce)
     if "ok" in c:
         ok = c["ok"] > 0
         new, after = new.where(ok, param), {name: value.where(ok, state[name]) for name, value in after.items()}
@@ -90,12 +101,13 @@ def _update_compiled(entries: list[Entry], rule: Rule, c: Mapping[str, Any], max
 
 def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maximize: bool) -> None:
     p = entries[0].p
-    c = _fit(c, p)
+    c = fitted(c, p)
     work = working_dtype(p)
     target = TensorList([real(e.p) for e in entries])
     grads = TensorList([real(e.grad) for e in entries]).to(work)
     state = {name: TensorList([real(e.state[name]) for e in entries]) for name in rule.buffers}
-    new, after = advance(rule, target.to(work), grads, state, c, maximize)
+    wholes = [e.p if e.whole is None else e.whole for e in entries]
+    new, after = advance(rule, target.to(work), grads, state, c, maximize, partial(reduced_each, wholes))
     target.copy_(new)
     for name, buffer in state.items():
         buffer.copy_(after[name])
@@ -104,38 +116,57 @@ def _update_foreach(entries: list[Entry], rule: Rule, c: Mapping[str, Any], maxi
         foreach_lerp_([mean for mean, _ in pairs], [point for _, point in pairs], c["average"])
 
 
+def reduced_each(wholes: Sequence[Tensor], x: TensorList, one: Round) -> TensorList:
+    """Returns the sum or mean of each tensor, see :func:`reduced_whole`."""
+    return TensorList([reduced_whole(whole, t, one) for t, whole in zip(x.tensors, wholes, strict=True)])
+
+
+def reduced_whole(whole: Tensor, x: Tensor, one: Round) -> Tensor:
+    """Returns a tensor's sum or mean, over all ranks where it is the shard of a distributed parameter."""
+    if not hasattr(whole, "to_local"):
+        return reduced(x, one)
+    total = over_ranks(x.sum(), whole)
+    return total / (whole.numel() * (1 + whole.is_complex())) if one.mean else total
+
+
 def update_traced(entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Mapping[str, Any], maximize: bool) -> None:
     """Steps one parameter with the step count as a tensor, for a graph that captures the whole step."""
-    p, given, state, mean, _ = entry
+    p, given, state, mean, *_ = entry
     before = state["step"].clone()
     state["step"] += extra["ok"].to(before) if "ok" in extra else 1
-    c, scalars = scalars_of_step(rule, hyper, before + 1, {name: state[name] for name in rule.scalar_state})
+    wide = {name: value.to(torch.float64) for name, value in state.items() if name in rule.scalar_state}
+    c, scalars = scalars_of_step(rule, hyper, before.to(torch.float64) + 1, wide)  # 1 − β₂ᵗ is small at first
     target = real(p.detach())
     grad = real(given).to(working_dtype(p))
     buffers = {name: real(state[name]) for name in rule.buffers}
-    new, after = advance(rule, target.to(grad.dtype), grad, buffers, _fit({**c, **extra}, p), maximize)
+    new, after = advance(rule, target.to(grad.dtype), grad, buffers, fitted({**c, **extra}, p), maximize)
     target.copy_(new)
     for name, buffer in buffers.items():
         buffer.copy_(after[name])
     for name, value in scalars.items():
+        value = torch.as_tensor(value).to(state[name])
         state[name].copy_(value.where(extra["ok"].to(value.device) > 0, state[name]) if "ok" in extra else value)
     if mean is not None:
         real(mean).copy_(averaged(real(mean), new, extra["average"]))
 
 
-def update_differentiable(entry: Entry, rule: Rule, hyper: Mapping[str, Any], maximize: bool) -> None:
+def update_differentiable(
+    entry: Entry, rule: Rule, hyper: Mapping[str, Any], extra: Mapping[str, Any], maximize: bool
+) -> None:
     """Steps one parameter so that gradients flow through the step.
 
     They flow to the parameter as it was, its gradient, its state, and hyperparameters that are tensors. The state is
     replaced, for what a backward pass will read must not be written over.
     """
-    p, grad, state, _, _ = entry
+    p, grad, state, *_ = entry
     with torch.enable_grad():
         carried = {name: state[name] for name in rule.scalar_state}
         c, scalars = scalars_of_step(rule, hyper, float(state["step"]) + 1, carried)
         work = working_dtype(p)
         buffers = {name: real(state[name]) for name in rule.buffers}
-        new, after = advance(rule, real(p.clone()).to(work), real(grad).to(work), buffers, _fit(c, p), maximize)
+        given = real(grad).to(work, copy=True)  # which a rule may keep, and the user write over
+        c = fitted({**c, **extra}, p)
+        new, after = advance(rule, real(p.clone()).to(work), given, buffers, c, maximize)
         p.copy_(torch.view_as_complex(new) if p.is_complex() else new)
         for name, value in {**after, **scalars}.items():
             is_pairs = name in after and p.is_complex()
@@ -148,7 +179,7 @@ def working_dtype(p: Tensor) -> torch.dtype:
     return torch.float32 if p.dtype in HALF else real(p).dtype
 
 
-def _fit(c: Mapping[str, Any], p: Tensor) -> dict[str, Any]:
+def fitted(c: Mapping[str, Any], p: Tensor) -> dict[str, Any]:
     """Returns coefficients of which those that are tensors lie where the parameter does, in the type of its arithmetic.
 
     In float64 they would bring a parameter without dimensions, and all that is worked out from it, into float64.
@@ -173,10 +204,10 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
         yield entries
         return
     block = min(max(max(e.p.numel() for e in entries) // 3, BLOCK[0]), BLOCK[1])
-    portion: list[Entry] = []
+    portion, cuts = list[Entry](), not rule.rounds  # whose sums are over whole tensors
     size = 0
     for entry in entries:
-        for piece in _cut(entry, rule, block) if entry.flat and entry.p.numel() > block else [entry]:
+        for piece in _cut(entry, rule, block) if cuts and entry.flat and entry.p.numel() > block else [entry]:
             portion.append(piece)
             size += piece.p.numel()
             if size >= block:
@@ -188,7 +219,7 @@ def _blocks(entries: list[Entry], rule: Rule) -> Iterator[list[Entry]]:
 
 def _cut(entry: Entry, rule: Rule, size: int) -> Iterator[Entry]:
     """Yields the entry's memory in pieces of so many elements."""
-    p, grad, state, mean, _ = entry
+    p, grad, state, mean, *_ = entry
     slots = [flat(state[name]).split(size) for name in rule.buffers]
     means = flat(mean).split(size) if mean is not None else None
     for i, (part, its) in enumerate(zip(flat(p.detach()).split(size), flat(grad).split(size), strict=True)):

@@ -11,7 +11,7 @@ from thalweg.rules.rule import Rule
 
 
 class OfRule(RuleOptimizer):
-    """The optimizer that steps by a rule.
+    """The optimizer that steps by a rule, with one gradient a call of ``step()``: for SAM that is half a step.
 
     Arguments:
         params: parameters, groups or ``(name, parameter)`` pairs.
@@ -33,6 +33,8 @@ class OfRule(RuleOptimizer):
     >>> round(w.item(), 3)
     0.62
     """
+
+    whole = False
 
     def __init__(
         self, params: Params, rule: Rule, hyper: Mapping[str, Any], engine: Engine = "auto", decay: Decay = "all"

@@ -1,25 +1,20 @@
 """The torch.optim face of an update rule: groups, state, engines; the method itself is the rule's."""
 
 import warnings
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from thalweg.averaging import Average
 from thalweg.optim.entries import (
-    HALF,
     Entry,
     Forms,
     Group,
     Rows,
     check_sparse,
     prepare,
-    scalar_dtype,
-    state_dtype,
     worked_out,
 )
 from thalweg.optim.entries import check as check_entries
@@ -27,7 +22,10 @@ from thalweg.optim.group import step_group
 from thalweg.optim.implementations import Engine
 from thalweg.optim.kernel.engine import Kernels
 from thalweg.optim.one_pass import check_average, clip_coefficients, global_gradient_norm, mean_of
-from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of
+from thalweg.optim.points import check_mode
+from thalweg.optim.settings import OPTIONS, Options, check_added, check_options, check_settings, engine_of, switches_of
+from thalweg.optim.stored import Stored
+from thalweg.optim.totals import Live, settle, totals
 from thalweg.rules.rule import Rule, with_equations
 from thalweg.tensors.private import step_is_observed
 
@@ -36,7 +34,7 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tenso
 NORM_IN_BACKWARD = "norm_in_backward has no effect and will be removed: the norm is that of the gradient at the step"
 
 
-class RuleOptimizer(Optimizer):
+class RuleOptimizer(Stored):
     """Base class of the optimizers with an update rule; a subclass names its rule and its hyperparameters.
 
     Every optimizer has these arguments in addition to those of its method.
@@ -56,6 +54,9 @@ class RuleOptimizer(Optimizer):
     steps of the rules that have one; otherwise compiled from four million elements on). torch's ``fused=True`` requests
     the triton engine on a GPU and the compiled one elsewhere, and ``foreach=True`` the one over lists. In a function
     that torch.compile compiles, the step is traced with the rest.
+
+    Where a method evaluates other parameters than it trains, ``eval()`` puts those into the model and ``train()`` puts
+    the trained ones back; of all other methods they do nothing.
 
     The state of float16 and bfloat16 parameters is float32. SGD and AdaGrad accept sparse gradients, as torch's do;
     AdaGrad, and SGD without momentum, then read and write only the rows that have a gradient.
@@ -88,8 +89,8 @@ class RuleOptimizer(Optimizer):
     (1, 0)
     """
 
-    average: Average | None = None
     gradient_norm: Tensor | None = None
+    whole = True  # whether a call of step() takes as many gradients as the rule's step does; else one
     _forms: Forms | None = None
     _kernels: Kernels | None = None
 
@@ -103,8 +104,8 @@ class RuleOptimizer(Optimizer):
         if options.get("norm_in_backward"):
             warnings.warn(NORM_IN_BACKWARD, DeprecationWarning, stacklevel=3)
         own = {name: options.get(name, value) for name, value in OPTIONS.items()}
-        defaults = {**defaults, "maximize": maximize, "engine": engine, **own}
-        check_settings(defaults)
+        defaults = {**defaults, "maximize": maximize, "engine": engine, **own, **switches_of(options)}
+        check_settings(defaults, self.betas)
         super().__init__(params, defaults)
         self.average = options.get("average")
         check_average(self.average, self.param_groups)
@@ -114,21 +115,18 @@ class RuleOptimizer(Optimizer):
         """Number of steps that were skipped because their gradient was not finite; reading it waits for the device."""
         return max((int(group["skipped"]) for group in self.param_groups), default=0)
 
-    @abstractmethod
-    def rule_of(self, group: Group) -> Rule:
-        """Returns the form of the rule that the group's settings ask for."""
-
     def hyper_of(self, group: Group) -> dict[str, Any]:
-        """Returns the hyperparameters of the group's rule; the two of ``betas`` have names of their own there."""
-        values = {**group, **dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))}
-        return {name: values[name] for name in self.rule_of(group).defaults}
+        """Returns the hyperparameters of the group's rule; those of ``betas`` have names of their own there."""
+        values = {**group, **{f"beta{i}": beta for i, beta in enumerate(group.get("betas", ()), start=1)}}
+        return {name: values[name] for name in self.form_of(group).defaults}
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group of parameters. Raises ValueError for a setting out of its range."""
         check_added(param_group)
         super().add_param_group(param_group)
         try:
-            check_settings(self.param_groups[-1])
+            check_settings(self.param_groups[-1], self.betas)
+            self.form_of(self.param_groups[-1])
         except ValueError:
             self.param_groups.pop()
             raise
@@ -153,8 +151,18 @@ class RuleOptimizer(Optimizer):
         given = () if closure is None else (closure,)
         return _hooked(self, *given) if own else self._step(*given)
 
-    @torch.no_grad()
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
+        count = max((self.form_of(group).evaluations for group in self.param_groups), default=1) if self.whole else 1
+        if count > 1 and closure is None:
+            raise RuntimeError(f"{type(self).__name__} evaluates {count} gradients a step: give step() a closure")
+        loss = self._once(closure)
+        for _ in range(count - 1):
+            self._once(closure)
+        return loss
+
+    @torch.no_grad()
+    def _once(self, closure: Callable[[], float] | None) -> float | None:
+        """Takes a step, or a part of one, that takes one gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -171,6 +179,7 @@ class RuleOptimizer(Optimizer):
             kernels.look(work)
             norm = kernels.global_norm(work)
         self.gradient_norm = norm.value
+        live: list[Live] = []
         for group, rule, entries in work:
             if norm.finite is False and group["skip_nonfinite"]:
                 group["skipped"] += 1
@@ -180,9 +189,14 @@ class RuleOptimizer(Optimizer):
                 group["skipped"] = group["skipped"] + (1 - extra["ok"])
             if average is not None:
                 extra["average"] = average.weight
+            live.append((group, rule, entries, self._hyper(group), extra))
+        sums, numbers = totals(live)
+        for group, rule, entries, hyper, extra in live:
             if entries:
-                self._step_group(group, rule, entries, extra)
+                self._step_group(group, rule, entries, hyper, extra | sums)
             stepped += [e.p for e in entries if e.mean is not None]
+        if numbers:
+            settle(self.param_groups, numbers, live[0][-1].get("ok"))
         for rows in sparse:
             rows.put()
         if average is not None and not (norm.finite is False and any(g["skip_nonfinite"] for g in self.param_groups)):
@@ -202,13 +216,14 @@ class RuleOptimizer(Optimizer):
         average, flat = self.average, self._forms.all_flat
         for group in self.param_groups:
             check_options(group)
+            check_mode(type(self).__name__, group)
             entries = [
                 Entry(p, grad, self.state.get(p) or {}, mean_of(average, p), flat)
                 for p in group["params"]
                 for grad in (p.grad,)
                 if grad is not None
             ]
-            rule = self.rule_of(group)
+            rule = self.form_of(group)
             if any(e.grad.is_sparse for e in entries):
                 check_sparse(type(self).__name__, rule, group)
             work.append((group, rule, entries))
@@ -218,7 +233,7 @@ class RuleOptimizer(Optimizer):
         for group, rule, entries in work:
             for i, entry in enumerate(entries):
                 self.state[entry.p] = entry.state
-                prepare(entry, rule, group["capturable"])
+                prepare(entry, rule, group)
                 entries[i] = worked_out(entry, rule)
         self._forms.note(work)
         sparse: list[Rows] = []
@@ -229,58 +244,19 @@ class RuleOptimizer(Optimizer):
                     entries[i] = sparse[-1].entry
         return work, sparse
 
-    def _step_group(self, group: Group, rule: Rule, entries: list[Entry], extra: dict[str, Any]) -> None:
+    def _hyper(self, group: Group) -> dict[str, Any]:
         hyper = self.hyper_of(group)
         if isinstance(hyper["lr"], Tensor):
             with torch.set_grad_enabled(group["differentiable"]):
                 hyper["lr"] = hyper["lr"].reshape(())
+        return hyper
+
+    def _step_group(
+        self, group: Group, rule: Rule, entries: list[Entry], hyper: dict[str, Any], extra: dict[str, Any]
+    ) -> None:
         if self._kernels is not None and not torch.compiler.is_compiling():
             entries = self._kernels.step(group, rule, entries, hyper, extra)
         step_group(group, rule, entries, hyper, extra)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state, this library's or torch's; float32 state of half-precision parameters stays float32."""
-        made: dict[str, Any] = {}  # by the hooks that are there: it is theirs to reorder, rename and drop parameters
-
-        def restore(_: Optimizer) -> None:
-            given = [i for group in made["param_groups"] for i in group["params"]]
-            own = [(p, group) for group in self.param_groups for p in group["params"]]
-            for index, (p, group) in zip(given, own, strict=True):
-                self._restore(p, group, made["state"].get(index, {}))
-
-        last = self.register_load_state_dict_pre_hook(lambda _, given: made.update(given))
-        first = self.register_load_state_dict_post_hook(restore, prepend=True)
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            last.remove()
-            first.remove()
-
-    def _restore(self, p: Tensor, group: Group, given: Mapping[str, Any]) -> None:
-        """Gives the parameter's loaded state the types that were saved, where torch has cast them."""
-        rule = self.rule_of(group)
-        for name, value in given.items():
-            if name in rule.scalar_state:
-                where = p.device if group["capturable"] else "cpu"
-                self.state[p][name] = torch.as_tensor(value).to(where, scalar_dtype(), copy=True)
-            elif name in rule.buffers and isinstance(value, Tensor) and (p.dtype in HALF or value.is_sparse):
-                dense = value.to_dense() if value.is_sparse else value
-                self.state[p][name] = dense.to(p.device, state_dtype(p), copy=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        own = ("average", "gradient_norm", "rule")  # and nothing that schedulers and scalers hang on an optimizer
-        return {**super().__getstate__(), **{name: vars(self)[name] for name in own if name in vars(self)}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for group in state["param_groups"]:  # of a copy, or of what is loaded, which is refused before it is taken on
-            check_settings(group)
-        super().__setstate__(state)
-        for group in self.param_groups:
-            for key, value in {**OPTIONS, **self.defaults}.items():
-                group.setdefault(key, value)
-        for entries in self.state.values():
-            if "step" in entries and not isinstance(entries["step"], Tensor):
-                entries["step"] = torch.tensor(float(entries["step"]), dtype=scalar_dtype())
 
 
 _hooked = Optimizer.profile_hook_step(RuleOptimizer._step)

@@ -10,6 +10,8 @@ from torch import Tensor
 from thalweg.averaging import Average
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.optim.implementations import Engine
+from thalweg.rules.rule import Rule
+from thalweg.rules.switches import switched
 from thalweg.tensors.ranges import is_whole
 
 ENGINES = ("auto", "foreach", "compiled", "triton")
@@ -26,8 +28,28 @@ _RANGES = {
     "lr_decay": ("lr_decay value", math.inf),
     "initial_accumulator_value": ("initial_accumulator_value value", math.inf),
     "momentum_decay": ("momentum_decay value", math.inf),
+    "mars_gamma": ("mars_gamma value", math.inf),
+    "lookahead_alpha": ("lookahead_alpha value", 1.0),
+    "sam_rho": ("sam_rho value", math.inf),
+    "warmup_steps": ("warmup_steps value", math.inf),
+    "r": ("r value", math.inf),
+    "trust_coefficient": ("trust_coefficient value", math.inf),
+    "d0": ("d0 value", math.inf),
+    "d_coef": ("d_coef value", math.inf),
+    "growth_rate": ("growth_rate value", math.inf),
+    "alpha_warmup": ("alpha_warmup value", math.inf),
+    "beta3_warmup": ("beta3_warmup value", math.inf),
+    "weight_lr_power": ("weight_lr_power value", math.inf),
 }
-_ONE_RULE = ("nesterov", "amsgrad", "bias_correction", "decoupled_weight_decay", "centered", "eps_inside_sqrt")
+_ONE_RULE = (
+    "nesterov",
+    "amsgrad",
+    "bias_correction",
+    "decoupled_weight_decay",
+    "centered",
+    "eps_inside_sqrt",
+    "safeguard_warmup",
+)
 _FLAGS = ("maximize", "skip_nonfinite", "capturable", "differentiable", *_ONE_RULE)
 _WHOLE = ("average", "norm_in_backward")  # of the optimizer, not of a group
 _NOT_OF_A_GROUP = ("self", "__class__", "params", "options", "average", "process_group")
@@ -47,6 +69,14 @@ class Options(TypedDict, total=False):
             are excluded; :func:`thalweg.optim.no_decay_groups` does the same for any optimizer.
         foreach, fused: torch's switches, which are requests for an engine here.
         capturable, differentiable: torch's, see :class:`thalweg.optim.RuleOptimizer`.
+        cautious: whether only those coordinates move that go against the gradient, see :mod:`thalweg.rules.cautious`.
+        mars_gamma: γ of a correction that lessens the gradient's variance, 0.025 in the paper, see
+            :mod:`thalweg.rules.mars`; None for none.
+        lookahead_steps: every how many steps the parameters meet slow ones, 5 to 10 in the paper, see
+            :mod:`thalweg.rules.lookahead`; None for never. ``lookahead_alpha``, by default 0.5, is how far the slow
+            ones go.
+        sam_rho: how far uphill the gradient is taken, 0.05 in the paper, see :mod:`thalweg.rules.sam`; None for not. A
+            step evaluates its closure twice. ``sam_adaptive`` scales the way by the parameters; ρ is then 0.5 or more.
     """
 
     clip_norm: float | None
@@ -58,6 +88,12 @@ class Options(TypedDict, total=False):
     fused: bool | None
     capturable: bool
     differentiable: bool
+    cautious: bool
+    mars_gamma: float | None
+    lookahead_steps: int | None
+    lookahead_alpha: float
+    sam_rho: float | None
+    sam_adaptive: bool
 
 
 # What a group has of them, and how many of its steps were skipped.
@@ -71,6 +107,35 @@ OPTIONS: dict[str, Any] = {
     "capturable": False,
     "differentiable": False,
 }
+
+
+SWITCHED_BY = ("cautious", "mars_gamma", "lookahead_steps", "sam_rho")  # with their own numbers in the group
+_OF_SWITCHES = (*SWITCHED_BY, "lookahead_alpha", "sam_adaptive")
+
+
+def switches_of(options: Options) -> dict[str, Any]:
+    """Returns what a group has of the options that switch something on around the rule: nothing where none does.
+
+    Raises:
+        ValueError: what is switched on does not go with another option.
+    """
+    given: dict[str, Any] = {name: options[name] for name in _OF_SWITCHES if options.get(name)}  # type: ignore[literal-required]
+    if "lookahead_steps" in given:
+        given.setdefault("lookahead_alpha", 0.5)
+    for name, needed in (("lookahead_alpha", "lookahead_steps"), ("sam_adaptive", "sam_rho")):
+        if name in given and needed not in given:
+            raise ValueError(f"{name} has no effect without {needed}: give it too")
+    if "sam_rho" in given and options.get("skip_nonfinite"):
+        raise ValueError("sam_rho does not support skip_nonfinite: half a step cannot be skipped")
+    return given
+
+
+def with_switches(rule: Rule, group: Mapping[str, Any]) -> Rule:
+    """Returns the rule with what a group's settings switch on around it, unless they are the rule's own."""
+    words = [name.partition("_")[0] for name in SWITCHED_BY if group.get(name) and name not in rule.defaults]
+    if not words:
+        return rule
+    return switched(rule, ["asam" if word == "sam" and group.get("sam_adaptive") else word for word in words])
 
 
 def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,8 +176,11 @@ def engine_of(engine: Engine, options: Options) -> Engine:
     return "compiled" if options.get("fused") else "foreach" if options.get("foreach") else "auto"
 
 
-def check_settings(group: Mapping[str, Any]) -> None:
-    """Raises ValueError for the first setting of a group, as far as it has them, that no step can be taken with."""
+def check_settings(group: Mapping[str, Any], betas: int = 2) -> None:
+    """Raises ValueError for the first setting of a group, as far as it has them, that no step can be taken with.
+
+    ``betas`` is how many numbers the group's ``betas`` are.
+    """
     lr = group.get("lr")
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
@@ -121,7 +189,10 @@ def check_settings(group: Mapping[str, Any]) -> None:
             raise ValueError(f"Invalid {words}: {group[key]}")
     if not (is_number(share := group.get("dampening", 0.0)) and math.isfinite(share)):
         raise ValueError(f"Invalid dampening value: {share}")
-    _check_betas(group)
+    steps = group.get("lookahead_steps", 1)
+    if not (is_whole(steps, 1) or (isinstance(steps, float) and steps.is_integer() and steps >= 1)):
+        raise ValueError(f"Invalid lookahead_steps value: {steps}: give a whole number of at least 1")
+    _check_betas(group, betas)
     if group.get("nesterov") and (group.get("momentum", 1) <= 0 or group.get("dampening", 0) != 0):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")
     for key in _FLAGS:
@@ -162,13 +233,13 @@ def check_added(group: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} belongs to the whole optimizer: pass it to the constructor, not in a group")
 
 
-def _check_betas(group: Mapping[str, Any]) -> None:
-    if "betas" in group and not (isinstance(group["betas"], (tuple, list)) and len(group["betas"]) == 2):
-        raise ValueError(f"Invalid betas: {group['betas']!r}: give two numbers")
+def _check_betas(group: Mapping[str, Any], count: int) -> None:
+    if "betas" in group and not (isinstance(group["betas"], (tuple, list)) and len(group["betas"]) == count):
+        raise ValueError(f"Invalid betas: {group['betas']!r}: give {'two' if count == 2 else 'three'} numbers")
     betas = group.get("betas", ())
     if len({isinstance(beta, Tensor) for beta in betas}) > 1:
         raise ValueError("betas must be either both floats or both Tensors")
     named = [(f"parameter at index {i}", beta) for i, beta in enumerate(betas)]
-    for words, beta in [*named, *((name, group[name]) for name in ("beta1", "beta2") if name in group)]:
+    for words, beta in [*named, *((name, group[name]) for name in ("beta1", "beta2", "beta3") if name in group)]:
         if not (is_number(beta) and 0.0 <= beta < 1.0):
             raise ValueError(f"Invalid beta {words}: {beta}")

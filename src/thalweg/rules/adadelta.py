@@ -26,7 +26,7 @@ class Adadelta(Rule):
     defaults: ClassVar[Mapping[str, float]] = {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0}
 
     @property
-    def buffers(self) -> Mapping[str, float]:
+    def buffers(self) -> Mapping[str, float | None]:
         return {"square_avg": 0.0, "acc_delta": 0.0}
 
     def coefficients(

@@ -31,7 +31,7 @@ class AdaGrad(Rule):
     defaults: ClassVar[Mapping[str, float]] = {"lr": 1e-2, "lr_decay": 0.0, "eps": 1e-10, "weight_decay": 0.0}
 
     @property
-    def buffers(self) -> Mapping[str, float]:
+    def buffers(self) -> Mapping[str, float | None]:
         return {"sum": self.initial_accumulator_value}
 
     @property

@@ -42,7 +42,7 @@ class Adam(Rule):
     }
 
     @property
-    def buffers(self) -> Mapping[str, float]:
+    def buffers(self) -> Mapping[str, float | None]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0} | ({"max_exp_avg_sq": 0.0} if self.amsgrad else {})
 
     def coefficients(

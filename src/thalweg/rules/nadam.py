@@ -33,7 +33,7 @@ class NAdam(Rule):
     scalar_state: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
 
     @property
-    def buffers(self) -> Mapping[str, float]:
+    def buffers(self) -> Mapping[str, float | None]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
 
     def coefficients(

@@ -47,7 +47,7 @@ class RMSProp(Rule):
     }
 
     @property
-    def buffers(self) -> Mapping[str, float]:
+    def buffers(self) -> Mapping[str, float | None]:
         names = ["square_avg", "grad_avg"][: 1 + self.centered]
         return dict.fromkeys(names + ["momentum_buffer"] * (self.momentum or self.nesterov), 0.0)
 

@@ -11,9 +11,11 @@ step         ``drop`` to the power of ⌊t / (T · every)⌋
 cosine       floor + (1 − floor)(1 + cos(π t/T))/2
 one-cycle    from 1/25 to 1 over the warm-up and on to 4·10⁻⁶ at the last step, both along half a cosine
 inverse-time 1 / (1 + decay · t/T)
+wsd          1, and over the last share ``cooldown`` of the run floor + (1 − floor)(1 − √u), u from 0 to 1
 ============ ===========================================================================
 
-Source: Deep Learning, §8.3.1, equation 8.14; Loshchilov & Hutter 2016 (cosine); Smith & Topin 2017 (one cycle).
+Source: Deep Learning, §8.3.1, equation 8.14; Loshchilov & Hutter 2016 (cosine); Smith & Topin 2017 (one cycle);
+Hu et al. 2024, arXiv 2404.06395 (warm-up, stable, decay), with the cooldown of Hägele et al. 2024, arXiv 2405.18392.
 """
 
 import math
@@ -23,7 +25,7 @@ from typing import Literal
 
 from thalweg.tensors.ranges import is_within
 
-Shape = Literal["constant", "linear", "step", "cosine", "inverse-time", "one-cycle"]
+Shape = Literal["constant", "linear", "step", "cosine", "inverse-time", "one-cycle", "wsd"]
 SETTINGS: Mapping[str, tuple[str, ...]] = {  # what changes each shape
     "constant": ("warmup",),
     "linear": ("warmup", "floor", "until"),
@@ -31,6 +33,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {  # what changes each shape
     "cosine": ("warmup", "floor"),
     "inverse-time": ("warmup", "decay"),
     "one-cycle": ("warmup",),
+    "wsd": ("warmup", "floor", "cooldown"),
 }
 SHAPES = tuple(SETTINGS)
 FIRST, LAST = 1 / 25, 1 / 25e4  # factors with which one cycle begins and ends
@@ -43,10 +46,11 @@ class Schedule:
     Arguments:
         shape: see the table at the top of the module.
         warmup: share of the run that warms up, in [0, 1).
-        floor: the least factor of ``linear`` and ``cosine``, in [0, 1]; the book suggests about 1 %.
+        floor: the least factor of ``linear``, ``cosine`` and ``wsd``, in [0, 1]; the book suggests about 1 %.
         until: τ as a share of the run, for ``linear``; above 0.
         drop, every: factor, in [0, 1], and spacing (share of the run, above 0) of ``step``.
         decay: how strongly ``inverse-time`` falls, at least 0: the last factor is 1/(1 + decay).
+        cooldown: share of the run over which ``wsd`` falls, in [0, 1].
 
     Raises:
         ValueError: an unknown shape; a number out of its range; when called, a step below 0.
@@ -62,6 +66,7 @@ class Schedule:
     drop: float = 0.1
     every: float = 1 / 3
     decay: float = 9.0
+    cooldown: float = 0.2
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -73,6 +78,7 @@ class Schedule:
             ("drop", "[0, 1]", is_within(self.drop, 0, 1)),
             ("every", "(0, ∞)", is_within(self.every, 0) and self.every > 0),
             ("decay", "[0, ∞)", is_within(self.decay, 0)),
+            ("cooldown", "[0, 1]", is_within(self.cooldown, 0, 1)),
         ):
             if not inside:
                 raise ValueError(f"{name} must be a number in {ranges}, not {getattr(self, name)!r}")
@@ -100,6 +106,9 @@ class Schedule:
             return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min(1.0, share))) / 2
         if self.shape == "inverse-time":
             return 1 / (1 + self.decay * share)
+        if self.shape == "wsd":
+            left = max(0, total - t) / max(1.0, min(self.cooldown * total, total - w))
+            return self.floor + (1 - self.floor) * (1 - math.sqrt(max(0.0, 1 - left)))
         return 1.0
 
     def _one_cycle(self, t: int, total: int) -> float:
@@ -122,6 +131,7 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": Schedule("cosine"),
     "inverse-time": Schedule("inverse-time"),
     "one-cycle": Schedule("one-cycle", warmup=0.3),
+    "wsd": Schedule("wsd", warmup=0.1),
     "warmup-constant": Schedule(warmup=0.1),
     "warmup-linear": Schedule("linear", warmup=0.1),
     "warmup-cosine": Schedule("cosine", warmup=0.1),

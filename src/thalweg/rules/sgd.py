@@ -40,7 +40,7 @@ class SGD(Rule):
     defaults: ClassVar[Mapping[str, float]] = {"lr": 1e-3, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0}
 
     @property
-    def buffers(self) -> Mapping[str, float]:
+    def buffers(self) -> Mapping[str, float | None]:
         return {"momentum_buffer": 0.0} if self.momentum or self.nesterov else {}
 
     @property

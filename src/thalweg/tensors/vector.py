@@ -39,6 +39,21 @@ def from_vector(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [torch.view_as_complex(s) if t.is_complex() else s for s, t in zip(shaped, like, strict=True)]
 
 
+def over_ranks(part: Tensor, whole: Tensor) -> Tensor:
+    """Returns the sum over all ranks of what each worked out of its shard of a tensor; of any other, the part itself.
+
+    >>> over_ranks(torch.tensor(3.0), torch.ones(3))
+    tensor(3.)
+    """
+    if not hasattr(whole, "to_local"):
+        return part
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    assert isinstance(whole, DTensor)
+    placements = [Partial() if placement.is_shard() else Replicate() for placement in whole.placements]
+    return DTensor.from_local(part, whole.device_mesh, placements).full_tensor()
+
+
 def spread(block: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Returns the block's parts along its last dimension, a vector's, in the shapes of ``like``, distributed as those.
 

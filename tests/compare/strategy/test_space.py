@@ -26,6 +26,16 @@ OTHER = {  # values beside the defaults
     "beta1": 0.8,
     "beta2": 0.95,
     "momentum_decay": 0.05,
+    "beta3": 0.97,
+    "alpha_warmup": 4.0,
+    "beta3_warmup": 4.0,
+    "warmup_steps": 4.0,
+    "r": 1.0,
+    "weight_lr_power": 1.0,
+    "trust_coefficient": 0.01,
+    "d0": 1e-4,
+    "d_coef": 0.5,
+    "growth_rate": 1.5,
     "schedule.warmup": 0.2,
     "schedule.floor": 0.3,
 }
@@ -51,6 +61,8 @@ def refused(call, *words):
 @pytest.mark.parametrize("name", RULES)
 def test_every_hyperparameter_of_every_rule_changes_a_run_and_lanes_do_what_serial_does(name):
     strategy, context = Strategy.parse(f"{name}@cosine"), task_context(small_task(torch.float64))
+    if name.startswith("schedule-free"):  # whose weights differ only where the learning rate grows
+        strategy = strategy.with_settings({"schedule.warmup": 0.4})
     changed = [strategy.with_settings({n: OTHER[n]}) for n in initial_values(strategy)]
     jobs = [job(s, key=str(i), stop=6, total=9, evaluate_every=6) for i, s in enumerate([strategy, *changed])]
     alone = Serial(context).run(jobs, quiet)
@@ -202,6 +214,12 @@ def test_options_that_cannot_be_are_one_line(spaces, settings, words):
     refused(lambda: with_options([Strategy.parse("adam"), Strategy.parse("sgd")], spaces, settings), *words)
 
 
+def test_a_switch_brings_its_own_ranges():
+    strategy = Strategy.parse("momentum+lookahead").more_tuned()
+    assert set(strategy.space) == {"lr", "momentum", "lookahead_steps", "lookahead_alpha"}
+    assert Strategy.parse("ademamix").with_settings(alpha=8).defaults["alpha"] == 8
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_more_is_tuned_of_what_has_a_published_space(name):
     strategy = Strategy.parse(name).more_tuned()
@@ -209,7 +227,7 @@ def test_more_is_tuned_of_what_has_a_published_space(name):
     assert strategy.defaults == Strategy.parse(name).defaults
     if MORE.get(name):
         kept, *_ = MORE[name]
-        value = 0.5 * strategy.defaults[kept]
+        value = 0.5 * strategy.defaults[kept] or 0.01
         assert kept not in Strategy.parse(name).with_settings({kept: value}).more_tuned().space
 
 

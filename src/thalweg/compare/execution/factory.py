@@ -42,7 +42,7 @@ class FactoryRun(StepRun):
 
     def advance(self, t: int, end: int) -> Tensor:
         """Trains from ``t`` to ``end``, a step where enough is spent for one; returns the losses of the steps."""
-        rows = self.guidance.rows(self.context, self.job, t, end)
+        rows = self.guidance.minibatches(self.context, self.job, t, end)
         self.context.data.train.expect(rows)
         self.model.train()
         set_mode(self.optimizers, "train")

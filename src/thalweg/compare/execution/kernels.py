@@ -1,12 +1,14 @@
 """The update kernel that every engine runs: one rule over rows of flat parameters, in place."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from thalweg.averaging import averaged
-from thalweg.rules.rule import Rule, apply
+from thalweg.rules.rule import Reduce, Round, Rule, apply, begun, spared
+from thalweg.tensors import Layout
 from thalweg.tensors.compiling import compiled
 
 AVERAGE = "average"  # name of the slot, and of the column of its weights
@@ -23,29 +25,68 @@ def column_of(name: str, number: int) -> str:
     return name if number == 0 else f"{name}{OF}{number}"
 
 
-def slots_of(rule: Rule, averages: bool) -> dict[str, float]:
-    """Returns the slots of a rule's state with their initial values, and that of the average where there is one."""
-    return {**rule.buffers, **({AVERAGE: 0.0} if averages else {})}
+class Slot(NamedTuple):
+    """A part of a trial's state: as long as its parameters, or one number; None begins as the parameters are."""
+
+    initial: float | None
+    is_number: bool = False
+
+    def begun(self, params: Tensor) -> Tensor:
+        """Returns it at the start of trials with these parameters ``(..., n)``."""
+        return begun(self.initial, params[..., :1] if self.is_number else params)
+
+
+def slots_of(rule: Rule, averages: bool) -> dict[str, Slot]:
+    """Returns the slots of a rule's state, and last that of the average where there is one."""
+    numbers = {name: Slot(initial, True) for name, initial in rule.numbers.items()}
+    average = {AVERAGE: Slot(None)} if averages else {}
+    return {**{name: Slot(initial) for name, initial in rule.buffers.items()}, **numbers, **average}
+
+
+def shown_slot(rule: Rule, averages: bool) -> str | None:
+    """Returns the slot with the parameters that are judged; None where they are those that are trained."""
+    return AVERAGE if averages else rule.shown
+
+
+def rows_reduced(layout: Layout, device: torch.device) -> Reduce:
+    """Returns what sums rows ``(K, n)`` over each parameter tensor, or over all ``(K, 1)``."""
+    sizes = torch.tensor(layout.sizes, device=device)
+    owner = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)
+
+    def reduce(x: Tensor, one: Round) -> Tensor:
+        if one.over == "all":
+            return x.mean(1, keepdim=True) if one.mean else x.sum(1, keepdim=True)
+        sums = torch.stack([part.sum(1) for part in x.split(layout.sizes, dim=1)], dim=1)
+        return (sums / sizes if one.mean else sums)[:, owner]
+
+    return reduce
 
 
 def update_kernel(
-    rule: Rule, names: Sequence[str], decayed: Tensor, compile_: bool = True, setting_of: Tensor | None = None
+    rule: Rule,
+    names: Sequence[str],
+    decayed: Tensor,
+    layout: Layout,
+    compile_: bool = True,
+    setting_of: Tensor | None = None,
 ) -> Kernel:
     """Returns ``kernel(params, grads, buffers, coefficients)`` which steps ``(K, n)`` rows in place.
 
-    ``buffers`` are ``(K, n)`` in the order of ``rule.buffers``, and last the average where ``names`` end in its weight;
+    ``buffers`` are those of :func:`slots_of`, the average last where ``names`` end in its weight;
     ``coefficients`` is ``(K, c)`` with the columns ``names``. Compiled, it reads and writes each number once; it is
     then for one row, or for any number of rows from two on that are marked as dynamic, whichever it meets first.
-    ``decayed`` ``(n,)`` is 1 where weight decay is applied and 0 elsewhere; ``setting_of`` ``(n,)`` is the number of
-    each parameter's setting, for which a column may stand, see :func:`column_of`.
+    ``decayed`` ``(n,)`` is 1 where weight decay is applied and 0 elsewhere; ``layout`` says where each tensor lies;
+    ``setting_of`` ``(n,)`` is the number of each parameter's setting, for which a column may stand, see
+    :func:`column_of`.
     """
-    slots, spread = tuple(rule.buffers), _spread(names, decayed, setting_of, compile_)
+    slots, reduce = tuple(slots_of(rule, False)), rows_reduced(layout, decayed.device)
+    spread = _spread(names, decayed, setting_of, compile_)
 
     def kernel(params: Tensor, grads: Tensor, buffers: Sequence[Tensor], coefficients: Tensor) -> None:
         c = spread(coefficients)
         if "decay" in c:
-            c["decay"] = c["decay"] * decayed if rule.decay == "l2" else 1 + (c["decay"] - 1) * decayed
-        new, state = apply(rule, params, grads, dict(zip(slots, buffers, strict=False)), c)
+            c["decay"] = spared(rule, c["decay"], decayed)
+        new, state = apply(rule, params, grads, dict(zip(slots, buffers, strict=False)), c, reduce)
         params.copy_(new)
         for slot, buffer in zip(slots, buffers, strict=False):
             buffer.copy_(state[slot])

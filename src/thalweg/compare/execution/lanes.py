@@ -197,7 +197,7 @@ class Lanes:
         some = next(lane for lane in lanes if lane)
         chosen = torch.stack(
             [
-                guidance_of(lane.job.strategy).rows(context, lane.job, lane.t, lane.t + stretch)
+                guidance_of(lane.job.strategy).minibatches(context, lane.job, lane.t, lane.t + stretch)
                 for lane in (one or some for one in lanes)
             ],
             dim=1,
@@ -273,12 +273,12 @@ class Lanes:
 
     def _shown(self, flat: Tensor, blocks: list[Block]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the parameters and the statistics that are judged: the averages, where there are such."""
-        averaging = [block for block in blocks if block.averages]
-        if averaging:
+        apart = [block for block in blocks if block.shown is not block.params]
+        if apart:
             flat = flat.clone()
-            for block in averaging:
+            for block in apart:
                 flat[block.part] = block.shown
-        return flat, self.buffers.shown([block.part for block in averaging])
+        return flat, self.buffers.shown([block.part for block in blocks if block.averages])
 
     def _group(self, job: Job) -> Group:
         return group_of(job, self.context.settings)
@@ -286,5 +286,8 @@ class Lanes:
     def _kernel(self, group: Group, single: bool) -> Kernel:
         key = group, single
         if key not in self._kernels:
-            self._kernels[key] = update_kernel(*group, self.context.decayed, self.compile, self.context.setting_of)
+            context = self.context
+            self._kernels[key] = update_kernel(
+                *group, context.decayed, context.layout, self.compile, context.setting_of
+            )
         return self._kernels[key]

@@ -15,7 +15,7 @@ from thalweg.compare.execution.divergence import first_divergence
 from thalweg.compare.execution.factory import FactoryRun
 from thalweg.compare.execution.guidance import Guidance, after_pretraining, guidance_of
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, diverged_before_start, ignore_results
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, slots_of, update_kernel
+from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, shown_slot, slots_of, update_kernel
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
@@ -89,7 +89,7 @@ class Serial:
         if isinstance(run, ClosureRun):
             return run.seconds_per_unit(threads)
         start, most = job.prepared, min(300, job.total - job.prepared)
-        rows = guidance_of(job.strategy).rows(self.context, job, start, start + most)
+        rows = guidance_of(job.strategy).minibatches(self.context, job, start, start + most)
         self.context.data.train.expect(rows)
         warm = min(WARM_UP, most - 1)
         for i in range(warm):
@@ -115,7 +115,12 @@ class Serial:
         if key not in self._kernels:
             context = self.context
             self._kernels[key] = update_kernel(
-                job.strategy.rule, names, context.decayed, context.layout.size > COMPILE_ABOVE, context.setting_of
+                job.strategy.rule,
+                names,
+                context.decayed,
+                context.layout,
+                context.layout.size > COMPILE_ABOVE,
+                context.setting_of,
             )
         return self._kernels[key]
 
@@ -205,7 +210,7 @@ class _RuleRun(StepRun):
         state = TrialState.decode(job.snapshot)
         state.put(self.model, context.layout)
         slots = slots_of(self.rule, job.strategy.averaging != "none")
-        self.state = {name: state.slot(name, initial, self.flat[0]).clone()[None] for name, initial in slots.items()}
+        self.state = {name: state.slot(name, slot, self.flat[0]).clone()[None] for name, slot in slots.items()}
         averaged = {n: b for n, b in self.model.named_buffers() if AVERAGE in slots and b.is_floating_point()}
         self.means = [(buffer, state.buffer_mean(name, buffer).clone(), name) for name, buffer in averaged.items()]
         self.prepare(job.start, min(job.total, job.start + 300))
@@ -238,11 +243,12 @@ class _RuleRun(StepRun):
 
     @contextmanager
     def shown(self) -> Iterator[nn.Module]:
-        """Runs its body with the averages in the model, where there are such."""
-        if AVERAGE not in self.state:
+        """Runs its body with the averages in the model where there are such, or with what the rule shows."""
+        slot = shown_slot(self.rule, AVERAGE in self.state)
+        if slot is None:
             yield self.model
             return
-        pairs = [(self.flat, self.state[AVERAGE]), *((buffer, mean) for buffer, mean, _ in self.means)]
+        pairs = [(self.flat, self.state[slot]), *((buffer, mean) for buffer, mean, _ in self.means)]
         kept = [value.clone() for value, _ in pairs]
         with torch.no_grad():
             for value, mean in pairs:

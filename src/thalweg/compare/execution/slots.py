@@ -9,7 +9,7 @@ from torch import Tensor
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, slots_of
+from thalweg.compare.execution.kernels import AVERAGE, Kernel, shown_slot, slots_of
 from thalweg.compare.execution.lane_buffers import LaneBuffers
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve
@@ -44,7 +44,7 @@ class Block:
     def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel) -> None:
         self.group, self.params, self.part, self.start, self.kernel = group, params, part, part.start, kernel
         self.slots = slots_of(group[0], AVERAGE in group[1])
-        self.buffers = [torch.full_like(params, initial) for initial in self.slots.values()]
+        self.buffers = [slot.begun(params) for slot in self.slots.values()]
         self.fresh = True
 
     @property
@@ -54,15 +54,16 @@ class Block:
 
     @property
     def shown(self) -> Tensor:
-        """The parameters that are judged ``(rows, n)``: their averages, where there are such."""
-        return self.buffers[-1] if self.averages else self.params
+        """The parameters that are judged ``(rows, n)``: their averages where there are such, or what the rule shows."""
+        name = shown_slot(self.group[0], self.averages)
+        return self.params if name is None else self.buffers[list(self.slots).index(name)]
 
     def enter(self, job: Job, state: TrialState, slot: int, context: TaskContext) -> Lane:
         """Puts the job's parameters and state, fresh ones or those that it goes on with, into the slot."""
         params, fresh = self.params[slot - self.start], job.snapshot is None
         params.copy_(context.start(job.strategy.initialization, job.seed) if fresh else state.flat(params))
-        for (name, initial), buffer in zip(self.slots.items(), self.buffers, strict=True):
-            buffer[slot - self.start].copy_(state.slot(name, initial, params))
+        for (name, held), buffer in zip(self.slots.items(), self.buffers, strict=True):
+            buffer[slot - self.start].copy_(state.slot(name, held, params))
         return Lane(job, job.start, job.first_loss)
 
     def step(self, grads: Tensor, coefficients: Tensor) -> None:

@@ -22,7 +22,7 @@ class StepRun(ABC):
 
     def advance(self, t: int, end: int) -> Tensor:
         """Trains from step ``t`` to ``end``; returns the minibatch losses ``(end - t,)``."""
-        rows = self.guidance.rows(self.context, self.job, t, end)
+        rows = self.guidance.minibatches(self.context, self.job, t, end)
         self.context.data.train.expect(rows)
         self.prepare(t, end)
         self.model.train()

@@ -111,12 +111,18 @@ def check_values(strategy: Searched, name: str, values: tuple[float, ...], what:
         try:
             if name.startswith(OF_SCHEDULE):
                 schedule_of(strategy.schedule_name, {name: value})
-            elif name in DECAY_RATES and not 0 <= value < 1:
+            elif name in DECAY_RATES and not 0 <= value < 1 and not _exceeds_one(strategy, name):
                 raise ValueError(f"{name} must be in [0, 1)")
             elif strategy.rule is not None:
                 check_settings({name: value})
         except ValueError as error:
             raise ValueError(f"{what} is not possible: {error}") from error
+
+
+def _exceeds_one(strategy: Searched, name: str) -> bool:
+    """Says whether what has a decay rate's name is none, as the alpha of AdEMAMix."""
+    usual = initial_values(strategy).get(name)
+    return usual is not None and usual >= 1
 
 
 def schedule_of(name: str, hyper: Mapping[str, float]) -> Schedule:

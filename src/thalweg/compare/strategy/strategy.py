@@ -1,7 +1,7 @@
 """What is compared: an optimizer, how its parameters start, and its learning-rate schedule."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from thalweg.compare.strategy.hyperparameters import OF_SCHEDULE, ends_of, missi
 from thalweg.compare.strategy.search import with_ranges, with_values
 from thalweg.compare.strategy.second_order import SECOND_ORDER
 from thalweg.compare.strategy.settings import checked_defaults, checked_space
+from thalweg.compare.strategy.switches import refuse_switches, switched_rule
 from thalweg.compare.strategy.tuned import more_ranges
 from thalweg.compare.strategy.variants import Variant
 from thalweg.compare.strategy.words import axis_of, check_known, parts_of
@@ -108,6 +109,10 @@ class Strategy:
         rest = name.partition("@")
         tail = "".join(f"+{word}" for word in rest[0].split("+")[1:]) + rest[1] + rest[2]
         return replace(self, name=self.name + tail, **words) if words else self
+
+    def switched(self, words: Sequence[str]) -> "Strategy":
+        """Returns the strategy with what the words, of :data:`thalweg.rules.SWITCHES`, switch on around its rule."""
+        return replace(self, rule=switched_rule(self, words)) if words else self
 
     def with_space(self, ranges: Mapping[str, Any] | None = None, /, **more: Any) -> "Strategy":
         """Returns the strategy with other or more hyperparameters searched, each ``(low, high)`` or a range.
@@ -214,10 +219,10 @@ class Strategy:
     def parse(cls, text: str, here: Path | None = None) -> "Strategy":
         """Returns the strategy written as ``OPTIMIZER[+WORD…][@SCHEDULE]``.
 
-        A WORD is an initialization, ``batch-norm``, ``polyak`` or ``ema``, a guidance such as ``curriculum``, or an
-        architecture of the task's. OPTIMIZER is a name that ``thalweg list strategies`` shows, ``my.py:name`` (a
-        Strategy, an optimizer class or a function of the parameters), or an installed class such as
-        ``torch.optim.Muon``. A relative path starts from ``here``, the current folder by default.
+        A WORD is an initialization, ``batch-norm``, ``polyak`` or ``ema``, a guidance such as ``curriculum``, a switch
+        such as ``cautious``, or an architecture of the task's. OPTIMIZER is a name that ``thalweg list strategies``
+        shows, ``my.py:name`` (a Strategy, an optimizer class or a function of the parameters), or an installed class
+        such as ``torch.optim.Muon``. A relative path starts from ``here``, the current folder by default.
 
         Raises:
             LoadError: an unknown name; the message gives the nearest one.
@@ -230,7 +235,8 @@ class Strategy:
         schedule = schedule or "constant"
         check_known(schedule, SCHEDULES, "schedule")
         axes: Any = {"initialization": "default"}
-        for word in words:
+        switches = [word for word in words if axis_of(word) == "switch"]
+        for word in (word for word in words if word not in switches):
             axis = axis_of(word)
             if axis in axes and (axis != "initialization" or axes[axis] != "default"):
                 raise LoadError(f"{text!r} names two of {axis}: {axes[axis]} and {word}; omit one")
@@ -238,7 +244,8 @@ class Strategy:
         if "." in optimizer or ":" in optimizer:
             found = load_object(optimizer, here)
             if isinstance(found, cls):
-                return found._with_words(text.rsplit(":", 1)[-1], schedule, axes)
+                return found._with_words(text.rsplit(":", 1)[-1], schedule, axes).switched(switches)
+            refuse_switches(optimizer, switches)
             if not callable(found):
                 raise LoadError(f"{optimizer} is neither a Strategy nor a callable that makes an optimizer")
             label = text.rsplit(":", 1)[-1] if ":" in text else text
@@ -256,6 +263,7 @@ class Strategy:
             )
         check_known(optimizer, {**RULES, **SECOND_ORDER}, "strategy")
         if optimizer in SECOND_ORDER:
+            refuse_switches(optimizer, switches)
             method = SECOND_ORDER[optimizer]
             return cls(
                 text,
@@ -270,7 +278,7 @@ class Strategy:
             )
         rule = RULES[optimizer]
         defaults = {**rule.defaults, "lr": FIRST_LR.get(optimizer, rule.defaults["lr"])}
-        return cls(text, rule, None, defaults, SPACES[optimizer], schedule_name=schedule, **axes)
+        return cls(text, rule, None, defaults, SPACES[optimizer], schedule_name=schedule, **axes).switched(switches)
 
 
 def _without(values: Mapping[str, float], given: Mapping[str, Any]) -> dict[str, float]:

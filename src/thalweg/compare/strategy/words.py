@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from thalweg.compare.strategy.guidances import GUIDANCES
 from thalweg.compare.strategy.variants import AVERAGINGS, INITIALIZATIONS, NORMALIZATIONS
 from thalweg.compare.user_errors import LoadError
+from thalweg.rules.switches import SWITCHES
 
 _WORDS: Mapping[str, Iterable[str]] = {
     "initialization": INITIALIZATIONS,
     "normalization": NORMALIZATIONS,
     "averaging": AVERAGINGS,
     "guidance": GUIDANCES,
+    "switch": SWITCHES,
 }
 
 

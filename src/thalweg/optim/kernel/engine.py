@@ -14,7 +14,7 @@ from thalweg.optim.entries import Entry, Group, Work
 from thalweg.optim.implementations import here
 from thalweg.optim.kernel.launch import Launch, launch, on_device
 from thalweg.optim.kernel.norm import PROGRAMS, norm_source
-from thalweg.optim.kernel.source import Form, made, source
+from thalweg.optim.kernel.source import Form, can_write, made, source
 from thalweg.optim.kernel.steady import Steady
 from thalweg.optim.kernel.table import Table
 from thalweg.optim.one_pass import GradientNorm, global_gradient_norm
@@ -52,7 +52,7 @@ class Kernels:
     def look(self, work: Work) -> None:
         """Reads where everything lies that kernels step; makes the table anew where something lies elsewhere."""
         self._launches, self._steady = [], None
-        asked = [(group, rule, entries) for group, rule, entries in work if wants(group)]
+        asked = [(group, rule, entries) for group, rule, entries in work if wants(group) and can_write(rule)]
         mine = [(e, r, g) for g, r, entries in asked for e in entries if e.p.is_cuda or g["engine"] == "triton"]
         pairs = [(e.p, here(e, rule), rule, group) for e, rule, group in mine if on_device(e.p)]
         pairs = [pair for pair in pairs if pair[1].flat and pair[1].p.device == pairs[0][1].p.device]

@@ -21,7 +21,7 @@ import torch
 from thalweg.averaging import averaged
 from thalweg.optim.implementations import advance
 from thalweg.optim.kernel.symbols import Lines, Symbol
-from thalweg.rules.rule import Rule, scalars_of_step
+from thalweg.rules.rule import Rule, apply, scalars_of_step
 
 NAMES = {
     torch.float16: "tl.float16",
@@ -131,6 +131,23 @@ def source(form: Form) -> str:
         part=_indented(_body(form, c, ", mask=inside"), 8),
         tail=_TAIL.format(block=form.block, lines=_indented(tail, 8)) if tail else "",
     )
+
+
+@cache
+def can_write(rule: Rule) -> bool:
+    """Says whether a kernel can be made of the rule's text: not where it sums, or calls what kernels do not have."""
+    if rule.rounds or rule.numbers:
+        return False
+    lines = Lines()
+    scalar = Symbol("s", lines, wide=True)
+    try:
+        hyper = dict.fromkeys(rule.defaults, scalar)
+        c, _ = scalars_of_step(rule, hyper, scalar, dict.fromkeys(rule.scalar_state, scalar))
+        held = dict.fromkeys(rule.buffers, Symbol("x", lines, wide=False))
+        apply(rule, Symbol("p", lines, wide=False), Symbol("g", lines, wide=False), held, c)
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, UntypedStorage
 
 from thalweg.optim.entries import Work
+from thalweg.optim.points import MODE
 from thalweg.optim.settings import check_options
 from thalweg.rules.rule import Rule
 from thalweg.tensors.form import KnownForms, extent
@@ -90,7 +91,7 @@ class Steady:
             if self._constant and _same(values, self._settings[i]):
                 continue
             check_options(given)
-            if _options(given) != options or optimizer.rule_of(given) != rule:
+            if _options(given) != options or optimizer.form_of(given) != rule:
                 return False
             hyper = optimizer.hyper_of(given)
             if _kinds(hyper) != _kinds(self.hypers[i]):
@@ -106,7 +107,8 @@ def _same(given: Iterable[Any], known: Sequence[Any]) -> bool:
 
 def _options(group: Any) -> tuple[Any, ...]:
     decay = group["weight_decay"]
-    return *_OPTIONS(group), group["clip_norm"] is None, isinstance(decay, (int, float)) and decay == 0
+    none = isinstance(decay, (int, float)) and decay == 0
+    return *_OPTIONS(group), group.get(MODE, True), group["clip_norm"] is None, none
 
 
 def _kinds(hyper: Mapping[str, Any]) -> list[Any]:

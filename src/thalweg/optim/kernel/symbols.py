@@ -66,6 +66,10 @@ class Symbol:
     def __rtruediv__(self, other: float) -> "Symbol":
         return self._divided(other, self)
 
+    def __mod__(self, other: Operand) -> "Symbol":
+        whole = self._new(f"tl.floor({self.name} / {text(other)})")
+        return self - whole * other
+
     def __neg__(self) -> "Symbol":
         return self._new(f"-{self.name}")
 
@@ -85,6 +89,22 @@ class Symbol:
     def maximum(self, other: "Symbol") -> "Symbol":
         """Returns the elementwise larger values; NaN where one is."""
         return self._new(f"tl.maximum({self.name}, {other.name}, propagate_nan=tl.PropagateNan.ALL)")
+
+    def clamp(self, min: Operand) -> "Symbol":
+        """Returns the values, none below the least; NaN where one is."""
+        return self._new(f"tl.maximum({self.name}, {text(min)}, propagate_nan=tl.PropagateNan.ALL)")
+
+    def abs(self) -> "Symbol":
+        """Returns the magnitudes."""
+        return self._new(f"tl.abs({self.name})")
+
+    def sign(self) -> "Symbol":
+        """Returns −1, 0 or 1; NaN of NaN."""
+        return self._new(f"tl.where({self.name} > 0, 1.0, tl.where({self.name} < 0, -1.0, {self.name}))")
+
+    def log(self) -> "Symbol":
+        """Returns the natural logarithms."""
+        return self._new(f"tl.log({self.name})")
 
     def where(self, condition: "Symbol", other: "Symbol") -> "Symbol":
         """Returns these values where the condition holds, and the other's elsewhere."""

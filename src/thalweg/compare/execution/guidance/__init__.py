@@ -7,7 +7,7 @@ teacher, is taken from it; a teacher's evaluation is priced by the operations th
 from functools import cache
 from importlib import import_module
 
-from thalweg.compare.execution.guidance.guidance import Guidance, after_pretraining
+from thalweg.compare.execution.guidance.guidance import Guidance, after_pretraining, repeated
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.guidances import GUIDANCES
 
@@ -31,4 +31,4 @@ def _guidance(name: str) -> Guidance:
     return found
 
 
-__all__ = ["Guidance", "after_pretraining", "guidance_of"]
+__all__ = ["Guidance", "after_pretraining", "guidance_of", "repeated"]

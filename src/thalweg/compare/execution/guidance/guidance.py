@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from thalweg.compare.execution.context import TaskContext
@@ -62,6 +63,19 @@ class Guidance:
         """Returns row numbers ``(stop - start, batch)`` of the minibatches of a stretch of the run."""
         return context.batches(job.seed, start - job.prepared, stop - job.prepared)
 
+    def minibatches(self, context: TaskContext, job: Job, start: int, stop: int) -> Tensor:
+        """Returns the rows of a stretch of the run, of which each gradient of one step has the same."""
+        rule = job.strategy.rule
+        begin = job.prepared
+        if rule is None or rule.evaluations == 1:
+            return self.rows(context, job, start, stop)
+        return repeated(
+            rule.evaluations,
+            start - begin,
+            stop - begin,
+            lambda first, last: self.rows(context, job, begin + first, begin + last),
+        )
+
     def objective(self, context: TaskContext, job: Job, model: nn.Module) -> Objective:
         """Returns the loss of a minibatch."""
         return lambda rows, t: context.task.loss_and_output(model, context.data.train.batch(rows))[0]
@@ -69,6 +83,16 @@ class Guidance:
     def steps_at(self, job: Job, t: int) -> bool:
         """Returns whether the optimizer steps with the evaluation after the first ``t``."""
         return True
+
+
+def repeated(count: int, start: int, stop: int, rows: Callable[[int, int], Tensor]) -> Tensor:
+    """Returns rows ``(stop - start, …)`` of gradients, of which ``count`` after another have the same minibatch.
+
+    >>> repeated(2, 1, 5, lambda first, last: torch.arange(first, last)).tolist()
+    [0, 1, 1, 2]
+    """
+    first = start // count
+    return rows(first, -(-stop // count))[torch.arange(start, stop) // count - first]
 
 
 def after_pretraining(context: TaskContext, guidance: Guidance, job: Job) -> Job | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.execution.divergence import LoopDiverged, first_divergence, shuffle
+from thalweg.compare.execution.guidance import repeated
 from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.loop.batches import likeness, split_for
 from thalweg.compare.execution.loop.state import LoopState
@@ -142,7 +143,9 @@ class Run:
                 shuffle(value)
         self._taken = 0
         split = split_for(data).to(self.device)
-        rows = split.rows(self.seed, self.step, self._job.stop, 0)
+        rule = self._job.strategy.rule
+        count = 1 if rule is None else rule.evaluations  # gradients of one batch, each a turn of the loop
+        rows = repeated(count, self.step, self._job.stop, lambda first, last: split.rows(self.seed, first, last, 0))
         split.expect(rows)
         for row in rows:
             self._begin_step()
