@@ -13,7 +13,7 @@ from thalweg.compare.gate.judgement import Judgement, check_runs, judge
 from thalweg.compare.gate.page import render_gate
 from thalweg.compare.gate.process import ProcessSide
 from thalweg.compare.gate.result import EXPECTATIONS, Ended, Expectation, Gate, meets
-from thalweg.compare.gate.runs import Records, Run, read_records
+from thalweg.compare.gate.runs import paired, read_records
 from thalweg.compare.gate.sentences import unlike
 from thalweg.compare.gate.side import STRATEGY, LocalSide, Measure, Recipe, Side
 from thalweg.compare.names import as_folder
@@ -28,7 +28,6 @@ from thalweg.tensors.files import check_utf8
 
 Given = Recipe | str | Task | TrainingLoop | Callable[[LoopRun], None]
 Recorded = Path | Iterable[Mapping[str, Any]]
-COMMON = 3  # seeds in common, from which on runs are paired by their seeds
 
 
 def gate(
@@ -279,26 +278,3 @@ def _recorded(baseline: Recorded, candidate: Recorded, measure: Measure, within:
     check_runs(first, second, one.metric)
     found = judge(first, second, direction, within)
     return Gate(found, one.metric, direction, within, first, second, {}, None, "records", notes)
-
-
-def paired(one: Records, two: Records) -> tuple[list[Run], list[Run], list[str]]:
-    """Returns the runs of two files in pairs, and how they were paired, in lines.
-
-    >>> a, b = (Records(name, "loss", [Run(s, 0.5) for s in seeds]) for name, seeds in (("a", "xyz"), ("b", "uv")))
-    >>> paired(a, b)[2]
-    ['the seeds do not match, so the runs are paired in their order, as independent ones; 1 run of a is left over']
-    """
-    other = {run.seed: run for run in two.runs}
-    common = [run for run in one.runs if run.seed in other]
-    if len(common) >= min(COMMON, len(one.runs), len(two.runs)):
-        pairs = [(run, other[run.seed]) for run in common]
-        notes = []
-    else:
-        pairs = list(zip(one.runs, two.runs, strict=False))
-        notes = ["the seeds do not match, so the runs are paired in their order, as independent ones"]
-    left = [(len(records.runs) - len(pairs), records.name) for records in (one, two)]
-    over = " and ".join(f"{n} run{'s' * (n > 1)} of {name}" for n, name in left if n)
-    if over:
-        verb = "are" if sum(n for n, _ in left) > 1 else "is"
-        notes = [*notes[:-1], f"{notes[-1]}; {over} {verb} left over" if notes else f"{over} {verb} left over: no pair"]
-    return [a for a, _ in pairs], [b for _, b in pairs], notes

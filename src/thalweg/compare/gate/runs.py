@@ -10,6 +10,7 @@ from typing import Any
 from thalweg.compare.names import check_name
 from thalweg.compare.user_errors import TaskError
 
+COMMON = 3  # seeds in common, from which on runs are paired by their seeds
 FIELDS = ("seed", "status", "why", "untrained", "trace", "seconds")  # beside the metric, under its own name
 
 
@@ -163,3 +164,26 @@ def _run_of(place: str, row: Mapping[str, Any], metric: str) -> Run:
         str(row.get("trace") or ""),
         float(seconds) if seconds is not None and _is_number(seconds) else 0.0,
     )
+
+
+def paired(one: Records, two: Records) -> tuple[list[Run], list[Run], list[str]]:
+    """Returns the runs of two files in pairs, and how they were paired, in lines.
+
+    >>> a, b = (Records(name, "loss", [Run(s, 0.5) for s in seeds]) for name, seeds in (("a", "xyz"), ("b", "uv")))
+    >>> paired(a, b)[2]
+    ['the seeds do not match, so the runs are paired in their order, as independent ones; 1 run of a is left over']
+    """
+    other = {run.seed: run for run in two.runs}
+    common = [run for run in one.runs if run.seed in other]
+    if len(common) >= min(COMMON, len(one.runs), len(two.runs)):
+        pairs = [(run, other[run.seed]) for run in common]
+        notes = []
+    else:
+        pairs = list(zip(one.runs, two.runs, strict=False))
+        notes = ["the seeds do not match, so the runs are paired in their order, as independent ones"]
+    left = [(len(records.runs) - len(pairs), records.name) for records in (one, two)]
+    over = " and ".join(f"{n} run{'s' * (n > 1)} of {name}" for n, name in left if n)
+    if over:
+        verb = "are" if sum(n for n, _ in left) > 1 else "is"
+        notes = [*notes[:-1], f"{notes[-1]}; {over} {verb} left over" if notes else f"{over} {verb} left over: no pair"]
+    return [a for a, _ in pairs], [b for _, b in pairs], notes

@@ -108,7 +108,7 @@ class LocalSide:
         self.strategy = recipe.configured(here)
         with user_errors(f"the {name}"):
             task = _judged_by(load_task(recipe.task, here), measure)
-        self._sources = _sources(here) if alone else {}
+        self._sources = _sources() if alone else {}
         config = StudyConfig(
             task,
             [self.strategy],
@@ -207,11 +207,11 @@ def _tested_on(prepared: Any) -> dict[str, Any]:
     return known
 
 
-def _sources(here: Path) -> dict[Path, str]:
+def _sources() -> dict[Path, str]:
     """Returns the digests of the user's files that this process has imported."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    paths = sorted({Path(file).resolve() for file in files if isinstance(file, str)})
-    return {path: _digest(path) for path in paths if path.suffix == ".py" and is_users(path)}
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    paths = {Path(file).resolve() for file in files if isinstance(file, str) and os.path.isabs(file)}
+    return {path: _digest(path) for path in sorted(paths) if path.suffix == ".py" and is_users(path)}
 
 
 def _digest(path: Path) -> str:
