@@ -23,6 +23,7 @@ QUESTIONS = [
     "truth",
     "until",
     "tabular",
+    "gate",
     "mlp_classifier",
     "step",
     "default_step",

@@ -66,7 +66,8 @@ def test_the_path_of_a_trial_is_the_one_that_the_architecture_page_lists(tmp_pat
 
 
 ANY = (ROOT / "docs" / "any-training.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE + ANY, re.S)
+GATE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE + ANY + GATE, re.S)
 FILES = {name[1]: block for block in BLOCKS if (name := re.match(r"# (\w+\.py)\n", block))}
 SCRIPTS = [block for block in BLOCKS if block not in FILES.values()]
 COMMANDS = re.findall(r"^\$ thalweg (compare .*)$", GUIDE + ANY, re.M)

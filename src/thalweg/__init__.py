@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from thalweg import adapters
     from thalweg.compare.comparison import Comparison
     from thalweg.compare.execution.loop.run import Run
+    from thalweg.compare.gate.result import Gate
+    from thalweg.compare.gate.run import gate
+    from thalweg.compare.gate.side import Recipe
     from thalweg.compare.ranges import OneOf, Range
     from thalweg.compare.run import compare
     from thalweg.compare.strategy import Strategy
@@ -20,9 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Gate",
     "GuidanceInputs",
     "OneOf",
     "Range",
+    "Recipe",
     "Run",
     "Strategy",
     "Task",
@@ -31,6 +36,7 @@ __all__ = [
     "adapters",
     "compare",
     "diagnose",
+    "gate",
     "minimize",
     "suite",
 ]
@@ -38,14 +44,17 @@ __all__ = [
 # Loaded on first use, so that importing thalweg costs little more than importing torch.
 _HOMES = {
     "Comparison": "thalweg.compare.comparison",
+    "Gate": "thalweg.compare.gate.result",
     "GuidanceInputs": "thalweg.compare.task",
     "OneOf": "thalweg.compare.ranges",
     "Range": "thalweg.compare.ranges",
+    "Recipe": "thalweg.compare.gate.side",
     "Run": "thalweg.compare.execution.loop.run",
     "Strategy": "thalweg.compare.strategy",
     "Task": "thalweg.compare.task",
     "TrainingLoop": "thalweg.compare.task.loop",
     "diagnose": "thalweg.diagnosis.diagnose",
+    "gate": "thalweg.compare.gate.run",
     "minimize": "thalweg.second_order.minimize",
     "suite": "thalweg.compare.suite.suite",
 }

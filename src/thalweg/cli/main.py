@@ -11,14 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, ending, export, listing, report, serve, sparse_code, suite, train
+from thalweg.cli import compare, diagnose, ending, export, gate, listing, report, serve, sparse_code, suite, train
 from thalweg.cli.console import Terminal
 from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_reported, output, raised_by
 from thalweg.cli.processes import is_main_process, was_lost
 from thalweg.compare.user_errors import Stopped, StudyError, TaskError, brief, describe_error
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer has
-GOES_ON = ": no finished trial is lost, and the same command resumes the study"
+GOES_ON = {
+    "compare": ": no finished trial is lost, and the same command resumes the study",
+    "suite": ": no finished trial is lost, and the same command resumes the study",
+    "gate": ": no finished run is lost, and the same command resumes the gate",
+}
 
 
 class _Verbs(TyperGroup):
@@ -28,9 +32,11 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except Interrupted:
-            goes_on = GOES_ON * (ctx.invoked_subcommand in ("compare", "suite"))
-            _errors().print(f"\ninterrupted{goes_on}")
+            _errors().print(f"\ninterrupted{GOES_ON.get(ctx.invoked_subcommand, '')}")
             raise typer.Exit(130) from None
+        except Terminated:
+            _errors().print(f"terminated{GOES_ON.get(ctx.invoked_subcommand, '')}")
+            raise typer.Exit(143) from None
         except (Exception, Stopped):
             raise
         except BaseException as error:  # thalweg raises none of these
@@ -47,6 +53,7 @@ app = typer.Typer(
 )
 app.command("compare")(compare.command)
 app.command("suite")(suite.command)
+app.command("gate")(gate.command)
 app.command("train")(train.command)
 app.command("diagnose")(diagnose.command)
 app.command("list")(listing.command)
@@ -91,9 +98,6 @@ def _code(errors: Terminal) -> int:
         return fault(error.format_message()) if str(error) else 2  # without a command it has shown the help
     except OutputError as error:
         return PIPE if error.quiet else fault(error)
-    except Terminated:
-        errors.print(f"terminated{GOES_ON}")
-        return 143
     except (ValueError, StudyError, RuntimeError) as error:
         if was_lost(error.__cause__ if isinstance(error, TaskError) else error):
             errors.print(
