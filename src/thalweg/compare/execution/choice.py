@@ -1,5 +1,6 @@
 """The engine that was chosen for a group of strategies."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,11 @@ class Choice:
     def as_dict(self) -> dict[str, Any]:
         """Returns the choice as plain values."""
         return asdict(self)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether what was tried could run; else the reason says what it does."""
+        return math.isfinite(self.trial_steps_per_second)
 
     @property
     def title(self) -> str:

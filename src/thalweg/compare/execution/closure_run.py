@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
+from thalweg.compare.execution.optimizer_state import put_state, state_of
+from thalweg.compare.execution.optimizers import make_optimizers
 from thalweg.compare.execution.timing import now
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.task.examples import Batch, HeldSplit
@@ -42,7 +43,7 @@ class ClosureRun:
     def __init__(self, context: TaskContext, job: Job) -> None:
         self.context, self.job = context, job
         self.training = context.fresh_model(job.strategy.initialization, job.seed)
-        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay)
+        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay, steps=job.total)
         self.schedule = job.strategy.schedule_with(job.hyper)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
         epoch, batches = context.steps_per_epoch, int(job.hyper.get("batches", BATCHES))

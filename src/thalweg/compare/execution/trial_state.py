@@ -11,6 +11,8 @@ from thalweg.compare.execution.kernels import AVERAGE
 from thalweg.tensors import Layout
 from thalweg.tensors.form import taken
 
+POSITION = ("spent", "round", "saved", "cost", "form", "scale", "growth")
+
 
 @dataclass(frozen=True)
 class TrialState:
@@ -25,8 +27,8 @@ class TrialState:
         optimizer: its state: a rule's by slot ``(n,)``, with the average of the parameters; that of optimizers by
             number, beside the ``tree`` of their state dicts.
         average: averages of the buffers by name; or the parts of an :class:`~thalweg.averaging.Average`.
-        position: gradient evaluations and steps of a trial that does not spend one evaluation a step; the scale of a
-            loss in float16, and the steps since it changed.
+        position: gradient evaluations and steps of a trial that need not spend one evaluation a step, and how its
+            optimizer steps; the scale of a loss in float16, and the steps since it changed.
     """
 
     params: Tensor | Mapping[str, Tensor] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class TrialState:
         if "params" in held:
             slots = {key: held[key] for key in held if key != "params" and "." not in key}
             return cls(held["params"], _under("buffer", held), slots, _under("average.buffer", held))
-        position = {key: held[key] for key in ("spent", "round", "scale", "growth") if key in held}
+        position = {key: held[key] for key in POSITION if key in held}
         average = {key: held[key] for key in held if key == "step" or key.startswith(("means.", "copies."))}
         return cls(_under("model", held), {}, _under("state", held), average, position)
 

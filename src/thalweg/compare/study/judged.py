@@ -1,7 +1,7 @@
 """The final runs of a study as they are judged: which failed, by how much one strategy is better than another."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, variance
 from typing import Any
@@ -45,6 +45,7 @@ class Judged:
         looks: how often the study is judged, at most, as runs are added.
         unmeasured: strategies whose runs ended, but whose metric is a number for none.
         limited: that the time ended the study, in words; empty where it did not.
+        impossible: strategies that could not run, which are not compared, with what they do instead.
     """
 
     runs: Mapping[str, Runs]
@@ -57,6 +58,7 @@ class Judged:
     looks: int = 1
     unmeasured: Sequence[str] = ()
     limited: str = ""
+    impossible: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def level(self) -> float:
@@ -186,7 +188,9 @@ def judge(
         starts: of each strategy, what decides where its runs begin.
         more: attributes of :class:`Judged`, and ``steps`` to the target of each run.
     """
-    direction = design["task"]["direction"]
+    direction, impossible = design["task"]["direction"], more.get("impossible", {})
+    if len(impossible) < len(scores):
+        scores = {name: own for name, own in scores.items() if name not in impossible}
     known = [] if untrained.constant is None else [untrained.constant]
     is_given = design["task"].get("is_given", False)  # a model that is trained already is no measure of learning
     base = {name: [*known, *([] if is_given else [median(untrained.scores[at])])] for name, at in starts.items()}
@@ -197,6 +201,11 @@ def judge(
     return Judged(
         runs, direction, design["task"]["metric"], looks=design["budget"].get("looks", 1), **{**settings, **more}
     )
+
+
+def could_not_run(statuses: Iterable[str]) -> bool:
+    """Says whether a strategy could not run, by the statuses of its final runs."""
+    return {*statuses} == {"could not run"}
 
 
 def failed(

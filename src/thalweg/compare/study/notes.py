@@ -31,7 +31,9 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
             "chosen on one tuning seed, so the intervals leave out the luck of tuning."
         )
     for s in strategies:
-        if s["diverged"] == s["trials"]:
+        if s.get("could_not_run"):
+            notes.append(f"{s['name']} could not run, in some runs at least: it {s['could_not_run']}.")
+        elif s["diverged"] == s["trials"]:
             notes.append(f"{s['name']}: every configuration diverged, so its default configuration was run.")
     for s in strategies:
         if s["charged"]:

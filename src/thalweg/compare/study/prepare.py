@@ -182,9 +182,10 @@ def set_up(
         store.add_fact(CHARGED, prepared.charged)
         store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
     alike: dict[tuple[str, str], list[str]] = {}
-    for choice in engines.choices:
+    for choice in filter(lambda choice: choice.can_run, engines.choices):
         alike.setdefault((choice.name, choice.reason), []).append(choice.title)
     chosen = [f"engine for {', '.join(titles)}: {name} ({reason})" for (name, reason), titles in alike.items()]
+    chosen += [f"{choice.title} could not run: {choice.reason}" for choice in engines.choices if not choice.can_run]
     begin = prepared.lines
     steps, seconds = prepared.budget.steps, prepared.budget.study_seconds
     if seconds is not None:

@@ -20,12 +20,13 @@ from thalweg.compare.storage.facts import (
     SECONDS_PER_STEP,
     UNTRAINED_TEST,
     engine_choices,
+    failure_of,
     finished,
     winner_of,
 )
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study import verdict
-from thalweg.compare.study.judged import Judged, Runs, Untrained, judge, trained
+from thalweg.compare.study.judged import Judged, Runs, Untrained, could_not_run, judge, trained
 from thalweg.compare.study.looks import last_look, limit_in_words
 from thalweg.compare.study.notes import notes_of
 from thalweg.compare.user_errors import StudyError
@@ -54,11 +55,11 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     target = _target(design, finals)
     judged = _judged(design, facts, finals, target, design["within"] if within is None else within)
     strategies = [
-        _strategy(s, records, finals[s["name"]], judged.runs[s["name"]], target, design, facts)
+        _strategy(s, records, finals[s["name"]], _runs(judged, s["name"]), target, design, facts)
         for s in design["strategies"]
     ]
     found = verdict.decide(judged)
-    order = [*found.candidates, *(one.name for one in found.behind)]
+    order = [*found.candidates, *(one.name for one in found.behind), *judged.impossible]
     strategies.sort(key=lambda s: order.index(s["name"]))
     spent = replace(Budget.from_design(design), seeds=judged.seeds, looks=1).stated()
     results = {
@@ -104,8 +105,17 @@ def _judged(
         within=within,
         unmeasured=[name for name, own in finals.items() if _is_unmeasured(own)],
         limited=limit_in_words(last_look(facts)),
+        impossible={
+            name: facts[failure_of(name)] for name, own in finals.items() if could_not_run(r["status"] for r in own)
+        },
         goal="" if target is None else f"validation {design['task']['metric']} {target:.4g}",
     )
+
+
+def _runs(judged: Judged, name: str) -> Runs:
+    """Returns a strategy's runs as they are judged; of one that could not run all failed."""
+    lost = [None] * judged.seeds
+    return judged.runs.get(name, Runs(lost, [True] * judged.seeds, lost))
 
 
 def _is_unmeasured(runs: Sequence[Record]) -> bool:
@@ -198,6 +208,7 @@ def _strategy(
             "seconds": None if steps is None else steps * per_step,
             "reached": sum(to is not None for to in runs.steps),
         },
+        "could_not_run": facts.get(failure_of(name)),
         **tried(last, design["budget"]["steps"]),
         "on_edge": edge(space, hyper),
         "seconds_per_step": per_step,

@@ -32,7 +32,7 @@ from thalweg.compare.storage.rows import number
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study.config import StudyConfig
-from thalweg.compare.study.judged import Untrained, judge
+from thalweg.compare.study.judged import Untrained, could_not_run, judge
 from thalweg.compare.study.looks import Looks, Stopwatch
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.result_writer import ResultWriter, StoredSnapshot
@@ -254,7 +254,9 @@ class Study:
         """Says whether so many final runs leave nothing to decide; the same when it is asked again of a store."""
         scores = {s.name: [number(done[f"{s.name}/final/{i}"].test) for i in range(runs)] for s in self.strategies}
         starts = {s.name: s.start for s in self.strategies}
-        return decide(judge(self.store.fact(DESIGN), scores, untrained, starts)).is_decided
+        lost = {name for name in scores if could_not_run([done[f"{name}/final/{i}"].status for i in range(runs)])}
+        judged = judge(self.store.fact(DESIGN), scores, untrained, starts, impossible=dict.fromkeys(lost, ""))
+        return decide(judged).is_decided
 
     def _untrained(self) -> Untrained:
         """Returns the test scores of models that learned nothing."""

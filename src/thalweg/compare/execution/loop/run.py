@@ -95,9 +95,9 @@ class Run:
         strategy = self._job.strategy
         if isinstance(params, nn.Module):
             self.track(model=params)
-            made = make_optimizers(strategy, params, self._job.hyper, self._decay)
+            made = make_optimizers(strategy, params, self._job.hyper, self._decay, steps=self.steps)
         else:
-            made = groups_for(strategy, params, self._job.hyper, self._decay)
+            made = groups_for(strategy, params, self._job.hyper, self._decay, steps=self.steps)
         self._optimizer = one_of(made)
         self._rates = self._now = self._rates_now()
         self._optimizer.register_step_pre_hook(self._check_rates)

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.compare.execution.optimizers import members, packed, put_state, state_of, unpacked
+from thalweg.compare.execution.optimizer_state import put_state, state_of
+from thalweg.compare.execution.optimizers import members
+from thalweg.compare.execution.plain import packed, unpacked
 from thalweg.compare.user_errors import TaskError
 from thalweg.tensors.draws import packed_states, restore_packed
 
