@@ -18,6 +18,7 @@ from tests.peers.task import (
     switching_with_closure,
     with_closure,
     with_graph,
+    with_the_loss,
 )
 
 
@@ -169,7 +170,7 @@ CASES: list[Case] = [
     *_of(PEERS, "pytorch_optimizer", "AdaFactor SPAM StableSPAM Yogi Fira NovoGrad FOCUS"),
     *_of(PEERS, "pytorch_optimizer", "ScheduleFreeSGD ScheduleFreeAdamW ScheduleFreeRAdam SPlus", switching),
     *_of(PEERS, "pytorch_optimizer", "SophiaH AdaHessian", with_graph, cost=3),
-    *_of(PEERS, "pytorch_optimizer", "AliG", with_closure, note="takes its step from the loss"),
+    *_of(PEERS, "pytorch_optimizer", "AliG", with_the_loss, note="takes its step from the loss"),
     Case(
         PEERS,
         "pytorch_optimizer.Ranger21",
@@ -184,9 +185,8 @@ CASES: list[Case] = [
     ),
     _of_model(PEERS, "pytorch_optimizer.Muon", _peers_muon, note="groups made by a function"),
     _own(PEERS, "pytorch_optimizer.SAM of SGD", _sam("SAM"), from_a_gradient, cost=2),
-    _own(PEERS, "pytorch_optimizer.GSAM of SGD", _sam("BSAM"), from_a_gradient, cost=2),
     _own(PEERS, "pytorch_optimizer.LookSAM of SGD", _sam("LookSAM"), from_a_gradient, cost=2),
-    _of_model(PEERS, "pytorch_optimizer.WSAM of SGD", _wsam, from_a_gradient, cost=2),
+    _of_model(PEERS, "pytorch_optimizer.WSAM of SGD", _wsam, with_closure, cost=2),
     _own(PEERS, "pytorch_optimizer.Lookahead of AdamW", _lookahead),
     _own(PEERS, "pytorch_optimizer.TRAC of AdamW", _wrapped("TRAC")),
     _own(PEERS, "pytorch_optimizer.OrthoGrad of AdamW", _wrapped("OrthoGrad")),

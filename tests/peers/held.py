@@ -61,7 +61,9 @@ def _strategy(case: Case) -> Strategy:
 
 
 def _plain(strategy: Strategy, loop: object) -> object:
-    return strategy.factory(loop.model.parameters())  # with the author's own defaults
+    """Returns the optimizer at its author's defaults, with the first learning rate tried where there is none."""
+    hyper = strategy.default_configuration()
+    return strategy.factory(loop.model.parameters(), **hyper)
 
 
 def _gap(result: TrialResult, points: list[float]) -> float:

@@ -160,3 +160,11 @@ def with_graph(loop: Loop, optimizer: Any) -> None:
         optimizer.step()
         for p in loop.model.parameters():
             p.grad = None
+
+
+def with_the_loss(loop: Loop, optimizer: Any) -> None:
+    for batch in loop.batches():
+        optimizer.zero_grad()
+        loss = loop.loss(batch)
+        loss.backward()
+        optimizer.step(lambda loss=loss: float(loss))

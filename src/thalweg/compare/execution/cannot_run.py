@@ -18,6 +18,13 @@ class CannotRun(Stopped):
         return ValueError(f"strategy {strategy!r} {self}")
 
 
+def changes_its_rate(schedule: str) -> CannotRun:
+    """Returns what is raised where an optimizer sets the learning rate that a schedule sets too."""
+    return CannotRun(
+        f"changes its own learning rate, and so does the schedule {schedule!r}: compare it without a schedule"
+    )
+
+
 @contextmanager
 def by_optimizer(does: str = "cannot step this model", own: Sequence[BaseException] = ()) -> Iterator[None]:
     """Runs its body, which runs the code of a strategy's optimizer.

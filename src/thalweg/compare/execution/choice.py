@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from thalweg.compare.execution.cannot_run import CannotRun
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -22,6 +24,11 @@ class Choice:
     def as_dict(self) -> dict[str, Any]:
         """Returns the choice as plain values."""
         return asdict(self)
+
+    @classmethod
+    def of_failure(cls, group: str, failure: CannotRun) -> "Choice":
+        """Returns that of a strategy that could not run when it was tried."""
+        return cls(group, "serial", f"it {failure}", math.inf)
 
     @property
     def can_run(self) -> bool:

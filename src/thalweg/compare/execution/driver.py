@@ -15,6 +15,7 @@ Every gradient is counted, and a product with the Hessian as two. ``train()`` an
 them, are called around training and evaluation; see :func:`thalweg.compare.execution.optimizers.set_mode`.
 """
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -23,10 +24,13 @@ import torch
 from torch import Tensor
 
 from thalweg.compare.execution.cannot_run import CannotRun, by_optimizer
+from thalweg.compare.execution.optimizer_state import Remembered, inner
+from thalweg.tensors.draws import global_states, restore_states
 
 Evaluate = Callable[[bool], Tensor]  # leaves the gradient, with its graph if asked; returns the loss
 FORMS: tuple[Literal["gradient"], Literal["graph"], Literal["closure"], Literal["both"]]
 FORMS = ("gradient", "graph", "closure", "both")
+GRAPHS = ("grad_fn", "create_graph", "require grad")  # words of an error that asks for the graph of gradients
 GRAPH = 3  # gradient evaluations that a gradient and a product with the Hessian are counted as
 
 
@@ -104,16 +108,20 @@ class Driver:
     def _found(self) -> str:
         """Takes the first step, and returns in which form."""
         optimizer, before = self.optimizers[0], [p.detach().clone() for p in self._params()]
+        undo, draws = _undoing(self.optimizers[:1]), global_states()
         known = self._gradient()
+        stepping = global_states()
         try:
             optimizer.step()
             return "gradient"
         except Exception as error:
-            if any(error is own for own in self._raised) or not self._is_at(before):
+            if not self._is_at(before):
                 raise
             first = error
-        if "grad" in str(first) and "closure" not in str(first):
+        undo()
+        if any(word in str(first) for word in GRAPHS):
             self._losses.clear()
+            restore_states(draws)
             with warnings.catch_warnings(action="ignore", category=UserWarning):  # of the graph, which is let go of
                 known = self._gradient(True)
             try:
@@ -122,6 +130,8 @@ class Driver:
             except Exception:
                 if not self._is_at(before):
                     raise
+            undo()
+        restore_states(stepping)
         grads, called = [p.grad for p in self._params()], list[bool]()
 
         def closure() -> Tensor:
@@ -144,3 +154,17 @@ class Driver:
 
     def _is_at(self, before: Sequence[Tensor]) -> bool:
         return all(torch.equal(p, q) for p, q in zip(self._params(), before, strict=True))
+
+
+def _undoing(optimizers: Sequence[Any]) -> Callable[[], None]:
+    """Returns what makes optimizers again what they are now, where a step fails that has not moved anything."""
+    every = inner(optimizers)
+    remembered = Remembered(every)
+    states = [copy.deepcopy(one.state_dict()) for one in every]
+
+    def undo() -> None:
+        for one, state in zip(every, states, strict=True):
+            one.load_state_dict(copy.deepcopy(state))
+        remembered.undo()
+
+    return undo

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.averaging import Average
-from thalweg.compare.execution.cannot_run import CannotRun, by_optimizer
+from thalweg.compare.execution.cannot_run import by_optimizer, changes_its_rate
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.driver import FORMS, Driver
 from thalweg.compare.execution.guidance import Guidance
@@ -70,8 +70,7 @@ class FactoryRun(StepRun):
         rows = self.guidance.rows(self.context, self.job, start, start + end - t)
         self.context.data.train.expect(rows)
         self.model.train()
-        with by_optimizer():
-            set_mode(self.optimizers, "train")
+        set_mode(self.optimizers, "train")
         losses, row = list[Tensor](), rows[-1]
         for i in range(end - t):
             if not self.guidance.steps_at(self.job, t + i):
@@ -110,10 +109,7 @@ class FactoryRun(StepRun):
             return
         now = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         if self.rates is not None and now != self.rates:
-            raise CannotRun(
-                f"changes its own learning rate, and so does the schedule {self.job.strategy.schedule_name!r}: compare "
-                "it without one"
-            )
+            raise changes_its_rate(self.job.strategy.schedule_name)
         spent = self.job.prepared
         factor = self.schedule(t - spent, self.job.total - spent)
         for optimizer, rates in zip(self.optimizers, self.base, strict=True):
@@ -151,8 +147,7 @@ class FactoryRun(StepRun):
         """
         norms = [m for m in self.model.modules() if isinstance(m, BatchNormBase) and m.running_mean is not None]
         before = [p.detach().clone() for p in self.model.parameters()] if norms else []
-        with by_optimizer():
-            set_mode(self.optimizers, "eval")
+        set_mode(self.optimizers, "eval")
         if all(torch.equal(p, q) for p, q in zip(self.model.parameters(), before, strict=bool(norms))):
             yield
             return

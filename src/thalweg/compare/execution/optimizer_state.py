@@ -38,7 +38,7 @@ class Remembered:
 
     def changed(self) -> list[tuple[int, str, Any]]:
         """Returns (number of an optimizer, the names that lead from it, value) of what is no longer as it was made."""
-        return [(*at, v) for at, v in self._found() if at not in self._made or not are_equal(self._made[at], v)]
+        return [(*at, v) for at, v in self._found() if at not in self._made or self._differs(at, v)]
 
     def put(self, changed: Sequence[Sequence[Any]]) -> None:
         """Puts back what :meth:`changed` returned, into optimizers that were made alike."""
@@ -48,6 +48,13 @@ class Remembered:
             for step in way:
                 holder = holder[int(step)] if isinstance(holder, (list, tuple)) else getattr(holder, step)
             setattr(holder, name, value)
+
+    def undo(self) -> None:
+        """Makes the attributes again what they were."""
+        self.put([(*at, self._made[at]) for at, v in self._found() if at in self._made and self._differs(at, v)])
+
+    def _differs(self, at: tuple[int, str], value: Any) -> bool:
+        return not are_equal(self._made[at], value)
 
     def _found(self) -> Iterator[tuple[tuple[int, str], Any]]:
         for number, optimizer in enumerate(self.optimizers):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thalweg.compare.execution.cannot_run import CannotRun
+from thalweg.compare.execution.cannot_run import CannotRun, by_optimizer
 from thalweg.compare.execution.optimizer_state import is_optimizer
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.factories import made_by, names_parameters
@@ -149,7 +149,12 @@ def members(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
 
 
 def set_mode(optimizers: Sequence[torch.optim.Optimizer], mode: str) -> None:
-    """Calls ``train()`` or ``eval()`` of optimizers that have them, whose parameters to judge are others."""
+    """Calls ``train()`` or ``eval()`` of optimizers that have them, whose parameters to judge are others.
+
+    Raises:
+        CannotRun: one raises an error.
+    """
     for optimizer in optimizers:
         if callable(change := getattr(optimizer, mode, None)):
-            change()
+            with by_optimizer():
+                change()

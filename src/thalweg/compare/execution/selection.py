@@ -128,7 +128,7 @@ class EngineSelector:
             return self._choose_for_factory(strategy, job)
         except CannotRun as failure:
             self.failures[strategy.name] = failure
-            return Choice(strategy.name, "serial", f"it {failure}", math.inf)
+            return Choice.of_failure(strategy.name, failure)
 
     def _choose_for_factory(self, strategy: Strategy, job: Job) -> Choice:
         specimen = replace(job, strategy=strategy, hyper=strategy.default_configuration())

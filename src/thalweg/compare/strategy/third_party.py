@@ -9,12 +9,14 @@ strategies are searched. Exceptions:
 - One that finds its step size itself has the default 1, of which its authors say to leave it alone (D-Adaptation,
   Defazio & Mishchenko 2023; Prodigy, Mishchenko & Defazio 2023). It is searched from 0.3 to 3. Such an optimizer is
   told by an argument for its first estimate, ``d0``.
-- One without an argument ``lr``, or with ``lr=None``, has nothing that is searched.
+- One without an argument ``lr``, or that does without one if it is None, has nothing that is searched.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 from thalweg.rules import SPACES
 
@@ -38,7 +40,7 @@ def space_of(factory: Callable[..., Any]) -> Space:
     found = _parameters(factory)
     if found is None or (any(p.kind is p.VAR_KEYWORD for p in found.values()) and "lr" not in found):
         return {"lr": LR_RANGE}
-    if "lr" not in found or found["lr"].default is None:
+    if "lr" not in found or (found["lr"].default is None and _computes_its_rate(factory)):
         return {}
     if (getattr(factory, "__module__", None) or "").startswith("torch.optim."):
         named = str(getattr(factory, "__name__", "")).lower()
@@ -62,6 +64,15 @@ def own_rate(factory: Callable[..., object]) -> float | None:
 def finds_its_step(factory: Callable[..., object] | None) -> bool:
     """Says whether an optimizer finds its step size itself, of which ``lr`` is a factor."""
     return factory is not None and "d0" in (_parameters(factory) or {}) and own_rate(factory) == 1.0
+
+
+def _computes_its_rate(factory: Callable[..., Any]) -> bool:
+    """Says whether an optimizer that has no learning rate by default needs none; others only want to be given one."""
+    try:
+        factory([torch.nn.Parameter(torch.zeros(2, 2))])
+    except Exception:
+        return False
+    return True
 
 
 def _parameters(factory: Callable[..., object]) -> Mapping[str, inspect.Parameter] | None:

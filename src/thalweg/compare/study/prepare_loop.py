@@ -1,7 +1,7 @@
 """What is known and chosen before the first trial of a study of a training loop of the user's own."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ import torch
 
 from thalweg.compare.arguments import check_whole
 from thalweg.compare.design import LOOKS, Budget
+from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.loop.engines import LoopEngines, Loops, Tried, check_strategies
 from thalweg.compare.names import as_folder
+from thalweg.compare.strategy import Strategy
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
 from thalweg.compare.study.lengths import longest_warmup
@@ -77,6 +79,17 @@ class PreparedLoop:
         return Diagnosis((Finding("not diagnosed", "note", "", math.nan, NOT_DIAGNOSED),)).as_dict()
 
 
+def _tried(loops: Loops, strategies: Sequence[Strategy]) -> Tried:
+    """Returns what the first strategy that can run shows of a loop. Raises ValueError where none can."""
+    failures = []
+    for strategy in strategies:
+        try:
+            return loops.tried(strategy)
+        except CannotRun as failure:
+            failures.append(failure.refusal(strategy.name))
+    raise failures[0]
+
+
 def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) -> PreparedLoop:
     """Checks that every strategy can train a loop, and tries it.
 
@@ -93,7 +106,7 @@ def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) 
     check_strategies(config.strategies)
     steps = config.steps if config.steps is not None else task.steps
     check_whole("steps", steps, kind=TaskError)
-    tried = Loops(task, device, config.decay).tried(config.strategies[0])
+    tried = _tried(Loops(task, device, config.decay), config.strategies)
     warmup = max(longest_warmup(s, steps) for s in config.strategies)
     looks = LOOKS if config.until else 1
     budget = Budget(config.trials, steps, config.seeds, warmup, looks, trial_seconds=config.trial_seconds)
