@@ -61,8 +61,8 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _rms_schedule_free(params: Any, lr: float = 0.0025) -> Any:
-    return _module("schedulefree").ScheduleFreeWrapper(torch.optim.RMSprop(params, lr=lr), momentum=0.9)
+def _wrapped_sgd(params: Any, lr: float = 0.25) -> Any:
+    return _module("schedulefree").ScheduleFreeWrapper(torch.optim.SGD(params, lr=lr), momentum=0.9)
 
 
 def _lookahead(params: Any, lr: float = 1e-3) -> Any:
@@ -141,7 +141,7 @@ CASES: list[Case] = [
     *_of(
         FREE, "schedulefree", "SGDScheduleFreeClosure AdamWScheduleFreeClosure RAdamScheduleFreeClosure", with_closure
     ),
-    _own(FREE, "schedulefree.ScheduleFreeWrapper of RMSprop", _rms_schedule_free, switching),
+    _own(FREE, "schedulefree.ScheduleFreeWrapper of SGD", _wrapped_sgd, switching),
     Case(FREE, "schedulefree.AdamWScheduleFree", switching, build=normalized, note="with batch normalization"),
     *_of("prodigyopt", "prodigyopt", "Prodigy"),
     *_of("prodigy-plus-schedule-free", "prodigyplus", "ProdigyPlusScheduleFree", switching),

@@ -10,7 +10,7 @@ SAMPLE = (
     "torch.optim.Rprop",
     "schedulefree.AdamWScheduleFree",
     "schedulefree.SGDScheduleFreeClosure",
-    "schedulefree.ScheduleFreeWrapper of RMSprop",
+    "schedulefree.ScheduleFreeWrapper of SGD",
     "prodigyopt.Prodigy",
     "lion_pytorch.Lion",
     "pytorch_optimizer.SAM of SGD",

@@ -160,7 +160,10 @@ def _undoing(optimizers: Sequence[Any]) -> Callable[[], None]:
     """Returns what makes optimizers again what they are now, where a step fails that has not moved anything."""
     every = inner(optimizers)
     remembered = Remembered(every)
-    states = [copy.deepcopy(one.state_dict()) for one in every]
+    try:
+        states = [copy.deepcopy(one.state_dict()) for one in every]
+    except Exception:  # what has no state that can be copied is cut off later, with the reason
+        return lambda: None
 
     def undo() -> None:
         for one, state in zip(every, states, strict=True):

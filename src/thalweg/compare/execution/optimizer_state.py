@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from thalweg.compare.execution.plain import are_equal, is_plain, leaves, packed, unpacked
 
+STATE = ("state", "param_groups")  # of a state dict as torch's
 OWN = "own."  # before the names of attributes
 DEEP = 4  # objects inside objects whose attributes are looked at
 
@@ -22,7 +23,7 @@ _TORCHS = frozenset(vars(torch.optim.SGD([torch.zeros(())]))) | {"state", "param
 
 
 class Remembered:
-    """The attributes of optimizers as they were made, from which later ones are told.
+    """Optimizers as they were made, from which later attributes are told, and settings taken that cannot be packed.
 
     >>> optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))])
     >>> optimizer.count = 0
@@ -35,6 +36,12 @@ class Remembered:
     def __init__(self, optimizers: Sequence[Any]) -> None:
         self.optimizers = list(optimizers)
         self._made = {place: unpacked(packed(value, "")) for place, value in self._found()}
+        self._states = [_state_dict(optimizer) for optimizer in self.optimizers]
+
+    def without_settings(self, number: int, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a state dict of an optimizer without what cannot be packed and is as it was made."""
+        made = self._states[number]
+        return {k: v if k in STATE else _without(v, made.get(k)) for k, v in state.items() if not _is_as(v, k, made)}
 
     def changed(self) -> list[tuple[int, str, Any]]:
         """Returns (number of an optimizer, the names that lead from it, value) of what is no longer as it was made."""
@@ -117,7 +124,10 @@ def state_of(
     Raises:
         NotPlain: ``state_dict()`` holds something else than :func:`~thalweg.compare.execution.plain.packed` takes.
     """
-    held = packed([_plain(one.state_dict()) for one in inner(optimizers)], "the optimizer's state_dict()", most)
+    states = [_plain(one.state_dict()) for one in inner(optimizers)]
+    if remembered is not None:
+        states = [remembered.without_settings(i, state) for i, state in enumerate(states)]
+    held = packed(states, "the optimizer's state_dict()", most)
     if remembered is not None and (changed := remembered.changed()):
         held |= {OWN + name: value for name, value in packed(changed, "the optimizer").items()}
     return held
@@ -128,11 +138,13 @@ def put_state(optimizers: Sequence[Any], held: Mapping[str, Tensor], remembered:
     if not held:
         return
     for optimizer, state, again in zip(inner(optimizers), unpacked(held), unpacked(held), strict=True):
+        own = optimizer.state_dict()
+        whole = {k: v for k, v in own.items() if k not in STATE}
+        whole = _over(whole, state)
         if "param_groups" in state:
-            own = optimizer.state_dict()["param_groups"]
-            groups = [{**made, **group} for made, group in zip(own, state["param_groups"], strict=True)]
-            state = {**state, "param_groups": groups}
-        optimizer.load_state_dict(state)
+            groups = zip(own["param_groups"], state["param_groups"], strict=True)
+            whole["param_groups"] = [{**made, **group} for made, group in groups]
+        optimizer.load_state_dict(whole)
         params = [p for group in optimizer.param_groups for p in group["params"]]
         for key, entries in again.get("state", {}).items():
             if isinstance(key, int) and isinstance(entries, dict):  # torch's loading gives them the parameter's type
@@ -141,6 +153,34 @@ def put_state(optimizers: Sequence[Any], held: Mapping[str, Tensor], remembered:
     attributes = {name.removeprefix(OWN): value for name, value in held.items() if name.startswith(OWN)}
     if attributes and remembered is not None:
         remembered.put(unpacked(attributes))
+
+
+def _state_dict(optimizer: Any) -> dict[str, Any]:
+    try:
+        return dict(optimizer.state_dict())
+    except Exception:  # it is asked again when it is to be stored, and told then
+        return {}
+
+
+def _is_as(value: Any, key: Any, made: Any) -> bool:
+    """Says whether a value is a setting that cannot be packed: what stands under that key in what was made."""
+    settings = isinstance(made, Mapping) and key in made and not isinstance(value, Mapping) and not is_plain(value)
+    return settings and type(made[key]) is type(value) and bool(made[key] == value)
+
+
+def _without(value: Any, made: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    inside = made if isinstance(made, Mapping) else {}
+    return {k: _without(v, inside.get(k)) for k, v in value.items() if not _is_as(v, k, inside)}
+
+
+def _over(made: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state with what it lacks of how the optimizer was made."""
+    both = {
+        k: _over(made[k], v) for k, v in state.items() if isinstance(v, Mapping) and isinstance(made.get(k), Mapping)
+    }
+    return {**made, **state, **both}
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,4 +157,8 @@ def set_mode(optimizers: Sequence[torch.optim.Optimizer], mode: str) -> None:
     for optimizer in optimizers:
         if callable(change := getattr(optimizer, mode, None)):
             with by_optimizer():
-                change()
+                try:
+                    change()
+                except AttributeError as error:
+                    if error.name not in ("train", "eval"):  # a wrapper hands it on to one that has no modes
+                        raise
