@@ -66,6 +66,18 @@ def finds_its_step(factory: Callable[..., object] | None) -> bool:
     return factory is not None and "d0" in (_parameters(factory) or {}) and own_rate(factory) == 1.0
 
 
+def finds_in_words(name: str, factory: Callable[..., object] | None, space: Mapping[str, Any]) -> list[str]:
+    """Returns the line about a strategy whose optimizer finds its step size itself, and which is searched so.
+
+    >>> finds_in_words("prodigy", lambda params, lr=1.0, d0=1e-6: None, {"lr": ITSELF})
+    ['prodigy finds its step size itself: its lr, a factor of it, is searched from 0.3 to 3']
+    """
+    if not finds_its_step(factory) or space.get("lr") != ITSELF:
+        return []
+    low, high = ITSELF
+    return [f"{name} finds its step size itself: its lr, a factor of it, is searched from {low:g} to {high:g}"]
+
+
 def _computes_its_rate(factory: Callable[..., Any]) -> bool:
     """Says whether an optimizer that has no learning rate by default needs none; others only want to be given one."""
     try:

@@ -21,6 +21,7 @@ from thalweg.compare.names import as_folder
 from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, RUN
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, study_of, task_of
@@ -80,7 +81,8 @@ class Prepared:
     @property
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
-        return _varied(self.given, self.context)
+        rates = [line for s in self.config.strategies for line in finds_in_words(s.name, s.factory, s.space)]
+        return [*_varied(self.given, self.context), *rates]
 
     def diagnosis(self) -> dict[str, Any]:
         """Returns what one batch shows of the untrained model."""

@@ -15,6 +15,7 @@ from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.loop.engines import LoopEngines, Loops, Tried, check_strategies
 from thalweg.compare.names import as_folder
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
 from thalweg.compare.study.lengths import longest_warmup
@@ -59,7 +60,8 @@ class PreparedLoop:
     @property
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
-        return [VARIES]
+        rates = [line for s in self.config.strategies for line in finds_in_words(s.name, s.factory, s.space)]
+        return [VARIES, *rates]
 
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""
