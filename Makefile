@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # is done first takes over from the other.
 BOTH := --numprocesses 2 --dist worksteal
 
-.PHONY: compare style check test coverage release chaos fuzz bench gpu docs figures clean
+.PHONY: compare style check test coverage release chaos fuzz bench peers gpu docs figures clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -61,6 +61,10 @@ fuzz: .venv/tested  ## the readers of bytes, ten minutes of atheris; crashes/ ge
 
 bench: .venv/benched  ## side by side with peers; JSON and tables in docs/benchmarks
 	$(BIN)/python -m benchmarks
+
+peers: .venv/tested  ## optimizers of other packages, held to their authors' loops; table in docs/peers.md
+	$(PIP) --editable '.[peers]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.peers --write
 
 gpu: .venv/benched  ## what needs a GPU: its tests, and its benchmark; table in docs/benchmarks.md
 	$(PYTEST) -k "cuda or kernel" tests/optim tests/averaging tests/curvature tests/coordinate

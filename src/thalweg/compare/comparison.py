@@ -103,7 +103,7 @@ class Comparison:
                 "target\nin s": number(s["to_target"]["seconds"], 2),
                 "failed\nruns": f"{s['failed']['count']} of {s['failed']['of']}",
                 "diverged\ntrials": f"{s['diverged']} of {s['trials']}",
-                "tuned to": ", ".join(f"{k} {shown(v)}" for k, v in s["hyperparameters"].items() if k in s["space"]),
+                "tuned to": _tuned(s),
             }
             for s in self.results["strategies"]
         ]
@@ -117,6 +117,12 @@ class Comparison:
         body = "".join("<tr>" + "".join(f"<td>{escape(v)}</td>" for v in row.values()) + "</tr>" for row in rows)
         said = f"<p><b>{escape(self.verdict)}</b> {escape(' '.join(self.details))}</p>"
         return f"{said}<table><tr>{head}</tr>{body}</table><p>{escape(str(self.report))}</p>"
+
+
+def _tuned(s: Mapping[str, Any]) -> str:
+    if s.get("could_not_run") and s["valid"] is None:
+        return "could not run"
+    return ", ".join(f"{k} {shown(v)}" for k, v in s["hyperparameters"].items() if k in s["space"])
 
 
 def number(value: float | None, digits: int = 4) -> str:

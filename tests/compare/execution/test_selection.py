@@ -91,9 +91,6 @@ def test_an_optimizer_for_matrices_alone_leaves_the_rest_to_adamw():
 
 def test_an_optimizer_that_cannot_take_part_says_why():
     context = task_context()
-    lbfgs = Strategy("l", factory=torch.optim.LBFGS)
-    with pytest.raises(ValueError, match="evaluated the gradient .* times in a step: pass it as a"):
-        Serial(context).run([job(lbfgs, 0.1)], quiet)
     for factory, match in (
         (lambda params, lr: 3, "gives a int, not a torch.optim.Optimizer"),
         (nn.Linear, "cannot step"),

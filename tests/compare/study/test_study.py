@@ -21,7 +21,6 @@ from thalweg.compare.design import half, mean_of, window
 from thalweg.compare.execution import serial
 from thalweg.compare.storage.rows import sealed
 from thalweg.compare.storage.store import Store, StudyError
-from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import result_writer
 from thalweg.compare.study.reporter import Reporter
 
@@ -485,9 +484,6 @@ def test_a_comparison_shows_itself_in_a_notebook(done):
     assert done.verdict in repr(done)
 
 
-SEVERAL = Strategy("several", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
-
-
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -498,7 +494,6 @@ SEVERAL = Strategy("several", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
         ({"strategies": ("adam", "adam")}, "'adam' is named twice"),
         ({"device": "cuda:77"}, "cannot be used here .*: use --device cpu"),
         ({"device": "teapot"}, "cannot be used here"),
-        ({"strategies": ("sgd", SEVERAL)}, "evaluated the gradient .* times in a step"),
         ({"strategies": ("sgd", "torch.nn.Linear")}, "cannot step this model"),
     ],
 )

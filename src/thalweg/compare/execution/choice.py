@@ -1,7 +1,10 @@
 """The engine that was chosen for a group of strategies."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from thalweg.compare.execution.cannot_run import CannotRun
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,16 @@ class Choice:
     def as_dict(self) -> dict[str, Any]:
         """Returns the choice as plain values."""
         return asdict(self)
+
+    @classmethod
+    def of_failure(cls, group: str, failure: CannotRun) -> "Choice":
+        """Returns that of a strategy that could not run when it was tried."""
+        return cls(group, "serial", f"it {failure}", math.inf)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether what was tried could run; else the reason says what it does."""
+        return math.isfinite(self.trial_steps_per_second)
 
     @property
     def title(self) -> str:

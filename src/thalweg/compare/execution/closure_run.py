@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.execution.driver import FORMS, Driver
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.optimizers import make_optimizers, put_state, state_of
+from thalweg.compare.execution.optimizer_state import put_state, state_of
+from thalweg.compare.execution.optimizers import make_optimizers
 from thalweg.compare.execution.timing import now
 from thalweg.compare.execution.trial_state import TrialState, attributes_of
 from thalweg.compare.task.examples import Batch, HeldSplit
@@ -43,7 +45,8 @@ class ClosureRun:
         self.context, self.job = context, job
         self.training = context.fresh_model(job.strategy.initialization, job.seed)
         grouping = context.task.grouping
-        (self.optimizer,) = make_optimizers(job.strategy, self.training, job.hyper, context.decay, grouping)
+        made = make_optimizers(job.strategy, self.training, job.hyper, context.decay, grouping, steps=job.total)
+        (self.optimizer,) = made
         self.schedule = job.strategy.schedule_with(job.hyper)
         self.lr = [group["lr"] for group in self.optimizer.param_groups]
         epoch, batches = context.steps_per_epoch, int(job.hyper.get("batches", BATCHES))
@@ -53,6 +56,8 @@ class ClosureRun:
         state = TrialState.decode(job.snapshot)
         state.put(self.training, context.layout)
         put_state([self.optimizer], state.optimizer)
+        form = FORMS[int(state.position["form"])] if "form" in state.position else None
+        self.driver = Driver([self.optimizer], form)
         self.spent, self.round = float(state.position.get("spent", job.start)), int(state.position.get("round", 0))
         self.lost = False
         self.model = copy.deepcopy(self.training)
@@ -87,16 +92,16 @@ class ClosureRun:
         batch = self._batch()
         before, began, evaluations = self.spent, len(self._points), 0
 
-        def closure() -> Any:
+        def closure(graph: bool = False) -> Any:
             nonlocal evaluations
             evaluations += 1
             loss, output = self.context.task.loss_and_output(self.training, batch)
             self.spent = before + evaluations * self.unit
             if isinstance(self.optimizer, ClosureOptimizer):
                 return loss if output is None else (loss, output)
-            self.optimizer.zero_grad()
-            loss.backward()
-            return loss
+            self.training.zero_grad()
+            loss.backward(create_graph=graph)
+            return loss.detach()
 
         self.training.train()
         if isinstance(self.optimizer, ClosureOptimizer):
@@ -114,7 +119,7 @@ class ClosureRun:
                 self._points[-1] = (self.spent, *self._points[-1][1:])
             moved = report.iterations > 0
         else:
-            self.optimizer.step(closure)
+            self.driver.step(closure)
             moved = True
         if self.spent > self.job.stop:  # more than there was: as if it had not been begun
             self.spent = float(self.job.stop)
@@ -170,8 +175,10 @@ class ClosureRun:
         """Returns all that the rest of the run depends on."""
         optimizer = state_of([self.optimizer], most=KEPT)
         position = {"spent": torch.tensor(self.spent, dtype=torch.float64), "round": torch.tensor(self.round)}
+        if self.driver.form is not None:
+            position["form"] = torch.tensor(FORMS.index(self.driver.form))
         own = attributes_of(self.training, self.context.kept)
-        return TrialState(self.training.state_dict(), {}, optimizer, {}, position, own).encode()
+        return TrialState(self.training.state_dict(), optimizer=optimizer, position=position, attributes=own).encode()
 
 
 def unaffordable(context: TaskContext, job: Job) -> str | None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.storage.result import Curve, TrialResult
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.user_errors import user_errors
@@ -45,6 +46,11 @@ class Job:
 def diverged_before_start(job: Job) -> TrialResult:
     """Returns the result of a job that diverged in what comes before its first step."""
     return TrialResult(job.key, "diverged", job.prepared, Curve(), math.nan)
+
+
+def could_not_run(job: Job, step: int, failure: CannotRun) -> TrialResult:
+    """Returns the result of a job whose optimizer cannot train the model."""
+    return TrialResult(job.key, "could not run", step, Curve(), math.nan, reason=str(failure))
 
 
 Progress = Callable[[int], None]  # receives the number of trial-steps that were done

@@ -52,7 +52,7 @@ class LocalEngines:
         """Measures the engines for a moment, on runs of the first rule's default configuration.
 
         Raises:
-            ValueError: lanes were asked for, and a model cannot be stacked.
+            ValueError: lanes were asked for, and a model cannot be stacked; or no strategy can train its model.
         """
         for variant, selector in self._selectors.items():
             try:
@@ -61,6 +61,9 @@ class LocalEngines:
                 raise ValueError(
                     f"--engine lanes is not possible for this model: {error}; use --engine auto"
                 ) from error
+        failures = {name: failure for s in self._selectors.values() for name, failure in s.failures.items()}
+        if len(failures) == sum(map(len, self._groups.values())):
+            raise next(failure.refusal(name) for name, failure in failures.items())
 
     def choose_again(self, seed: int, rung: int) -> None:
         """Measures the engines anew for a rung, by its number, and for those after it."""

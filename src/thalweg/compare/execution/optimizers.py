@@ -1,20 +1,25 @@
-"""The optimizer of a strategy, and its state as flat names to tensors."""
+"""The optimizer of a strategy."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from thalweg.compare.execution.cannot_run import CannotRun, by_optimizer
 from thalweg.compare.execution.divided import divide
+from thalweg.compare.execution.optimizer_state import is_optimizer
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.factories import made_by, names_parameters
 from thalweg.compare.task.grouping import Grouping
+from thalweg.compare.user_errors import brief
 from thalweg.optim import AdamW, no_decay_groups
 from thalweg.optim.decay import Decay
 from thalweg.optim.of_rule import OfRule
+
+
+class NotAnOptimizer(TypeError):
+    """What a factory gives is no optimizer."""
 
 
 def make_optimizers(
@@ -23,15 +28,19 @@ def make_optimizers(
     hyper: Mapping[str, float],
     decay: Decay = "all",
     grouping: Grouping | None = None,
+    *,
+    steps: int | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Returns the strategy's optimizer for the model's trainable parameters, which applies weight decay as asked.
 
-    One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest.
+    One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest. ``steps`` are
+    those of a run, for an optimizer that asks for them.
 
     Raises:
-        ValueError: the factory refuses the parameters.
+        CannotRun: the factory refuses the parameters.
+        ValueError: what it makes is no optimizer.
     """
-    made = _made(strategy, model, hyper, decay)
+    made = _made(strategy, model, hyper, decay, steps)
     if grouping:
         own = grouping.settings(model)
         for optimizer in made:
@@ -40,49 +49,63 @@ def make_optimizers(
 
 
 def _made(
-    strategy: Strategy, model: nn.Module, hyper: Mapping[str, float], decay: Decay
+    strategy: Strategy, model: nn.Module, hyper: Mapping[str, float], decay: Decay, steps: int | None
 ) -> list[torch.optim.Optimizer]:
     params = [p for p in model.parameters() if p.requires_grad]
     try:
-        return [optimizer_for(strategy, params, hyper, decay, model)]
+        return [optimizer_for(strategy, params, hyper, decay, model, steps)]
     except Exception as error:
         if strategy.factory is not None and names_parameters(strategy.factory):
-            raise refused(strategy, hyper, error) from error  # it chooses its parameters itself
+            raise _impossible(strategy, hyper, error) from error  # it chooses its parameters itself
         matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
         if matrices and rest:
             try:
-                return [optimizer_for(strategy, matrices, hyper, decay), AdamW(rest, decay=decay)]
+                return [optimizer_for(strategy, matrices, hyper, decay, steps=steps), AdamW(rest, decay=decay)]
             except Exception:
                 pass  # matrices are not what it asks for: the first error is the one to show
-        raise refused(strategy, hyper, error) from error
+        raise _impossible(strategy, hyper, error) from error
 
 
 def refused(strategy: Strategy, hyper: Mapping[str, float], error: Exception) -> ValueError:
     """Returns what is to be raised where a strategy refuses the parameters."""
-    line = (str(error).splitlines() or ["no message"])[0]
+    return _cannot_run(strategy, hyper, error).refusal(strategy.name)
+
+
+def _impossible(strategy: Strategy, hyper: Mapping[str, float], error: Exception) -> BaseException:
+    return refused(strategy, hyper, error) if isinstance(error, NotAnOptimizer) else _cannot_run(strategy, hyper, error)
+
+
+def _cannot_run(strategy: Strategy, hyper: Mapping[str, float], error: Exception) -> CannotRun:
     settings = ", ".join(f"{k}={v:g}" for k, v in strategy.stepping(hyper).items())
-    return ValueError(
-        f"strategy {strategy.name!r} cannot step this model with {settings} ({type(error).__name__}: {line}): "
-        "write my.py:strategy, a function of the parameters that makes the optimizer"
+    return CannotRun(
+        f"cannot step this model{' with ' * bool(settings)}{settings} ({brief(error)}): write my.py:strategy, a "
+        "function of the parameters that makes the optimizer"
     )
 
 
 def optimizer_for(
-    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all", model: nn.Module | None = None
+    strategy: Strategy,
+    params: Any,
+    hyper: Mapping[str, float],
+    decay: Decay = "all",
+    model: nn.Module | None = None,
+    steps: int | None = None,
 ) -> torch.optim.Optimizer:
     """Returns the strategy's optimizer for parameters, or groups of them, which are a ``model``'s where one is given.
 
     For ``decay="weights"`` the groups of any optimizer that has torch's ``weight_decay`` are divided.
 
     Raises:
-        TypeError: the factory makes something else.
+        NotAnOptimizer: the factory makes something else.
     """
     if strategy.rule is not None:
         return OfRule(params, strategy.rule, strategy.stepping(hyper), decay=decay)
     assert strategy.factory is not None
-    optimizer = made_by(strategy.factory, params, strategy.stepping(hyper), model)
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    if isinstance(strategy.factory, type) and not hasattr(strategy.factory, "step"):
+        raise NotAnOptimizer(f"it gives a {strategy.factory.__name__}, not a torch.optim.Optimizer")
+    optimizer = made_by(strategy.factory, params, strategy.stepping(hyper), model, steps)
+    if not is_optimizer(optimizer):
+        raise NotAnOptimizer(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
     if decay == "weights":
         for group in [group for group in optimizer.param_groups if group.get("weight_decay")]:
             first, *rest = no_decay_groups([group])
@@ -93,17 +116,17 @@ def optimizer_for(
 
 
 def groups_for(
-    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all"
+    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all", *, steps: int | None = None
 ) -> list[torch.optim.Optimizer]:
     """Returns the strategy's optimizer for parameters or groups that the user made.
 
     Raises:
-        ValueError: the factory refuses them.
+        CannotRun, ValueError: as :func:`make_optimizers`.
     """
     try:
-        return [optimizer_for(strategy, params, hyper, decay)]
+        return [optimizer_for(strategy, params, hyper, decay, steps=steps)]
     except Exception as error:
-        raise refused(strategy, hyper, error) from error
+        raise _impossible(strategy, hyper, error) from error
 
 
 class _Together(torch.optim.Optimizer):
@@ -140,111 +163,16 @@ def members(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
 
 
 def set_mode(optimizers: Sequence[torch.optim.Optimizer], mode: str) -> None:
-    """Calls ``train()`` or ``eval()`` of optimizers that have them, whose parameters to judge are others."""
+    """Calls ``train()`` or ``eval()`` of optimizers that have them, whose parameters to judge are others.
+
+    Raises:
+        CannotRun: one raises an error.
+    """
     for optimizer in optimizers:
         if callable(change := getattr(optimizer, mode, None)):
-            change()
-
-
-def state_of(optimizers: Sequence[torch.optim.Optimizer], most: float = math.inf) -> dict[str, Tensor]:
-    """Returns all that the optimizers' ``state_dict()`` holds, nested as it may be, as flat names to tensors.
-
-    The tree of it stands under ``tree`` as JSON, in which a tensor is a number. Tensors of more than ``most`` bytes are
-    left out.
-
-    Raises:
-        ValueError: it holds something else than tensors, numbers, texts, and lists, tuples and dicts of them.
-    """
-    return packed([_plain(optimizer.state_dict()) for optimizer in optimizers], "the optimizer's state_dict()", most)
-
-
-def packed(value: Any, what: str, most: float = math.inf) -> dict[str, Tensor]:
-    """Returns tensors, numbers and texts in lists, tuples and dicts as flat names to tensors; see :func:`state_of`.
-
-    Raises:
-        ValueError: there is something else among them; ``what`` names it.
-    """
-    held: list[Tensor] = []
-    try:
-        tree = _packed(value, held, most)
-    except _NotPlain as error:
-        raise ValueError(
-            f"{what} holds a {error}, so that no trial of it can go on from a rung: keep tensors, numbers and texts "
-            "there"
-        ) from error
-    text = torch.frombuffer(bytearray(json.dumps(tree).encode()), dtype=torch.uint8)
-    return {"tree": text, **{str(i): tensor for i, tensor in enumerate(held)}}
-
-
-def unpacked(held: Mapping[str, Tensor]) -> Any:
-    """Returns what :func:`packed` was given."""
-    return _unpacked(json.loads(bytes(held["tree"].tolist())), held)
-
-
-class _NotPlain(Exception):
-    """Names the type of a value that is not packed."""
-
-
-def put_state(optimizers: Sequence[torch.optim.Optimizer], held: Mapping[str, Tensor]) -> None:
-    """Puts back what :func:`state_of` returned, in its own types; where that is nothing, nothing changes."""
-    if not held:
-        return
-    trees = json.loads(bytes(held["tree"].tolist()))["list"]
-    for optimizer, tree in zip(optimizers, trees, strict=True):
-        state, own = _unpacked(tree, held), optimizer.state_dict()["param_groups"]
-        groups = [{**made, **group} for made, group in zip(own, state["param_groups"], strict=True)]
-        optimizer.load_state_dict({**state, "param_groups": groups})
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        for key, entries in _unpacked(tree, held)["state"].items():
-            if isinstance(key, int) and isinstance(entries, dict):  # torch's loading gives them the parameter's type
-                p = params[key]
-                optimizer.state[p] = {name: _on(value, p.device) for name, value in entries.items()}
-
-
-def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a state dict without settings that are no numbers or texts, such as types: groups have them anyway."""
-    groups = [{k: v for k, v in group.items() if _is_plain(v)} for group in state["param_groups"]]
-    return {**state, "param_groups": groups}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (Tensor, bool, int, float, str))
-
-
-def _packed(value: Any, held: list[Tensor], most: float) -> Any:
-    if isinstance(value, Tensor):
-        held.append(value)
-        return {"tensor": len(held) - 1}
-    if isinstance(value, Mapping):
-        return {"dict": [[k, _packed(v, held, most)] for k, v in value.items() if _bytes(v) <= most]}
-    if isinstance(value, (list, tuple)):
-        return {"tuple" if isinstance(value, tuple) else "list": [_packed(v, held, most) for v in value]}
-    if _is_plain(value):
-        return value
-    raise _NotPlain(type(value).__name__)
-
-
-def _bytes(value: Any) -> int:
-    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
-
-
-def _unpacked(tree: Any, held: Mapping[str, Tensor]) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    ((kind, inner),) = tree.items()
-    if kind == "tensor":
-        return held[str(inner)].clone()
-    if kind == "dict":
-        return {k: _unpacked(v, held) for k, v in inner}
-    values = [_unpacked(v, held) for v in inner]
-    return tuple(values) if kind == "tuple" else values
-
-
-def _on(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value if value.dim() == 0 else value.to(device)
-    if isinstance(value, dict):
-        return {name: _on(one, device) for name, one in value.items()}
-    return type(value)(_on(one, device) for one in value) if isinstance(value, (list, tuple)) else value
+            with by_optimizer():
+                try:
+                    change()
+                except AttributeError as error:
+                    if error.name not in ("train", "eval"):  # a wrapper hands it on to one that has no modes
+                        raise

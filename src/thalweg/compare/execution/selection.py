@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.closure_run import ClosureRun, unaffordable
 from thalweg.compare.execution.context import TaskContext
@@ -59,6 +60,7 @@ class EngineSelector:
         self.serial = Serial(context)
         self.lanes: Lanes | None = None
         self.choices: list[Choice] = []
+        self.failures: dict[str, CannotRun] = {}
         self._of: dict[str, Engine] = {}
 
     def engine_of(self, strategy: Strategy) -> Engine:
@@ -74,7 +76,7 @@ class EngineSelector:
         self.serial.settle_threads(job)
         rules = _rules(strategies)
         choices = [self._choose_for_rules(job, len(rules))] if rules else []
-        choices += [self._choose_for_factory(s, job) for s in strategies if s not in rules]
+        choices += [self._choose_or_fail(s, job) for s in strategies if s not in rules]
         self._take(strategies, choices)
         return self.choices
 
@@ -120,6 +122,14 @@ class EngineSelector:
         self.serial.threads = choices[0].serial_threads or self.serial.threads
         self._take(strategies, choices)
 
+    def _choose_or_fail(self, strategy: Strategy, job: Job) -> Choice:
+        """Chooses for a strategy that may turn out not to be able to train the model."""
+        try:
+            return self._choose_for_factory(strategy, job)
+        except CannotRun as failure:
+            self.failures[strategy.name] = failure
+            return Choice.of_failure(strategy.name, failure)
+
     def _choose_for_factory(self, strategy: Strategy, job: Job) -> Choice:
         specimen = replace(job, strategy=strategy, hyper=strategy.default_configuration())
         if strategy.closure:
@@ -129,7 +139,8 @@ class EngineSelector:
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
         context = self.context
-        optimizers = make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping)
+        own = (specimen.hyper, context.decay, context.task.grouping)
+        optimizers = make_optimizers(strategy, context.model, *own, steps=job.total)
         reason = "an optimizer made by a factory updates one model at a time"
         if len(optimizers) > 1:
             reason += "; it accepts only matrices, so AdamW with its default settings updates the other parameters"
@@ -138,7 +149,7 @@ class EngineSelector:
     def _seconds_of(self, specimen: Job) -> float:
         """Returns the seconds of a step. Raises ValueError where the strategy's optimizer cannot take one."""
         try:
-            return self.serial.seconds_per_step(specimen)
+            return self.serial.timed(specimen)
         except Exception as error:
             place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
             if not isinstance(error, (NotImplementedError, NotAnObjective)) and "optim" not in place.parts:

@@ -8,13 +8,21 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.execution.closure_run import ClosureRun
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.divergence import first_divergence
 from thalweg.compare.execution.factory import FactoryRun
 from thalweg.compare.execution.guidance import Guidance, after_pretraining, guidance_of
-from thalweg.compare.execution.job import Job, Progress, ResultCallback, diverged_before_start, ignore_results
+from thalweg.compare.execution.job import (
+    Job,
+    Progress,
+    ResultCallback,
+    could_not_run,
+    diverged_before_start,
+    ignore_results,
+)
 from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, shown_slot, slots_of, update_kernel
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
@@ -27,7 +35,7 @@ from thalweg.compare.task.judging import constant_output
 from thalweg.compare.user_errors import TaskError
 from thalweg.rules.rule import Rule
 from thalweg.tensors import derive_seed
-from thalweg.tensors.draws import seed_torch
+from thalweg.tensors.draws import own_draws
 
 COMPILE_ABOVE = 200_000  # parameters; below, a compiled update saves less than its second of compiling costs
 WARM_UP = 2  # steps before those that are timed
@@ -76,8 +84,16 @@ class Serial:
     def seconds_per_step(self, job: Job, threads: int | None = None) -> float:
         """Returns the mean seconds of a training step of the job, run alone, after a warm-up; its limit at most.
 
-        ``threads`` are those of what it is compared with, its own by default, see :func:`timing.now`.
+        ``threads`` are those of what it is compared with, its own by default, see :func:`timing.now`. Of what cannot
+        run it is NaN.
         """
+        try:
+            return self.timed(job, threads)
+        except CannotRun:
+            return math.nan
+
+    def timed(self, job: Job, threads: int | None = None) -> float:
+        """Returns what :meth:`seconds_per_step` does; may raise :class:`CannotRun`."""
         try:
             with within(job.limit), with_threads(self.threads):
                 return self._seconds_per_step(job, threads or self.threads)
@@ -134,14 +150,15 @@ class Serial:
                 return diverged_before_start(job) if ready is None else self._train(ready, progress)
         except TookTooLong:
             return TrialResult(job.key, "timed out", job.start, Curve(), math.nan)
+        except CannotRun as failure:
+            return could_not_run(job, job.start, failure)
 
     def _train(self, job: Job, progress: Progress) -> TrialResult:
         context, run, curve = self.context, self._open(job), Curve()
         first, t = job.first_loss, job.start
         while t < job.stop:
             end = job.next_event(t)
-            with torch.random.fork_rng(devices=[]):
-                seed_torch(derive_seed(job.seed, "noise", t))
+            with own_draws(derive_seed(job.seed, "noise", t)):  # optimizers draw from NumPy's and Python's too
                 losses = run.advance(t, end)
             progress(end - t)
             first = float(losses[0]) if first is None else first

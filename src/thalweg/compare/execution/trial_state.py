@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from thalweg.averaging import Average
 from thalweg.compare.execution.attributes import Attributes, put_attributes
 from thalweg.compare.execution.kernels import Slot
-from thalweg.compare.execution.optimizers import packed, unpacked
+from thalweg.compare.execution.plain import packed, unpacked
 from thalweg.tensors import Layout
 from thalweg.tensors.form import taken
+
+POSITION = ("spent", "round", "saved", "cost", "form", "scale", "growth")
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class TrialState:
             number, beside the ``tree`` of their state dicts.
         average: averages of the buffers by name; or the parts of an :class:`~thalweg.averaging.Average`.
         attributes: what the model keeps beside parameters and buffers, packed; see :mod:`.attributes`.
-        position: gradient evaluations and steps of a trial that does not spend one evaluation a step; the scale of a
-            loss in float16, and the steps since it changed.
+        position: gradient evaluations and steps of a trial that need not spend one evaluation a step, and how its
+            optimizer steps; the scale of a loss in float16, and the steps since it changed.
     """
 
     params: Tensor | Mapping[str, Tensor] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class TrialState:
             slots = {key: held[key] for key in held if key != "params" and "." not in key}
             buffers, means = _under("buffer", held), _under("average.buffer", held)
             return cls(held["params"], buffers, slots, means, attributes=_under("attribute", held))
-        position = {key: held[key] for key in ("spent", "round", "scale", "growth") if key in held}
+        position = {key: held[key] for key in POSITION if key in held}
         average = {key: held[key] for key in held if key == "step" or key.startswith(("means.", "copies."))}
         return cls(_under("model", held), {}, _under("state", held), average, position, _under("attribute", held))
 

@@ -19,6 +19,11 @@ def winner_of(strategy: str) -> str:
     return f"winner {strategy}"
 
 
+def failure_of(strategy: str) -> str:
+    """Returns the name of the fact that says why a run of the strategy could not run, of the first that could not."""
+    return f"could not run {strategy}"
+
+
 def engine_of(rung: str) -> str:
     """Returns the name of the fact that holds the choices of engines from the rung on."""
     return f"{ENGINE} {rung}"

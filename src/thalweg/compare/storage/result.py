@@ -25,7 +25,10 @@ class Curve:
 
 @dataclass
 class TrialResult:
-    """What became of a job: ``finished``, ``diverged`` or ``timed out``, its curve, and the state at its end."""
+    """What became of a job: its status, its curve, and the state at its end.
+
+    The status is ``finished``, ``diverged``, ``timed out`` or ``could not run``, of which ``reason`` says why.
+    """
 
     key: str
     status: str
@@ -34,3 +37,4 @@ class TrialResult:
     first_loss: float
     test: float | None = None
     snapshot: Mapping[str, Tensor] | None = None
+    reason: str = ""

@@ -1,4 +1,4 @@
-"""How a factory is called: with parameters, with named parameters, or with the model, as its arguments are called."""
+"""How a factory is called: with parameters, names, the model, and the steps of a run, as its arguments are called."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,10 +8,15 @@ import torch
 from torch import nn
 
 NAMED, MODEL = "named_parameters", "model"
+STEPS = ("total_steps", "num_steps", "num_training_steps", "training_steps", "num_iterations", "total_iterations")
 
 
 def made_by(
-    factory: Callable[..., torch.optim.Optimizer], params: Any, hyper: Mapping[str, float], model: nn.Module | None
+    factory: Callable[..., torch.optim.Optimizer],
+    params: Any,
+    hyper: Mapping[str, float],
+    model: nn.Module | None,
+    steps: int | None = None,
 ) -> torch.optim.Optimizer:
     """Returns what a factory makes.
 
@@ -22,6 +27,7 @@ def made_by(
         params: parameters, or groups of them.
         hyper: hyperparameters; ``betas.0`` and ``betas.1`` are given as one argument ``betas``.
         model: whose parameters these are; None where that is not known.
+        steps: of a run, for an argument without a number of its own that is called as one of :data:`STEPS`.
 
     Raises:
         ValueError: the model is asked for, and not known.
@@ -35,6 +41,8 @@ def made_by(
     """
     first, *others = _arguments(factory)
     given = _as_arguments(hyper)
+    if steps is not None:
+        given |= {name: steps for name in asks_for_steps(factory) if name not in given}
     if not names_parameters(factory):
         return factory(params, **given)
     if model is None:
@@ -54,6 +62,19 @@ def names_parameters(factory: Callable[..., object]) -> bool:
     """
     first, *others = _arguments(factory)
     return first in (NAMED, MODEL) or MODEL in others
+
+
+def asks_for_steps(factory: Callable[..., object]) -> list[str]:
+    """Returns the arguments by which a factory asks for the number of steps.
+
+    >>> asks_for_steps(lambda params, total_steps, num_steps=5: None)
+    ['total_steps']
+    """
+    try:
+        found = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return []
+    return [name for name in STEPS if name in found and found[name].default in (inspect.Parameter.empty, None)]
 
 
 def _arguments(factory: Callable[..., object]) -> list[str]:

@@ -13,6 +13,7 @@ from numbers import Real
 from typing import Any, Protocol
 
 from thalweg.compare.ranges import DECAY_RATES, Bounds, Range, as_range
+from thalweg.compare.strategy.factories import asks_for_steps
 from thalweg.compare.strategy.guidances import GUIDANCES
 from thalweg.compare.strategy.words import nearest
 from thalweg.compare.user_errors import LoadError
@@ -102,7 +103,8 @@ def of_factory(factory: Callable[..., object] | None) -> dict[str, float | None]
             found[parameter.name] = value  # type: ignore[assignment]
         elif isinstance(value, tuple) and all(isinstance(v, Real) for v in value):
             found |= {f"{parameter.name}.{i}": v for i, v in enumerate(value)}
-    return {name: value for name, value in found.items() if name != "model"}
+    given = {"model", *asks_for_steps(factory)} if factory is not None else set()
+    return {name: value for name, value in found.items() if name not in given}
 
 
 def check_values(strategy: Searched, name: str, values: tuple[float, ...], what: str) -> None:

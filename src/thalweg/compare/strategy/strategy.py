@@ -1,6 +1,5 @@
 """What is compared: an optimizer, how its parameters start, and its learning-rate schedule."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from thalweg.compare.strategy.search import with_ranges, with_values
 from thalweg.compare.strategy.second_order import SECOND_ORDER
 from thalweg.compare.strategy.settings import checked_defaults, checked_space
 from thalweg.compare.strategy.switches import refuse_switches, switched_rule
+from thalweg.compare.strategy.third_party import LR_RANGE, own_rate, space_of
 from thalweg.compare.strategy.tuned import more_ranges
 from thalweg.compare.strategy.variants import Variant
 from thalweg.compare.strategy.words import axis_of, check_known, parts_of
@@ -27,7 +27,6 @@ from thalweg.rules import FIRST_LR, RULES, SPACES, Rule
 from thalweg.rules.schedules import SCHEDULES, Schedule
 
 DEFAULT_STRATEGIES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "rmsprop-nesterov", "adam")
-LR_RANGE = (1e-4, 1.0)
 
 
 @dataclass(frozen=True)
@@ -250,12 +249,14 @@ class Strategy:
                 raise LoadError(f"{optimizer} is neither a Strategy nor a callable that makes an optimizer")
             label = text.rsplit(":", 1)[-1] if ":" in text else text
             several = isinstance(found, type) and issubclass(found, (ClosureOptimizer, torch.optim.LBFGS))
-            defaults = {**_own_defaults(found), **({"batches": 16.0} if several else {})}
+            lr = own_rate(found)
+            defaults = {**({} if lr is None else {"lr": lr}), **({"batches": 16.0} if several else {})}
             return cls(
                 label,
                 None,
                 found,
                 defaults,
+                space_of(found),
                 schedule_name=schedule,
                 whole=("batches",) if several else (),
                 closure=several,
@@ -283,15 +284,6 @@ class Strategy:
 
 def _without(values: Mapping[str, float], given: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if name not in given}
-
-
-def _own_defaults(factory: Callable[..., object]) -> dict[str, float]:
-    """Returns the learning rate that the factory itself takes by default, as far as its signature tells."""
-    try:
-        lr = inspect.signature(factory).parameters["lr"].default
-    except (KeyError, TypeError, ValueError):
-        return {}
-    return {"lr": float(lr)} if isinstance(lr, (int, float)) and lr > 0 else {}
 
 
 def _qualified(factory: Callable[..., object] | None) -> str:

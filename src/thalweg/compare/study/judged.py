@@ -1,7 +1,7 @@
 """The final runs of a study as they are judged: which failed, by how much one strategy is better than another."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, variance
 from typing import Any
@@ -47,6 +47,7 @@ class Judged:
         adds_trials: whether runs are added with trials of tuning.
         unmeasured: strategies whose runs ended, but whose metric is a number for none.
         ended: what the study added and what ended it, in words; empty for one that makes one batch of runs.
+        impossible: strategies that could not run, which are not compared, with what they do instead.
 
     A strategy that was behind at a look has the runs until then; it is compared by those.
     """
@@ -62,6 +63,7 @@ class Judged:
     adds_trials: bool = False
     unmeasured: Sequence[str] = ()
     ended: str = ""
+    impossible: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def level(self) -> float:
@@ -208,7 +210,9 @@ def judge(
         starts: of each strategy, what decides where its runs begin.
         more: attributes of :class:`Judged`, and ``steps`` to the target of each run.
     """
-    direction = design["task"]["direction"]
+    direction, impossible = design["task"]["direction"], more.get("impossible", {})
+    if len(impossible) < len(scores):
+        scores = {name: own for name, own in scores.items() if name not in impossible}
     known = [] if untrained.constant is None else [untrained.constant]
     is_given = design["task"].get("is_given", False)  # a model that is trained already is no measure of learning
     base = {name: [*known, *([] if is_given else [median(untrained.scores[at])])] for name, at in starts.items()}
@@ -218,6 +222,11 @@ def judge(
     runs = {name: Runs(own, lost[name], steps.get(name, [None] * len(own))) for name, own in scores.items()}
     settings = {"within": design["within"], "is_tuned_apart": design["protocol"] >= PROTOCOL, "adds_trials": adds}
     return Judged(runs, direction, design["task"]["metric"], looks=budget.get("looks", 1), **{**settings, **more})
+
+
+def could_not_run(statuses: Iterable[str]) -> bool:
+    """Says whether a strategy could not run, by the statuses of its final runs."""
+    return {*statuses} == {"could not run"}
 
 
 def failed(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from thalweg.compare.arguments import check_whole
 from thalweg.compare.design import LOOKS, SEQUENTIAL, Budget
+from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import guidance_of
 from thalweg.compare.execution.optimizers import make_optimizers
@@ -72,13 +73,25 @@ def check_ends(contexts: Mapping[Variant, TaskContext], strategies: Sequence[Str
     """Makes the optimizers of all ends of ranges that are searched of factories.
 
     Raises:
-        ValueError: one refuses a value, or the model.
+        ValueError: one refuses a value, and takes its default configuration.
     """
     for strategy in strategies:
         if strategy.factory is not None and {*strategy.space} != {"lr"}:
-            for hyper in strategy.ends():
-                own = contexts[strategy.variant]
-                make_optimizers(strategy, own.model, hyper, own.decay, own.task.grouping)
+            made = _refusal(contexts, strategy, strategy.default_configuration())
+            refused = [_refusal(contexts, strategy, hyper) for hyper in strategy.ends()] if made is None else []
+            for failure in filter(None, refused):
+                raise failure.refusal(strategy.name) from failure
+
+
+def _refusal(
+    contexts: Mapping[Variant, TaskContext], strategy: Strategy, hyper: Mapping[str, float]
+) -> CannotRun | None:
+    context = contexts[strategy.variant]
+    try:
+        make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping, steps=context.task.steps)
+    except CannotRun as failure:
+        return failure
+    return None
 
 
 def _settled(strategy: Strategy, prepared: int, steps: int) -> int:

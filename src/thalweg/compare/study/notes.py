@@ -42,7 +42,9 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
             "are compared by the runs that both have."
         )
     for s in strategies:
-        if s["diverged"] == s["trials"]:
+        if s.get("could_not_run"):
+            notes.append(f"{s['name']} could not run, in some runs at least: it {s['could_not_run']}.")
+        elif s["diverged"] == s["trials"]:
             notes.append(f"{s['name']}: every configuration diverged, so its default configuration was run.")
     for s in strategies:
         if s["charged"]:

@@ -21,6 +21,7 @@ from thalweg.compare.names import as_folder
 from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, RUN, engine_choices
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, study_of, task_of
@@ -84,7 +85,8 @@ class Prepared:
     @property
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
-        return _varied(self.given, self.context)
+        rates = [line for s in self.config.strategies for line in finds_in_words(s.name, s.factory, s.space)]
+        return [*_varied(self.given, self.context), *rates]
 
     def diagnosis(self) -> dict[str, Any]:
         """Returns what one batch shows of the untrained model."""
@@ -186,9 +188,10 @@ def set_up(
         store.add_fact(CHARGED, prepared.charged)
         store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
     alike: dict[tuple[str, str], list[str]] = {}
-    for choice in engines.choices:
+    for choice in filter(lambda choice: choice.can_run, engines.choices):
         alike.setdefault((choice.name, choice.reason), []).append(choice.title)
     chosen = [f"engine for {', '.join(titles)}: {name} ({reason})" for (name, reason), titles in alike.items()]
+    chosen += [f"{choice.title} could not run: {choice.reason}" for choice in engines.choices if not choice.can_run]
     begin = prepared.lines
     steps, seconds = prepared.budget.steps, prepared.budget.study_seconds
     if seconds is not None:

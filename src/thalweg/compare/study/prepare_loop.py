@@ -1,7 +1,7 @@
 """What is known and chosen before the first trial of a study of a training loop of the user's own."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ import torch
 
 from thalweg.compare.arguments import check_whole
 from thalweg.compare.design import Budget
+from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.loop.engines import LoopEngines, Loops, Tried, check_strategies
 from thalweg.compare.names import as_folder
+from thalweg.compare.strategy import Strategy
+from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
 from thalweg.compare.study.lengths import budget_of, longest_warmup
@@ -57,7 +60,8 @@ class PreparedLoop:
     @property
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
-        return [VARIES, *self.tried.groups]
+        rates = [line for s in self.config.strategies for line in finds_in_words(s.name, s.factory, s.space)]
+        return [VARIES, *self.tried.groups, *rates]
 
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""
@@ -77,6 +81,17 @@ class PreparedLoop:
         return Diagnosis((Finding("not diagnosed", "note", "", math.nan, NOT_DIAGNOSED),)).as_dict()
 
 
+def _tried(loops: Loops, strategies: Sequence[Strategy]) -> Tried:
+    """Returns what the first strategy that can run shows of a loop. Raises ValueError where none can."""
+    failures = []
+    for strategy in strategies:
+        try:
+            return loops.tried(strategy)
+        except CannotRun as failure:
+            failures.append(failure.refusal(strategy.name))
+    raise failures[0]
+
+
 def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) -> PreparedLoop:
     """Checks that every strategy can train a loop, and tries it.
 
@@ -94,7 +109,7 @@ def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) 
     steps = config.steps if config.steps is not None else task.steps
     check_whole("steps", steps, kind=TaskError)
     task = task if config.no_decay is None else replace(task, no_decay=config.no_decay)
-    tried = Loops(task, device, config.decay).tried(config.strategies[0])
+    tried = _tried(Loops(task, device, config.decay), config.strategies)
     budget = budget_of(config, steps, max(longest_warmup(s, steps) for s in config.strategies))
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     return PreparedLoop(config, tried, budget, folder, device)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from thalweg.compare.execution.job import Job
+from thalweg.compare.storage.facts import failure_of
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.store import Store
 
@@ -56,6 +57,8 @@ class ResultWriter:
             self.store.add(self.rung, [(*self._about[result.key], result) for result in self._waiting])
             for result in self._waiting:
                 result.snapshot = None
+                if result.reason:
+                    self.store.add_fact(failure_of(self._about[result.key][1]), result.reason)
         self._waiting, self._written = [], time.monotonic()
 
 

@@ -21,12 +21,13 @@ from thalweg.compare.storage.facts import (
     SECONDS_PER_STEP,
     UNTRAINED_TEST,
     engine_choices,
+    failure_of,
     finished,
     winner_of,
 )
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study import verdict
-from thalweg.compare.study.judged import Judged, Runs, Untrained, judge, trained
+from thalweg.compare.study.judged import Judged, Runs, Untrained, could_not_run, judge, trained
 from thalweg.compare.study.looks import ended_in_words, last_look
 from thalweg.compare.study.notes import notes_of
 from thalweg.compare.user_errors import StudyError
@@ -55,11 +56,11 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     target = _target(design, finals)
     judged = _judged(design, facts, finals, target, design["within"] if within is None else within)
     strategies = [
-        _strategy(s, records, finals[s["name"]], judged.runs[s["name"]], target, design, facts)
+        _strategy(s, records, finals[s["name"]], _runs(judged, s["name"]), target, design, facts)
         for s in design["strategies"]
     ]
     found = verdict.decide(judged)
-    order = [*found.candidates, *(one.name for one in found.behind)]
+    order = [*found.candidates, *(one.name for one in found.behind), *judged.impossible]
     strategies.sort(key=lambda s: order.index(s["name"]))
     made = _made(Budget.from_design(design), judged.seeds)
     spent = made.stated() | {"trials": made.trials_by(made.looks), "seeds": judged.seeds}
@@ -106,8 +107,17 @@ def _judged(
         within=within,
         unmeasured=[name for name, own in finals.items() if _is_unmeasured(own)],
         ended=ended_in_words(last_look(facts)),
+        impossible={
+            name: facts[failure_of(name)] for name, own in finals.items() if could_not_run(r["status"] for r in own)
+        },
         goal="" if target is None else f"validation {design['task']['metric']} {target:.4g}",
     )
+
+
+def _runs(judged: Judged, name: str) -> Runs:
+    """Returns a strategy's runs as they are judged; of one that could not run all failed."""
+    lost = [None] * judged.seeds
+    return judged.runs.get(name, Runs(lost, [True] * judged.seeds, lost))
 
 
 def _is_unmeasured(runs: Sequence[Record]) -> bool:
@@ -205,6 +215,7 @@ def _strategy(
             "seconds": None if steps is None else steps * per_step,
             "reached": sum(to is not None for to in runs.steps),
         },
+        "could_not_run": facts.get(failure_of(name)),
         **tried(last, design["budget"]["steps"]),
         "gradient_evaluations": given.tuning_evaluations + given.final_evaluations,
         "on_edge": edge(space, hyper),

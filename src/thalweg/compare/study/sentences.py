@@ -34,6 +34,7 @@ def details(
         said.append(f"Of those that could be the best, {fastest} reaches {judged.goal} in the fewest steps, by test.")
     if judged.ended:
         said.append(judged.ended)
+    said += impossible(judged)
     said.append(failures(judged))
     if judged.seeds >= needed:
         said.append(
@@ -51,6 +52,12 @@ def _lost(one: Behind) -> str:
     is_told = size and one.at_least >= one.typically / 100  # less is rounding
     least = f" and by at least {one.at_least:.2g}" if is_told else ""
     return f"{one.name}, which lost to {one.beaten_by} on {one.lost} of {one.runs} runs{size}{least}"
+
+
+def impossible(judged: Judged) -> list[str]:
+    """Returns a sentence of the strategies that could not run, and why; none where all could."""
+    names = [f"{name}, which {does}" for name, does in judged.impossible.items()]
+    return [f"Could not run: {'; '.join(names)}."] if names else []
 
 
 def failures(judged: Judged) -> str:

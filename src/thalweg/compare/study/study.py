@@ -23,7 +23,7 @@ from thalweg.compare.storage.rows import number
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.study.config import StudyConfig
-from thalweg.compare.study.judged import Untrained, judge
+from thalweg.compare.study.judged import Untrained, could_not_run, judge
 from thalweg.compare.study.looks import Looks, Stopwatch
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.result_writer import ResultWriter, StoredSnapshot
@@ -208,7 +208,13 @@ class Study:
             for s in self.strategies
         }
         starts = {s.name: s.start for s in self.strategies}
-        return decide(judge(self.store.fact(DESIGN), scores, untrained, starts))
+        lost = {s.name for s in self.strategies if self._could_not_run(s, done)}
+        impossible = dict.fromkeys(lost, "")
+        return decide(judge(self.store.fact(DESIGN), scores, untrained, starts, impossible=impossible))
+
+    def _could_not_run(self, strategy: Strategy, done: Mapping[str, TrialResult]) -> bool:
+        runs = [done[k] for i in range(len(self.final_seeds)) if (k := _final(strategy, i)) in done]
+        return could_not_run(run.status for run in runs)
 
     def _untrained(self) -> Untrained:
         """Returns the test scores of models that learned nothing."""

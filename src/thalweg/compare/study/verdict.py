@@ -22,7 +22,7 @@ from typing import Any
 
 from thalweg.compare.statistics import Interval, shift, signed_rank
 from thalweg.compare.study.judged import Behind, Judged, level_of, trained
-from thalweg.compare.study.sentences import details, failures
+from thalweg.compare.study.sentences import details, failures, impossible
 
 
 def pairs(judged: Judged) -> list[dict[str, Any]]:
@@ -135,7 +135,9 @@ def decide(judged: Judged) -> Verdict:
 
 
 def _none(ranked: list[str], sentence: str, judged: Judged) -> Verdict:
-    return Verdict(None, ranked, [], None, ranked, None, [], math.nan, sentence, [failures(judged)])
+    return Verdict(
+        None, ranked, [], None, ranked, None, [], math.nan, sentence, [*impossible(judged), failures(judged)]
+    )
 
 
 def _behind(judged: Judged, name: str, by: Sequence[str]) -> Behind:
@@ -194,9 +196,10 @@ def parse_expectation(text: str, names: Sequence[str]) -> tuple[str, str, str]:
 
 def check_expectation(text: str, compared: Sequence[Mapping[str, Any]]) -> bool:
     """Says whether the pairs bear out the expectation; "ties" means that neither is better, and both trained."""
-    names = list(dict.fromkeys(name for p in compared for name in (p["a"], p["b"])))
-    a, verb, b = parse_expectation(text, names)
-    pair = next(p for p in compared if {p["a"], p["b"]} == {a, b})
+    a, verb, b = parse_expectation(text, text.split())
+    pair = next((p for p in compared if {p["a"], p["b"]} == {a, b}), None)
+    if pair is None:  # one of them could not run
+        return False
     if verb == "beats":
         return bool(pair["better"] == a)
     return pair["better"] is None and pair["runs"] > 0

@@ -147,7 +147,10 @@ def _general(outcomes: Sequence[Outcome], level: float) -> int:
 
 
 def _outcome(results: Mapping[str, Any], candidate: str, rival: str) -> Outcome:
-    pair = next(p for p in results["pairs"] if {p["a"], p["b"]} == {candidate, rival})
+    pair = next((p for p in results["pairs"] if {p["a"], p["b"]} == {candidate, rival}), None)
+    if pair is None:  # one of them could not run
+        ended = {s["name"]: s["failed"]["count"] < s["failed"]["of"] for s in results["strategies"]}
+        return "neither" if ended[candidate] == ended[rival] else "win" if ended[candidate] else "loss"
     if pair["better"] is None and not pair["runs"]:
         failed = {s["name"]: s["failed"] for s in results["strategies"]}
         if all(failed[name]["count"] == failed[name]["of"] for name in (candidate, rival)):

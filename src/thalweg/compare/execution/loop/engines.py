@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from thalweg.compare.design import Budget
+from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.execution.choice import Choice
 from thalweg.compare.execution.divergence import LoopDiverged
-from thalweg.compare.execution.job import Job, Progress, ResultCallback, ignore_results
+from thalweg.compare.execution.job import Job, Progress, ResultCallback, could_not_run, ignore_results
 from thalweg.compare.execution.loop.run import Run
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.storage.result import Curve, TrialResult
@@ -74,7 +75,14 @@ class Loops:
         return results
 
     def seconds_per_step(self, job: Job) -> float:
-        """Returns the median seconds of a batch of the job, evaluation left out."""
+        """Returns the median seconds of a batch of the job, evaluation left out; NaN of what cannot run it."""
+        try:
+            return self.timed(job)
+        except CannotRun:
+            return math.nan
+
+    def timed(self, job: Job) -> float:
+        """Returns what :meth:`seconds_per_step` does; may raise :class:`CannotRun`."""
         steps = min(TIMED, job.total)
         run = self._trained(replace(job, stop=steps, evaluate_every=steps))
         return median(run.seconds[1:-1] or run.seconds or [SHORT])
@@ -157,6 +165,8 @@ class Loops:
                 self._call(run, job)
         except TookTooLong:
             return TrialResult(job.key, "timed out", job.start, Curve(), math.nan)
+        except CannotRun as failure:
+            return could_not_run(job, run.step, failure)
         except LoopDiverged as diverged:
             first = math.nan if run.first_loss is None else run.first_loss
             return TrialResult(job.key, "diverged", diverged.step, run.curve, first)
@@ -213,12 +223,22 @@ class LoopEngines:
         """Does nothing: the process stays."""
 
     def choose(self, seed: int) -> None:
-        """Measures a batch of each strategy."""
-        steps = self.budget.steps
+        """Measures a batch of each strategy.
+
+        Raises:
+            ValueError: no strategy can train the model.
+        """
+        steps, failures = self.budget.steps, list[ValueError]()
         for strategy in self.strategies:
             hyper = strategy.stepping(strategy.default_configuration())
             job = Job("specimen", strategy, hyper, derive_seed(seed, "specimen") % 2**31, 0, steps, steps, steps)
-            self.choices.append(Choice(strategy.name, "serial", REASON, 1 / self.loops.seconds_per_step(job)))
+            try:
+                self.choices.append(Choice(strategy.name, "serial", REASON, 1 / self.loops.timed(job)))
+            except CannotRun as failure:
+                failures.append(failure.refusal(strategy.name))
+                self.choices.append(Choice.of_failure(strategy.name, failure))
+        if len(failures) == len(self.strategies):
+            raise failures[0]
 
     def choose_again(self, seed: int, rung: int) -> None:
         """Does nothing: there is one engine."""

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thalweg.compare.execution.cannot_run import changes_its_rate
 from thalweg.compare.execution.divergence import LoopDiverged, first_divergence, shuffle
 from thalweg.compare.execution.guidance import repeated
 from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.loop.batches import likeness, split_for
 from thalweg.compare.execution.loop.state import LoopState
+from thalweg.compare.execution.loop.watched import watch
 from thalweg.compare.execution.optimizers import groups_for, make_optimizers, members, one_of, set_mode
 from thalweg.compare.storage.result import Curve
 from thalweg.compare.task.grouping import Grouping
@@ -75,6 +77,7 @@ class Run:
         self._optimizer: torch.optim.Optimizer | None = None
         self._losses: list[Tensor] = []
         self._reported, self._taken, self._asked, self._stepped = True, 0, False, False
+        self._is_scheduled = job.strategy.schedule_name != "constant"
         self._data: Any = None
 
     def optimizer(self, params: "nn.Module | Iterable[Any]") -> torch.optim.Optimizer:
@@ -92,16 +95,16 @@ class Run:
         if isinstance(params, nn.Module):
             self.track(model=params)
             self._grouping.freeze(params)
-            made = make_optimizers(strategy, params, self._job.hyper, self._decay, self._grouping)
+            made = make_optimizers(strategy, params, self._job.hyper, self._decay, self._grouping, steps=self.steps)
         elif self._grouping:
             named = ", ".join(self._grouping.described)
             raise TaskError(f"{named} name parameters of a model: call run.optimizer(model), or omit them")
         else:
-            made = groups_for(strategy, params, self._job.hyper, self._decay)
+            made = groups_for(strategy, params, self._job.hyper, self._decay, steps=self.steps)
         self._optimizer = one_of(made)
         self._rates = self._now = self._rates_now()
-        self._optimizer.register_step_pre_hook(self._check_rates)
-        self._optimizer.register_step_post_hook(self._count)
+        watch(self._optimizer, self._check_rates, self._count)
+        set_mode(self._members, "train")
         self.state.track(optimizer=self._optimizer)
         return self._optimizer
 
@@ -216,7 +219,7 @@ class Run:
         assert self._optimizer is not None
         factor = self._job.strategy.schedule_with(self._job.hyper)(self.step, self._job.total)
         for group, lr in zip(self._optimizer.param_groups, self._rates, strict=True):
-            if lr is not None:
+            if lr is not None and self._is_scheduled:
                 group["lr"] = lr * factor
         self._now, self._reported, self._stepped = self._rates_now(), False, False
 
@@ -267,7 +270,7 @@ class Run:
         assert self._optimizer is not None
         return [group.get("lr") for group in self._optimizer.param_groups]
 
-    def _check_rates(self, *_: Any) -> None:
+    def _check_rates(self) -> None:
         """Raises TaskError where the loop has changed a learning rate."""
         if self._rates_now() != self._now:
             raise TaskError(
@@ -283,16 +286,17 @@ class Run:
                 "function (seed) -> iterable of batches that yields those of both"
             )
 
-    def _count(self, *_: Any) -> None:
+    def _count(self) -> None:
         self._taken += 1
+        if self._is_scheduled and self._rates_now() != self._now:
+            raise changes_its_rate(self._job.strategy.schedule_name)
         self._stepped, self._now = True, self._rates_now()
         if self._asked and self._reported:
             raise TaskError(
                 f"the loop calls optimizer.step() after it has reported on batch {self.step + 1}: report at the end of "
                 "its body"
             )
-        batches = self.step - self._job.start + 1
-        if self._taken > batches:
+        if self._taken > (batches := self.step - self._job.start + 1):
             raise TaskError(
                 f"the loop has called optimizer.step() {self._taken} times in {batches} batches: "
                 "each batch is a gradient evaluation of the budget, so step at most once for each"

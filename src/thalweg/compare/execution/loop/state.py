@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.compare.execution.optimizers import members, packed, put_state, state_of, unpacked
+from thalweg.compare.execution.cannot_run import by_optimizer
+from thalweg.compare.execution.optimizer_state import Remembered, inner, put_state, state_of
+from thalweg.compare.execution.optimizers import members
+from thalweg.compare.execution.plain import packed, unpacked
 from thalweg.compare.user_errors import TaskError
 from thalweg.tensors.draws import packed_states, restore_packed
 
@@ -47,6 +50,8 @@ class LoopState:
             if name in self.objects and self.objects[name] is not value:
                 raise TaskError(f"the loop registers two objects as {name!r}: name them differently")
             self.objects[name] = value
+            if name == OPTIMIZER:
+                self._made = Remembered(inner(members(value)))
 
     def note(self, step: int, gradients: bool) -> None:
         """Notes what :meth:`capture` would save, where that is asked for."""
@@ -57,7 +62,9 @@ class LoopState:
 
     def capture(self, gradients: bool) -> None:
         """Saves the states of all objects and of the global generators, and gradients that a later step takes."""
-        held = {f"{OPTIMIZER}.{k}": v for k, v in state_of(members(self.objects[OPTIMIZER])).items()}
+        with by_optimizer("cannot be interrupted"):
+            state = state_of(members(self.objects[OPTIMIZER]), remembered=self._made)
+        held = {f"{OPTIMIZER}.{k}": v for k, v in state.items()}
         others = {name: value.state_dict() for name, value in self.objects.items() if name != OPTIMIZER}
         if gradients:
             others[GRADIENTS] = [p.grad for p in _params(self.objects[OPTIMIZER])]
@@ -75,7 +82,8 @@ class LoopState:
             self.initial = [p.detach().cpu().clone() for p in _params(self.objects[OPTIMIZER])]
         if self.held is None:
             return
-        put_state(members(self.objects[OPTIMIZER]), _under(OPTIMIZER, self.held))
+        with by_optimizer("does not go on from its own state"):
+            put_state(members(self.objects[OPTIMIZER]), _under(OPTIMIZER, self.held), self._made)
         others = unpacked(_under(DRAWS, self.held))
         draws, gradients = others.pop(DRAWS), others.pop(GRADIENTS, [])
         if others.keys() != self.objects.keys() - {OPTIMIZER}:
