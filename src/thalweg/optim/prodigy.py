@@ -20,7 +20,7 @@ class Prodigy(RuleOptimizer):
     Equations: :mod:`thalweg.rules.prodigy`.
 
     Arguments:
-        lr: factor on the estimate, 1 with whatever schedule; the same in all groups.
+        lr: factor on the estimate, 1 with whatever schedule.
         betas: decays (β₁, β₂) of the moments; the estimate forgets with √β₂.
         eps: added outside the root, times the estimate.
         weight_decay: λ of the decoupled decay.

@@ -78,7 +78,7 @@ class Prodigy(Rule):
 
     def settle(self, c: Mapping[str, Scalar]) -> dict[str, Scalar]:
         ratio = c["d_ratio"]
-        above = c["root_beta2"] * c["d_numerator"] + ratio * ratio * c["d0"] * c["rate"] * c["correlation"]
+        above = c["root_beta2"] * c["d_numerator"] + ratio * ratio * c["d0"] * c["correlation"]
         below = c["s_norm"] + 1.0 * (c["s_norm"] <= 0)
         estimate = c["d_coef"] * above / below / c["d0"]
         most = larger(c["d_max_ratio"], estimate)
@@ -99,4 +99,4 @@ class Prodigy(Rule):
         return state["s"] * c["root_beta2"] + grad * (c["d_ratio"] * c["d_ratio"] * c["s_rate"])
 
     def _measured(self, params: Array, grad: Array, state: State, c: Mapping[str, Scalar]) -> dict[str, Array]:
-        return {"correlation": grad * (state["p0"] - params), "s_norm": self._s(grad, state, c).abs()}
+        return {"correlation": grad * (state["p0"] - params) * c["rate"], "s_norm": self._s(grad, state, c).abs()}

@@ -174,9 +174,15 @@ def scalars_of_step(
     return c, scalars
 
 
+def no_decay(rule: Rule) -> float:
+    """Returns the coefficient of weight decay that leaves the parameters alone."""
+    return 0.0 if rule.decay in ("l2", "direction") else 1.0
+
+
 def spared(rule: Rule, decay: Scalar, decayed: Array) -> Array:
     """Returns the coefficient of weight decay where ``decayed`` is 1, and what leaves the parameters alone where 0."""
-    return decay * decayed if rule.decay in ("l2", "direction") else 1 + (decay - 1) * decayed
+    none = no_decay(rule)
+    return none + (decay - none) * decayed
 
 
 def begun(initial: float | None, params: Tensor) -> Tensor:

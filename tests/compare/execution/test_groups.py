@@ -117,7 +117,9 @@ def test_the_step_that_is_compiled_is_the_eager_one():
     with torch.compiler.set_stance("force_eager"):  # it has a text of its own
         for compiled in (True, False):
             state = [torch.full((2, context.layout.size), value, dtype=torch.float64) for value in (1.0, 2.0, 0.1, 0.2)]
-            kernel = update_kernel(one.strategy.rule, names, context.decayed, compiled, context.setting_of)
+            kernel = update_kernel(
+                one.strategy.rule, names, context.decayed, context.layout, compiled, context.setting_of
+            )
             kernel(state[0], state[1], state[2:], table)
             found.append(state)
     assert all(map(torch.equal, *found))

@@ -15,7 +15,7 @@ from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.kernels import AVERAGE, column_of
 from thalweg.compare.strategy.variants import averaging_of
 from thalweg.compare.task.grouping import Setting
-from thalweg.rules.rule import Rule, scalars_of_step
+from thalweg.rules.rule import Rule, no_decay, scalars_of_step
 from thalweg.rules.schedules import Schedule
 
 PLAIN = (Setting(),)
@@ -61,7 +61,7 @@ def _table_of_settings(*of: Any) -> Tensor:
 
 def _filled(table: Mapping[str, Tensor], name: str, rule: Rule) -> Tensor:
     """Returns a coefficient; the neutral one of weight decay where a setting has none and another has."""
-    neutral = torch.tensor(0.0 if rule.decay == "l2" else 1.0, dtype=torch.float64)
+    neutral = torch.tensor(no_decay(rule), dtype=torch.float64)
     return table.get(name, neutral) if name == "decay" else table[name]
 
 
