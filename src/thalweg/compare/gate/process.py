@@ -117,8 +117,8 @@ def serve() -> None:
     answers = os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")
 
     def listen() -> None:
-        with os.fdopen(int(sys.argv[1]), encoding="utf-8") as requests:
-            for line in requests:
+        with os.fdopen(int(sys.argv[1]), encoding="utf-8") as asking:
+            for line in asking:
                 asked.put(json.loads(line))
         os._exit(0)  # whoever asked is gone
 
