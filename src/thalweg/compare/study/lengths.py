@@ -13,7 +13,9 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.notes import before_first_step
-from thalweg.compare.user_errors import user_errors
+from thalweg.compare.task import Task
+from thalweg.compare.task.loop import TrainingLoop
+from thalweg.compare.user_errors import TaskError, user_errors
 
 
 def planned(
@@ -79,6 +81,14 @@ def check_ends(contexts: Mapping[Variant, TaskContext], strategies: Sequence[Str
             for hyper in strategy.ends():
                 own = contexts[strategy.variant]
                 make_optimizers(strategy, own.model, hyper, own.decay, own.task.grouping)
+
+
+def check_target(task: Task | TrainingLoop) -> None:
+    """Raises TaskError where the target of a task is no value that its metric can have."""
+    low, high = task.metric_range
+    if task.target is not None and not low <= task.target <= high:
+        bounds = f"is at most {high:g}" if math.isinf(low) else f"lies between {low:g} and {high:g}"
+        raise TaskError(f"target is {task.target:g}, and the {task.metric_name} {bounds}: give another --target")
 
 
 def _settled(strategy: Strategy, prepared: int, steps: int) -> int:

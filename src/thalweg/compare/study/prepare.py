@@ -24,7 +24,7 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, study_of, task_of
-from thalweg.compare.study.lengths import check_ends, length_of, planned
+from thalweg.compare.study.lengths import check_ends, check_target, length_of, planned
 from thalweg.compare.study.notes import before_first_step
 from thalweg.compare.study.prepare_loop import PreparedLoop, prepare_loop
 from thalweg.compare.study.time_budget import measured_steps, stored_steps
@@ -138,6 +138,7 @@ def prepare(config: StudyConfig) -> Prepared | PreparedLoop:
         contexts = _contexts(given, config.strategies, config.swap_batch_norm, device, config.decay)
         task = contexts[Variant()].task
         given = replace(given, metric=task.metric)
+        check_target(task)
     check_ends(contexts, config.strategies)
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     charged, budget = planned(config, contexts, length_of(config, contexts[Variant()]))

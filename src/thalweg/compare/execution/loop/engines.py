@@ -214,8 +214,8 @@ class LoopEngines:
 
     def choose(self, seed: int) -> None:
         """Measures a batch of each strategy."""
-        steps = self.budget.steps
         for strategy in self.strategies:
+            steps = self.budget.of(strategy.name).steps
             hyper = strategy.stepping(strategy.default_configuration())
             job = Job("specimen", strategy, hyper, derive_seed(seed, "specimen") % 2**31, 0, steps, steps, steps)
             self.choices.append(Choice(strategy.name, "serial", REASON, 1 / self.loops.seconds_per_step(job)))
