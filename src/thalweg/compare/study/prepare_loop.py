@@ -15,7 +15,7 @@ from thalweg.compare.execution.loop.engines import LoopEngines, Loops, Tried, ch
 from thalweg.compare.names import as_folder
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
-from thalweg.compare.study.lengths import budget_of, check_target, longest_warmup
+from thalweg.compare.study.lengths import Lengths, budget_of, check_target
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import TaskError
 from thalweg.diagnosis import Diagnosis, Finding
@@ -97,6 +97,6 @@ def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) 
     task = task if config.target is None else replace(task, target=config.target)
     tried = Loops(task, device, config.decay).tried(config.strategies[0])
     check_target(tried.task)
-    budget = budget_of(config, steps, max(longest_warmup(s, steps) for s in config.strategies))
+    budget = budget_of(config, Lengths(steps), {s.name: 0 for s in config.strategies})
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     return PreparedLoop(config, tried, budget, folder, device)
