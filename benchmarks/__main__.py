@@ -21,6 +21,7 @@ QUESTIONS = [
     "recurrent",
     "study_time",
     "truth",
+    "time_to_target",
     "until",
     "tabular",
     "gate",

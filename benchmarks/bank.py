@@ -23,7 +23,8 @@ from thalweg.compare.execution.job import Job
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
-from thalweg.compare.study.judged import Judged, Untrained, judge
+from thalweg.compare.study.judged import Judged, judge
+from thalweg.compare.study.untrained import Untrained
 from thalweg.compare.task import materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.tensors import derive_seed

@@ -4,7 +4,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thalweg.compare.report.figures import COLOURS
+from thalweg.compare.report.traces import COLOURS
 from thalweg.linesearch import MoreThuente
 from thalweg.second_order import BFGS, FunctionObjective, Limits, Place, descend
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import thalweg
-from thalweg.compare.report.figures import palette
+from thalweg.compare.report.traces import palette
 
 STRATEGIES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam")
 

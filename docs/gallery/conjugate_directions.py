@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thalweg.compare.report.figures import COLOURS
+from thalweg.compare.report.traces import COLOURS
 from thalweg.linesearch import MoreThuente
 from thalweg.second_order import BETAS, ConjugateGradient, FunctionObjective, Limits, Place, descend
 

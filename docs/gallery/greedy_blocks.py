@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from docs.gallery.guided import SEEDS, Student, Way, best_rate, greedily, jointly
-from thalweg.compare.report.figures import COLOURS
+from thalweg.compare.report.traces import COLOURS
 from thalweg.compare.statistics import mean_interval, paired_difference
 from thalweg.training import History
 

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thalweg.compare.report.figures import COLOURS
+from thalweg.compare.report.traces import COLOURS
 from thalweg.curvature import exact_matrix
 from thalweg.second_order import FunctionObjective, Limits, Place, newton
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from thalweg import optim
-from thalweg.compare.report.figures import COLOURS
+from thalweg.compare.report.traces import COLOURS
 from thalweg.compare.task import materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.second_order import (

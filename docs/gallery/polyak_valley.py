@@ -6,7 +6,7 @@ from torch import Tensor
 
 from thalweg import optim
 from thalweg.averaging import EMA, Average, Polyak
-from thalweg.compare.report.figures import COLOURS
+from thalweg.compare.report.traces import COLOURS
 
 CURVATURES = torch.tensor([1.0, 50.0], dtype=torch.float64)  # along the valley, across it
 START = [-5.0, 0.8]

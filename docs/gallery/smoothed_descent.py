@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from thalweg.compare.report.figures import COLOURS
+from thalweg.compare.report.traces import COLOURS
 from thalweg.continuation import Adaptive, Continuation, Falling, GaussianSmoothing
 
 DEPTH, WAVES = 4.0, 6.0  # of the bumps: how high, and their angular frequency

@@ -21,8 +21,8 @@ from torch import nn
 
 import thalweg
 from tests.compare.small import small_task
-from thalweg.cli.compare import _bytes
 from thalweg.cli.sparse_code import _array
+from thalweg.compare.arguments import size
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.report import render
 from thalweg.compare.storage.rows import FIELDS, sealed
@@ -278,7 +278,7 @@ def test_names_of_strategies(text):
 @fuzz
 @given(st.one_of(WORDS, st.from_regex(r"[0-9.e+-]{1,9} ?[kKmMgGiIbB]{0,3}")))
 def test_amounts_of_memory(text):
-    found = good_or_a_line(lambda: _bytes(text), ValueError)
+    found = good_or_a_line(lambda: size(text), ValueError)
     assert found is None or found > 0
 
 

@@ -13,6 +13,7 @@ import typer
 from thalweg.cli.console import Terminal
 from thalweg.cli.ranking import show
 from thalweg.compare.execution import EngineName
+from thalweg.compare.study import Judge
 
 if TYPE_CHECKING:
     from thalweg.compare.execution.ray.engines import Cluster
@@ -99,9 +100,20 @@ def command(
     within: Annotated[
         float | None,
         typer.Option(
-            help="Difference of the test metric inside which strategies count as equivalent.",
+            help="Difference of what is judged inside which strategies count as equivalent, in its unit.",
             show_default="a tenth of the spread between the strategies",
         ),
+    ] = None,
+    judge: Annotated[
+        Judge,
+        typer.Option(
+            help="What is judged, and tuned for: the test metric, or what training takes until the validation metric "
+            "reaches a target, in gradient evaluations (time-to-target) or in seconds on this machine."
+        ),
+    ] = "metric",
+    target: Annotated[
+        float | None,
+        typer.Option(help="Target of the validation metric.", show_default="the task's, or chosen from the runs"),
     ] = None,
     until: Annotated[
         Literal["decided"] | None,
@@ -205,11 +217,14 @@ def command(
 
     Example: `thalweg compare digits --strategies adamw,sgd --space adamw.weight_decay=1e-4:1e-1 --set adamw.lr=0.003`
 
+    Example: `thalweg compare digits --judge time-to-target --target 0.95 --strategies sgd,adam`
+
     Exit codes: 0 finished; 1 an expectation does not hold; 2 invalid input; 130 interrupted; 143 terminated. After 130
     or 143, the same command resumes the study.
     """
     from thalweg.cli.ending import Terminated, own_output, raised_by
     from thalweg.cli.progress import LiveReporter
+    from thalweg.compare.arguments import size
     from thalweg.compare.run import run
     from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
     from thalweg.compare.strategy.options import widened, with_options
@@ -249,7 +264,7 @@ def command(
         cluster=_cluster(engine, {name: value for name, value in shares.items() if value is not None}),
         device=device,
         out=out,
-        memory=_bytes(memory),
+        memory=None if memory is None else size(memory),
         swap_batch_norm=swap_batch_norm,
         decay=decay,
         precision=precision,
@@ -257,6 +272,8 @@ def command(
         clip_norm=clip_norm,
         no_decay=True if no_decay else None,
         within=within,
+        judge=judge,
+        target=target,
         until=until,
         at_most=at_most,
         trial_seconds=trial_seconds,
@@ -292,19 +309,3 @@ def _cluster(engine: str, shares: Mapping[str, Any]) -> "Cluster | None":
 
 def _list(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _bytes(text: str | None) -> int | None:
-    """Returns the number of bytes written as 500M, 4G or a plain number."""
-    if text is None:
-        return None
-    units = {"K": 2**10, "M": 2**20, "G": 2**30}
-    body = text.strip().upper().removesuffix("B").removesuffix("I")
-    factor = units.get(body[-1:], 1)
-    try:
-        value = int(float(body[:-1] if factor > 1 else body) * factor)
-    except (ValueError, OverflowError):
-        value = 0
-    if value <= 0:
-        raise ValueError(f"--memory {text!r} is not an amount of memory: write, for example, 500M or 4G")
-    return value

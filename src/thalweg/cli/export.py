@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thalweg.compare.storage.store import Store
 
 FIXED = ("rung", "key", "strategy", "seed", "status", "steps", "test")
+JUDGED = ("judge", "unit", "target")  # of a study that is not judged by the metric
 Format = Literal["csv", "json", "parquet", "optuna", TrackerName]
 
 
@@ -39,6 +40,7 @@ def command(
     """
     from thalweg.compare.storage.errors import fault
     from thalweg.compare.storage.store import Store
+    from thalweg.compare.study.basis import judged_by
     from thalweg.compare.user_errors import StudyError
 
     path = Path(to) if to else None
@@ -49,7 +51,8 @@ def command(
         elif format in TRACKERS:
             _logged(store, format, to)
         else:
-            _tabled(list(store.records()), format, path)
+            by = judged_by(store.facts())
+            _tabled([record | by for record in store.records()], format, path)
     except OSError as error:
         raise ValueError(f"cannot write to {to} ({error.strerror}): choose another file with --to") from error
     except (ValueError, StudyError):
@@ -95,7 +98,7 @@ def _tabled(records: list[dict[str, Any]], format: str, to: Path | None) -> None
     rows = [row for record in records for row in _points(record)]
     names = sorted(
         dict.fromkeys(name for row in rows for name in row),
-        key=lambda name: 0 if name in FIXED else 1 if name.startswith("hyper.") else 2,
+        key=lambda name: 0 if name in (*FIXED, *JUDGED) else 1 if name.startswith("hyper.") else 2,
     )
     if format == "parquet":
         _parquet(rows, names, to)
@@ -107,7 +110,7 @@ def _tabled(records: list[dict[str, Any]], format: str, to: Path | None) -> None
 
 
 def _points(record: dict[str, Any]) -> list[dict[str, Any]]:
-    fixed = {name: record[name] for name in FIXED}
+    fixed = {name: record[name] for name in (*FIXED, *JUDGED) if name in record}
     fixed |= {f"hyper.{name}": value for name, value in record["hyper"].items()}
     curve = record["curve"]
     return [fixed | dict(zip(curve, point, strict=True)) for point in zip(*curve.values(), strict=True)] or [fixed]

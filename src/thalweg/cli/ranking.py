@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 def show(done: "Comparison", console: Terminal, here: Path) -> None:
     """Prints a comparison; its report is shown as seen from ``here``."""
+    from thalweg.compare.arguments import in_words
+
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]
     costs = {s["gradient_evaluations"] for s in done.results["strategies"]}
-    title = f"{name}: {cost:,} gradient evaluations per strategy"
-    if len(costs) > 1:
-        title = f"{name}: {min(costs):,} to {cost:,} gradient evaluations per strategy"
+    title = f"{name}: runs of {in_words(budget['run_seconds'])} per strategy"
+    if cost:
+        least = f"{min(costs):,} to " if len(costs) > 1 else ""
+        title = f"{name}: {least}{cost:,} gradient evaluations per strategy"
+    if done.results["judge"]["text"]:
+        title += f"\n{done.results['judge']['text']}"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=0)
     rows = done.rows()
     apart = [f" {row['strategy']}: {row.pop('tuned to')}" for row in rows] if not _fits(rows, console.width) else []

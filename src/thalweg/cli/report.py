@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from thalweg.cli.console import Terminal
+from thalweg.compare.study import Judge
 
 
 def command(
@@ -14,11 +15,20 @@ def command(
         float | None,
         typer.Option(help="Margin within which strategies count as equivalent.", show_default="the study's"),
     ] = None,
+    judge: Annotated[
+        Judge | None, typer.Option(help="What to judge by, as in thalweg compare.", show_default="the study's")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Target of the validation metric.", show_default="the study's, or chosen from its runs"),
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="the study's")] = None,
 ) -> None:
     """Write the results.json and report.html of a study again from its store.
 
     Example: `thalweg report thalweg-digits`
+
+    Example: `thalweg report thalweg-digits --judge time-to-target --target 0.95 --to by-time`
 
     Exit codes: 0 finished; 2 invalid input, or the files could not be written.
     """
@@ -28,10 +38,10 @@ def command(
 
     if within is not None:
         check_above("within", within)
-    done, place = Comparison.open(folder, within=within), to or folder
+    done, place = Comparison.open(folder, within=within, judge=judge, target=target), to or folder
     console = Terminal()
     console.print(done.verdict, style="bold", markup=False, highlight=False)
-    console.print(*done.details, sep="\n", markup=False, highlight=False)
+    console.print(*done.words, sep="\n", markup=False, highlight=False)
     try:
         place.mkdir(parents=True, exist_ok=True)
         done.write(place)

@@ -64,6 +64,27 @@ def duration(name: str, given: str | float) -> float:
     return seconds
 
 
+def size(given: str) -> int:
+    """Returns the number of bytes written as 500M, 4G or a plain number.
+
+    >>> size("500M"), size("4 GiB")
+    (524288000, 4294967296)
+
+    Raises:
+        ValueError: it is no amount of memory.
+    """
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    body = given.strip().upper().removesuffix("B").removesuffix("I")
+    factor = units.get(body[-1:], 1)
+    try:
+        value = int(float(body[:-1] if factor > 1 else body) * factor)
+    except (ValueError, OverflowError):
+        value = 0
+    if value <= 0:
+        raise ValueError(f"--memory {given!r} is not an amount of memory: write, for example, 500M or 4G")
+    return value
+
+
 def in_words(seconds: float) -> str:
     """Returns a duration in the largest unit of which it holds one.
 

@@ -51,6 +51,8 @@ class Budget:
         trial_seconds: how long a run may take from one rung to the next; None for as long as it takes.
         protocol: 2, or 3 for a study that goes on until it is decided; lower for one of a former protocol.
         study_seconds: the time from which the steps follow; None where they were given.
+        lengths: of a run of each strategy, where they differ, of which ``steps`` is then the longest; else None.
+        run_seconds: the time of a run alone, which is then the same for all.
     """
 
     trials: int
@@ -61,6 +63,13 @@ class Budget:
     trial_seconds: float | None = None
     protocol: int = PROTOCOL
     study_seconds: float | None = None
+    lengths: Mapping[str, int] | None = None
+    run_seconds: float | None = None
+
+    def of(self, strategy: str) -> "Budget":
+        """Returns the budget of a strategy: rungs, warm-up and evaluation points at the same shares of its own runs."""
+        steps = self.steps if self.lengths is None else self.lengths[strategy]
+        return replace(self, steps=steps, warmup=math.ceil(self.warmup * steps / self.steps), lengths=None)
 
     @property
     def held_back(self) -> int:
@@ -141,6 +150,11 @@ class Budget:
         """Gradient evaluations that tuning one strategy takes, at most."""
         return sum(stage.runs * stage.steps for stage in self.stages() if stage.rung != "final")
 
+    def stages_of(self, names: Sequence[str]) -> list[Stage]:
+        """Returns the stages, in which runs have the mean number of steps of strategies."""
+        each = zip(*(self.of(name).stages() for name in names), strict=True)
+        return [stage[0]._replace(steps=round(sum(own.steps for own in stage) / len(names))) for stage in each]
+
     @property
     def final_evaluations(self) -> int:
         """Gradient evaluations of one strategy's final runs, at most."""
@@ -149,8 +163,15 @@ class Budget:
     def stated(self) -> dict[str, Any]:
         """Returns what a design states of it: all of it, and what it comes to."""
         tuning, final = self.tuning_evaluations, self.final_evaluations
-        unsaid = {"protocol"} | ({"study_seconds"} if self.study_seconds is None else set())
+        timed = ("study_seconds", "lengths", "run_seconds")
+        unsaid = {"protocol", *(name for name in timed if getattr(self, name) is None)}
         own = {name: value for name, value in asdict(self).items() if name not in unsaid}
+        if self.lengths is not None:
+            tuned = {name: self.of(name).tuning_evaluations for name in self.lengths}
+            tested = {name: self.of(name).final_evaluations for name in self.lengths}
+            own |= {"tuning_gradient_evaluations": tuned, "final_gradient_evaluations": tested}
+            own["gradient_evaluations"] = {name: tuned[name] + tested[name] for name in tuned}
+            return {"gradient_evaluations_per_strategy": None, **own}
         return {
             "gradient_evaluations_per_strategy": tuning + final,
             **own,
@@ -172,7 +193,7 @@ class Budget:
         stated = design["budget"]
         given = {name: stated[name] for name in ("trials", "steps", "seeds")} | {"protocol": design["protocol"]}
         if "warmup" in stated:
-            rest = ("warmup", "trial_seconds", "looks", "study_seconds")
+            rest = ("warmup", "trial_seconds", "looks", "study_seconds", "lengths", "run_seconds")
             return cls(**given, **{name: stated[name] for name in rest if name in stated})
         budget = cls(**given)
         whole, runs = budget.promoted * budget.steps, budget.trials + 1 - budget.promoted
@@ -269,8 +290,8 @@ def middle(choices: Sequence[Mapping[str, float]], space: Space) -> int:
     return int(np.abs(at[:, None] - at[None]).sum(axis=(1, 2)).round(9).argmin())
 
 
-def survivors(scores: Sequence[tuple[float, float]], keep: int) -> list[int]:
-    """Returns the indices of the ``keep`` best, in their order; lower is better, the second entry breaks ties.
+def survivors(scores: Sequence[tuple[float, ...]], keep: int) -> list[int]:
+    """Returns the indices of the ``keep`` best, in their order; lower is better, later entries break ties.
 
     >>> survivors([(0.3, 0.0), (0.1, 0.0), (float("inf"), 0.0), (0.1, -1.0)], 2)
     [1, 3]

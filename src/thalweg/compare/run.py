@@ -16,7 +16,7 @@ from thalweg.compare.storage.facts import ENGINE, SECONDS, finished
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.strategy.options import Tune
-from thalweg.compare.study import looks
+from thalweg.compare.study import Judge, looks
 from thalweg.compare.study.config import StudyConfig, listed, parsed
 from thalweg.compare.study.prepare import prepare, set_up
 from thalweg.compare.study.reporter import Reporter
@@ -51,6 +51,8 @@ def compare(
     clip_norm: float | None = None,
     no_decay: NoDecay | None = None,
     within: float | None = None,
+    judge: Judge = "metric",
+    target: float | None = None,
     until: Literal["decided"] | None = None,
     at_most: str | float | None = None,
     trial_seconds: float | None = None,
@@ -91,8 +93,14 @@ def compare(
             dimensions or more, see :func:`thalweg.optim.no_decay_groups`. An optimizer that your own function makes
             keeps its groups, which ``"weights"`` divides.
         precision, accumulate, clip_norm, no_decay: in place of those of the :class:`thalweg.Task`.
-        within: the difference of the test metric inside which strategies count as equivalent; by default a tenth of the
-            spread between the strategies.
+        within: the difference of what is judged inside which strategies count as equivalent, in its unit; by default a
+            tenth of the spread between the strategies.
+        judge: by what strategies are judged, and by what tuning chooses: ``"metric"``, the test metric at the end of a
+            run; ``"time-to-target"``, the gradient evaluations until the validation metric reaches the target; or
+            ``"seconds-to-target"``, the seconds of training that these take on this machine, run alone. A run that does
+            not reach the target ranks behind every run that does.
+        target: of the validation metric, in place of the task's own; by default it is chosen from the tuning trials,
+            or, where the metric is judged, from the final runs.
         until: ``"decided"`` adds up to three batches until one strategy is better than all others, or all that could be
             the best are equivalent. Each batch has further configurations, two fifths of ``trials``, and then further
             final runs, three fifths of ``seeds``, for the strategies that are not behind. The first look has a fourth
@@ -140,6 +148,8 @@ def compare(
         clip_norm=clip_norm,
         no_decay=no_decay,
         within=within,
+        judge=judge,
+        target=target,
         until=until,
         at_most=at_most,
         trial_seconds=trial_seconds,

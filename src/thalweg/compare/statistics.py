@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, betaincinv, ndtr, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
+from scipy.special import bdtr, bdtrc, betaincinv, ndtr, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
 
 LEVEL = 0.95
 EXACT = 60  # pairs to which the distribution of ranks is counted out
@@ -269,6 +269,28 @@ def time_to_target(steps: Sequence[int], curve: Sequence[float], target: float, 
     """
     sign = 1 if direction == "max" else -1
     return next((step for step, value in zip(steps, curve, strict=True) if sign * value >= sign * target), None)
+
+
+def median_time(times: Sequence[float | None]) -> Interval:
+    """Returns the median of times, None being one beyond all others, and its exact 95 % interval.
+
+        P(x_(k) ≤ m ≤ x_(n+1−k)) = 1 − 2 P(B ≤ k − 1) ≥ 0.95,   B binomial (n, ½)
+
+    Median and bounds are infinite where they lie among those that are None; a bound is NaN where there are too few.
+
+    >>> median_time([10, 20, 30, 40, 50, 60])
+    Interval(mean=35.0, low=10.0, high=60.0)
+    >>> median_time([10, None, None]).mean
+    inf
+
+    Source: Thompson 1936.
+    """
+    x, n = sorted(math.inf if t is None else float(t) for t in times), len(times)
+    if not n:
+        return Interval(math.nan, math.nan, math.nan)
+    k = sum(float(bdtr(i, n, 0.5)) <= (1 - LEVEL) / 2 for i in range(n))
+    centre = (x[(n - 1) // 2] + x[n // 2]) / 2
+    return Interval(centre, x[k - 1] if k else math.nan, x[n - k] if k else math.nan)
 
 
 def median_and_band(rows: Sequence[Sequence[float | None]], worst: float) -> dict[str, list[float | None]]:

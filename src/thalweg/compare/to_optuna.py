@@ -23,10 +23,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.design import Budget
 from thalweg.compare.ranges import OneOf, Range, as_range
 from thalweg.compare.storage.facts import DESIGN
 from thalweg.compare.storage.store import Store
-from thalweg.compare.study.results import Record, last_of_each
+from thalweg.compare.study.basis import Record, judged_by
+from thalweg.compare.study.results import last_of_each
 from thalweg.extras import needs
 
 
@@ -68,7 +70,7 @@ def _written(storage: Any, store: Store) -> list[str]:
     import optuna
 
     design, records = store.fact(DESIGN), list(store.records())
-    task = design["task"]
+    task, by = design["task"], judged_by(store.facts())
     direction = optuna.study.StudyDirection.MAXIMIZE if task["direction"] == "max" else None
     names = []
 
@@ -76,11 +78,15 @@ def _written(storage: Any, store: Store) -> list[str]:
         names.append(f"{task['name']}: {what}")
         study = optuna.create_study(storage=storage, study_name=names[-1], direction=direction)
         study.set_metric_names([f"{metric} {task['metric']}"])
-        study.set_user_attr("thalweg", {"task": task["name"], "budget": design["budget"], "seed": design["seed"]})
+        study.set_user_attr("thalweg", {"task": task["name"], "budget": design["budget"], "seed": design["seed"], **by})
         study.add_trials(trials)
 
     for described in design["strategies"]:
-        study_of(described["name"], "validation", _tuning(described, records, design["budget"]["steps"]))
+        study_of(
+            described["name"],
+            "validation",
+            _tuning(described, records, Budget.from_design(design).of(described["name"]).steps),
+        )
     finals = [record for record in records if record["rung"] == "final"]
     if finals:
         study_of("final runs", "test", _finals(finals))

@@ -15,9 +15,10 @@ from thalweg.compare.design import SEQUENTIAL, Budget, configuration, half, mean
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.statistics import between_halves, signed_rank
 from thalweg.compare.storage.store import Store
-from thalweg.compare.study.judged import Untrained, judge
+from thalweg.compare.study.judged import judge
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.unfinished import progress
+from thalweg.compare.study.untrained import Untrained
 from thalweg.compare.study.verdict import decide
 from thalweg.rules import RULES
 from thalweg.tensors import compiling, derive_seed

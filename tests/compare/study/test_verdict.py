@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.compare.study.judged import Judged, Runs, failed
+from thalweg.compare.study.judged import Judged, Runs
+from thalweg.compare.study.untrained import failed
 from thalweg.compare.study.verdict import check_expectation, decide, pairs, parse_expectation
 
 NOISE = np.random.default_rng(0).normal(0, 0.01, (5, 10))

@@ -190,8 +190,8 @@ def unaffordable(context: TaskContext, job: Job) -> str | None:
         return None
     return (
         f"a step of {job.strategy.name!r} on {context.layout.size:,} parameters costs {cost:,.0f} gradient evaluations "
-        f"and the first rung has {job.stop - job.start:,}: give --steps {3 * math.ceil(cost)} or more, or omit this "
-        "strategy"
+        f"and the first rung has {job.stop - job.start:,}: give --steps {3 * math.ceil(cost)} or more, or a longer "
+        "--budget, or omit this strategy"
     )
 
 

@@ -20,7 +20,8 @@ class LocalEngines:
     """Chooses engines for all strategies, each among those of its variant.
 
     ``contexts`` are those of the variants; ``memory`` bounds the bytes that lanes may take; so many ``workers`` with
-    engines of their own share the study.
+    engines of their own share the study. ``first`` are the gradient evaluations of the first rung of each strategy, by
+    default those of the budget.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class LocalEngines:
         memory: int | None,
         budget: Budget,
         workers: int = 1,
+        first: Mapping[str, int] | None = None,
     ) -> None:
         self.budget, self.workers = budget, workers
         self._groups = {v: [s for s in strategies if s.variant == v] for v in contexts}
+        first = first or {s.name: budget.of(s.name).rung for s in strategies}
         self._selectors = {
             variant: EngineSelector(
-                contexts[variant], wanted, memory, _shared(budget.rungs(len(group)), workers), str(variant)
+                contexts[variant], wanted, memory, _shared(budget, group, workers), str(variant), first
             )
             for variant, group in self._groups.items()
             if group
@@ -69,13 +72,14 @@ class LocalEngines:
         """Measures the engines anew for a rung, by its number, and for those after it."""
         for variant, selector in self._selectors.items():
             group = self._groups[variant]
-            left = _shared(self.budget.rungs(len(group)), self.workers)[rung:]
+            left = _shared(self.budget, group, self.workers)[rung:]
             selector.choose_again(group, self._specimen(variant, seed), left)
 
     def _specimen(self, variant: Variant, seed: int) -> Job:
         """Returns a run of the variant's first rule, else of its first strategy."""
-        some, steps = self._groups[variant], self.budget.steps
+        some = self._groups[variant]
         strategy = next((s for s in some if s.rule is not None), some[0])
+        steps = self.budget.of(strategy.name).steps
         own = derive_seed(seed, "specimen") % 2**31
         plain, hyper = replace(strategy, guidance="none"), strategy.stepping(strategy.default_configuration())
         return Job("specimen", plain, hyper, own, 0, steps, steps, steps, limit=self.budget.trial_seconds)
@@ -99,6 +103,7 @@ class LocalEngines:
         return self._selectors[strategy.variant].serial
 
 
-def _shared(rungs: Sequence[tuple[int, int]], workers: int) -> list[tuple[int, int]]:
-    """Returns the (number of runs, steps of each) that fall to one of so many workers."""
-    return [(-(-runs // workers), steps) for runs, steps in rungs]
+def _shared(budget: Budget, group: Sequence[Strategy], workers: int) -> list[tuple[int, int]]:
+    """Returns the (number of runs, steps of each) of strategies that fall to one of so many workers."""
+    stages = budget.stages_of([s.name for s in group])
+    return [(-(-len(group) * stage.runs // workers), stage.steps) for stage in stages]

@@ -4,7 +4,7 @@ import math
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ class EngineSelector:
     """Chooses among the engines for one study and keeps those it made.
 
     ``memory`` bounds the bytes that lanes may take; ``rungs`` are the study's (number of runs, steps of each);
-    ``variant`` is that of the context's model.
+    ``variant`` is that of the context's model; ``first`` the gradient evaluations of the first rung of strategies.
     """
 
     def __init__(
@@ -54,8 +54,10 @@ class EngineSelector:
         memory: int | None,
         rungs: Sequence[tuple[int, int]],
         variant: str = "",
+        first: Mapping[str, int] | None = None,
     ) -> None:
         self.context, self.wanted, self.rungs, self.left, self.variant = context, wanted, rungs, rungs, variant
+        self.first = first or {}
         self.memory = memory if memory is not None else free_memory(context.device) // 2
         self.serial = Serial(context)
         self.lanes: Lanes | None = None
@@ -164,7 +166,9 @@ class EngineSelector:
                 f"strategy {specimen.strategy.name!r} evaluates the loss several times a step, and the task {what}: "
                 "omit that, or the strategy"
             )
-        too_much = unaffordable(self.context, replace(specimen, stop=self.rungs[0][1]))
+        too_much = unaffordable(
+            self.context, replace(specimen, stop=self.first.get(specimen.strategy.name, self.rungs[0][1]))
+        )
         if too_much:
             raise ValueError(too_much)
         unit = ClosureRun(self.context, specimen).unit

@@ -43,10 +43,16 @@ def in_turns(measures: Sequence[Callable[[], float]], rounds: int = 3) -> list[f
         measures: each measures for about the same time, and returns the mean seconds of a step.
         rounds: how many turns each gets; two where those take long.
     """
+    return [min(column) for column in all_turns(measures, rounds)]
+
+
+def all_turns(measures: Sequence[Callable[[], float]], rounds: int = 3) -> list[list[float]]:
+    """Returns all that each function measures, called in turns, see :func:`in_turns`; every other turn goes back."""
     began, found = time.perf_counter(), [[measure() for measure in measures]]
     while len(found) < 2 or (len(found) < rounds and time.perf_counter() - began < LONG):
-        found.append([measure() for measure in measures])
-    return [min(column) for column in zip(*found, strict=True)]
+        order = -1 if len(found) % 2 else 1
+        found.append([measure() for measure in measures[::order]][::order])
+    return [list(column) for column in zip(*found, strict=True)]
 
 
 def mean_seconds(

@@ -12,7 +12,7 @@ from typing import Literal
 from thalweg.compare.gate.runs import Run
 from thalweg.compare.sequential import FAILS, LEAST, difference, fails_more_often, resolution_of
 from thalweg.compare.statistics import Interval
-from thalweg.compare.study.judged import failed
+from thalweg.compare.study.untrained import failed
 from thalweg.compare.user_errors import TaskError
 
 Answer = Literal["better", "worse", "equal", "not decided"]

@@ -5,8 +5,9 @@ from typing import Any
 
 from thalweg.compare.gate.judgement import judge
 from thalweg.compare.gate.runs import Run
-from thalweg.compare.report.figures import COLOURS, figure
+from thalweg.compare.report.figures import figure
 from thalweg.compare.report.page import page
+from thalweg.compare.report.traces import COLOURS
 from thalweg.compare.sequential import LEAST
 
 SERIES = "difference"

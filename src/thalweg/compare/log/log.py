@@ -138,6 +138,7 @@ def _about(design: Mapping[str, Any]) -> dict[str, Any]:
         **{name: budget[name] for name in ("trials", "steps", "seeds")},
         "decay": design["decay"],
         "seed": design["seed"],
+        **({"judge": design["judge"]} if design["judge"] != "metric" else {}),
     }
 
 
@@ -145,9 +146,12 @@ def _verdict(comparison: Comparison) -> TrackedRun:
     results = comparison.results
     metric = results["task"]["metric"]
     means = {f"test/{metric}/{s['name']}": s["test"]["typical"] for s in results["strategies"]}
+    if results["judge"]["by"] != "metric":
+        field = "seconds" if results["judge"]["by"] == "seconds-to-target" else "gradient_evaluations"
+        means |= {f"to target/{field}/{s['name']}": s["to_target"][field] for s in results["strategies"]}
     files = [path for path in (comparison.report, comparison.folder / "results.json") if path.is_file()]
     return TrackedRun(
-        VERDICT, summary=finite(means), text=" ".join([comparison.verdict, *comparison.details]), files=files
+        VERDICT, summary=finite(means), text=" ".join([comparison.verdict, *comparison.words]), files=files
     )
 
 

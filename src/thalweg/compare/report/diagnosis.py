@@ -5,7 +5,8 @@ from html import escape
 from itertools import accumulate
 from typing import Any
 
-from thalweg.compare.report.figures import COLOURS, figure
+from thalweg.compare.report.figures import figure
+from thalweg.compare.report.traces import COLOURS
 
 BOUNDS = (1e-3, 1e3)
 

@@ -2,24 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from statistics import median
 from typing import Any
 
+from thalweg.compare.report.ranking import ranking, ranking_text
 from thalweg.compare.report.thinning import sampling_note, share, thinned
+from thalweg.compare.report.traces import Results, Trace, look, trace
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart, the black replaced; then others.
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999933", "#b2182b", "#7f7f7f"]
-DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
-SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "bowtie"]
 FIRST = 20  # values of k that are always drawn: there the curve is steep
-
-Results = Mapping[str, Any]
-Trace = dict[str, Any]
-
-
-def palette(names: Sequence[str]) -> dict[str, str]:
-    """Returns a colour for each name."""
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(names))}
 
 
 def figures(results: Results) -> list[dict[str, Any]]:
@@ -29,7 +18,6 @@ def figures(results: Results) -> list[dict[str, Any]]:
     """
     metric = results["task"]["metric"]
     target = results["task"]["target"]
-    better = "higher" if results["task"]["direction"] == "max" else "lower"
     tried = max((len(s["sensitivity"]) for s in results["strategies"]), default=0)
     words = f"the validation {metric} {target:.4g}" if target is not None else "a target that no strategy reached"
     curves = (
@@ -51,12 +39,6 @@ def figures(results: Results) -> list[dict[str, Any]]:
     expected = f"Average result of tuning with k configurations (validation {metric})." + sampling_note(
         results, "values of k", tried
     )
-    ranks = (
-        f"Test {metric} ({better} is better) of each strategy's final runs: the mean of the middle three fifths of "
-        "those that trained and its 95 % interval, with one dot per run."
-        + (" Runs that failed are crosses, and those that diverged are left out." if _some_failed(results) else "")
-        + sampling_note(results, "seeds", results["budget"]["seeds"])
-    )
     times = f"Gradient evaluations to reach {words}, median over the seeds."
     failures = "Share of configurations whose loss became NaN or exceeded ten times its first value."
     tuned = [
@@ -64,11 +46,12 @@ def figures(results: Results) -> list[dict[str, Any]]:
         ("sensitivity", "Learning-rate sensitivity", sensitivity, _sensitivity),
         ("expected", "Expected best of k configurations", expected, _expected),
     ]
-    ranking = ("ranking", "Ranking", ranks, _ranking)
     reached = ("target", "Time to target", times, _time_to_target)
     diverged = ("divergences", "Divergences", failures, _divergences)
     some = any(s["trials"] for s in results["strategies"])
-    shown = [ranking, *tuned, reached, diverged] if results["verdict"] else [*tuned, diverged] if some else []
+    shown = [*tuned, diverged] if some else []
+    if results["verdict"]:
+        shown = [("ranking", "Ranking", ranking_text(results), ranking), *tuned, reached, diverged]
     return [figure(name, title, text, draw(results)) for name, title, text, draw in shown]
 
 
@@ -77,99 +60,33 @@ def figure(name: str, title: str, text: str, plot: dict[str, Any]) -> dict[str, 
     return {"id": name, "title": title, "text": text, "plot": plot}
 
 
-def _look(results: Results, strategy: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Returns colour, dash and symbol: a strategy has the same in every figure."""
-    names = sorted(s["name"] for s in results["strategies"])
-    i = names.index(strategy["name"])
-    return COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], SYMBOLS[i % len(SYMBOLS)]
-
-
-def _trace(strategy: Mapping[str, Any], x: Sequence[Any], y: Sequence[Any], mode: str = "", **more: Any) -> Trace:
-    name = strategy["name"]
-    shared = {"type": "scatter", "name": escape(name), "meta": {"strategy": name}, "showlegend": False}
-    return {**shared, "x": x, "y": y, **({"mode": mode} if mode else {}), **more}
-
-
-def _some_failed(results: Results) -> bool:
-    return any(s["failed"]["count"] for s in results["strategies"]) if results["verdict"] else False
-
-
-def _scores(strategy: Mapping[str, Any], failed: bool) -> list[float]:
-    """Returns the test scores of the final runs that failed, or of the others."""
-    return [r["test"] for r in strategy["runs"] if r["failed"] == failed and r["test"] is not None]
-
-
-def _ranking(results: Results) -> dict[str, Any]:
-    traces = []
-    for s in results["strategies"]:
-        colour, _, symbol = _look(results, s)
-        label, test = escape(s["name"]), s["test"]
-        for failed, dot in ((False, "circle"), (True, "x")):
-            dots = thinned(_scores(s, failed), share(results))
-            if dots:
-                marker: Trace = {"color": colour, "opacity": 0.4, "size": 6, "symbol": dot}
-                traces.append(_trace(s, dots, [label] * len(dots), "markers", marker=marker, hoverinfo="x"))
-        bars: Trace = {}
-        if test["low"] is not None:
-            sides = {"array": [test["high"] - test["typical"]], "arrayminus": [test["typical"] - test["low"]]}
-            bars["error_x"] = {"type": "data", "symmetric": False, **sides, "color": colour, "thickness": 2}
-        marker = {"color": colour, "size": 11, "symbol": symbol}
-        traces.append(_trace(s, [test["typical"]], [label], "markers", marker=marker, **bars))
-    names = [escape(s["name"]) for s in results["strategies"]]
-    near, whole = (_padded(view) for view in _views(results))
-    layout = {
-        "xaxis": {"title": {"text": f"test {escape(results['task']['metric'])}"}, "range": near},
-        "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True},
-        "height": 90 + 38 * len(names),
-    }
-    views = {"near": near, "all": whole} if near != whole else {}
-    return {"data": traces, "layout": layout, "views": views}
-
-
-def _views(results: Results) -> tuple[list[float], list[float]]:
-    """Returns the stretch of the axis that shows the good strategies apart; what is far off lies outside."""
-    strategies, failed = results["strategies"], [v for s in results["strategies"] for v in _scores(s, failed=True)]
-    trained = [(s["test"], own) for s in strategies if s["test"]["typical"] is not None if (own := _scores(s, False))]
-    if not trained:
-        return (found := [min(failed, default=0.0), max(failed, default=1.0)]), found
-    best = trained[0][0]["typical"]
-    gap = median(abs(test["typical"] - best) for test, _ in trained)
-    spread = median(max(own) - min(own) for _, own in trained)
-    margin = 3 * max(gap, spread) or 1.0
-    shown = [v for test, own in trained for v in (*own, test["low"], test["high"])]
-    values = [v for v in (*shown, *failed) if v is not None]
-    near = [v for v in values if abs(v - best) <= margin]
-    return [min(near), max(near)], [min(values), max(values)]
-
-
-def _padded(view: Sequence[float]) -> list[float]:
-    margin = 0.04 * (view[1] - view[0]) or 1e-3 * abs(view[0]) or 1e-3
-    return [view[0] - margin, view[1] + margin]
-
-
 def _curves(results: Results) -> dict[str, Any]:
-    traces = []
+    """Returns the learning curves over gradient evaluations; over the seconds of a run where lengths differ."""
+    traces, budget = [], results["budget"]
+    timed = budget.get("lengths")
+    scale = {s["name"]: budget["run_seconds"] / timed[s["name"]] if timed else 1 for s in results["strategies"]}
     for s in results["strategies"]:
-        colour, dash, _ = _look(results, s)
+        colour, dash, _ = look(results, s)
         curves = s["curves"]
-        meta = {"strategy": s["name"], "seconds": s["seconds_per_step"]}
+        per = scale[s["name"]]
+        meta = {"strategy": s["name"], "seconds": None if timed else s["seconds_per_step"]}
         for axis, field in (("", "train_loss"), ("2", "valid_metric")):
             place = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "meta": meta}
             known = [i for i, v in enumerate(curves[field]["median"]) if v is not None]
-            steps = [curves["step"][i] for i in known]
+            steps = [curves["step"][i] * per for i in known]
             both = [i for i in known if None not in (curves[field]["low"][i], curves[field]["high"][i])]
-            inside = [curves["step"][i] for i in both]
+            inside = [curves["step"][i] * per for i in both]
             low, high = ([curves[field][side][i] for i in both] for side in ("low", "high"))
             band: Trace = {"fill": "toself", "fillcolor": colour, "opacity": 0.15, "line": {"width": 0}}
             band |= {"hoverinfo": "skip", **place}
-            traces.append(_trace(s, inside + inside[::-1], high + low[::-1], "lines", **band))
+            traces.append(trace(s, inside + inside[::-1], high + low[::-1], "lines", **band))
             middle = [curves[field]["median"][i] for i in known]
-            traces.append(_trace(s, steps, middle, "lines", line={"color": colour, "dash": dash, "width": 2}, **place))
+            traces.append(trace(s, steps, middle, "lines", line={"color": colour, "dash": dash, "width": 2}, **place))
     metric = escape(results["task"]["metric"])
     layout = {
         "grid": {"rows": 2, "columns": 1, "pattern": "independent", "ygap": 0.12},
         "xaxis": {"type": "log", "matches": "x2", "showticklabels": False},
-        "xaxis2": {"type": "log", "title": {"text": "gradient evaluations"}},
+        "xaxis2": {"type": "log", "title": {"text": "seconds of a run" if timed else "gradient evaluations"}},
         "yaxis": {"type": "log", "title": {"text": "training loss"}, "exponentformat": "power", "automargin": True},
         "yaxis2": {"title": {"text": f"validation {metric}"}, "automargin": True},
         "height": 640,
@@ -187,26 +104,26 @@ def _sensitivity(results: Results) -> dict[str, Any]:
     better, worst = (min, max) if results["task"]["direction"] == "min" else (max, min)
     margin = worst(known) - 0.05 * (better(known) - worst(known)) if known else 0.0
     for s in results["strategies"]:
-        colour, dash, symbol = _look(results, s)
+        colour, dash, symbol = look(results, s)
         points = sorted((p for p in s["sensitivity"] if p["lr"] is not None), key=lambda p: p["lr"])
         fine = [p for p in points if p["valid"] is not None]
         best = [better(fine, key=lambda p: p["valid"])] if fine else []
         fine = thinned(fine, share(results), *best)
         symbols = [symbol if p["status"] == "finished" else f"{symbol}-open" for p in fine]
-        look: Trace = {"line": {"color": colour, "dash": dash, "width": 1}, "marker": {"symbol": symbols, "size": 8}}
-        traces.append(_trace(s, [p["lr"] for p in fine], [p["valid"] for p in fine], "lines+markers", **look))
+        style: Trace = {"line": {"color": colour, "dash": dash, "width": 1}, "marker": {"symbol": symbols, "size": 8}}
+        traces.append(trace(s, [p["lr"] for p in fine], [p["valid"] for p in fine], "lines+markers", **style))
         for runs, words, size in _chosen(s):
             marks = thinned(runs, share(results))
             line = {"width": size / 8, "color": colour}
-            look = {"marker": {"color": colour, "symbol": "line-ns", "size": size, "line": line}}
-            look["hovertemplate"] = f"lr %{{x}}: %{{y}}, {words}<extra></extra>"
+            style = {"marker": {"color": colour, "symbol": "line-ns", "size": size, "line": line}}
+            style["hovertemplate"] = f"lr %{{x}}: %{{y}}, {words}<extra></extra>"
             heights = [margin if r["valid"] is None else r["valid"] for r in marks]
-            traces.append(_trace(s, [r["hyperparameters"]["lr"] for r in marks], heights, "markers", **look))
+            traces.append(trace(s, [r["hyperparameters"]["lr"] for r in marks], heights, "markers", **style))
         lost = thinned([p["lr"] for p in points if p["valid"] is None], share(results))
         if lost:
-            look = {"marker": {"color": colour, "symbol": "x", "size": 9}}
-            look["hovertemplate"] = "lr %{x}: diverged<extra></extra>"
-            traces.append(_trace(s, lost, [margin] * len(lost), "markers", **look))
+            style = {"marker": {"color": colour, "symbol": "x", "size": 9}}
+            style["hovertemplate"] = "lr %{x}: diverged<extra></extra>"
+            traces.append(trace(s, lost, [margin] * len(lost), "markers", **style))
     layout = {
         "xaxis": {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "power", "dtick": 1},
         "yaxis": {"title": {"text": f"validation {escape(results['task']['metric'])}"}, "automargin": True},
@@ -230,12 +147,12 @@ def _chosen(strategy: Mapping[str, Any]) -> list[tuple[list[Mapping[str, Any]], 
 def _expected(results: Results) -> dict[str, Any]:
     traces = []
     for s in results["strategies"]:
-        colour, dash, symbol = _look(results, s)
+        colour, dash, symbol = look(results, s)
         points = list(enumerate(results["expected_best"][s["name"]], start=1))
         drawn = thinned(points, share(results), *points[:FIRST])
         marker = {"color": colour, "symbol": symbol, "size": 6}
         k, best = [k for k, _ in drawn], [best for _, best in drawn]
-        traces.append(_trace(s, k, best, "lines+markers", line={"color": colour, "dash": dash}, marker=marker))
+        traces.append(trace(s, k, best, "lines+markers", line={"color": colour, "dash": dash}, marker=marker))
     layout = {
         "xaxis": {"title": {"text": "configurations tried, k"}},
         "yaxis": {"title": {"text": f"expected validation {escape(results['task']['metric'])}"}, "automargin": True},
@@ -247,7 +164,7 @@ def _expected(results: Results) -> dict[str, Any]:
 def _bars(results: Results, values: Sequence[float | None], words: Sequence[str], title: str) -> dict[str, Any]:
     traces, longest = [], max([v for v in values if v is not None], default=0)
     for s, value, word in zip(results["strategies"], values, words, strict=True):
-        colour = _look(results, s)[0]
+        colour = look(results, s)[0]
         place = "inside" if (value or 0) > 0.6 * longest else "outside"
         bar: Trace = {
             "type": "bar",
@@ -257,7 +174,7 @@ def _bars(results: Results, values: Sequence[float | None], words: Sequence[str]
             "textposition": place,
         }
         bar |= {"marker": {"color": colour}, "hoverinfo": "x"}
-        traces.append(_trace(s, [value or 0], [escape(s["name"])], **bar))
+        traces.append(trace(s, [value or 0], [escape(s["name"])], **bar))
     names = [escape(s["name"]) for s in results["strategies"]]
     layout = {
         "barmode": "overlay",

@@ -8,9 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from thalweg.compare.arguments import in_words as duration
 from thalweg.compare.ranges import in_words, shown
 from thalweg.compare.report.diagnosis import diagnosis_figures
-from thalweg.compare.report.figures import figures, palette
+from thalweg.compare.report.figures import figures
+from thalweg.compare.report.traces import palette
 from thalweg.extras import needs
 from thalweg.tensors.files import write_text
 
@@ -39,6 +41,7 @@ def contents(results: Mapping[str, Any]) -> dict[str, Any]:
         "r": results,
         "d": diagnosis,
         "colours": palette(names),
+        "timed": results.get("judge", {}).get("by", "metric") != "metric",
         "marked": bool(results["verdict"] and results["verdict"]["behind"]),
         "charged": any(s.get("charged") for s in results["strategies"]),
     }
@@ -81,7 +84,13 @@ def environment(*folders: str) -> Environment:
     """Returns the templates of this folder, and of other packages' folders; they escape everything by default."""
     loaders = [PackageLoader(folder, "") for folder in (*folders, "thalweg.compare.report")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": _number, "interval": _interval, "setting": shown, "space": in_words}
+    environment.filters |= {
+        "number": _number,
+        "interval": _interval,
+        "setting": shown,
+        "space": in_words,
+        "duration": duration,
+    }
     return environment
 
 
@@ -109,11 +118,16 @@ def _number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def _interval(of: Mapping[str, Any], digits: int = 4) -> str:
-    """Returns an interval to read; one dash where it has no bounds.
+def _interval(of: Mapping[str, Any], digits: int = 4, kind: str = "") -> str:
+    """Returns an interval to read, of bounds of a ``kind``; one dash where it has none.
 
     >>> _interval({"low": 0.25, "high": 0.5}), _interval({"low": None, "high": None})
     ('0.25 to 0.5', '–')
+    >>> _interval({"low_seconds": 0.25, "high_seconds": None}, kind="_seconds")
+    '0.25 or more'
     """
+    of = {name: of[name + kind] for name in ("low", "high")}
     bounds = _number(of["low"], digits), _number(of["high"], digits)
+    if kind and of["high"] is None is not of["low"]:
+        return f"{bounds[0]} or more"
     return bounds[0] if of["low"] is of["high"] is None else " to ".join(bounds)

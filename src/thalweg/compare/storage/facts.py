@@ -10,6 +10,8 @@ CHARGED = "charged"
 ENGINE = "engine"  # choices for the first rung; the last fact of those that set the study up
 SECONDS = "seconds"
 SECONDS_PER_STEP = "seconds_per_step"
+TIMINGS = "timings"  # all measurements of which these are the least
+TARGET = "target"  # chosen from the tuning trials of a study that is judged by the time to it
 CONSTANT_TEST = "constant_test"  # of the best constant model; None where it is not known
 UNTRAINED_TEST = "untrained_test"  # the last fact that results need
 

@@ -16,9 +16,9 @@ MOVED = {"thalweg.compare.second_order.": "thalweg.compare.strategy.second_order
 def as_meant(design: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a stored design in the words of today.
 
-    Before designs stated a ``protocol``, it was the first. Before ``decay`` was a setting, rules decayed weights alone,
-    and all other optimizers as they do by default; an initialization called by its name alone had the gain of the
-    nonlinearity that follows.
+    Before designs stated a ``protocol``, it was the first; before they stated by what they ``judge``, it was the
+    metric. Before ``decay`` was a setting, rules decayed weights alone, and all other optimizers as they do by default;
+    an initialization called by its name alone had the gain of the nonlinearity that follows.
 
     >>> adamw = {"optimizer": "AdamW()", "defaults": {"weight_decay": 0.01}, "space": {}, "initialization": "he"}
     >>> old = as_meant({"strategies": [adamw]})
@@ -26,7 +26,7 @@ def as_meant(design: Mapping[str, Any]) -> dict[str, Any]:
     ('weights', 'he-gain', 'all')
     """
     strategies = [{**s, "optimizer": _as_placed(s["optimizer"])} for s in design["strategies"]]
-    design = {"protocol": 1, "within": None, **design}
+    design = {"protocol": 1, "within": None, "judge": "metric", **design}
     if "decay" in design:
         return {**design, "strategies": strategies}
     made = [s for s in strategies if "(" not in s["optimizer"] and not s.get("closure")]  # by a factory

@@ -10,6 +10,8 @@ from thalweg.compare.execution import ENGINES, EngineName
 from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.options import Tune, widened
+from thalweg.compare.study import Judge
+from thalweg.compare.study.criterion import check_judge
 from thalweg.compare.task import Task
 from thalweg.compare.task.grouping import NoDecay
 from thalweg.compare.task.loop import TrainingLoop
@@ -45,6 +47,8 @@ class StudyConfig:
     clip_norm: float | None = None
     no_decay: NoDecay | None = None
     within: float | None = None
+    judge: Judge = "metric"
+    target: float | None = None
     until: Literal["decided"] | None = None
     at_most: str | float | None = None
     trial_seconds: float | None = None
@@ -54,8 +58,8 @@ class StudyConfig:
 
     @property
     def stepping(self) -> dict[str, Any]:
-        """What the task's steps do, as far as it is asked for here."""
-        names = ("precision", "accumulate", "clip_norm", "no_decay")
+        """What the task's steps do, and its target, as far as they are asked for here."""
+        names = ("precision", "accumulate", "clip_norm", "no_decay", "target")
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -78,6 +82,7 @@ class StudyConfig:
             check_above("trial_seconds", self.trial_seconds, SECONDS)
         if self.within is not None:
             check_above("within", self.within)
+        check_judge(self.judge, self.target)
         if self.out is not None and not str(self.out):
             raise ValueError("out is empty: name a folder, or omit it")
         check_utf8(self.here / (self.out or ""))

@@ -74,6 +74,7 @@ def study_of(task: Mapping[str, Any], config: StudyConfig, budget: Budget, devic
         "budget": budget.stated(),
         "decay": config.decay,
         "within": config.within,
+        "judge": config.judge,
         "seed": config.seed,
         "engine": config.engine,
         "device": device,

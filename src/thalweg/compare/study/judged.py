@@ -7,13 +7,22 @@ from statistics import fmean, median, variance
 from typing import Any
 
 from thalweg.compare.design import PROTOCOL, SEQUENTIAL
-from thalweg.compare.statistics import between_halves, luck_of_tuning, more_often, shift, signed_rank, typical
+from thalweg.compare.statistics import (
+    between_halves,
+    luck_of_tuning,
+    median_time,
+    more_often,
+    shift,
+    signed_rank,
+    typical,
+)
+from thalweg.compare.study import Judge
+from thalweg.compare.study.untrained import Untrained, failed
 
 ALPHA = 0.05
 MOST = 0.0125  # level of one comparison, however few there are
 ERRORS = 2.5  # standard errors of the mean gain that count as clear
 HALVES = 2.0  # typical distances of a half's run from the middle of both that count as clear, where trials are added
-TRAINED = 0.1  # share of the way to the best typical run that a run covers if it trained
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,9 @@ class Runs:
     """The final runs of one strategy, a seed at each position.
 
     Attributes:
-        scores: test metric, None where the run diverged.
-        failed: whether the run failed.
+        scores: what is judged: the test metric, None where the run diverged; or the time to the target, None where it
+            is not reached.
+        failed: whether the run is lost in every comparison: it failed, or did not reach the target.
         steps: gradient evaluations to the target, None where it was not reached.
     """
 
@@ -37,8 +47,8 @@ class Judged:
 
     Attributes:
         runs: of each strategy.
-        direction: ``"max"`` or ``"min"`` of the metric.
-        metric: its name.
+        direction: ``"max"`` or ``"min"`` of what is judged.
+        metric: its name; of a time, its unit.
         choices: of each strategy, the recommended configuration in words.
         within: the margin inside which strategies count as equivalent; None for a tenth of their spread.
         goal: what the time to target counts to, in words.
@@ -48,6 +58,10 @@ class Judged:
         unmeasured: strategies whose runs ended, but whose metric is a number for none.
         ended: what the study added and what ended it, in words; empty for one that makes one batch of runs.
         impossible: strategies that could not run, which are not compared, with what they do instead.
+        judge: by what strategies are judged.
+        precision: of each strategy, the share by which the measured seconds of a step may be too few or too many.
+        horizon: the time at which the longest runs end, which stands for one that is not reached where sizes count.
+        ties: of each strategy, what ranks those that typically take as long, lower for better.
 
     A strategy that was behind at a look has the runs until then; it is compared by those.
     """
@@ -64,6 +78,15 @@ class Judged:
     unmeasured: Sequence[str] = ()
     ended: str = ""
     impossible: Mapping[str, str] = field(default_factory=dict)
+    judge: Judge = "metric"
+    precision: Mapping[str, float] = field(default_factory=dict)
+    horizon: float = math.inf
+    ties: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the time to a target is judged."""
+        return self.judge != "metric"
 
     @property
     def level(self) -> float:
@@ -76,13 +99,17 @@ class Judged:
         return max(len(runs.scores) for runs in self.runs.values())
 
     def typical(self, name: str) -> float:
-        """Returns the typical score of a strategy's runs that trained; NaN where none did."""
-        return typical(trained(self.runs[name])).mean
+        """Returns the typical score of a strategy's runs that trained; NaN where none did.
 
-    def gains(self, a: str, b: str) -> list[float]:
+        Of times it is the median, infinite where half of the runs do not reach the target.
+        """
+        own = trained(self.runs[name])
+        return median_time(own).mean if self.is_timed else typical(own).mean
+
+    def gains(self, a: str, b: str, slack: float = 0.0) -> list[float]:
         """Returns by how much ``a`` is better than ``b`` on each seed that both were trained with.
 
-        It is infinite where one of them alone failed.
+        It is infinite where one of them alone failed. Scores of ``b`` count as less by the share ``slack``.
         """
         sign, one, two = 1 if self.direction == "max" else -1, self.runs[a], self.runs[b]
         found = []
@@ -92,24 +119,53 @@ class Judged:
             else:
                 assert x is not None
                 assert y is not None
-                found.append(sign * (x - y))
+                found.append(sign * (x - y / (1 + slack)))
+        return found
+
+    def sure_gains(self, a: str, b: str) -> list[float]:
+        """Returns the gains of ``a`` over ``b`` if the seconds of a step are as far off as they may be, against ``a``.
+
+        That error is the same for all runs, so that no number of runs shows it.
+        """
+        return self.gains(a, b, self.precision.get(a, 0.0) + self.precision.get(b, 0.0))
+
+    def sizes(self, a: str, b: str, gains: Sequence[float]) -> list[float]:
+        """Returns gains of ``a`` over ``b`` with the horizon in place of a time that is not reached."""
+        if not self.is_timed:
+            return list(gains)
+        found = []
+        for gain, x, y in zip(gains, self.runs[a].scores, self.runs[b].scores, strict=False):
+            reached = x if x is not None else y if y is not None else self.horizon
+            found.append(gain if math.isfinite(gain) else math.copysign(self.horizon - reached, gain))
         return found
 
     def relative_gains(self, a: str, b: str) -> list[float]:
         """Returns the gains without outliers, and relative to the largest."""
-        return _drawn_in(self.gains(a, b))
+        return _drawn_in(self.sizes(a, b, self.gains(a, b)))
 
     def beats(self, a: str, b: str) -> bool:
-        """Says whether ``a`` is better than ``b``, or fails less often, at the level of one comparison."""
+        """Says whether ``a`` is better than ``b``, or fails less often, at the level of one comparison.
+
+        Of times to a target there is one test: a run that does not reach it is lost there.
+        """
         apart = [p - q for p, q in zip(self.runs[b].failed, self.runs[a].failed, strict=False)]
-        oftener = more_often(apart.count(1), apart.count(-1)) <= self.level
+        oftener = not self.is_timed and more_often(apart.count(1), apart.count(-1)) <= self.level
         if oftener and (not self.adds_trials or self._is_beyond_luck(apart)):
             return True
-        return self.clearly(self.gains(a, b), self.level)
+        gains = self.sure_gains(a, b)
+        return self.clearly(gains, self.level, self.sizes(a, b, gains))
 
-    def clearly(self, gains: Sequence[float], level: float) -> bool:
-        """Says whether gains are above zero beyond the luck of seeds and, where each run has its own, of tuning."""
-        return signed_rank(gains) <= level and (not self.is_tuned_apart or self._is_beyond_luck(_drawn_in(gains)))
+    def clearly(self, gains: Sequence[float], level: float, sizes: Sequence[float] | None = None) -> bool:
+        """Says whether gains are above zero beyond the luck of seeds and, where each run has its own, of tuning.
+
+        Arguments:
+            gains: are ranked.
+            level: of the test of ranks.
+            sizes: of the gains, whose mean is judged; by default as they are.
+        """
+        if signed_rank(gains) > level:
+            return False
+        return not self.is_tuned_apart or self._is_beyond_luck(_drawn_in(gains if sizes is None else sizes))
 
     def _is_beyond_luck(self, inside: Sequence[float]) -> bool:
         """Says whether a mean gain is more than the luck of tuning may be.
@@ -135,13 +191,15 @@ class Judged:
         The 90 % interval of what pairs typically differ by lies inside it, and so does the mean gain with 2 of its
         standard errors, which include the luck of tuning.
         """
-        gains = self.gains(a, b)
-        gap = shift(gains, 0.9)
-        if not (-margin <= gap.low and gap.high <= margin):
+        least, most = self.sure_gains(a, b), [-gain for gain in self.sure_gains(b, a)]
+        if not (-margin <= shift(least, 0.9).low and shift(most, 0.9).high <= margin):
             return False
+        return max(self._reach(self.sizes(a, b, found)) for found in (least, most)) <= margin
+
+    def _reach(self, gains: Sequence[float]) -> float:
+        """Returns the size of the mean gain and 2 of its standard errors."""
         inside, largest = _drawn_in(gains), _largest(gains)
-        reach = abs(fmean(inside)) + 2.0 * (_error(inside) if self.is_tuned_apart else 0.0)
-        return reach * largest <= margin
+        return (abs(fmean(inside)) + 2.0 * (_error(inside) if self.is_tuned_apart else 0.0)) * largest
 
 
 def _tails(gains: Sequence[float]) -> tuple[float, float]:
@@ -181,19 +239,6 @@ def trained(runs: Runs) -> list[float | None]:
     return [None if failed else x for x, failed in zip(runs.scores, runs.failed, strict=True)]
 
 
-@dataclass(frozen=True)
-class Untrained:
-    """Test scores of models that learned nothing.
-
-    Attributes:
-        scores: of untrained models, by what decides where a run begins.
-        constant: of the best constant model; None where it is not known.
-    """
-
-    scores: Mapping[str, Sequence[float]]
-    constant: float | None
-
-
 def judge(
     design: Mapping[str, Any],
     scores: Mapping[str, Sequence[float | None]],
@@ -227,37 +272,6 @@ def judge(
 def could_not_run(statuses: Iterable[str]) -> bool:
     """Says whether a strategy could not run, by the statuses of its final runs."""
     return {*statuses} == {"could not run"}
-
-
-def failed(
-    scores: Mapping[str, Sequence[float | None]],
-    direction: str,
-    untrained: Mapping[str, Sequence[float]],
-    first: int | None = None,
-) -> dict[str, list[bool]]:
-    """Returns which runs of each strategy failed.
-
-    Arguments:
-        scores: test metric of each run, None where it diverged.
-        direction: of the metric.
-        untrained: of each strategy, scores of models that learned nothing, from which a run has to get away.
-        first: runs of each strategy that say what the best typical run is, so that it stays as more are made; None for
-            all.
-
-    >>> failed({"a": [0.9, 0.1, None], "b": [0.8, 0.8, 0.7]}, "max", {"a": [0.1], "b": [0.1]})
-    {'a': [False, True, True], 'b': [False, False, False]}
-    """
-    sign = 1 if direction == "max" else -1
-    known = {name: own[:first] for name, own in scores.items()}
-    ends = [sign * median(ended) for s in known.values() if (ended := [x for x in s if x is not None])]
-    best = max(ends, default=math.nan)
-    found = {}
-    for name, own in scores.items():
-        start = max((sign * x for x in untrained[name] if math.isfinite(x)), default=-math.inf)
-        least = start + TRAINED * (best - start) if math.isfinite(start) and best > start else start
-        is_constant = all(x is None or sign * x == start for one in known.values() for x in one)  # it tells nothing
-        found[name] = [x is None or (sign * x <= least and not is_constant) for x in own]
-    return found
 
 
 @dataclass(frozen=True)

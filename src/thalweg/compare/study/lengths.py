@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from thalweg.compare.arguments import check_whole
 from thalweg.compare.design import LOOKS, SEQUENTIAL, Budget
@@ -14,28 +14,55 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.notes import before_first_step
-from thalweg.compare.user_errors import user_errors
+from thalweg.compare.task import Task
+from thalweg.compare.task.loop import TrainingLoop
+from thalweg.compare.user_errors import TaskError, user_errors
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long runs are.
+
+    Attributes:
+        steps: gradient evaluations of a run, of the longest one where they differ.
+        each: the same of each strategy where they differ; else None.
+        seconds: of a run alone, where the runs of all strategies take as long; else None.
+    """
+
+    steps: int
+    each: Mapping[str, int] | None = None
+    seconds: float | None = None
+
+    def of(self, strategy: str) -> int:
+        """Returns the gradient evaluations of a run of a strategy."""
+        return self.steps if self.each is None else self.each[strategy]
 
 
 def planned(
-    config: StudyConfig, contexts: Mapping[Variant, TaskContext], steps: int
+    config: StudyConfig, contexts: Mapping[Variant, TaskContext], lengths: Lengths
 ) -> tuple[dict[str, dict[str, int]], Budget]:
-    """Returns what runs of so many steps spend before their first one, by strategy, and the budget of the study.
+    """Returns what runs of such lengths spend before their first step, by strategy, and the budget of the study.
 
     Raises:
         ValueError: that is too much, or the task lacks what a guidance takes.
     """
-    strategies = config.strategies
     with user_errors("the task"):
-        charged = {s.name: _charged(contexts[s.variant], s, steps) for s in strategies}
-    warmup = max(_settled(s, sum(charged[s.name].values()), steps) for s in strategies)
-    return charged, budget_of(config, steps, warmup)
+        charged = {s.name: _charged(contexts[s.variant], s, lengths.of(s.name)) for s in config.strategies}
+    return charged, budget_of(config, lengths, {name: sum(costs.values()) for name, costs in charged.items()})
 
 
-def budget_of(config: StudyConfig, steps: int, warmup: int) -> Budget:
-    """Returns the budget of a study whose runs have so many steps, of which the longest warm-up takes some."""
-    budget = Budget(config.trials, steps, config.seeds, warmup, trial_seconds=config.trial_seconds)
-    budget = replace(budget, study_seconds=config.study_seconds)
+def budget_of(config: StudyConfig, lengths: Lengths, spent: Mapping[str, int]) -> Budget:
+    """Returns the budget of a study whose runs have such lengths.
+
+    Arguments:
+        config: of the study.
+        lengths: of its runs.
+        spent: before the first step, by strategy.
+    """
+    settled = [(_settled(s, spent[s.name], own := lengths.of(s.name)), own) for s in config.strategies]
+    warmup = max(steps if own == lengths.steps else math.ceil(steps * lengths.steps / own) for steps, own in settled)
+    budget = Budget(config.trials, lengths.steps, config.seeds, warmup, trial_seconds=config.trial_seconds)
+    budget = replace(budget, study_seconds=config.study_seconds, lengths=lengths.each, run_seconds=lengths.seconds)
     return replace(budget, looks=LOOKS, protocol=SEQUENTIAL) if config.until else budget
 
 
@@ -92,6 +119,14 @@ def _refusal(
     except CannotRun as failure:
         return failure
     return None
+
+
+def check_target(task: Task | TrainingLoop) -> None:
+    """Raises TaskError where the target of a task is no value that its metric can have."""
+    low, high = task.metric_range
+    if task.target is not None and not low <= task.target <= high:
+        bounds = f"is at most {high:g}" if math.isinf(low) else f"lies between {low:g} and {high:g}"
+        raise TaskError(f"target is {task.target:g}, and the {task.metric_name} {bounds}: give another --target")
 
 
 def _settled(strategy: Strategy, prepared: int, steps: int) -> int:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thalweg.compare.design import PROTOCOL
+from thalweg.compare.arguments import in_words
+from thalweg.compare.design import PROTOCOL, Budget
 from thalweg.compare.storage.old_designs import is_former
 
 
@@ -18,14 +19,44 @@ def before_first_step(costs: Mapping[str, int], steps: int) -> str:
     return f"each run spends {spent} before its first step ({parts})"
 
 
+def lengths_in_words(budget: Budget, closures: Sequence[str] = ()) -> str:
+    """Returns how long runs are.
+
+    Arguments:
+        budget: of the study.
+        closures: strategies that evaluate the gradient several times a step.
+
+    >>> lengths_in_words(Budget(12, 1525, 10))
+    'runs have 1,525 steps'
+    >>> each = {"sgd": 1200, "adam": 1200, "lbfgs": 310}
+    >>> lengths_in_words(Budget(12, 1200, 10, lengths=each, run_seconds=120.0), ["lbfgs"])
+    'runs take 2 min each, trained alone: sgd and adam 1,200 steps, lbfgs 310 gradient evaluations'
+    """
+    if budget.lengths is None:
+        return f"runs have {budget.steps:,} steps"
+    alike: dict[str, list[str]] = {}
+    for name, steps in budget.lengths.items():
+        unit = "gradient evaluations" if name in closures else "steps"
+        alike.setdefault(f"{steps:,} {unit}", []).append(name)
+    parts = [f"{' and '.join(filter(None, [', '.join(n[:-1]), n[-1]]))} {steps}" for steps, n in alike.items()]
+    return f"runs take {in_words(budget.run_seconds or 0.0)} each, trained alone: {', '.join(parts)}"
+
+
 def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], design: Mapping[str, Any]) -> list[str]:
     """Returns the notes of a study, a sentence or two each."""
-    budget = design["budget"]
+    budget = Budget.from_design(design)
     notes = [
         "Seconds to target are the steps to target times the duration of a step, which is measured for each "
         "recommended configuration alone, in turns.",
         "In the expected best at k, a configuration that was stopped at the first rung counts with its value there.",
     ]
+    if budget.lengths is not None:
+        closures = [s["name"] for s in design["strategies"] if s.get("closure")]
+        said = lengths_in_words(budget, closures)
+        notes.append(
+            f"{said[0].upper()}{said[1:]}. Costs that differ by less than a tenth counted as equal. The first rung, "
+            "warm-up and evaluation points lie at the same shares of every run."
+        )
     if design["protocol"] < PROTOCOL:
         notes.append(
             "This study was run by a former protocol: the final runs of a strategy share one configuration, which was "
@@ -48,7 +79,7 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
             notes.append(f"{s['name']}: every configuration diverged, so its default configuration was run.")
     for s in strategies:
         if s["charged"]:
-            notes.append(f"{s['name']}: {before_first_step(s['charged'], budget['steps'])}.")
+            notes.append(f"{s['name']}: {before_first_step(s['charged'], budget.of(s['name']).steps)}.")
     if any(s["failed"]["count"] for s in strategies):
         notes.append(
             "A final run failed if it diverged, or covered less than a tenth of the way from the better of the "

@@ -25,10 +25,10 @@ from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, study_of, task_of
-from thalweg.compare.study.lengths import check_ends, length_of, planned
-from thalweg.compare.study.notes import before_first_step
+from thalweg.compare.study.lengths import Lengths, check_ends, check_target, length_of, planned
+from thalweg.compare.study.notes import before_first_step, lengths_in_words
 from thalweg.compare.study.prepare_loop import PreparedLoop, prepare_loop
-from thalweg.compare.study.time_budget import measured_steps, stored_steps
+from thalweg.compare.study.time_budget import measured_lengths, stored_lengths
 from thalweg.compare.task import Task, materialize, try_model, unshared, with_metric
 from thalweg.compare.task.loading import load_task
 from thalweg.compare.task.loop import TrainingLoop
@@ -140,12 +140,13 @@ def prepare(config: StudyConfig) -> Prepared | PreparedLoop:
         contexts = _contexts(given, config.strategies, config.swap_batch_norm, device, config.decay)
         task = contexts[Variant()].task
         given = replace(given, metric=task.metric)
+        check_target(task)
     check_ends(contexts, config.strategies)
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
-    charged, budget = planned(config, contexts, length_of(config, contexts[Variant()]))
+    charged, budget = planned(config, contexts, Lengths(length_of(config, contexts[Variant()])))
     if seconds := config.study_seconds:
-        steps = stored_steps(folder, seconds) or measured_steps(config, contexts, budget, seconds)
-        charged, budget = planned(config, contexts, steps)
+        lengths = stored_lengths(folder, seconds) or measured_lengths(config, contexts, budget, seconds)
+        charged, budget = planned(config, contexts, lengths)
     return Prepared(config, given, contexts, charged, budget, folder, trained_on)
 
 
@@ -193,10 +194,13 @@ def set_up(
     chosen = [f"engine for {', '.join(titles)}: {name} ({reason})" for (name, reason), titles in alike.items()]
     chosen += [f"{choice.title} could not run: {choice.reason}" for choice in engines.choices if not choice.can_run]
     begin = prepared.lines
-    steps, seconds = prepared.budget.steps, prepared.budget.study_seconds
-    if seconds is not None:
-        begin.append(f"runs have {steps:,} steps: about {in_words(seconds)} in all, if nothing else runs here")
-    costs = [f"{name}: {before_first_step(costs, steps)}" for name, costs in prepared.charged.items() if costs]
+    budget = prepared.budget
+    if budget.study_seconds is not None:
+        about = f"about {in_words(budget.study_seconds)} in all, if nothing else runs here"
+        lengths = lengths_in_words(budget, [s.name for s in prepared.config.strategies if s.closure])
+        begin.append(f"{lengths}{':' if budget.lengths is None else ';'} {about}")
+    charged = {name: costs for name, costs in prepared.charged.items() if costs}
+    costs = [f"{name}: {before_first_step(costs, budget.of(name).steps)}" for name, costs in charged.items()]
     return [*chosen, *begin, *costs, *_graver(store.fact(DIAGNOSIS))]
 
 

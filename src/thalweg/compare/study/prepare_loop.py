@@ -18,7 +18,7 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
-from thalweg.compare.study.lengths import budget_of, longest_warmup
+from thalweg.compare.study.lengths import Lengths, budget_of, check_target
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import TaskError
 from thalweg.diagnosis import Diagnosis, Finding
@@ -109,7 +109,9 @@ def prepare_loop(config: StudyConfig, task: TrainingLoop, device: torch.device) 
     steps = config.steps if config.steps is not None else task.steps
     check_whole("steps", steps, kind=TaskError)
     task = task if config.no_decay is None else replace(task, no_decay=config.no_decay)
+    task = task if config.target is None else replace(task, target=config.target)
     tried = _tried(Loops(task, device, config.decay), config.strategies)
-    budget = budget_of(config, steps, max(longest_warmup(s, steps) for s in config.strategies))
+    check_target(tried.task)
+    budget = budget_of(config, Lengths(steps), {s.name: 0 for s in config.strategies})
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     return PreparedLoop(config, tried, budget, folder, device)

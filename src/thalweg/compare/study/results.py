@@ -25,22 +25,27 @@ from thalweg.compare.storage.facts import (
     finished,
     winner_of,
 )
+from thalweg.compare.storage.rows import result_of
 from thalweg.compare.storage.store import Store
-from thalweg.compare.study import verdict
-from thalweg.compare.study.judged import Judged, Runs, Untrained, could_not_run, judge, trained
+from thalweg.compare.study import Judge, verdict
+from thalweg.compare.study.basis import Basis, Record, basis_of
+from thalweg.compare.study.judged import Judged, Runs, trained
 from thalweg.compare.study.looks import ended_in_words, last_look
 from thalweg.compare.study.notes import notes_of
+from thalweg.compare.study.untrained import Untrained
 from thalweg.compare.user_errors import StudyError
 
-Record = dict[str, Any]
 
-
-def collect(store: Store, within: float | None = None) -> dict[str, Any]:
+def collect(
+    store: Store, within: float | None = None, by: Judge | None = None, target: float | None = None
+) -> dict[str, Any]:
     """Returns the results of a finished study as plain values; see the guide for the fields.
 
     Arguments:
         store: of the study.
         within: the margin inside which strategies count as equivalent; None for the study's own.
+        by: by what strategies are judged; None for the study's own.
+        target: of the validation metric; None for the study's own.
 
     Raises:
         StudyError: the study is not finished.
@@ -53,19 +58,23 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     design, records = facts[DESIGN], slim(store.records())
     direction, names = design["task"]["direction"], [s["name"] for s in design["strategies"]]
     finals = {name: [r for r in records if r["rung"] == "final" and r["strategy"] == name] for name in names}
-    target = _target(design, finals)
-    judged = _judged(design, facts, finals, target, design["within"] if within is None else within)
+    basis = basis_of(facts, records, within, by, target)
+    plainly, judged = _judged(facts, finals, basis)
     strategies = [
-        _strategy(s, records, finals[s["name"]], _runs(judged, s["name"]), target, design, facts)
+        _strategy(s, records, finals[s["name"]], _runs(plainly, s["name"]), judged, design, facts)
         for s in design["strategies"]
     ]
     found = verdict.decide(judged)
     order = [*found.candidates, *(one.name for one in found.behind), *judged.impossible]
     strategies.sort(key=lambda s: order.index(s["name"]))
-    made = _made(Budget.from_design(design), judged.seeds)
+    budget = Budget.from_design(design)
+    made = _made(budget, judged.seeds)
     spent = made.stated() | {"trials": made.trials_by(made.looks), "seeds": judged.seeds}
+    intervals = [budget.of(s["name"]).evaluation_interval for s in strategies]
+    to_targets = [s["to_target"]["steps"] for s in strategies]
     results = {
-        "task": {**design["task"], "target": target},
+        "task": {**design["task"], "target": basis.target},
+        "judge": basis.as_dict(),
         "protocol": design["protocol"],
         "budget": {name: spent[name] if name != "looks" else judged.looks for name in design["budget"]},
         "decay": design["decay"],
@@ -76,7 +85,7 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
         "verdict": found.as_dict(),
         "diagnosis": facts.get(DIAGNOSIS),
         "run": {**facts[RUN], "seed": design["seed"], "seconds": facts.get(SECONDS), "last_look": last_look(facts)},
-        "notes": notes_of(strategies, facts, design),
+        "notes": [*basis.notes(to_targets, intervals), *notes_of(strategies, facts, design)],
     }
     late = sum(r["status"] == "timed out" for r in records)
     if late:
@@ -85,32 +94,18 @@ def collect(store: Store, within: float | None = None) -> dict[str, Any]:
     return plain(results)
 
 
-def _judged(
-    design: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    finals: Mapping[str, Sequence[Record]],
-    target: float | None,
-    within: float | None,
-) -> Judged:
-    """Returns the final runs as they are judged."""
-    spaces = {s["name"]: s["space"] for s in design["strategies"]}
-    return judge(
-        design,
-        {name: [r["test"] for r in runs] for name, runs in finals.items()},
+def _judged(facts: Mapping[str, Any], finals: Mapping[str, Sequence[Record]], basis: Basis) -> tuple[Judged, Judged]:
+    """Returns the final runs as the metric judges them, and as they are judged."""
+    spaces = {s["name"]: s["space"] for s in facts[DESIGN]["strategies"]}
+    return basis.judged(
+        facts,
+        {name: [result_of(r) for r in own] for name, own in finals.items()},
         Untrained(facts[UNTRAINED_TEST], facts.get(CONSTANT_TEST)),
-        {s["name"]: s["start"] for s in design["strategies"]},
-        steps={name: [_steps_to(r, target, design["task"]["direction"]) for r in own] for name, own in finals.items()},
         choices={
             name: ", ".join(f"{k} {shown(v)}" for k, v in facts[winner_of(name)]["hyper"].items() if k in space)
             for name, space in spaces.items()
         },
-        within=within,
-        unmeasured=[name for name, own in finals.items() if _is_unmeasured(own)],
         ended=ended_in_words(last_look(facts)),
-        impossible={
-            name: facts[failure_of(name)] for name, own in finals.items() if could_not_run(r["status"] for r in own)
-        },
-        goal="" if target is None else f"validation {design['task']['metric']} {target:.4g}",
     )
 
 
@@ -118,11 +113,6 @@ def _runs(judged: Judged, name: str) -> Runs:
     """Returns a strategy's runs as they are judged; of one that could not run all failed."""
     lost = [None] * judged.seeds
     return judged.runs.get(name, Runs(lost, [True] * judged.seeds, lost))
-
-
-def _is_unmeasured(runs: Sequence[Record]) -> bool:
-    ended = [r for r in runs if r["status"] == "finished"]
-    return bool(ended) and all(r["test"] is None for r in ended)
 
 
 def _made(budget: Budget, runs: int) -> Budget:
@@ -156,38 +146,17 @@ def in_json(results: Mapping[str, Any]) -> str:
     return json.dumps(results, indent=1, allow_nan=False) + "\n"
 
 
-def _target(design: Mapping[str, Any], finals: Mapping[str, Sequence[Record]]) -> float | None:
-    """Returns the validation metric that "time to target" counts to.
-
-    The task's own where it has one; else 95 % of the way from the start of the curves to the best
-    strategy's mean end, so that it depends on no one's opinion and at least one strategy reaches it.
-    """
-    if design["task"]["target"] is not None:
-        return float(design["task"]["target"])
-    ends, starts = [], []
-    for runs in finals.values():
-        sound = [r["curve"]["valid_metric"] for r in runs if r["status"] == "finished"]
-        if sound and len(sound) == len(runs):
-            ends.append(sum(c[-1] for c in sound) / len(sound))
-            starts.append(sum(c[0] for c in sound) / len(sound))
-    if not ends:
-        return None
-    best, worst = (max, min) if design["task"]["direction"] == "max" else (min, max)
-    start = worst(starts)
-    return float(start + 0.95 * (best(ends) - start))
-
-
 def _strategy(
     described: Mapping[str, Any],
     records: Sequence[Record],
     finals: Sequence[Record],
     runs: Runs,
-    target: float | None,
+    judged: Judged,
     design: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     name, direction, space = described["name"], design["task"]["direction"], described["space"]
-    last = last_of_each(records, name)
+    last, length = last_of_each(records, name), Budget.from_design(design).of(name).steps
     hyper = facts[winner_of(name)]["hyper"]
     least, most = design["task"]["range"]
     within = (-math.inf if least is None else least, math.inf if most is None else most)
@@ -196,8 +165,8 @@ def _strategy(
         sum(runs.failed),
     )
     low, high = statistics.proportion(count, len(finals))
-    steps, given = _median_reached(runs.steps), _made(Budget.from_design(design), len(finals))
-    per_step = facts[SECONDS_PER_STEP][name]
+    steps, per_step = _runs(judged, name).steps, facts[SECONDS_PER_STEP][name]
+    given = _made(Budget.from_design(design).of(name), len(finals))
     ends = [value for r in finals if (value := end(r)) is not None]
     return {
         "name": name,
@@ -207,18 +176,14 @@ def _strategy(
         "failed": {"count": count, "of": len(finals), "low": low, "high": high},
         "runs": [
             {"hyperparameters": r["hyper"], "test": r["test"], "valid": end(r), "failed": bad, "steps_to_target": to}
-            for r, bad, to in zip(finals, runs.failed, runs.steps, strict=True)
+            for r, bad, to in zip(finals, runs.failed, steps, strict=True)
         ],
-        "to_target": {
-            "steps": steps,
-            "gradient_evaluations": steps,
-            "seconds": None if steps is None else steps * per_step,
-            "reached": sum(to is not None for to in runs.steps),
-        },
+        "to_target": to_target(steps, per_step),
         "could_not_run": facts.get(failure_of(name)),
-        **tried(last, design["budget"]["steps"]),
+        **tried(last, given.steps),
         "gradient_evaluations": given.tuning_evaluations + given.final_evaluations,
         "on_edge": edge(space, hyper),
+        "steps": length,
         "seconds_per_step": per_step,
         "charged": facts.get(CHARGED, {}).get(name, {}),
         "curves": curves(finals, direction),
@@ -227,12 +192,35 @@ def _strategy(
     }
 
 
+def to_target(steps: Sequence[int | None], per_step: float) -> dict[str, Any]:
+    """Returns the median evaluations and seconds to the target, and how many runs reach it, with their intervals."""
+    typical, of = statistics.median_time(steps), len(steps)
+    reached = sum(s is not None for s in steps)
+    low, high = statistics.proportion(reached, of)
+    return {
+        "steps": typical.mean,
+        "gradient_evaluations": typical.mean,
+        "seconds": typical.mean * per_step,
+        "low_steps": typical.low,
+        "high_steps": typical.high,
+        "low_seconds": typical.low * per_step,
+        "high_seconds": typical.high * per_step,
+        "reached": reached,
+        "of": of,
+        "rate": {"low": low, "high": high},
+    }
+
+
 def slim(records: Iterable[Record]) -> list[Record]:
-    """Returns the records, of tuning curves the last point alone: a large study has millions of points."""
+    """Returns the records, of tuning curves the first and the last point: a large study has millions of points."""
     return [
-        r if r["rung"] == "final" else r | {"curve": {field: points[-1:] for field, points in r["curve"].items()}}
+        r if r["rung"] == "final" else r | {"curve": {field: _ends(points) for field, points in r["curve"].items()}}
         for r in records
     ]
+
+
+def _ends(points: Sequence[Any]) -> Sequence[Any]:
+    return [points[0], points[-1]] if len(points) > 2 else points
 
 
 def last_of_each(records: Sequence[Record], name: str) -> dict[str, Record]:
@@ -261,20 +249,6 @@ def end(record: Record) -> float | None:
     """Returns the validation metric at the record's end, None where it diverged or is not a number."""
     value = record["curve"]["valid_metric"][-1] if record["status"] == "finished" else math.nan
     return value if math.isfinite(value) else None
-
-
-def _steps_to(record: Record, target: float | None, direction: str) -> int | None:
-    if target is None:
-        return None
-    curve = record["curve"]
-    return statistics.time_to_target(curve["step"], curve["valid_metric"], target, direction)
-
-
-def _median_reached(reached: Sequence[int | None]) -> float | None:
-    """Returns the median steps over all seeds, those that never reach it last; None when that is one of them."""
-    ranked = sorted(math.inf if r is None else r for r in reached)
-    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
-    return middle if math.isfinite(middle) else None
 
 
 def curves(runs: Sequence[Record], direction: str) -> dict[str, Any]:

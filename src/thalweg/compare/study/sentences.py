@@ -7,6 +7,7 @@ from statistics import fmean, variance
 from scipy.special import ndtri
 
 from thalweg.compare.statistics import proportion
+from thalweg.compare.study import timed
 from thalweg.compare.study.judged import Behind, Judged
 
 POWER = 0.8  # with which the seeds that are named would tell two strategies apart
@@ -22,20 +23,20 @@ def details(
     margin: float,
     needed: int,
 ) -> list[str]:
-    said = []
+    said = about_runs(judged) if judged.is_timed else []
     if len(candidates) > 1:
         said.append(f"Could be the best here: {', '.join(candidates)}. These runs cannot say which.")
     if alike:
         known = "; ".join(" and ".join(pair) for pair in alike)
-        said.append(f"Equivalent within ±{margin:.2g} {judged.metric} (90 % interval of the difference): {known}.")
+        within = timed.amount(margin, judged.metric) if judged.is_timed else f"{margin:.2g} {judged.metric}"
+        said.append(f"Equivalent within ±{within} (90 % interval of the difference): {known}.")
     if behind:
-        said.append(f"Behind: {'; '.join(map(_lost, behind))}.")
+        said.append(f"Behind: {'; '.join(_lost(one, judged) for one in behind)}.")
     if fastest:
         said.append(f"Of those that could be the best, {fastest} reaches {judged.goal} in the fewest steps, by test.")
     if judged.ended:
         said.append(judged.ended)
-    said += impossible(judged)
-    said.append(failures(judged))
+    said += impossible(judged) + ([] if judged.is_timed else about_runs(judged))
     if judged.seeds >= needed:
         said.append(
             "Each run had its own tuning, so this includes the luck of tuning."
@@ -47,10 +48,20 @@ def details(
     return said
 
 
-def _lost(one: Behind) -> str:
-    size = f", typically by {one.typically:.2g}" if math.isfinite(one.typically) else ""
+def about_runs(judged: Judged) -> list[str]:
+    """Returns how many runs failed; or how many reached the target, when, and how that was measured."""
+    if not judged.is_timed:
+        return [failures(judged)]
+    return [line for line in (timed.reached(judged), timed.timing(judged)) if line]
+
+
+def _lost(one: Behind, judged: Judged) -> str:
+    def shown(size: float) -> str:
+        return timed.amount(size, judged.metric) if judged.is_timed else f"{size:.2g}"
+
+    size = f", typically by {shown(one.typically)}" if math.isfinite(one.typically) else ""
     is_told = size and one.at_least >= one.typically / 100  # less is rounding
-    least = f" and by at least {one.at_least:.2g}" if is_told else ""
+    least = f" and by at least {shown(one.at_least)}" if is_told else ""
     return f"{one.name}, which lost to {one.beaten_by} on {one.lost} of {one.runs} runs{size}{least}"
 
 
@@ -100,7 +111,7 @@ def _more(judged: Judged, candidates: Sequence[str]) -> str:
             "The luck of tuning hides more than that of seeds: more trials (--trials) would help, more seeds would not."
         )
     if len({sum(judged.runs[name].failed) for name in candidates}) > 1:
-        return (
-            "More seeds would tell which of them fails more often: what else they differ by is less than their spread."
-        )
+        fails = "misses the target" if judged.is_timed else "fails"
+        more = f"More seeds would tell which of them {fails} more often"
+        return f"{more}: what else they differ by is less than their spread."
     return f"More seeds are unlikely to separate {best} from the others: they differ by much less than their spread."

@@ -15,21 +15,34 @@ from functools import partial
 from thalweg.compare.design import Budget, middle
 from thalweg.compare.execution.engine_set import EngineSet
 from thalweg.compare.execution.job import Job, training
-from thalweg.compare.execution.timing import in_turns
+from thalweg.compare.execution.timing import all_turns
 from thalweg.compare.rungs import TITLES, Stage
-from thalweg.compare.storage.facts import CONSTANT_TEST, DESIGN, SECONDS_PER_STEP, UNTRAINED_TEST, engine_of, winner_of
+from thalweg.compare.storage.facts import (
+    CONSTANT_TEST,
+    DESIGN,
+    SECONDS_PER_STEP,
+    TARGET,
+    TIMINGS,
+    UNTRAINED_TEST,
+    engine_of,
+    winner_of,
+)
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.rows import number
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
+from thalweg.compare.study.basis import basis_of
 from thalweg.compare.study.config import StudyConfig
-from thalweg.compare.study.judged import Untrained, could_not_run, judge
+from thalweg.compare.study.criterion import Criterion
 from thalweg.compare.study.looks import Looks, Stopwatch
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.result_writer import ResultWriter, StoredSnapshot
-from thalweg.compare.study.tuning import Trial, Tuning, score
+from thalweg.compare.study.tuning import Trial, Tuning
+from thalweg.compare.study.untrained import Untrained
 from thalweg.compare.study.verdict import Verdict, decide
 from thalweg.tensors import derive_seed
+
+MEASURED = 7  # times that the seconds of a step are measured where they are judged
 
 
 class Study:
@@ -62,7 +75,8 @@ class Study:
         seed, most = config.seed, budget.looks
         self.tuning_seeds = [derive_seed(seed, "tuning", i) % 2**31 for i in range(budget.trials_by(most) + 1)]
         self.final_seeds = [derive_seed(seed, "final", i) % 2**31 for i in range(budget.seeds_by(most))]
-        self.tuning = Tuning(self.strategies, budget, seed, sign)
+        self.criterion = Criterion.of(store.fact(DESIGN))
+        self.tuning = Tuning(self.strategies, budget, seed, self.criterion)
         self.stopwatch = stopwatch or Stopwatch(store)
         self.looks = Looks(budget, self.stopwatch, config.limit, reporter.say)
         self.in_question = list(config.strategies)
@@ -72,6 +86,11 @@ class Study:
         """Runs what the store does not hold yet."""
         stages = {(stage.rung, stage.look): stage for stage in self.budget.stages()}
         self._tune(stages)
+        if self.criterion.is_timed:
+            self.store.add_fact(TARGET, self.tuning.settle())
+        if self.criterion.judge == "seconds-to-target":  # which each look needs
+            self.stopwatch.enter("timing")
+            self._measure([self._middle(s) for s in self.strategies])
         untrained, done = self._untrained(), dict[str, TrialResult]()
         for look in range(1, self.budget.looks + 1):
             self.looks.begin(look)
@@ -90,36 +109,36 @@ class Study:
 
     def _tune(self, stages: Mapping[tuple[str, int], Stage]) -> None:
         """Trains the trials that tuning begins with."""
-        budget, tuning = self.budget, self.tuning
+        tuning = self.tuning
         first = tuning.first()
-        tuning.add(self._rung(stages["tune-1", 1], [self._stretch(t, 0, budget.rung) for t in first], first))
+        tuning.add(self._rung(stages["tune-1", 1], [self._to_first_rung(t) for t in first], first))
         second = tuning.second()
         if second:
-            tuning.add(self._rung(stages["tune-2", 1], [self._stretch(t, 0, budget.rung) for t in second], second))
+            tuning.add(self._rung(stages["tune-2", 1], [self._to_first_rung(t) for t in second], second))
         places = {t.key: (f"tune-{n}", i) for n, some in ((1, first), (2, second)) for i, t in enumerate(some)}
-        self._to_the_end(stages["tune-3", 1], tuning.promote([*first, *second], budget.promoted), places)
+        self._to_the_end(stages["tune-3", 1], tuning.promote([*first, *second], self.budget.promoted), places)
 
     def _tune_more(self, stages: Mapping[tuple[str, int], Stage], look: int) -> None:
         """Trains the trials that a look adds for the strategies in question."""
-        budget, tuning, before = self.budget, self.tuning, self._written.get("tune-4", 0)
+        tuning, before = self.tuning, self._written.get("tune-4", 0)
         new = tuning.more(self.in_question, look)
-        tuning.add(self._rung(stages["tune-4", look], [self._stretch(t, 0, budget.rung) for t in new], new))
+        tuning.add(self._rung(stages["tune-4", look], [self._to_first_rung(t) for t in new], new))
         places = {t.key: ("tune-4", before + i) for i, t in enumerate(new)}
-        self._to_the_end(stages["tune-5", look], tuning.promote(new, budget.added_promoted), places)
+        self._to_the_end(stages["tune-5", look], tuning.promote(new, self.budget.added_promoted), places)
 
     def _to_the_end(self, stage: Stage, promoted: Sequence[Trial], places: Mapping[str, tuple[str, int]]) -> None:
         """Trains on the trials that go on; each has its snapshot at a place in the store."""
-        budget = self.budget
-        if budget.rung < budget.steps:
+        going = [t for t in promoted if self._goes_on(t)]
+        if going:
             jobs = [
                 replace(
-                    self._stretch(t, budget.rung, budget.steps),
+                    self._job(t, self.tuning_seeds[t.index], self._own(t).rung),
                     snapshot=StoredSnapshot(self.store, *places[t.key]),
                     first_loss=self.tuning.first_loss(t),
                 )
-                for t in promoted
+                for t in going
             ]
-            self.tuning.add(self._rung(stage, jobs, promoted))
+            self.tuning.add(self._rung(stage, jobs, going))
 
     def _finals(self, look: int) -> list[Trial]:
         """Returns the final runs that a look adds for the strategies in question."""
@@ -127,29 +146,39 @@ class Study:
         choices = {s.name: self.tuning.choices(s, runs) for s in self.in_question}
         return [Trial(s, run, choices[s.name][i]) for i, run in enumerate(runs) for s in self.in_question]
 
+    def _middle(self, strategy: Strategy) -> Trial:
+        """Returns the middle one of what halves of a strategy's trials so far choose."""
+        choices = self.tuning.alternatives(strategy)
+        return Trial(strategy, 0, choices[middle(choices, strategy.space)])
+
     def _recommended(self, strategy: Strategy) -> Trial:
         """Returns the recommended configuration of a strategy, and writes it."""
-        choices = self.tuning.alternatives(strategy)
-        chosen = Trial(strategy, 0, choices[middle(choices, strategy.space)])
+        chosen = self._middle(strategy)
         self.store.add_fact(winner_of(strategy.name), {"hyper": dict(chosen.hyper)})
         return chosen
 
     def _final(self, trial: Trial) -> Job:
-        job = self._job(trial, self.final_seeds[trial.index], 0, self.budget.steps, test=True)
+        job = self._job(trial, self.final_seeds[trial.index], test=True)
         return replace(job, key=_final(trial.strategy, trial.index))
 
-    def _stretch(self, trial: Trial, start: int, stop: int) -> Job:
-        return self._job(trial, self.tuning_seeds[trial.index], start, stop)
+    def _to_first_rung(self, trial: Trial) -> Job:
+        return replace(self._job(trial, self.tuning_seeds[trial.index]), stop=self._own(trial).rung)
 
-    def _job(self, trial: Trial, seed: int, start: int, stop: int, test: bool = False) -> Job:
-        budget, prepared = self.budget, self.spent[trial.strategy.name]
+    def _goes_on(self, trial: Trial) -> bool:
+        return self._own(trial).rung < self._own(trial).steps
+
+    def _own(self, trial: Trial) -> Budget:
+        return self.budget.of(trial.strategy.name)
+
+    def _job(self, trial: Trial, seed: int, start: int = 0, test: bool = False) -> Job:
+        budget, prepared = self._own(trial), self.spent[trial.strategy.name]
         return Job(
             trial.key,
             trial.strategy,
             trial.hyper,
             seed,
             max(start, prepared),
-            stop,
+            budget.steps,
             budget.steps,
             budget.evaluation_interval,
             test,
@@ -168,7 +197,7 @@ class Study:
             self.reporter.advance(sum(steps[key] for key in held))
         owners = {job.key: trial.strategy.name for job, trial in zip(jobs, trials, strict=True)}
         best: dict[str, float] = {}
-        goes_on = name in ("tune-1", "tune-2", "tune-4") and self.budget.rung < self.budget.steps
+        goes_on = name in ("tune-1", "tune-2", "tune-4") and any(map(self._goes_on, trials))
         write = ResultWriter(self.store, name, jobs, owners, goes_on, first)
 
         def on_results(results: Sequence[TrialResult]) -> None:
@@ -189,32 +218,25 @@ class Study:
 
     def _stand(self, best: dict[str, float], owners: Mapping[str, str], results: Sequence[TrialResult]) -> None:
         """Tells where the strategies stand with these results."""
+        better = max if self.sign < 0 else min
         for result in results:
-            if math.isfinite(signed := score(result, self.sign)[0]):
+            if result.status == "finished" and math.isfinite(value := result.curve.valid_metric[-1]):
                 name = owners[result.key]
-                best[name] = self.sign * min(signed, self.sign * best.get(name, self.sign * math.inf))
+                best[name] = better(value, best.get(name, value))
         if best:
             self.reporter.standing(best)
 
     def _left(self, stage: Stage) -> int:
         """Returns the planned trial-steps from a stage to the end."""
-        stages = self.budget.stages()
-        return len(self.in_question) * sum(s.runs * s.steps for s in stages[stages.index(stage) :])
+        begun = self.budget.stages().index(stage)
+        stages = [self.budget.of(s.name).stages()[begun:] for s in self.in_question]
+        return sum(one.runs * one.steps for own in stages for one in own)
 
     def _verdict(self, done: Mapping[str, TrialResult], untrained: Untrained) -> Verdict:
         """Returns the verdict of the final runs so far; the same when it is asked again of a store."""
-        scores = {
-            s.name: [number(done[k].test) for i in range(len(self.final_seeds)) if (k := _final(s, i)) in done]
-            for s in self.strategies
-        }
-        starts = {s.name: s.start for s in self.strategies}
-        lost = {s.name for s in self.strategies if self._could_not_run(s, done)}
-        impossible = dict.fromkeys(lost, "")
-        return decide(judge(self.store.fact(DESIGN), scores, untrained, starts, impossible=impossible))
-
-    def _could_not_run(self, strategy: Strategy, done: Mapping[str, TrialResult]) -> bool:
-        runs = [done[k] for i in range(len(self.final_seeds)) if (k := _final(strategy, i)) in done]
-        return could_not_run(run.status for run in runs)
+        facts, runs = self.store.facts(), range(len(self.final_seeds))
+        finals = {s.name: [done[k] for i in runs if (k := _final(s, i)) in done] for s in self.strategies}
+        return decide(basis_of(facts, []).judged(facts, finals, untrained)[1])
 
     def _untrained(self) -> Untrained:
         """Returns the test scores of models that learned nothing."""
@@ -230,11 +252,13 @@ class Study:
     def _measure(self, chosen: Sequence[Trial]) -> None:
         """Times the recommended configurations alone, in turns; written once."""
         if SECONDS_PER_STEP not in self.store.facts():
-            jobs = {t.strategy.name: self._job(t, self.final_seeds[0], 0, self.budget.steps) for t in chosen}
+            jobs = {t.strategy.name: self._job(t, self.final_seeds[0]) for t in chosen}
             with training():
                 alone = [partial(self.engines.serial_of(j.strategy).seconds_per_step, j) for j in jobs.values()]
-                seconds = dict(zip(jobs, in_turns(alone), strict=True))
-            self.store.add_fact(SECONDS_PER_STEP, seconds)
+                rounds = MEASURED if self.criterion.judge == "seconds-to-target" else 3
+                timings = dict(zip(jobs, all_turns(alone, rounds), strict=True))
+            self.store.add_fact(TIMINGS, timings)
+            self.store.add_fact(SECONDS_PER_STEP, {name: min(found) for name, found in timings.items()})
 
 
 def _final(strategy: Strategy, run: int) -> str:

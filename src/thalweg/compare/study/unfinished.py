@@ -7,8 +7,9 @@ from typing import Any
 from thalweg.compare.design import Budget
 from thalweg.compare.storage.facts import DESIGN, DIAGNOSIS, ENGINE, RUN, engine_choices, finished
 from thalweg.compare.storage.store import Store
+from thalweg.compare.study.basis import Record
 from thalweg.compare.study.looks import all_looks
-from thalweg.compare.study.results import Record, curves, end, expected_best, last_of_each, plain, slim, tried
+from thalweg.compare.study.results import curves, end, expected_best, last_of_each, plain, slim, tried
 
 
 def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
@@ -23,17 +24,15 @@ def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, A
     >>> progress(facts, {"tune-1": 3})
     {'stage': 'tuning, first rung', 'done': 30, 'left': 140}
     """
-    budget, looks = Budget.from_design(facts[DESIGN]), all_looks(facts)
-    stages = [stage for stage in budget.stages() if stage.runs * stage.steps]
+    names, looks = [s["name"] for s in facts[DESIGN]["strategies"]], all_looks(facts)
+    stages = [stage for stage in Budget.from_design(facts[DESIGN]).stages_of(names) if stage.runs * stage.steps]
     done = sum(counts.get(rung, 0) * steps for rung, steps in {(s.rung, s.steps) for s in stages})
     ended = bool(looks and looks[-1]["ended_by"])
     before = looks[-1].get("records", {}) if looks else {}
     now = {rung: count - before.get(rung, 0) for rung, count in counts.items()}  # records of the batch in progress
     begun = [i for i, s in enumerate(stages) if s.look == len(looks) + 1 and now.get(s.rung)]
     first = max(begun, default=next((i for i, s in enumerate(stages) if s.look > len(looks)), len(stages)))
-    strategies = (
-        len(looks[-1]["candidates"]) if looks and "candidates" in looks[-1] else len(facts[DESIGN]["strategies"])
-    )
+    strategies = len(looks[-1]["candidates"]) if looks and "candidates" in looks[-1] else len(names)
     left = [
         (s.title, max(0, strategies * s.runs - now.get(s.rung, 0) * (s.look == len(looks) + 1)) * s.steps)
         for s in ([] if ended else stages[first:])
@@ -87,7 +86,7 @@ def _strategy(
         "hyperparameters": best["hyper"] if best else {},
         "valid": end(best) if best else None,
         "at": best["steps"] if best else None,
-        **tried(last, design["budget"]["steps"]),
+        **tried(last, Budget.from_design(design).of(name).steps),
         "seconds_per_step": None,
         "curves": curves(finals or ([_whole(best, store)] if best else []), direction),
         "space": described["space"],

@@ -21,8 +21,9 @@ from itertools import combinations
 from typing import Any
 
 from thalweg.compare.statistics import Interval, shift, signed_rank
+from thalweg.compare.study import timed
 from thalweg.compare.study.judged import Behind, Judged, level_of, trained
-from thalweg.compare.study.sentences import details, failures, impossible
+from thalweg.compare.study.sentences import about_runs, details, impossible
 
 
 def pairs(judged: Judged) -> list[dict[str, Any]]:
@@ -38,7 +39,7 @@ def pairs(judged: Judged) -> list[dict[str, Any]]:
         estimate = shift([sign * g for g in gains]) if both else Interval(math.nan, math.nan, math.nan)
         measured = not {a, b} & {*judged.unmeasured}
         better = next((x for x, y in ((a, b), (b, a)) if measured and judged.beats(x, y)), None)
-        p = min(1.0, 2 * min(signed_rank(gains), signed_rank([-g for g in gains])))
+        p = min(1.0, 2 * min(signed_rank(judged.sure_gains(a, b)), signed_rank(judged.sure_gains(b, a))))
         found.append(
             {"a": a, "b": b, "difference": estimate.mean, "low": estimate.low, "high": estimate.high, "p": p}
             | {"better": better, "runs": both}
@@ -95,7 +96,10 @@ def decide(judged: Judged) -> Verdict:
     """
     sign = -1 if judged.direction == "max" else 1
     levels = {name: judged.typical(name) for name in judged.runs}
-    ranked = sorted(levels, key=lambda n: (math.isnan(levels[n]), sign * levels[n], sum(judged.runs[n].failed)))
+    ties = {name: judged.ties.get(name, 0.0) for name in levels}
+    ranked = sorted(
+        levels, key=lambda n: (math.isnan(levels[n]), sign * levels[n], sum(judged.runs[n].failed), ties[n])
+    )
     beaten = {b: [a for a in ranked if a != b and judged.beats(a, b)] for b in ranked}
     longest = [name for name in ranked if len(judged.runs[name].scores) == judged.seeds]
     candidates = [name for name in ranked if not beaten[name]] or longest[:1]
@@ -103,23 +107,27 @@ def decide(judged: Judged) -> Verdict:
     if judged.unmeasured:
         names = " and ".join([", ".join(judged.unmeasured[:-1]), judged.unmeasured[-1]]).removeprefix(" and ")
         return _none(ranked, f"No verdict: the test {judged.metric} of {names} is not a number.", judged)
+    if judged.is_timed and (why := timed.refusal(judged)):
+        return _none(ranked, why, judged)
     if all(math.isnan(level) for level in levels.values()):
         return _none(ranked, "No strategy trained the model: every final run failed.", judged)
-    if len({x for runs in judged.runs.values() for x in runs.scores}) == 1 < judged.seeds:
+    if not judged.is_timed and len({x for runs in judged.runs.values() for x in runs.scores}) == 1 < judged.seeds:
         return _none(ranked, f"No verdict: the test {judged.metric} is the same in all runs.", judged)
     if len(ranked) == 1:
         only = f"Only {ranked[0]} was run, so there is nothing to compare it with."
         return _none(ranked, only, judged)
-    spread = [level for level in levels.values() if not math.isnan(level)]
+    spread = [level for level in levels.values() if math.isfinite(level)] or [0.0]
     margin = judged.within if judged.within is not None else (max(spread) - min(spread)) / 10
     alike = [[a, b] for a, b in combinations(candidates, 2) if judged.is_equivalent(a, b, margin)]
-    fastest = _fastest(judged, candidates)
+    fastest = None if judged.is_timed else _fastest(judged, candidates)
     use = fastest or candidates[0]
     winner = candidates[0] if len(candidates) == 1 else None
     needed = least_seeds(judged.level)
     chosen = judged.choices.get(use, "")
     words = f"Use {use}" + (f" ({chosen})" if chosen else "")
-    if winner:
+    if judged.is_timed and (winner or judged.seeds >= needed):
+        sentence = timed.sentence(judged, words, use, winner is not None)
+    elif winner:
         sentence = f"{words}: every other strategy did worse."
     elif judged.seeds < needed:
         least = f"it takes at least {needed} seeds to compare {len(ranked)} strategies (--seeds {needed})"
@@ -135,18 +143,18 @@ def decide(judged: Judged) -> Verdict:
 
 
 def _none(ranked: list[str], sentence: str, judged: Judged) -> Verdict:
-    return Verdict(
-        None, ranked, [], None, ranked, None, [], math.nan, sentence, [*impossible(judged), failures(judged)]
-    )
+    said = [*impossible(judged), *about_runs(judged)]
+    return Verdict(None, ranked, [], None, ranked, None, [], math.nan, sentence, said)
 
 
 def _behind(judged: Judged, name: str, by: Sequence[str]) -> Behind:
     """Returns the strategy with the one that beats it most surely."""
-    best = min(by, key=lambda a: (signed_rank(judged.gains(a, name)), by.index(a)))
+    best = min(by, key=lambda a: (signed_rank(judged.sure_gains(a, name)), by.index(a)))
     gains = judged.gains(best, name)
-    gap = shift(gains, 1 - 2 * judged.level)
+    gap, sure = shift(gains, 1 - 2 * judged.level), judged.sure_gains(best, name)
     lost = sum(g > 0 for g in gains)
-    return Behind(name, best, lost, len(gains), gap.mean, max(0.0, gap.low), signed_rank(gains))
+    least = max(0.0, shift(sure, 1 - 2 * judged.level).low)
+    return Behind(name, best, lost, len(gains), gap.mean, least, signed_rank(sure))
 
 
 def _fastest(judged: Judged, candidates: Sequence[str]) -> str | None:

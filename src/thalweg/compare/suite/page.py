@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from thalweg.compare.report.figures import COLOURS, DASHES, figure, palette
+from thalweg.compare.report.figures import figure
 from thalweg.compare.report.page import page
+from thalweg.compare.report.traces import COLOURS, DASHES, palette
 
 
 def render(found: Mapping[str, Any]) -> str:

@@ -228,8 +228,9 @@ class LoopEngines:
         Raises:
             ValueError: no strategy can train the model.
         """
-        steps, failures = self.budget.steps, list[ValueError]()
+        failures = list[ValueError]()
         for strategy in self.strategies:
+            steps = self.budget.of(strategy.name).steps
             hyper = strategy.stepping(strategy.default_configuration())
             job = Job("specimen", strategy, hyper, derive_seed(seed, "specimen") % 2**31, 0, steps, steps, steps)
             try:
