@@ -83,7 +83,7 @@ def folder(tmp_path):
 
 
 def test_the_guide_has_files_scripts_and_commands():
-    assert set(FILES) == {"my.py", "mine.py", "guided.py", "steps.py", "loop.py", "adapted.py"}
+    assert set(FILES) == {"my.py", "mine.py", "guided.py", "steps.py", "loop.py", "adapted.py", "finetune.py", "wrapped.py"}
     assert len(SCRIPTS) >= 2
     assert len(COMMANDS) >= 3
 

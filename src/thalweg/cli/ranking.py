@@ -20,10 +20,9 @@ def show(done: "Comparison", console: Terminal, here: Path) -> None:
     budget, name = done.results["budget"], done.results["task"]["name"]
     cost = budget["gradient_evaluations_per_strategy"]
     costs = {s["gradient_evaluations"] for s in done.results["strategies"]}
-    title = f"{name}: runs of {in_words(budget['run_seconds'])} per strategy"
-    if cost:
-        least = f"{min(costs):,} to " if len(costs) > 1 else ""
-        title = f"{name}: {least}{cost:,} gradient evaluations per strategy"
+    least = f"{min(costs):,} to " if len(costs) > 1 else ""
+    same = f"{least}{cost:,} gradient evaluations" if cost else f"runs of {in_words(budget['run_seconds'])}"
+    title = f"{name}: {same} per strategy"
     if done.results["judge"]["text"]:
         title += f"\n{done.results['judge']['text']}"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=0)
