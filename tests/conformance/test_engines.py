@@ -42,6 +42,15 @@ def same(one, two, **tolerance):
             torch.testing.assert_close(value, two.snapshot[name], **tolerance)
 
 
+def whole_or_cut(engine, name):
+    """Asserts that a run that is cut in two is the run in one piece, bit for bit."""
+    whole = engine.run([job(name)], quiet)[0]
+    first = engine.run([job(name, stop=14)], quiet)[0]
+    rest = engine.run([job(name, start=14, snapshot=first.snapshot, first_loss=first.first_loss)], quiet)[0]
+    assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
+    assert all(torch.equal(rest.snapshot[k], v) for k, v in whole.snapshot.items())
+
+
 @pytest.fixture(scope="module")
 def context():
     return task_context(small_task(torch.float64))
@@ -107,6 +116,7 @@ def test_compiled_lanes_serve_any_number_of_rows_in_any_order(context):
         jobs = [job(name, seed=seed) for seed in range(count) for name in ("adam", "sgd")]
         for one, two in zip(Serial(context).run(jobs, quiet), lanes.run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
+    whole_or_cut(lanes, "adam")
 
 
 def test_float32_lanes_stay_near_serial():
@@ -157,11 +167,7 @@ ENGINES = [Serial, lambda context: Lanes(context, 3, compile_=False), lambda con
 @pytest.mark.parametrize("engine", ENGINES, ids=["serial", "lanes", "ray"])
 @pytest.mark.parametrize("name", ["adam@cosine", "nadam", "momentum", "adadelta"])
 def test_a_run_cut_in_two_is_the_run_in_one_piece_bit_for_bit(context, name, engine):
-    whole = engine(context).run([job(name)], quiet)[0]
-    first = engine(context).run([job(name, stop=14)], quiet)[0]
-    rest = engine(context).run([job(name, start=14, snapshot=first.snapshot, first_loss=first.first_loss)], quiet)[0]
-    assert first.curve.valid_loss + rest.curve.valid_loss == whole.curve.valid_loss
-    assert all(torch.equal(rest.snapshot[k], v) for k, v in whole.snapshot.items())
+    whole_or_cut(engine(context), name)
 
 
 class Sum(nn.Module):
