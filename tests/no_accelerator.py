@@ -6,6 +6,6 @@ Under pytest these are sixty frames, and take a millisecond, many times what the
 
 import torch
 
-for accelerator in (torch.cuda, torch.xpu):
+for accelerator in (torch.cuda, torch.xpu, torch.mtia):
     if not accelerator.is_available():
         accelerator.manual_seed_all = lambda seed: None

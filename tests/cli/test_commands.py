@@ -238,7 +238,7 @@ def test_a_shell_completes_commands_and_options(tmp_path):
 
 
 def test_importing_is_quick_and_loads_nothing_heavy():
-    heavy = ("scipy", "sklearn", "plotly", "pooch", "jinja2", "pyarrow")
+    heavy = ("scipy", "sklearn", "plotly", "pooch", "jinja2", "pyarrow", "starlette", "uvicorn")
     code = f"import sys, thalweg, thalweg.cli.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

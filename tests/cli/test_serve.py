@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.command import command
+from tests.command import command, script
 from tests.serve.synthetic import make
 from tests.waiting import LONG
 
@@ -74,16 +74,19 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, arguments, needle):
     assert len(done.stderr.splitlines()) == 1
 
 
+HIDDEN = """
+import sys
+from thalweg.cli.main import run
+
+sys.modules["uvicorn"] = None
+run()
+"""
+
+
 def test_without_its_extra_it_says_what_to_install(tmp_path):
-    hidden = "import sys; sys.modules['uvicorn'] = None; from thalweg.cli.main import run; run()"
-    done = subprocess.run([sys.executable, "-c", hidden, "serve", str(tmp_path)], capture_output=True, text=True)
+    done = script(HIDDEN, "serve", str(tmp_path))
     assert done.returncode == 2
     assert "pip install 'thalweg[serve]'" in done.stderr
-
-
-def test_no_other_command_loads_it():
-    code = "import sys, thalweg, thalweg.cli.main; print([m for m in ('starlette', 'uvicorn') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_help_has_an_example():

@@ -7,14 +7,15 @@ import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import pytest
 
 import thalweg
+from tests import waiting
 from tests.compare.small import small_task
 from tests.serve.synthetic import make
-from tests.waiting import LONG
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.report import render
 
@@ -25,6 +26,7 @@ FINDING = ["kind", "layer", "meaning", "fix"]
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-software-rasterizer",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -313,24 +315,24 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=1000 * LONG)
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=1000 * waiting.LONG)
         yield chromium
         chromium.close()
 
 
-@pytest.fixture
-def open_page(browser, tmp_path):
-    """Opens a report and, at the end, finds that nothing was complained of and nothing asked of the network."""
+@contextmanager
+def opening(browser, folder):
+    """Opens reports and, at the end, finds that nothing was complained of and nothing asked of the network."""
     pages, complaints, asked = [], [], []
 
     def open_page(results, **options):
-        (tmp_path / "report.html").write_text(render(results), encoding="utf-8")
+        (folder / "report.html").write_text(render(results), encoding="utf-8")
         page = browser.new_page(**{"viewport": {"width": 1000, "height": 900}, **options})
-        page.set_default_timeout(1000 * LONG)
+        page.set_default_timeout(1000 * waiting.LONG)
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto((tmp_path / "report.html").as_uri())
+        page.goto((folder / "report.html").as_uri())
         page.wait_for_function("document.querySelectorAll('.figure .main-svg').length >= 6")
         pages.append(page)
         return page
@@ -342,14 +344,31 @@ def open_page(browser, tmp_path):
     assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
 
 
+@pytest.fixture
+def open_page(browser, tmp_path):
+    with opening(browser, tmp_path) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def page(browser, results, tmp_path_factory):
+    """The report of the results; opening one takes seconds, and each test leaves this one as it was."""
+    with opening(browser, tmp_path_factory.mktemp("page")) as open_page:
+        yield open_page(results)
+
+
+def until(page, expression):
+    """Waits for the expression to be true; the page's policy lets playwright's own waiting evaluate nothing."""
+    waiting.until(lambda: page.evaluate(expression), lambda seconds: page.wait_for_timeout(1000 * seconds))
+
+
 def visible(page, figure, name):
     traces = f"document.getElementById('{figure}').data.filter(t => t.meta.strategy === {json.dumps(name)})"
     return page.evaluate(f"{traces}.map(t => t.visible)")
 
 
 @pytest.mark.browser
-def test_each_figure_is_drawn(open_page, results):
-    page = open_page(results)
+def test_each_figure_is_drawn(page, results):
     assert page.locator("h1").inner_text() == results["verdict"]["sentence"]
     assert page.locator(".details li").all_inner_texts() == results["verdict"]["details"]
     for figure in FIGURES:
@@ -363,6 +382,7 @@ def test_each_figure_is_drawn(open_page, results):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("made", ["some runs failed", "all runs diverged", "one run"], indirect=True)
 def test_each_figure_is_drawn_where_runs_failed_or_are_few(open_page, made):
     page = open_page(made[1].results)
     assert page.locator("h1").inner_text() == made[1].verdict
@@ -371,25 +391,25 @@ def test_each_figure_is_drawn_where_runs_failed_or_are_few(open_page, made):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_column_is_cut(open_page, results, width):
+def test_no_column_is_cut(open_page, results):
     """The page does not scroll sideways; a table that is wider than a phone does, to the end of its last column."""
     many = copy.deepcopy(results)
     tuned = {"lr": 0.123456, "momentum": 0.912345, "weight_decay": 0.000123456}
     many["strategies"][0] |= {"hyperparameters": tuned, "space": {name: [0.1, 1.0] for name in tuned}}
-    page = open_page(many, viewport={"width": width, "height": 900})
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    table = page.locator("#numbers .scroll")
-    assert table.evaluate("e => e.scrollWidth > e.clientWidth") == (width == 390)
-    table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
-    ends = "e => [...e.querySelectorAll('tr > :last-child')].map(c => { const r = document.createRange();"
-    ends += " r.selectNodeContents(c); return r.getBoundingClientRect().right; })"
-    assert max(table.evaluate(ends)) <= width
+    page = open_page(many)
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        until(page, f"document.documentElement.scrollWidth === {width}")  # figures follow the window
+        table = page.locator("#numbers .scroll")
+        assert table.evaluate("e => e.scrollWidth > e.clientWidth") == (width == 390)
+        table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+        ends = "e => [...e.querySelectorAll('tr > :last-child')].map(c => { const r = document.createRange();"
+        ends += " r.selectNodeContents(c); return r.getBoundingClientRect().right; })"
+        assert max(table.evaluate(ends)) <= width
 
 
 @pytest.mark.browser
-def test_a_click_on_the_legend_hides_and_shows_a_strategy_everywhere(open_page, results):
-    page = open_page(results)
+def test_a_click_on_the_legend_hides_and_shows_a_strategy_everywhere(page):
     button = page.get_by_role("button", name="adam")
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
@@ -401,22 +421,25 @@ def test_a_click_on_the_legend_hides_and_shows_a_strategy_everywhere(open_page, 
 
 
 @pytest.mark.browser
-def test_it_works_by_keyboard_alone(open_page, results):
-    page = open_page(results)
+def test_it_works_by_keyboard_alone(page, results):
+    page.evaluate("document.body.tabIndex = -1, document.body.focus(), document.body.removeAttribute('tabindex')")
     page.keyboard.press("Tab")
     first = page.evaluate("document.activeElement.dataset.strategy")
     assert first == results["strategies"][0]["name"]
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Space")
     assert not any(visible(page, "ranking", first))
+    page.keyboard.press("Space")
+    assert all(visible(page, "ranking", first))
     page.locator("summary").focus()
     page.keyboard.press("Enter")
     assert page.locator("details table").is_visible()
+    page.keyboard.press("Enter")
+    assert not page.locator("details table").is_visible()
 
 
 @pytest.mark.browser
-def test_axes_switch_between_evaluations_and_seconds_log_and_linear(open_page, results):
-    page = open_page(results)
+def test_axes_switch_between_evaluations_and_seconds_log_and_linear(page, results):
     ends = "document.getElementById('curves').data.map(t => Math.max(...t.x))"
     steps = page.evaluate(ends)
     page.get_by_role("button", name="seconds", exact=True).click()
@@ -430,6 +453,8 @@ def test_axes_switch_between_evaluations_and_seconds_log_and_linear(open_page, r
     assert page.evaluate(f"{types}(document.getElementById('curves')._fullLayout)") == ["linear"] * 3
     page.get_by_role("button", name="evaluations", exact=True).click()
     assert page.evaluate(ends) == steps
+    page.get_by_role("button", name="log", exact=True).click()
+    assert "log" in page.evaluate(f"{types}(document.getElementById('curves')._fullLayout)")
 
 
 @pytest.mark.browser
@@ -446,10 +471,18 @@ def test_one_far_off_does_not_hide_the_differences_of_the_rest(open_page, result
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_reads_on_a_phone_and_in_dark_mode(open_page, results, scheme):
-    page = open_page(results, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+def test_it_reads_on_a_phone_in_dark_mode_and_once_that_is_switched_off(open_page, results):
+    page = open_page(results, viewport={"width": 360, "height": 740}, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    readable(page, "dark")
+    page.emulate_media(color_scheme="light")
+    readable(page, "light")
+    for figure in FIGURES:
+        assert page.locator(f"#{figure} .main-svg").first.bounding_box()["width"] <= 360
+
+
+def readable(page, scheme):
+    """Asserts that ink and ground are those of the scheme."""
     luminance = "(c => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number); return (r + g + b) / 765; })"
     ground, ink = (
         page.evaluate(f"{luminance}({colour})")
@@ -459,8 +492,6 @@ def test_it_reads_on_a_phone_and_in_dark_mode(open_page, results, scheme):
         )
     )
     assert (ground > 0.9 and ink < 0.3) if scheme == "light" else (ground < 0.2 and ink > 0.7)
-    for figure in FIGURES:
-        assert page.locator(f"#{figure} .main-svg").first.bounding_box()["width"] <= 360
 
 
 @pytest.mark.browser

@@ -59,7 +59,7 @@ def test_measuring_the_memory_of_a_lane_leaves_the_statistics_of_the_model_as_th
 def test_compiled_lanes_of_averages_equal_serial():
     shallow = small_task(torch.float64, lambda: nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3)).double())
     normalized = task_context(built(shallow, Variant("", "batch-norm")))
-    jobs = [job(name, 0.01, seed) for name in ("adam+ema", "momentum+polyak@cosine") for seed in (1, 2)]
+    jobs = [job("momentum+polyak@cosine", 0.01, seed) for seed in (1, 2)]
     for one, two in zip(Serial(normalized).run(jobs, quiet), Lanes(normalized, 4).run(jobs, quiet), strict=True):
         same(one, two, **TOLERANCE)
 

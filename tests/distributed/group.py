@@ -3,7 +3,9 @@
 import importlib
 import json
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +17,21 @@ import tests.no_accelerator  # noqa: F401
 from tests.waiting import LONG
 
 
+class Checks(dict[str, tuple[Callable[[Path], None], tuple[int, ...]]]):
+    """The checks of a file, each with the numbers of processes that make it: as few as show it."""
+
+    def among(self, *sizes):
+        """Returns what adds a function to the checks of so many processes."""
+
+        def add(function):
+            self[function.__name__] = function, sizes
+            return function
+
+        return add
+
+
 def make_checks(module, size, folder):
-    """Runs the module's CHECKS in ``size`` processes, and fails with all that failed there."""
+    """Makes the module's CHECKS of ``size`` processes in as many, and fails with all that failed there."""
     torch.multiprocessing.start_processes(_rank, (module, size, folder), nprocs=size, start_method="forkserver")
     by_rank = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
     failed = [f"{name}, rank {rank}: {why}" for rank, found in enumerate(by_rank) for name, why in found.items()]
@@ -33,9 +48,10 @@ def _rank(rank, module, size, folder):
         timeout=timedelta(seconds=LONG),
     )
     found = {}
-    for name, check in importlib.import_module(module).CHECKS.items():
+    for name, (check, sizes) in importlib.import_module(module).CHECKS.items():
         try:
-            check(folder)
+            if size in sizes:
+                check(folder)
         except (Exception, pytest.fail.Exception):  # the other ranks wait until the time-out at most
             found[name] = traceback.format_exc()
     (folder / f"{rank}.json").write_text(json.dumps(found))

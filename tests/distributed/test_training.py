@@ -8,7 +8,7 @@ import torch
 from torch import distributed, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from tests.distributed.group import make_checks, same_everywhere, sharded
+from tests.distributed.group import Checks, make_checks, same_everywhere, sharded
 from tests.training.small import LOSS, Cut, CutAfter, copy, data, equal, net, stage
 from tests.training.test_resume import without_time
 from thalweg import optim
@@ -24,14 +24,9 @@ from thalweg.training.sharded_state import is_sharded
 
 pytestmark = pytest.mark.slow
 
-CHECKS = {}
+CHECKS = Checks()
 CPU = torch.device("cpu")
 X, Y = data(51, torch.float64)
-
-
-def check(function):
-    CHECKS[function.__name__] = function
-    return function
 
 
 def one_model(dropout=0.0):
@@ -44,11 +39,6 @@ def one_model(dropout=0.0):
 
 def model(dropout=0.0):
     return convert_batch_norm(one_model(dropout), synchronize=True)
-
-
-def fewer(choices):
-    """Returns the choices; of more than two processes, which take longer, the first."""
-    return choices if distributed.get_world_size() == 2 else choices[:1]
 
 
 def whole(model):
@@ -93,20 +83,20 @@ def stepped(name):
     return stage(optimizer=OPTIMIZERS[name], data=Batches(X, Y, batch_size=size), steps=steps, evaluate_every=2)
 
 
-@check
+@CHECKS.among(2)
 def every_optimizer_takes_the_steps_of_one_process(folder):
     """In batches of 16, 16, 16 and 3: of four ranks one has no row of the last."""
-    for name in fewer(list(OPTIMIZERS)):
+    for name in OPTIMIZERS:
         compare(lambda _, name=name: stepped(name))
 
 
-@check
+@CHECKS.among(2)
 def shards_take_them_too(folder):
-    for name in fewer(["adam", "torch's", "lbfgs"]):
+    for name in ("adam", "torch's", "lbfgs"):
         compare(lambda _, name=name: stepped(name), lambda m: divide(m, distributed.group.WORLD, CPU, least=1))
 
 
-@check
+@CHECKS.among(2)
 def all_that_a_stage_can_have_is_that_of_one_process(folder):
     def made(model):
         return stage(
@@ -121,11 +111,11 @@ def all_that_a_stage_can_have_is_that_of_one_process(folder):
             schedule=lambda t, total: 1 / (1 + t),
         )
 
-    for wrap in fewer([sharded, lambda m: m]):
+    for wrap in (sharded, lambda m: m):
         compare(made, wrap)
 
 
-@check
+@CHECKS.among(2)
 def an_objective_may_call_parts_of_the_model_and_leave_others_out(folder):
     def objective(model, batch, step):
         hidden = model[:4](batch[0])
@@ -134,12 +124,13 @@ def an_objective_may_call_parts_of_the_model_and_leave_others_out(folder):
     compare(lambda _: stage(objective=objective, data=Batches(X, Y, batch_size=16), steps=6))
 
 
-@check
+@CHECKS.among(2)
 def a_curriculum_is_divided_by_its_sampler(folder):
     size, rank = distributed.get_world_size(), distributed.get_rank()
     dataset, difficulty = TensorDataset(X[:48], Y[:48]), X[:48].square().sum(dim=1)
-    for wrap, kind in fewer(
-        [(lambda m: m, lambda m: SelfPaced(m, dataset, LOSS, every=4)), (sharded, lambda m: difficulty)]
+    for wrap, kind in (
+        (lambda m: m, lambda m: SelfPaced(m, dataset, LOSS, every=4)),
+        (sharded, lambda m: difficulty),
     ):
 
         def made(model, ranks, rank, kind=kind):
@@ -182,11 +173,11 @@ def stages():
     ]
 
 
-@check
+@CHECKS.among(2)
 def a_run_that_was_cut_off_goes_on_bit_for_bit(folder):
     """With dropout, where the second optimizer does not mind it: every stream of draws goes on."""
     size = distributed.get_world_size()
-    for wrap, dropout, plan in fewer([(lambda m: m, 0.3, lambda: stages()[:1]), (sharded, 0.0, stages)]):
+    for wrap, dropout, plan in ((lambda m: m, 0.3, lambda: stages()[:1]), (sharded, 0.0, stages)):
         expected = wrap(model(dropout))
         history = together(expected, plan())
         path = folder / f"cut with dropout {dropout} of {size}"
@@ -197,7 +188,7 @@ def a_run_that_was_cut_off_goes_on_bit_for_bit(folder):
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
 
 
-@check
+@CHECKS.among(2)
 def ranks_draw_apart_what_the_model_draws_and_alike_what_the_data_do(folder):
     seen = []
 
@@ -216,7 +207,7 @@ def ranks_draw_apart_what_the_model_draws_and_alike_what_the_data_do(folder):
     assert {given for rank in every for _, given in rank} == {16 * 6 / len(every)}
 
 
-@check
+@CHECKS.among(2)
 def other_numbers_of_ranks_go_on_to_rounding(folder):
     """One process begins what all end; two begin what four end, and one ends it too."""
     expected = one_model()
@@ -249,7 +240,7 @@ def other_numbers_of_ranks_go_on_to_rounding(folder):
     distributed.barrier()
 
 
-@check
+@CHECKS.among(2)
 def what_ranks_cannot_train_is_refused_by_all(folder):
     rank, batches = distributed.get_rank(), Batches(X, Y, batch_size=16)
     plain = one_model()
@@ -287,7 +278,7 @@ def what_ranks_cannot_train_is_refused_by_all(folder):
         together(model(), [stage(data=batches)], checkpoint=hidden, resume=True)
 
 
-@check
+@CHECKS.among(2)
 def processes_agree_on_what_is_wrong_before_they_begin(folder):
     group, rank, size = distributed.group.WORLD, distributed.get_rank(), distributed.get_world_size()
 
@@ -308,7 +299,7 @@ def processes_agree_on_what_is_wrong_before_they_begin(folder):
     processes.check(Plan(model(), [two]), group, shard=True)
 
 
-@check
+@CHECKS.among(2)
 def all_processes_begin_with_the_first_ones_weights(folder):
     torch.manual_seed(distributed.get_rank())
     made = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))

@@ -18,6 +18,19 @@ def numbers(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def test_a_kernel_first_met_in_the_middle_of_a_sum_serves_its_beginning_too(monkeypatch):
+    """Kernels are not guarded: what they were compiled for must not show, in whichever order sizes come."""
+    monkeypatch.setattr(rows, "COMPILE_FROM", 1)
+    for kernel in (rows._dots, rows._sum, rows._add, rows._secant):
+        kernel.cache_clear()
+    for count, size in ((26, 4099), (6, 300), (12, 77), (2, 501), (24, 64)):
+        block, vector, weights = numbers(count, size).float(), numbers(size, seed=1).float(), numbers(count, seed=2)
+        expected = -0.7 * vector.double() + block.double().T @ weights
+        found = rows.combination(vector, -0.7, block, weights).double()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(rows.times(block, vector), block.double() @ vector.double(), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("stored", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(("count", "size"), [(2, 8), (4, 37), (10, 1000), (26, 4099)])
 def test_products_are_those_of_double_precision(path, stored, count, size, monkeypatch):
@@ -62,16 +75,3 @@ def test_lbfgs_goes_the_same_way_compiled_or_not(dtype, monkeypatch):
     plain = path()
     monkeypatch.setattr(rows, "COMPILE_FROM", 1)
     torch.testing.assert_close(path(), plain, rtol=1e-3, atol=1e-4)
-
-
-def test_a_kernel_first_met_in_the_middle_of_a_sum_serves_its_beginning_too(monkeypatch):
-    """Kernels are not guarded: what they were compiled for must not show, in whichever order sizes come."""
-    monkeypatch.setattr(rows, "COMPILE_FROM", 1)
-    for kernel in (rows._dots, rows._sum, rows._add, rows._secant):
-        kernel.cache_clear()
-    for count, size in ((26, 4099), (6, 300), (12, 77), (2, 501), (24, 64)):
-        block, vector, weights = numbers(count, size).float(), numbers(size, seed=1).float(), numbers(count, seed=2)
-        expected = -0.7 * vector.double() + block.double().T @ weights
-        found = rows.combination(vector, -0.7, block, weights).double()
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
-        torch.testing.assert_close(rows.times(block, vector), block.double() @ vector.double(), rtol=1e-5, atol=1e-4)

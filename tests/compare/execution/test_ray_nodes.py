@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.command import STUDY, VICTIM
 from tests.chaos.faults import records
 from tests.chaos.ray_nodes import ALONE, RayNodes, kill
+from tests.command import command
 from tests.waiting import LONG, until
 
 pytest.importorskip("ray")
@@ -30,29 +31,29 @@ def nodes():
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone") / "study"
-    process = begin(folder, "serial")
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+    done = command(*compared(folder, "serial"))
+    assert done.returncode == 0, done.stderr
     return records(folder)
 
 
-def begin(folder, engine, *words, environment=ALONE):
-    words = ["compare", f"{VICTIM}:task", "--strategies", f"sgd,{VICTIM}:held", *STUDY, "--engine", engine, *words]
-    return subprocess.Popen(
-        [sys.executable, "-m", "thalweg", *words, "--out", folder],
-        env=os.environ | environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+def compared(folder, engine, *words):
+    """Returns the command's words."""
+    words = ["--engine", engine, *words, "--out", str(folder)]
+    return ["compare", f"{VICTIM}:task", "--strategies", f"sgd,{VICTIM}:held", *STUDY, *words]
 
 
 def test_a_node_that_dies_costs_no_trial(nodes, alone, tmp_path):
     """A node is at work on a trial, which does not go on, when it dies; another has come meanwhile."""
     held = tmp_path / "held"
     node = nodes.add(HELD=str(held))
-    words = ("--ray-address", nodes.address, "--ray-workers", "2")
-    process = begin(tmp_path / "study", "ray", *words)
+    words = compared(tmp_path / "study", "ray", "--ray-address", nodes.address, "--ray-workers", "2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thalweg", *words],
+        env=os.environ | ALONE,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     until(lambda: held.exists() or process.poll() is not None)
     nodes.add()
     kill(node)
@@ -68,25 +69,18 @@ def test_a_node_that_dies_costs_no_trial(nodes, alone, tmp_path):
 
 def test_ray_is_reached_through_its_client_too(nodes, alone, tmp_path):
     nodes.add()
-    process = begin(tmp_path / "study", "ray", "--ray-address", f"ray://{nodes.client}")
-    output, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 0, output
+    done = command(*compared(tmp_path / "study", "ray", "--ray-address", f"ray://{nodes.client}"), **ALONE)
+    assert done.returncode == 0, done.stderr
     assert records(tmp_path / "study") == alone
 
 
 def test_a_cluster_that_asks_for_a_token_is_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
-        process = begin(
-            tmp_path / "study",
-            "ray",
-            "--ray-address",
-            address,
-            environment=ALONE | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)},
-        )
-        output, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 2, output
-    (line,) = output.splitlines()
+        environment = ALONE | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+        done = command(*compared(tmp_path / "study", "ray", "--ray-address", address), **environment)
+    assert done.returncode == 2, done.stderr
+    (line,) = (done.stdout + done.stderr).splitlines()
     assert line.startswith(
         f"thalweg: there is no usable Ray cluster at {address} (Token authentication is enabled but no "
     )

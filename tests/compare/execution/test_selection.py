@@ -13,6 +13,7 @@ from thalweg.compare.execution.selection import EngineSelector, lane_bytes
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.strategy import Strategy
+from thalweg.tensors import compiling
 
 RUNGS = [(40, 100), (10, 300)]
 
@@ -64,7 +65,8 @@ def test_a_loss_that_torch_cannot_compile_in_lanes_is_trained_serially_and_the_r
         EngineSelector(context, "lanes", 2**24, [(40, 3000)]).choose(strategies, job("sgd"))
 
 
-def test_a_resumed_study_takes_up_the_stored_choice():
+def test_a_resumed_study_takes_up_the_stored_choice(monkeypatch):
+    monkeypatch.setattr(compiling, "compiler_missing", lambda: "kept short")
     adam, own = Strategy.parse("adam"), Strategy("own", factory=torch.optim.SGD)
     selector = EngineSelector(task_context(), "lanes", None, RUNGS)
     stored = [choice.as_dict() for choice in selector.choose([adam, own], job("adam"))]

@@ -3,11 +3,11 @@
 import re
 import shutil
 import socket
-import subprocess
 import sys
 
 import pytest
 
+from tests.command import script
 from tests.compare.log.trackers import SHOWN
 from tests.compare.small import small_task
 from tests.serve.synthetic import RUNGS, Writer, make
@@ -234,7 +234,7 @@ try:
 finally:
     print([name for name in {names} if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = script(code)
     assert done.stdout.strip() == "[]", done.stderr
 
 

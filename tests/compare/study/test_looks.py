@@ -96,9 +96,14 @@ def test_a_study_with_time_enough_says_nothing_of_it(tmp_path, clock):
         assert not any("limit of" in line for line in (*done.details, *clock.lines))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return study(tmp_path_factory.mktemp("whole") / "s", Clock(monkeypatch), at_most="10min")
+
+
 @pytest.mark.parametrize("at", [50, TUNING + 100, TUNING + FIRST + 10, TUNING + FIRST + 30, TUNING + FIRST + 100])
-def test_interrupted_it_decides_alike(tmp_path, monkeypatch, at):
-    whole = study(tmp_path / "whole", Clock(monkeypatch), at_most="10min")
+def test_interrupted_it_decides_alike(tmp_path, monkeypatch, whole, at):
     first = Clock(monkeypatch)
     first.interrupt_at = at
     with pytest.raises(KeyboardInterrupt):
