@@ -83,7 +83,8 @@ def folder(tmp_path):
 
 
 def test_the_guide_has_files_scripts_and_commands():
-    assert set(FILES) == {"my.py", "mine.py", "guided.py", "steps.py", "loop.py", "adapted.py", "finetune.py", "wrapped.py"}
+    names = {"my", "mine", "guided", "steps", "loop", "adapted", "finetune", "wrapped"}
+    assert set(FILES) == {f"{name}.py" for name in names}
     assert len(SCRIPTS) >= 2
     assert len(COMMANDS) >= 3
 
