@@ -329,12 +329,10 @@ def test_seconds_are_those_of_each_strategy_alone(tmp_path):
     assert any(line.startswith("Seconds are the evaluations times the seconds of one") for line in done.details)
 
 
-def test_until_decided_looks_at_what_is_judged(tmp_path):
-    """All runs are within 100 evaluations of each other."""
-    options = {"strategies": ("sgd", "adam"), "trials": 2, "steps": 12, "seeds": 9, "until": "decided"}
-    done = study(tmp_path / "s", **options, target=0.1, within=100)
-    assert done.results["run"]["last_look"]["ended_by"] == "decided"
-    assert done.results["budget"]["seeds"] == 9
+def test_batches_are_judged_by_the_metric_alone(tmp_path):
+    with pytest.raises(ValueError, match="until='decided' judges by the metric: omit judge .--judge., or omit until"):
+        study(tmp_path / "s", until="decided")
+    assert not (tmp_path / "s").exists()
 
 
 def test_own_loops_and_own_steps_are_judged_by_time_too(tmp_path):

@@ -93,6 +93,8 @@ class StudyConfig:
             duration("at_most", self.at_most)
             if self.until is None:
                 raise ValueError("at_most requires until='decided' (--until decided): add that, or omit at_most")
+        if self.until is not None and self.judge != "metric":
+            raise ValueError("until='decided' judges by the metric: omit judge (--judge), or omit until (--until)")
         if self.engine not in ENGINES:
             raise ValueError(f"engine is {self.engine!r}: choose among {', '.join(ENGINES)}")
         if self.cluster and self.engine != "ray":
