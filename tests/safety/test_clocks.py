@@ -28,6 +28,7 @@ ALLOWED = {
         "time.time",
     },  # faults at random moments, and a clock that jumps
     "chaos/__main__.py": {"time.monotonic"},  # how long it took, for the page
+    "peers/__main__.py": {"time.monotonic"},  # how long it took, for the page
     "chaos/victim.py": {"time.sleep"},  # hangs until it is ended, or takes its time
     "compare/test_report.py": {"page.wait_for_timeout"},  # as the pause of a wait
     "serve/test_pages.py": {"time.time"},  # where a scripted clock begins
