@@ -147,7 +147,7 @@ def test_a_closure_strategy_of_ones_own(context):
     )
     assert mine.default_configuration()["history_size"] == 7
     assert run(context, job(mine, **LONG)).status == "finished"
-    single = Strategy("single", factory=torch.optim.LBFGS, defaults={"lr": 0.5})
+    single = Strategy("single", factory=torch.optim.LBFGS, defaults={"lr": 0.02})
     assert run(context, job(single, **LONG)).status == "finished"  # on a minibatch a step
 
 
