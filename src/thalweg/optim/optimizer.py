@@ -152,7 +152,7 @@ class RuleOptimizer(Stored):
         return _hooked(self, *given) if own else self._step(*given)
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
-        count = max((self.form_of(group).evaluations for group in self.param_groups), default=1) if self.whole else 1
+        count = max([1, *(self.form_of(group).evaluations for group in self.param_groups)]) if self.whole else 1
         if count > 1 and closure is None:
             raise RuntimeError(f"{type(self).__name__} evaluates {count} gradients a step: give step() a closure")
         loss = self._once(closure)
