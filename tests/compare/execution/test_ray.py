@@ -106,10 +106,11 @@ def test_a_trial_that_hangs_is_cut_off_at_its_limit(engines):
     assert [result.status for result in found] == ["timed out", "finished"]
 
 
-def test_what_a_worker_raises_is_raised_here(engines, alone):
+def test_what_cannot_run_on_a_worker_is_a_result_as_it_is_here(engines, alone):
     for engine in (alone, engines):
-        with pytest.raises(ValueError, match="'refuses' cannot step this model with lr=0.01 .RuntimeError: not these"):
-            engine.run([job(REFUSES, 0.01)], quiet)
+        (result,) = engine.run([job(REFUSES, 0.01)], quiet)
+        assert result.status == "could not run"
+        assert "RuntimeError: not these" in result.reason
 
 
 def test_lanes_within_a_worker_equal_lanes_here():
