@@ -110,6 +110,29 @@ class Keeping(SGD):
         return super().step(closure)
 
 
+class Sharing(SGD):
+    """It shares its groups with an optimizer inside, whose state its own state dict holds."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr)
+        self.base = torch.optim.Adam(self.param_groups, lr=lr)
+        self.param_groups = self.base.param_groups
+
+    def step(self, closure=None):
+        group = self.param_groups[0]
+        group["k"] = group.get("k", 0) + 1
+        group["lr"] = 0.1 / self.base.param_groups[0]["k"]
+        self.base.step()
+
+    def state_dict(self):
+        return {**super().state_dict(), "base": self.base.state_dict()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict({name: state[name] for name in ("state", "param_groups")})
+        self.base.load_state_dict(state["base"])
+        self.param_groups = self.base.param_groups
+
+
 class Wrapper:
     """No subclass of torch's, but driven alike."""
 
@@ -208,7 +231,7 @@ def test_the_first_order_steps_of_lbfgs_are_charged_one_by_one():
     assert 1 < int(result.snapshot["cost"]) <= 25
 
 
-@pytest.mark.parametrize("optimizer", [Ascending, Curved, Elsewhere, Keeping, Wrapper, torch.optim.LBFGS])
+@pytest.mark.parametrize("optimizer", [Ascending, Curved, Elsewhere, Keeping, Sharing, Wrapper, torch.optim.LBFGS])
 def test_a_trial_of_any_form_goes_on_where_it_was_cut(optimizer):
     context = task_context()
     straight = run(optimizer, context, evaluate_every=10)

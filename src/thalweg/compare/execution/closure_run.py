@@ -8,10 +8,12 @@ budget: where what is left does not pay for another step, it stands still.
 import copy
 import math
 import time
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ from thalweg.compare.execution.timing import now
 from thalweg.compare.execution.trial_state import TrialState, attributes_of
 from thalweg.compare.task.examples import Batch, HeldSplit
 from thalweg.optim import ClosureOptimizer, Newton
-from thalweg.second_order import NotFinite
+from thalweg.second_order import NotAnObjective, NotFinite
 from thalweg.tensors.compiling import wait_for
 
 BATCHES = 16  # minibatches in a large batch where the strategy does not say
@@ -179,6 +181,18 @@ class ClosureRun:
             position["form"] = torch.tensor(FORMS.index(self.driver.form))
         own = attributes_of(self.training, self.context.kept)
         return TrialState(self.training.state_dict(), optimizer=optimizer, position=position, attributes=own).encode()
+
+
+@contextmanager
+def refusing(strategy: str) -> Iterator[None]:
+    """Runs its body, which takes steps. Raises ValueError where the strategy's optimizer cannot take one."""
+    try:
+        yield
+    except Exception as error:
+        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not isinstance(error, (NotImplementedError, NotAnObjective)) and "optim" not in place.parts:
+            raise  # not by the optimizer
+        raise ValueError(f"strategy {strategy!r} cannot step this model: {error}") from error
 
 
 def unaffordable(context: TaskContext, job: Job) -> str | None:

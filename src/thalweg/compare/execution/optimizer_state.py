@@ -94,7 +94,7 @@ def _is_ours(holder: Any) -> bool:
 
 
 def inner(optimizers: Sequence[Any]) -> list[Any]:
-    """Returns optimizers and, behind each, those that it holds and whose state is not its own.
+    """Returns optimizers and, behind each, those that it holds and whose state its state dict leaves out.
 
     >>> optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))])
     >>> optimizer.base = torch.optim.Adam([nn.Parameter(torch.ones(1))])
@@ -104,7 +104,9 @@ def inner(optimizers: Sequence[Any]) -> list[Any]:
     found: list[Any] = []
     for optimizer in optimizers:
         values = [v for a in _attributes(optimizer).values() for v in (a if isinstance(a, (list, tuple)) else [a])]
-        found += [optimizer, *inner([o for o in values if is_optimizer(o) and o.state is not optimizer.state])]
+        within = [o for o in values if is_optimizer(o) and o.state is not optimizer.state]
+        held = any(isinstance(v, Mapping) and "param_groups" in v for v in _state_dict(optimizer).values())
+        found += [optimizer, *([] if held else inner(within))]
     return found
 
 

@@ -2,19 +2,17 @@
 
 import math
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 
 from thalweg.compare.execution.cannot_run import CannotRun
 from thalweg.compare.execution.choice import Choice
-from thalweg.compare.execution.closure_run import ClosureRun, unaffordable
+from thalweg.compare.execution.closure_run import ClosureRun, refusing, unaffordable
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import guidance_of
 from thalweg.compare.execution.job import Engine, Job
@@ -27,7 +25,6 @@ from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.execution.stacked_form import is_recurrent, swapped_kinds
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.strategy import Strategy
-from thalweg.second_order import NotAnObjective
 from thalweg.tensors.private import ConvolutionBase
 
 T = TypeVar("T")
@@ -146,17 +143,7 @@ class EngineSelector:
         reason = "an optimizer made by a factory updates one model at a time"
         if len(optimizers) > 1:
             reason += "; it accepts only matrices, so AdamW with its default settings updates the other parameters"
-        return Choice(strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
-
-    def _seconds_of(self, specimen: Job) -> float:
-        """Returns the seconds of a step. Raises ValueError where the strategy's optimizer cannot take one."""
-        try:
-            return self.serial.timed(specimen)
-        except Exception as error:
-            place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-            if not isinstance(error, (NotImplementedError, NotAnObjective)) and "optim" not in place.parts:
-                raise  # not by the optimizer
-            raise ValueError(f"strategy {specimen.strategy.name!r} cannot step this model: {error}") from error
+        return Choice(strategy.name, "serial", reason, 1 / self.serial.timed(specimen))
 
     def _choose_for_closure(self, specimen: Job) -> Choice:
         task = self.context.task
@@ -175,7 +162,8 @@ class EngineSelector:
         reason = f"each step evaluates the loss several times, by default on {unit:.3g} minibatches"
         if self.context.is_random():
             reason += "; the model is random, as with dropout, so that no two evaluations are equal"
-        return Choice(specimen.strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
+        with refusing(specimen.strategy.name):
+            return Choice(specimen.strategy.name, "serial", reason, 1 / self.serial.timed(specimen))
 
     def _choose_for_rules(self, job: Job, count: int, trains: str = "") -> Choice:
         """Chooses for so many strategies; the engine that ``trains`` them goes on unless the other is much faster."""

@@ -66,18 +66,15 @@ class Run:
         self._job, self._decay, self.metric, self._usual, self.largest_loss = job, decay, metric, usual, 0.0
         self.seed, self.device, self.steps, self.step = job.seed, device, job.total, job.start
         self.hyperparameters: Mapping[str, float] = dict(job.hyper)
-        self.state = LoopState(job.snapshot)
-        self.curve, self.first_loss = Curve(), job.first_loss
+        self.state, self.curve, self.first_loss = LoopState(job.snapshot), Curve(), job.first_loss
         self.test: float | None = None
         self.seconds: list[float] = []
         self.diverged: int | None = None
-        self._grouping = grouping
-        self._is_shuffled = is_shuffled  # whether the models begin without what they have learned
+        self._grouping, self._is_shuffled = grouping, is_shuffled  # whether models begin without what they have learned
         self.progress: Callable[[int], object] = lambda steps: None
         self._optimizer: torch.optim.Optimizer | None = None
         self._losses: list[Tensor] = []
         self._reported, self._taken, self._asked, self._stepped = True, 0, False, False
-        self._is_scheduled = job.strategy.schedule_name != "constant"
         self._data: Any = None
 
     def optimizer(self, params: "nn.Module | Iterable[Any]") -> torch.optim.Optimizer:
@@ -219,7 +216,7 @@ class Run:
         assert self._optimizer is not None
         factor = self._job.strategy.schedule_with(self._job.hyper)(self.step, self._job.total)
         for group, lr in zip(self._optimizer.param_groups, self._rates, strict=True):
-            if lr is not None and self._is_scheduled:
+            if lr is not None and self._job.strategy.schedule_name != "constant":
                 group["lr"] = lr * factor
         self._now, self._reported, self._stepped = self._rates_now(), False, False
 
@@ -288,8 +285,8 @@ class Run:
 
     def _count(self) -> None:
         self._taken += 1
-        if self._is_scheduled and self._rates_now() != self._now:
-            raise changes_its_rate(self._job.strategy.schedule_name)
+        if (schedule := self._job.strategy.schedule_name) != "constant" and self._rates_now() != self._now:
+            raise changes_its_rate(schedule)
         self._stepped, self._now = True, self._rates_now()
         if self._asked and self._reported:
             raise TaskError(
