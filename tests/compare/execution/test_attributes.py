@@ -11,7 +11,7 @@ from torch import nn
 from tests.compare.small import job, parts, small_task, task_context
 from thalweg.compare.execution.attributes import Attributes, put_attributes
 from thalweg.compare.execution.context import TaskContext
-from thalweg.compare.execution.optimizers import packed, unpacked
+from thalweg.compare.execution.plain import packed, unpacked
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.stackable import unlike_reason
 from thalweg.compare.strategy import Strategy

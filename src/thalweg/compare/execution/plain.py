@@ -6,13 +6,15 @@ The tree of what is packed stands under ``tree`` as JSON, in which a tensor is a
 import json
 import math
 import random
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+DICTIONARIES: Mapping[str, Any] = {"dict": dict, "ordered": OrderedDict, "counter": Counter}
 
 
 class NotPlain(ValueError):
@@ -43,9 +45,9 @@ def packed(value: Any, what: str, most: float = math.inf) -> dict[str, Tensor]:
     return {"tree": text, **{str(i): tensor.detach() for i, tensor in enumerate(held)}}
 
 
-def unpacked(held: Mapping[str, Tensor]) -> Any:
-    """Returns what :func:`packed` was given, in tensors of its own."""
-    return _unpacked(json.loads(bytes(held["tree"].tolist())), held)
+def unpacked(held: Mapping[str, Tensor], device: torch.device | None = None) -> Any:
+    """Returns what :func:`packed` was given, in tensors of its own; ``device`` takes those that were not on the CPU."""
+    return _unpacked(json.loads(bytes(held["tree"].tolist())), held, device)
 
 
 def leaves(value: Any) -> list[Tensor]:
@@ -74,20 +76,26 @@ def are_equal(a: Any, b: Any) -> bool:
     if json.dumps(_packed(a, one, math.inf)) != json.dumps(_packed(b, two, math.inf)):
         return False
     return all(
-        s.dtype == t.dtype and s.shape == t.shape and torch.equal(s.cpu(), t.cpu())
-        for s, t in zip(one, two, strict=True)
+        s.dtype == t.dtype and s.shape == t.shape and _same(s.cpu(), t.cpu()) for s, t in zip(one, two, strict=True)
     )
+
+
+def _same(s: Tensor, t: Tensor) -> bool:
+    """Says whether two tensors are the same, NaN and NaN included."""
+    numbers = s.is_floating_point() or s.is_complex()
+    return torch.equal(s, t) or (numbers and torch.allclose(s, t, 0, 0, equal_nan=True))
 
 
 def _packed(value: Any, held: list[Tensor], most: float) -> Any:
     if isinstance(value, Tensor):
         held.append(value)
-        return {"tensor": len(held) - 1}
+        return {"tensor" if value.device.type == "cpu" else "on device": len(held) - 1}
     if isinstance(value, Mapping):
         if any(isinstance(k, Tensor) for k in value):  # which nothing that is read again is equal to
             raise NotPlain("dictionary by tensors")
         kept = [(k, v) for k, v in value.items() if _bytes(v) <= most]
-        return {"dict": [[_packed(k, held, most), _packed(v, held, most)] for k, v in kept]}
+        kind = next((kind for kind, made in DICTIONARIES.items() if type(value) is made), "dict")
+        return {kind: [[_packed(k, held, most), _packed(v, held, most)] for k, v in kept]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     for kind, takes, parts in _KINDS:
@@ -99,15 +107,16 @@ def _packed(value: Any, held: list[Tensor], most: float) -> Any:
     raise NotPlain(type(value).__name__)
 
 
-def _unpacked(tree: Any, held: Mapping[str, Tensor]) -> Any:
+def _unpacked(tree: Any, held: Mapping[str, Tensor], device: torch.device | None) -> Any:
     if not isinstance(tree, dict):
         return tree
     ((kind, inner),) = tree.items()
-    if kind == "tensor":
-        return held[str(inner)].clone()
-    if kind == "dict":
-        return {_unpacked(k, held): _unpacked(v, held) for k, v in inner}
-    return _MADE[kind]([_unpacked(v, held) for v in inner])
+    if kind in ("tensor", "on device"):
+        tensor = held[str(inner)].clone()
+        return tensor if kind == "tensor" else tensor.to(device)
+    if kind in DICTIONARIES:
+        return DICTIONARIES[kind]({_unpacked(k, held, device): _unpacked(v, held, device) for k, v in inner})
+    return _MADE[kind]([_unpacked(v, held, device) for v in inner])
 
 
 def _array(parts: list[Any]) -> Any:

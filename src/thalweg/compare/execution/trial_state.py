@@ -84,7 +84,8 @@ class TrialState:
             ValueError: they are of another model.
         """
         if self.attributes:
-            put_attributes(model, unpacked(self.attributes))
+            device = next((p.device for p in model.parameters()), None)
+            put_attributes(model, unpacked(self.attributes, device))
         if not isinstance(self.params, Tensor):
             if self.params:
                 model.load_state_dict(self.params)
