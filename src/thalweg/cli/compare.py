@@ -229,13 +229,15 @@ def command(
     from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
     from thalweg.compare.strategy.options import widened, with_options
     from thalweg.compare.strategy.variants import INITIALIZATIONS
-    from thalweg.compare.study.config import StudyConfig
+    from thalweg.compare.study.config import StudyConfig, listed
     from thalweg.compare.study.verdict import check_expectation, parse_expectation
 
     console = Terminal(stderr=as_json)
     axes: dict[str, list[str]] = {}
     if initializations is not None:
-        axes["initialization"] = list(INITIALIZATIONS) if initializations == "all" else _list(initializations)
+        axes["initialization"] = (
+            list(INITIALIZATIONS) if initializations == "all" else listed(initializations, "initializations")
+        )
     for axis, words in (
         ("architecture", architecture),
         ("normalization", normalization),
@@ -243,9 +245,9 @@ def command(
         ("guidance", guidance),
     ):
         if words is not None:
-            axes[axis] = ["batch-norm" if word == "batch" else word for word in _list(words)]
+            axes[axis] = ["batch-norm" if word == "batch" else word for word in listed(words, axis)]
     here = Path.cwd()  # the user's code may change it
-    given = _list(strategies) if strategies is not None else ["adam"] if axes else DEFAULT_STRATEGIES
+    given = listed(strategies, "strategies") if strategies is not None else ["adam"] if axes else DEFAULT_STRATEGIES
     names = crossed(given, axes)
     chosen = widened([Strategy.parse(name, here) for name in names], tune)
     chosen = with_options(chosen, space or [], set_ or [])
@@ -305,7 +307,3 @@ def _cluster(engine: str, shares: Mapping[str, Any]) -> "Cluster | None":
     if shares:
         raise ValueError(f"--ray-{next(iter(shares))} requires --engine ray: add that, or omit this option")
     return None
-
-
-def _list(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

@@ -47,14 +47,13 @@ def command(
     from thalweg.compare.suite.suite import SUITE, suite
 
     console, here = Terminal(stderr=as_json), Path.cwd()
-    named = SUITE if tasks is None else [task.strip() for task in tasks.split(",") if task.strip()]
     printed = own_output(apart=as_json)
     with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, printed:
         done = suite(
             candidate,
             against,
             size=size,
-            tasks=named,
+            tasks=SUITE if tasks is None else tasks,
             engine=engine,
             device=device,
             out=out,

@@ -11,7 +11,7 @@ from thalweg.compare.execution import EngineName
 from thalweg.compare.execution.ray.engines import Cluster
 from thalweg.compare.run import run
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.study.config import StudyConfig, parsed
+from thalweg.compare.study.config import StudyConfig, listed, parsed
 from thalweg.compare.study.judged import level_of
 from thalweg.compare.study.reporter import Reporter
 from thalweg.compare.study.verdict import least_seeds
@@ -99,7 +99,7 @@ def suite(
     against: str | Strategy | Sequence[str | Strategy] = AGAINST,
     *,
     size: SizeName = "S",
-    tasks: Sequence[str] = SUITE,
+    tasks: str | Sequence[str] = SUITE,
     engine: EngineName = "auto",
     cluster: Cluster | None = None,
     device: str | None = None,
@@ -119,7 +119,8 @@ def suite(
         against: its rivals; by default AdamW, momentum and plain gradient descent.
         size: ``"S"`` takes up to ten minutes for four strategies on two cores, ``"M"`` about an hour; ``"L"`` is
             for a cluster.
-        tasks: names of built-in tasks; by default the thirteen of ``SUITE``, which need no download.
+        tasks: names of built-in tasks, a list or one string with commas; by default the thirteen of ``SUITE``, which
+            need no download.
         engine, cluster, device, seed: as for :func:`thalweg.compare`.
         out: folder of the suite; by default ``thalweg-suite``. What is there is resumed.
         reporter: receives the progress.
@@ -134,7 +135,7 @@ def suite(
         StudyError: the folder cannot be used.
     """
     here, reporter = here or Path.cwd(), reporter or Reporter()
-    strategies = parsed([candidate], here) + parsed(against, here)
+    strategies, tasks = parsed([candidate], here) + parsed(against, here), listed(tasks, "tasks")
     names = [s.name for s in strategies]
     if len(names) < 2:
         raise ValueError("there is no rival: name at least one (--against adamw)")
