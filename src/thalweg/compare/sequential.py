@@ -1,4 +1,4 @@
-"""How sure after any number of runs: bounds that hold at every look, so that looking early costs nothing.
+"""How sure after any number of runs: bounds that hold at every look, so that one may stop whenever it is sure.
 
 Paired runs come one by one. The bounds on their mean difference hold at all looks together, and so does what is said of
 failures. A change that does nothing leaves the runs of the two sides exchangeable; that it is called better or worse

@@ -43,7 +43,7 @@ def by_optimizer(does: str = "cannot step this model", own: Sequence[BaseExcepti
     """
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         if any(error is other for other in own):
             raise
         raise CannotRun(f"{does}: {error}" if isinstance(error, NotPlain) else f"{does} ({brief(error)})") from error

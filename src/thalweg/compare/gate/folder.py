@@ -101,7 +101,7 @@ class GateFolder:
             raise StudyError(f"{file} is damaged ({error}): choose another --out, or remove the folder") from error
         if parts:
             raise StudyError(
-                f"{self.path} holds the gate of something else ({', '.join(_told(held, design, parts))} differ): "
+                f"{self.path} holds the gate of something else ({', '.join(_differing(held, design, parts))} differ): "
                 "choose another --out, or remove the folder"
             )
         for name in SIDES:
@@ -129,13 +129,13 @@ class GateFolder:
         return self.path / f"{name}.jsonl"
 
 
-def _told(held: Mapping[str, Any], asked: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
+def _differing(held: Mapping[str, Any], asked: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
     """Returns in which parts two designs differ, of a side with what of it."""
-    told = []
+    found = []
     for part in parts:
         one, two = held.get(part), asked.get(part)
         if isinstance(one, dict) and isinstance(two, dict):
-            told += [f"{part}'s {name}" for name in sorted({*one, *two}) if one.get(name) != two.get(name)]
+            found += [f"{part}'s {name}" for name in sorted({*one, *two}) if one.get(name) != two.get(name)]
         else:
-            told.append(part)
-    return told
+            found.append(part)
+    return found

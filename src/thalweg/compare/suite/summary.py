@@ -105,7 +105,7 @@ def summarize(results: Mapping[str, Mapping[str, Any]], candidate: str, rivals: 
             left_out.append(_places(_scores(_profiles(rest, names, ratios))))
     ranks = {name: [order[name], *(found[name] for found in left_out)] for name in names}
     places = {name: (order[name], min(own), max(own)) for name, own in ranks.items()}
-    details = [_told(one, len(results)) for one in against] + _of_profiles(scores, places, names)
+    details = [_outcomes_in_words(one, len(results)) for one in against] + _of_profiles(scores, places, names)
     return Summary(
         candidate,
         _sentence(candidate, against),
@@ -196,7 +196,7 @@ def _listed(names: Sequence[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]]).removeprefix(f" {word} ")
 
 
-def _told(one: Against, of: int) -> str:
+def _outcomes_in_words(one: Against, of: int) -> str:
     counts = f"It beats {one.rival} on {one.wins} of {of} tasks, ties on {one.ties} and loses on {one.losses}"
     neither = of - one.wins - one.ties - one.losses
     alone = f"; neither trains the model on {neither}" if neither else ""
