@@ -35,6 +35,7 @@ def design(names=NAMES, trials=4, steps=60, seeds=3, task="made", protocol=PROTO
         "strategies": [Strategy.parse(name).describe() for name in names],
         "budget": budget.stated(),
         "within": None,
+        "judge": "metric",
         "seed": 0,
         "engine": "serial",
         "device": "cpu",

@@ -153,7 +153,7 @@ def test_lanes_of_different_lengths_end_as_they_do_alone():
 
 
 def test_lengths_follow_from_what_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(Serial, "seconds_per_step", lambda self, job, threads=None: PRICES[job.strategy.name])
+    monkeypatch.setattr(Serial, "timed", lambda self, job, threads=None: PRICES[job.strategy.name])
     monkeypatch.setattr(time_budget, "clock", lambda: 0.0)
     done = quick(tmp_path / "o", [*PRICES], budget=200.0)
     costs = {"sgd": Cost(0.515, 0.5, 0.0), "adam": Cost(0.515, 0.5, 0.0), "torch.optim.Adam": Cost(2.0, 2.0, 0.0)}
