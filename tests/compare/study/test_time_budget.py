@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.report import render
 from thalweg.compare.storage.store import Store
+from thalweg.compare.strategy import Strategy
 from thalweg.compare.study import time_budget
 from thalweg.compare.study.lengths import Lengths
 from thalweg.compare.study.time_budget import Cost, alike, lengths_within
@@ -160,6 +162,30 @@ def test_lengths_follow_from_what_is_measured(tmp_path, monkeypatch):
     expected = lengths_within(0.9 * 200, Budget(1, 30, 1), costs)
     assert done.results["budget"]["lengths"] == expected.each
     assert done.results["budget"]["run_seconds"] == expected.seconds
+
+
+class NoStep(torch.optim.SGD):
+    def step(self, closure=None):
+        raise RuntimeError("no step today")
+
+
+def test_what_cannot_run_takes_none_of_the_time(tmp_path, monkeypatch):
+    timed = Serial.timed
+
+    def priced(self, job, threads=None):
+        return PRICES.get(job.strategy.name) or timed(self, job, threads)
+
+    monkeypatch.setattr(Serial, "timed", priced)
+    monkeypatch.setattr(time_budget, "clock", lambda: 0.0)
+    able = quick(tmp_path / "able", ["sgd", "torch.optim.Adam"], budget=200.0)
+    some = ["sgd", Strategy("no-step", factory=NoStep), "torch.optim.Adam"]
+    done = quick(tmp_path / "some", some, budget=200.0)
+    steps = able.results["budget"]["lengths"]
+    assert steps["sgd"] > steps["torch.optim.Adam"]
+    assert done.results["budget"]["lengths"] == {**steps, "no-step": steps["sgd"]}
+    failed = {s["name"]: s["could_not_run"] for s in done.results["strategies"] if s.get("could_not_run")}
+    assert failed == {"no-step": "cannot step this model (RuntimeError: no step today)"}
+    assert done.results["strategies"][0]["steps"] == steps[done.results["strategies"][0]["name"]]
 
 
 PRICES = {"sgd": 0.5, "adam": 0.53, "torch.optim.Adam": 2.0}  # seconds of a step

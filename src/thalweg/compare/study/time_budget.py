@@ -144,19 +144,22 @@ def measured_lengths(
         alone = alike(_alone(engines, strategies, plan.steps, config.seed))
         evaluation = {variant: _seconds_of_evaluation(context) for variant, context in contexts.items()}
     chosen = [choice.as_dict() for choice in engines.choices]
-    costs = {s.name: Cost(alone[s.name], _pace_of(s, contexts, chosen), evaluation[s.variant]) for s in strategies}
+    able = [s for s in strategies if s.name in alone]
+    costs = {s.name: Cost(alone[s.name], _pace_of(s, contexts, chosen), evaluation[s.variant]) for s in able}
     left = SHARE * (seconds - 2 * (clock() - began))  # engines are measured once more, for runs of that length
-    return lengths_within(left, plan, costs)
+    lengths = lengths_within(left, plan, costs)
+    return replace(lengths, each=lengths.each and {s.name: lengths.each.get(s.name, lengths.steps) for s in strategies})
 
 
 def _alone(engines: LocalEngines, strategies: Sequence[Strategy], steps: int, seed: int) -> dict[str, float]:
-    """Returns the seconds of a gradient evaluation of each strategy alone, measured in turns."""
+    """Returns the seconds of a gradient evaluation of each strategy that can run, alone, measured in turns."""
     own, jobs = derive_seed(seed, "specimen") % 2**31, {}
     for s in strategies:
         plain = replace(s, guidance="none")
         jobs[s.name] = Job("specimen", plain, s.default_configuration(), own, 0, steps, steps, steps)
     measures = [partial(engines.serial_of(s).seconds_per_step, jobs[s.name]) for s in strategies]
-    return dict(zip(jobs, in_turns(measures), strict=True))
+    seconds = dict(zip(jobs, in_turns(measures), strict=True))
+    return {name: cost for name, cost in seconds.items() if not math.isnan(cost)}
 
 
 def _pace_of(
