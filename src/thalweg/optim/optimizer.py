@@ -263,7 +263,11 @@ class RuleOptimizer(Optimizer):
             if name in rule.scalar_state:
                 where = p.device if group["capturable"] else "cpu"
                 self.state[p][name] = torch.as_tensor(value).to(where, scalar_dtype(), copy=True)
-            elif name in rule.buffers and isinstance(value, Tensor) and (p.dtype in HALF or value.is_sparse):
+            elif (
+                name in (*rule.buffers, *rule.factor_names)
+                and isinstance(value, Tensor)
+                and (p.dtype in HALF or value.is_sparse)
+            ):
                 dense = value.to_dense() if value.is_sparse else value
                 self.state[p][name] = dense.to(p.device, state_dtype(p), copy=True)
 

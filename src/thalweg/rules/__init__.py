@@ -3,14 +3,19 @@
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import AdaGrad
 from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.matrix_rule import MatrixRule, Partnered
+from thalweg.rules.muon import Muon
 from thalweg.rules.nadam import NAdam, NAdamW
 from thalweg.rules.rmsprop import RMSProp
 from thalweg.rules.rule import Rule, apply, scalars_of_step
 from thalweg.rules.schedules import SCHEDULES, Schedule
 from thalweg.rules.sgd import SGD
+from thalweg.rules.shampoo import Shampoo
+from thalweg.rules.soap import SOAP
 
 # What a comparison knows by name: the rule, and the log-uniform range in which its learning rate is searched, four
 # decades or so around what is published for it.
+ADAMW_LRS = (1e-5, 1e-1)  # also of a partner
 _NAMED: dict[str, tuple[Rule, tuple[float, float]]] = {
     "sgd": (SGD(), (1e-3, 1.0)),
     "momentum": (SGD(momentum=True), (1e-4, 1.0)),
@@ -24,28 +29,41 @@ _NAMED: dict[str, tuple[Rule, tuple[float, float]]] = {
     "amsgrad": (Adam(amsgrad=True), (1e-5, 1e-1)),
     "nadam": (NAdam(), (1e-5, 1e-1)),
     "adamw": (AdamW(), (1e-5, 1e-1)),
+    "muon": (Partnered(Muon()), (1e-4, 1.0)),
+    "muon-rms": (Partnered(Muon(adjust_lr_fn="match_rms_adamw")), (1e-5, 1e-1)),
+    "soap": (Partnered(SOAP()), (1e-4, 1e-1)),
+    "shampoo": (Partnered(Shampoo()), (1e-5, 1e-1)),
 }
 RULES: dict[str, Rule] = {name: rule for name, (rule, _) in _NAMED.items()}
-SPACES: dict[str, dict[str, tuple[float, float]]] = {name: {"lr": lrs} for name, (_, lrs) in _NAMED.items()}
+SPACES: dict[str, dict[str, tuple[float, float]]] = {
+    name: {"lr": lrs, **({"adamw_lr": ADAMW_LRS} if isinstance(rule, Partnered) else {})}
+    for name, (rule, lrs) in _NAMED.items()
+}
 
 # The learning rate that a comparison tries first, where it is not the optimizer's own default.
-FIRST_LR = dict.fromkeys(["sgd", "momentum", "nesterov"], 1e-2)
+FIRST_LR = {**dict.fromkeys(["sgd", "momentum", "nesterov"], 1e-2), "muon": 2e-2}
 
 __all__ = [
+    "ADAMW_LRS",
     "FIRST_LR",
     "RULES",
     "SCHEDULES",
     "SGD",
+    "SOAP",
     "SPACES",
     "AdaGrad",
     "Adadelta",
     "Adam",
     "AdamW",
+    "MatrixRule",
+    "Muon",
     "NAdam",
     "NAdamW",
+    "Partnered",
     "RMSProp",
     "Rule",
     "Schedule",
+    "Shampoo",
     "apply",
     "scalars_of_step",
 ]

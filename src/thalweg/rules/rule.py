@@ -32,14 +32,15 @@ class Rule(ABC):
     Class attributes: ``defaults`` maps hyperparameters to default values (always with ``lr`` and
     ``weight_decay``); ``decay`` says whether weight decay is added to the gradient (``"l2"``) or shrinks
     the parameters (``"decoupled"``). ``buffers`` names the parameter-shaped state with its initial value;
-    ``scalar_state`` names scalars carried from step to step with their initial value. State names are
-    torch's, so that state dicts travel both ways.
+    ``scalar_state`` names scalars carried from step to step with their initial value; ``factor_names`` is for
+    :class:`thalweg.rules.matrix_rule.MatrixRule`. State names are torch's, so that state dicts travel both ways.
     """
 
     name: ClassVar[str]
     defaults: ClassVar[Mapping[str, float]]
     decay: ClassVar[Literal["l2", "decoupled"]] = "l2"
     scalar_state: ClassVar[Mapping[str, float]] = {}
+    factor_names: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -68,13 +69,19 @@ def scalars_of_step(
 ) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
     """Returns the rule's coefficients of step ``t`` with weight decay's own beside them, and the scalar state.
 
-    ``weight_decay`` is left out where it is the number 0, so that nothing is spent on it.
+    ``weight_decay`` is left out where it is the number 0, so that nothing is spent on it. A rule may have a coefficient
+    ``decay`` of its own.
     """
     c, scalars = rule.coefficients(hyper, t, scalars)
     decay = hyper["weight_decay"]
-    if not (isinstance(decay, (int, float)) and decay == 0):
+    if "decay" not in c and not is_zero(decay):
         c["decay"] = decay if rule.decay == "l2" else 1 - hyper["lr"] * decay
     return c, scalars
+
+
+def is_zero(decay: Scalar) -> bool:
+    """Says whether a weight decay is the number 0, so that nothing need be done."""
+    return isinstance(decay, (int, float)) and decay == 0
 
 
 def apply(rule: Rule, params: Array, grad: Array, state: State, c: Mapping[str, Scalar]) -> tuple[Array, State]:

@@ -18,6 +18,7 @@ from thalweg.optim.kernel.source import Form, made, source
 from thalweg.optim.kernel.steady import Steady
 from thalweg.optim.kernel.table import Table
 from thalweg.optim.one_pass import GradientNorm, global_gradient_norm
+from thalweg.rules.matrix_rule import MatrixRule
 from thalweg.rules.rule import Rule
 
 BLOCK = 2048  # elements that a program steps; of 1024 to 8192 with 4 to 16 warps, the quickest on an H100
@@ -52,7 +53,7 @@ class Kernels:
     def look(self, work: Work) -> None:
         """Reads where everything lies that kernels step; makes the table anew where something lies elsewhere."""
         self._launches, self._steady = [], None
-        asked = [(group, rule, entries) for group, rule, entries in work if wants(group)]
+        asked = [(group, rule, entries) for group, rule, entries in work if wants(group, rule)]
         mine = [(e, r, g) for g, r, entries in asked for e in entries if e.p.is_cuda or g["engine"] == "triton"]
         pairs = [(e.p, here(e, rule), rule, group) for e, rule, group in mine if on_device(e.p)]
         pairs = [pair for pair in pairs if pair[1].flat and pair[1].p.device == pairs[0][1].p.device]
@@ -222,8 +223,10 @@ def _in_one(entries: Sequence[Entry], name: str) -> Tensor:
     return held
 
 
-def wants(group: Group) -> bool:
+def wants(group: Group, rule: Rule) -> bool:
     """Says whether kernels are to step the group's parameters, as far as they can; ``"auto"`` asks only on a GPU."""
+    if isinstance(rule, MatrixRule):
+        return False
     asked = group["engine"] in ("auto", "triton") or (group["engine"] == "compiled" and group["fused"])
     return asked and not group["differentiable"]
 
