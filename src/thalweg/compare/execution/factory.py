@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ class FactoryRun(StepRun):
     def __init__(self, context: TaskContext, job: Job, guidance: Guidance) -> None:
         self.context, self.job, self.guidance = context, job, guidance
         self.model = context.fresh_model(job.strategy.initialization, job.seed)
-        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay, context.task.grouping)
+        grouping, roles = context.task.grouping, partial(getattr, context, "roles")
+        self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay, grouping, roles)
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.schedule = job.strategy.schedule_with(job.hyper)
         averaging = averaging_of(job.strategy.averaging, job.total - job.prepared)

@@ -6,30 +6,31 @@ import torch
 from torch import Tensor
 
 from thalweg.averaging import averaged
+from thalweg.compare.execution.kernel_layout import AVERAGE, Slot, columns_of, spread
+from thalweg.compare.execution.matrix_kernel import MatrixKernel, partnered_slots
+from thalweg.rules import Partnered
 from thalweg.rules.rule import Rule, apply
 from thalweg.tensors.compiling import compiled
+from thalweg.tensors.places import Places
 
-AVERAGE = "average"  # name of the slot, and of the column of its weights
 Kernel = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor], None]
-OF = "@"
 
 
-def column_of(name: str, number: int) -> str:
-    """Returns the name of the column of a coefficient that parameters of a setting have.
-
-    >>> column_of("minus_lr", 0), column_of("minus_lr", 2)
-    ('minus_lr', 'minus_lr@2')
-    """
-    return name if number == 0 else f"{name}{OF}{number}"
-
-
-def slots_of(rule: Rule, averages: bool) -> dict[str, float]:
-    """Returns the slots of a rule's state with their initial values, and that of the average where there is one."""
-    return {**rule.buffers, **({AVERAGE: 0.0} if averages else {})}
+def slots_of(rule: Rule, averages: bool, places: Places) -> dict[str, Slot]:
+    """Returns the slots of a rule's state, and that of the average where there is one."""
+    average = {AVERAGE: Slot(places.size, 0.0)} if averages else {}
+    if isinstance(rule, Partnered):
+        return {**partnered_slots(rule, places), **average}
+    return {**{name: Slot(places.size, initial) for name, initial in rule.buffers.items()}, **average}
 
 
 def update_kernel(
-    rule: Rule, names: Sequence[str], decayed: Tensor, compile_: bool = True, setting_of: Tensor | None = None
+    rule: Rule,
+    names: Sequence[str],
+    decayed: Tensor,
+    compile_: bool = True,
+    setting_of: Tensor | None = None,
+    places: Places | None = None,
 ) -> Kernel:
     """Returns ``kernel(params, grads, buffers, coefficients)`` which steps ``(K, n)`` rows in place.
 
@@ -37,12 +38,17 @@ def update_kernel(
     ``coefficients`` is ``(K, c)`` with the columns ``names``. Compiled, it reads and writes each number once; it is
     then for one row, or for any number of rows from two on that are marked as dynamic, whichever it meets first.
     ``decayed`` ``(n,)`` is 1 where weight decay is applied and 0 elsewhere; ``setting_of`` ``(n,)`` is the number of
-    each parameter's setting, for which a column may stand, see :func:`column_of`.
+    each parameter's setting, for which a column may stand, see
+    :func:`~thalweg.compare.execution.kernel_layout.column_of`; ``places`` are those of the matrices, for rules that
+    take them as such.
     """
-    slots, spread = tuple(rule.buffers), _spread(names, decayed, setting_of, compile_)
+    if isinstance(rule, Partnered):
+        assert places is not None
+        return MatrixKernel(rule, names, decayed, places, compile_, setting_of)
+    slots, by_name = tuple(rule.buffers), spread(columns_of(names), decayed, setting_of, compile_)
 
     def kernel(params: Tensor, grads: Tensor, buffers: Sequence[Tensor], coefficients: Tensor) -> None:
-        c = spread(coefficients)
+        c = by_name(coefficients)
         if "decay" in c:
             c["decay"] = c["decay"] * decayed if rule.decay == "l2" else 1 + (c["decay"] - 1) * decayed
         new, state = apply(rule, params, grads, dict(zip(slots, buffers, strict=False)), c)
@@ -53,30 +59,6 @@ def update_kernel(
             buffers[-1].copy_(averaged(buffers[-1], new, c[AVERAGE]))
 
     return compiled(kernel, decayed.device, unguarded=True) if compile_ else kernel
-
-
-def _spread(
-    names: Sequence[str], like: Tensor, setting_of: Tensor | None, compile_: bool
-) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Returns what makes of coefficients ``(K, c)`` those of each parameter by name, ``(K, 1)`` or ``(K, n)``."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name.partition(OF)[0], []).append(place)
-    several = max(map(len, places.values()))
-    if several == 1:
-        return lambda coefficients: dict(zip(names, coefficients[:, :, None].unbind(1), strict=True))
-    assert setting_of is not None
-    masks = [(setting_of == number).to(like.dtype) for number in range(several)]
-
-    def one(coefficients: Tensor, own: list[int]) -> Tensor:
-        if len(own) == 1:
-            return coefficients[:, own[0], None]
-        if not compile_:
-            return coefficients[:, own].index_select(1, setting_of)
-        # compiled, a gathering is three times slower; what is added to a number here is 0
-        return sum(coefficients[:, place, None] * mask for place, mask in zip(own, masks, strict=True))  # type: ignore
-
-    return lambda coefficients: {name: one(coefficients, own) for name, own in places.items()}
 
 
 def clipping(grads: Tensor, norm: float) -> Tensor:

@@ -2,19 +2,23 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.compare.execution.divided import divide
+from thalweg.compare.execution.partners import NoMatrices, matrices_of, partnered
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.strategy.factories import made_by, names_parameters
+from thalweg.compare.strategy.factories import PARTNERS_LR, made_by, names_parameters
 from thalweg.compare.task.grouping import Grouping
-from thalweg.optim import AdamW, no_decay_groups
+from thalweg.optim import no_decay_groups
 from thalweg.optim.decay import Decay
 from thalweg.optim.of_rule import OfRule
+from thalweg.optim.roles import Role
+from thalweg.rules import AdamW
 
 
 def make_optimizers(
@@ -23,15 +27,17 @@ def make_optimizers(
     hyper: Mapping[str, float],
     decay: Decay = "all",
     grouping: Grouping | None = None,
+    roles: Callable[[], Mapping[str, Role]] | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Returns the strategy's optimizer for the model's trainable parameters, which applies weight decay as asked.
 
-    One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest.
+    One of matrices, as Muon is, gets the hidden ones, by ``roles`` or as they are guessed, and AdamW steps the rest; so
+    does a factory that refuses the rest, where AdamW has its default settings.
 
     Raises:
         ValueError: the factory refuses the parameters.
     """
-    made = _made(strategy, model, hyper, decay)
+    made = _made(strategy, model, hyper, decay, roles)
     if grouping:
         own = grouping.settings(model)
         for optimizer in made:
@@ -40,18 +46,26 @@ def make_optimizers(
 
 
 def _made(
-    strategy: Strategy, model: nn.Module, hyper: Mapping[str, float], decay: Decay
+    strategy: Strategy,
+    model: nn.Module,
+    hyper: Mapping[str, float],
+    decay: Decay,
+    roles: Callable[[], Mapping[str, Role]] | None,
 ) -> list[torch.optim.Optimizer]:
     params = [p for p in model.parameters() if p.requires_grad]
     try:
+        if strategy.has_partner:
+            own = matrices_of(strategy, model, None if roles is None else roles())
+            return partnered(strategy, params, hyper, decay, own)
         return [optimizer_for(strategy, params, hyper, decay, model)]
+    except NoMatrices:
+        raise
     except Exception as error:
-        if strategy.factory is not None and names_parameters(strategy.factory):
-            raise refused(strategy, hyper, error) from error  # it chooses its parameters itself
-        matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
-        if matrices and rest:
+        if strategy.factory is not None and not strategy.has_partner and not names_parameters(strategy.factory):
+            alone = replace(strategy, defaults={**strategy.defaults, PARTNERS_LR: AdamW.defaults["lr"]})
             try:
-                return [optimizer_for(strategy, matrices, hyper, decay), AdamW(rest, decay=decay)]
+                own = matrices_of(alone, model, None if roles is None else roles())
+                return partnered(alone, params, {**alone.defaults, **hyper}, decay, own)
             except Exception:
                 pass  # matrices are not what it asks for: the first error is the one to show
         raise refused(strategy, hyper, error) from error
@@ -68,15 +82,24 @@ def refused(strategy: Strategy, hyper: Mapping[str, float], error: Exception) ->
 
 
 def optimizer_for(
-    strategy: Strategy, params: Any, hyper: Mapping[str, float], decay: Decay = "all", model: nn.Module | None = None
+    strategy: Strategy,
+    params: Any,
+    hyper: Mapping[str, float],
+    decay: Decay = "all",
+    model: nn.Module | None = None,
+    roles: Mapping[str, Role] | None = None,
 ) -> torch.optim.Optimizer:
     """Returns the strategy's optimizer for parameters, or groups of them, which are a ``model``'s where one is given.
 
-    For ``decay="weights"`` the groups of any optimizer that has torch's ``weight_decay`` are divided.
+    For ``decay="weights"`` the groups of any optimizer that has torch's ``weight_decay`` are divided. One of matrices
+    and its partner are one, which steps both; the matrices are those of the model's ``roles``.
 
     Raises:
         TypeError: the factory makes something else.
     """
+    if strategy.has_partner:
+        matrices = None if model is None else matrices_of(strategy, model, roles)
+        return one_of(partnered(strategy, params, hyper, decay, matrices))
     if strategy.rule is not None:
         return OfRule(params, strategy.rule, strategy.stepping(hyper), decay=decay)
     assert strategy.factory is not None
@@ -101,7 +124,11 @@ def groups_for(
         ValueError: the factory refuses them.
     """
     try:
+        if strategy.has_partner:
+            return partnered(strategy, params, hyper, decay, None)
         return [optimizer_for(strategy, params, hyper, decay)]
+    except NoMatrices:
+        raise
     except Exception as error:
         raise refused(strategy, hyper, error) from error
 

@@ -128,11 +128,14 @@ class EngineSelector:
             return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job))
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
-        context = self.context
-        optimizers = make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping)
+        context, roles = self.context, partial(getattr, self.context, "roles")
+        optimizers = make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping, roles)
         reason = "an optimizer made by a factory updates one model at a time"
-        if len(optimizers) > 1:
-            reason += "; it accepts only matrices, so AdamW with its default settings updates the other parameters"
+        if len(optimizers) > 1 and not strategy.has_partner:
+            reason += (
+                "; it accepts only matrices, so AdamW with its default settings updates the other parameters: search "
+                "adamw_lr too, to tune it"
+            )
         return Choice(strategy.name, "serial", reason, 1 / self._seconds_of(specimen))
 
     def _seconds_of(self, specimen: Job) -> float:

@@ -15,7 +15,8 @@ from thalweg.compare.execution.divergence import first_divergence
 from thalweg.compare.execution.factory import FactoryRun
 from thalweg.compare.execution.guidance import Guidance, after_pretraining, guidance_of
 from thalweg.compare.execution.job import Job, Progress, ResultCallback, diverged_before_start, ignore_results
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, slots_of, update_kernel
+from thalweg.compare.execution.kernel_layout import AVERAGE
+from thalweg.compare.execution.kernels import Kernel, clipping, slots_of, update_kernel
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
@@ -115,7 +116,12 @@ class Serial:
         if key not in self._kernels:
             context = self.context
             self._kernels[key] = update_kernel(
-                job.strategy.rule, names, context.decayed, context.layout.size > COMPILE_ABOVE, context.setting_of
+                job.strategy.rule,
+                names,
+                context.decayed,
+                context.layout.size > COMPILE_ABOVE,
+                context.setting_of,
+                context.places(job.strategy.rule),
             )
         return self._kernels[key]
 
@@ -204,8 +210,8 @@ class _RuleRun(StepRun):
                 parameter.data, parameter.grad = values[name], grads[name]
         state = TrialState.decode(job.snapshot)
         state.put(self.model, context.layout)
-        slots = slots_of(self.rule, job.strategy.averaging != "none")
-        self.state = {name: state.slot(name, initial, self.flat[0]).clone()[None] for name, initial in slots.items()}
+        slots = slots_of(self.rule, job.strategy.averaging != "none", context.places(self.rule))
+        self.state = {name: state.slot(name, slot, self.flat[0]).clone()[None] for name, slot in slots.items()}
         averaged = {n: b for n, b in self.model.named_buffers() if AVERAGE in slots and b.is_floating_point()}
         self.means = [(buffer, state.buffer_mean(name, buffer).clone(), name) for name, buffer in averaged.items()]
         self.prepare(job.start, min(job.total, job.start + 300))

@@ -9,12 +9,14 @@ from torch import Tensor
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, slots_of
+from thalweg.compare.execution.kernel_layout import AVERAGE
+from thalweg.compare.execution.kernels import Kernel, slots_of
 from thalweg.compare.execution.lane_buffers import LaneBuffers
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve
 from thalweg.compare.task.grouping import Setting
 from thalweg.rules.rule import Rule
+from thalweg.tensors.places import Places
 from thalweg.tensors.private import mark_dynamic
 
 Group = tuple[Rule, tuple[str, ...]]
@@ -41,10 +43,10 @@ class Lane:
 class Block:
     """Neighbouring slots of one rule: their rows of the parameters, their state and their kernel."""
 
-    def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel) -> None:
+    def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel, places: Places) -> None:
         self.group, self.params, self.part, self.start, self.kernel = group, params, part, part.start, kernel
-        self.slots = slots_of(group[0], AVERAGE in group[1])
-        self.buffers = [torch.full_like(params, initial) for initial in self.slots.values()]
+        self.slots = slots_of(group[0], AVERAGE in group[1], places)
+        self.buffers = [params.new_full((len(params), slot.size), slot.initial) for slot in self.slots.values()]
         self.fresh = True
 
     @property
@@ -61,8 +63,8 @@ class Block:
         """Puts the job's parameters and state, fresh ones or those that it goes on with, into the slot."""
         params, fresh = self.params[slot - self.start], job.snapshot is None
         params.copy_(context.start(job.strategy.initialization, job.seed) if fresh else state.flat(params))
-        for (name, initial), buffer in zip(self.slots.items(), self.buffers, strict=True):
-            buffer[slot - self.start].copy_(state.slot(name, initial, params))
+        for (name, kind), buffer in zip(self.slots.items(), self.buffers, strict=True):
+            buffer[slot - self.start].copy_(state.slot(name, kind, params))
         return Lane(job, job.start, job.first_loss)
 
     def step(self, grads: Tensor, coefficients: Tensor) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from thalweg.averaging import Average
 from thalweg.compare.execution.attributes import Attributes, put_attributes
-from thalweg.compare.execution.kernels import AVERAGE
+from thalweg.compare.execution.kernel_layout import AVERAGE, Slot
 from thalweg.compare.execution.optimizers import packed, unpacked
 from thalweg.tensors import Layout
 from thalweg.tensors.form import taken
@@ -107,11 +107,10 @@ class TrialState:
         """Returns the average of a buffer, which starts as the buffer is now."""
         return taken(self.average, name, now) if name in self.average else now
 
-    def slot(self, name: str, initial: float, params: Tensor) -> Tensor:
-        """Returns the state of a rule in one slot ``(n,)``; an average starts as the parameters are now."""
-        if name in self.optimizer:
-            return taken(self.optimizer, name, params)
-        return params.clone() if name == AVERAGE else torch.full_like(params, initial)
+    def slot(self, name: str, slot: Slot, params: Tensor) -> Tensor:
+        """Returns the state of a rule in one slot; an average starts as the parameters are now."""
+        fresh = params.clone() if name == AVERAGE else params.new_full((slot.size,), slot.initial)
+        return taken(self.optimizer, name, fresh) if name in self.optimizer else fresh
 
     def put_average(self, average: Average) -> None:
         """Puts back what :func:`average_of` returned; one that has just begun stays as it is."""

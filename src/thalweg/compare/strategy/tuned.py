@@ -28,6 +28,10 @@ MORE: Mapping[str, Mapping[str, Bounds]] = {
     "amsgrad": {"beta1": _BETA1, "beta2": _BETA2},
     "nadam": {"beta1": Range(0.9, 0.996, "one-minus"), "beta2": _BETA2},
     "adamw": {"beta1": _BETA1, "weight_decay": (5e-3, 1.0)},
+    "muon": {"momentum": _MOMENTUM, "weight_decay": (1e-2, 1.0)},
+    "muon-rms": {"momentum": _MOMENTUM, "weight_decay": (1e-2, 1.0)},
+    "soap": {"beta1": _FADING, "beta2": _FADING},
+    "shampoo": {"beta1": _BETA1, "beta2": _BETA2},
 }
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from thalweg.compare.arguments import check_whole
 from thalweg.compare.design import LOOKS, SEQUENTIAL, Budget
@@ -75,10 +76,11 @@ def check_ends(contexts: Mapping[Variant, TaskContext], strategies: Sequence[Str
         ValueError: one refuses a value, or the model.
     """
     for strategy in strategies:
-        if strategy.factory is not None and {*strategy.space} != {"lr"}:
+        if strategy.has_partner or (strategy.factory is not None and {*strategy.space} != {"lr"}):
+            context = contexts[strategy.variant]
             for hyper in strategy.ends():
-                own = contexts[strategy.variant]
-                make_optimizers(strategy, own.model, hyper, own.decay, own.task.grouping)
+                roles = partial(getattr, context, "roles")
+                make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping, roles)
 
 
 def _settled(strategy: Strategy, prepared: int, steps: int) -> int:

@@ -18,14 +18,14 @@ from thalweg.compare.execution.job import training
 from thalweg.compare.execution.local_engines import LocalEngines
 from thalweg.compare.execution.ray.engines import Cluster, RayEngines
 from thalweg.compare.names import as_folder
-from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, RUN, engine_choices
+from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, NOTES, RUN, engine_choices
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, study_of, task_of
 from thalweg.compare.study.lengths import check_ends, length_of, planned
-from thalweg.compare.study.notes import before_first_step
+from thalweg.compare.study.notes import before_first_step, partners_in_words
 from thalweg.compare.study.prepare_loop import PreparedLoop, prepare_loop
 from thalweg.compare.study.time_budget import measured_steps, stored_steps
 from thalweg.compare.task import Task, materialize, try_model, unshared, with_metric
@@ -84,7 +84,16 @@ class Prepared:
     @property
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
-        return _varied(self.given, self.context)
+        return [*_varied(self.given, self.context), *self.notes]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the optimizers of matrices step, in lines."""
+        found = []
+        for variant, context in self.contexts.items():
+            own = [s for s in self.config.strategies if s.has_partner and s.variant == variant]
+            found += partners_in_words(own, context.roles) if own else []
+        return found
 
     def diagnosis(self) -> dict[str, Any]:
         """Returns what one batch shows of the untrained model."""
@@ -184,6 +193,8 @@ def set_up(
             diagnosis = prepared.diagnosis()
         store.add_fact(DIAGNOSIS, diagnosis)
         store.add_fact(CHARGED, prepared.charged)
+        if prepared.notes:
+            store.add_fact(NOTES, prepared.notes)
         store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
     alike: dict[tuple[str, str], list[str]] = {}
     for choice in engines.choices:

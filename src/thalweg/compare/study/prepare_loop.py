@@ -16,6 +16,7 @@ from thalweg.compare.names import as_folder
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
 from thalweg.compare.study.lengths import budget_of, longest_warmup
+from thalweg.compare.study.notes import partners_in_words
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import TaskError
 from thalweg.diagnosis import Diagnosis, Finding
@@ -57,7 +58,13 @@ class PreparedLoop:
     @property
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
-        return [VARIES, *self.tried.groups]
+        return [VARIES, *self.tried.groups, *self.notes]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the optimizers of matrices step, in lines."""
+        lines = partners_in_words(self.config.strategies, self.tried.roles)
+        return [f"{line}, as the types of its modules show" for line in lines]
 
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""
