@@ -26,6 +26,7 @@ QUESTIONS = [
     "mlp_classifier",
     "step",
     "default_step",
+    "matrix_rules",
     "products",
     "lbfgs_time",
     "overhead",
