@@ -28,6 +28,7 @@ QUESTIONS = [
     "mlp_classifier",
     "step",
     "default_step",
+    "matrix_rules",
     "products",
     "lbfgs_time",
     "overhead",

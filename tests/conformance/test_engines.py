@@ -11,6 +11,7 @@ from tests.compare.execution import local_ray
 from tests.compare.small import job, small_task, task_context
 from thalweg import Task, optim
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
+from thalweg.compare.execution.kernel_layout import Slot
 from thalweg.compare.execution.kernels import slots_of, update_kernel
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.serial import Serial
@@ -81,21 +82,25 @@ PARTS = {"momentum", "rmsprop", "adam", "adam-uncorrected"}  # their texts are p
 
 def test_the_kernel_of_every_kind_of_rule_compiles_to_itself(context):
     """One function holds them all, so that the compiler is called once."""
-    sums = {"schedule-free-sgd", "lamb", "prodigy"}  # that move, sum over tensors, and sum over all
+    sums = {"schedule-free-sgd", "lamb", "prodigy", "muon"}  # that move, sum over tensors or all, and take matrices
     left_out = PARTS | (set(AFTER_THE_BOOK) - sums)
     draws, rules = torch.Generator().manual_seed(0), [name for name in RULES if name not in left_out]
     specimens = {name: job(f"{name}+ema@cosine", total=5) for name in rules}
     columns = {name: coefficient_names(specimens[name]) for name in rules}
-    kernels = {
-        name: update_kernel(RULES[name], columns[name], context.decayed, context.layout, False) for name in rules
-    }
     start = torch.randn(2, len(context.decayed), generator=draws, dtype=torch.float64)
 
+    def of_rule(name):
+        return update_kernel(
+            RULES[name], columns[name], context.decayed, context.layout, False, places=context.places(RULES[name])
+        )
+
+    def slots(name):
+        return slots_of(RULES[name], False, context.places(RULES[name])).values()
+
     def fresh():
-        return {
-            name: (start.clone(), [slot.begun(start) for slot in slots_of(RULES[name], True).values()])
-            for name in rules
-        }
+        return {name: (start.clone(), [slot.begun(start) for slot in (*slots(name), Slot(None))]) for name in rules}
+
+    kernels = {name: of_rule(name) for name in rules}
 
     def step(states, grads, coefficients):
         for name in rules:
@@ -117,7 +122,7 @@ def test_the_kernel_of_every_kind_of_rule_compiles_to_itself(context):
 def test_compiled_lanes_serve_any_number_of_rows_in_any_order(context):
     lanes = Lanes(context, 4)
     for count in (1, 3, 2, 4, 1):  # nothing is checked before a compiled call, so each form must be its own
-        jobs = [job("adam", seed=seed) for seed in range(count)]
+        jobs = [job(name, seed=seed) for seed in range(count) for name in ("adam", "soap")]
         for one, two in zip(Serial(context).run(jobs, quiet), lanes.run(jobs, quiet), strict=True):
             same(one, two, **TOLERANCE)
     whole_or_cut(lanes, "adam")

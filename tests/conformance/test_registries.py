@@ -15,12 +15,14 @@ from thalweg.compare.strategy.second_order import SECOND_ORDER
 from thalweg.rules import RULES, SPACES, Rule
 
 EXPORTED = [cls for name in sorted(optim.__all__) if isinstance(cls := getattr(optim, name), type)]
-BY_RULE = [c for c in EXPORTED if issubclass(c, optim.RuleOptimizer) and c is not optim.RuleOptimizer]
+BASES = (optim.RuleOptimizer, optim.MatrixOptimizer)
+BY_RULE = [c for c in EXPORTED if issubclass(c, optim.RuleOptimizer) and c not in BASES]
+OF_MATRICES = [c for c in BY_RULE if issubclass(c, optim.MatrixOptimizer)]
 BY_CLOSURE = [c for c in EXPORTED if issubclass(c, optim.ClosureOptimizer) and c is not optim.ClosureOptimizer]
 
 
-def weight():
-    return nn.Parameter(torch.ones(2))
+def weight(of_matrices=False):
+    return nn.Parameter(torch.ones((2, 2) if of_matrices else 2))
 
 
 def test_every_optimizers_help_states_the_equation_of_its_step():
@@ -32,17 +34,17 @@ def test_every_optimizers_help_states_the_equation_of_its_step():
 def test_a_group_has_every_setting_of_the_constructor_as_it_was_given(cls):
     given = {n: p.default for n, p in inspect.signature(cls).parameters.items() if p.default is not p.empty}
     of_all = {"average", "process_group"}
-    group = cls([weight()], **given).param_groups[0]
+    group = cls([weight(cls in OF_MATRICES)], **given).param_groups[0]
     assert {name: group[name] for name in given.keys() - of_all} == {n: v for n, v in given.items() if n not in of_all}
     assert group.keys() & {"self", "__class__", "options", *of_all} == set()
 
 
 @pytest.mark.parametrize("cls", BY_RULE)
 def test_every_optimizer_of_a_rule_is_compared_by_a_name_and_takes_the_rules_defaults(cls):
-    optimizer = cls([weight()])
+    optimizer = cls([weight(cls in OF_MATRICES)])
     group = optimizer.param_groups[0]
     rule = optimizer.rule_of(group)
-    assert rule in RULES.values()
+    assert rule in [getattr(named, "matrix", named) for named in RULES.values()]
     hyper = optimizer.hyper_of(group)
     if rule.name in ("sgd", "rmsprop"):
         assert hyper.pop("momentum") == 0.0  # which asks for the form without momentum
@@ -67,7 +69,7 @@ def test_every_name_makes_an_optimizer_at_its_first_configuration(name):
     strategy = Strategy.parse(name)
     first = strategy.default_configuration()
     assert all(low <= first[key] <= high for key, (low, high) in strategy.space.items())
-    optimizer = optimizer_for(strategy, [weight()], strategy.stepping(first))
+    optimizer = optimizer_for(strategy, [weight(strategy.has_partner)], strategy.stepping(first))
     assert optimizer.param_groups[0]["lr"] == first.get("lr", 1.0)
 
 

@@ -16,7 +16,7 @@ from thalweg.averaging import EMA, Average
 from thalweg.compare.execution.kernels import rows_reduced, slots_of, update_kernel
 from thalweg.optim.decay import is_weight
 from thalweg.optim.kernel.source import can_write
-from thalweg.rules import RULES, scalars_of_step, switched
+from thalweg.rules import RULES, Partnered, scalars_of_step, switched
 from thalweg.tensors import Layout
 
 OPTIMIZERS = {
@@ -276,8 +276,11 @@ def test_the_learning_rate_may_be_a_tensor_and_follows_a_scheduler(make):
 
 def test_rules_that_kernels_cannot_write_are_told_from_others():
     """Those that sum, and those that call what kernels do not have, are stepped list by list."""
-    written = {name for name in (*RULES, "momentum+lookahead") if can_write(switched_by_name(name))}
-    assert set(RULES) - written == {"lamb", "lars", "prodigy"}
+    of_tensors = {name for name, rule in RULES.items() if not isinstance(rule, Partnered)}
+    written = {name for name in of_tensors if can_write(RULES[name])}
+    assert of_tensors - written == {"lamb", "lars", "prodigy"}
+    assert can_write(switched_by_name("momentum+lookahead"))
+    assert not any(can_write(rule.matrix) for rule in RULES.values() if isinstance(rule, Partnered))
     assert not can_write(switched_by_name("adamw+cautious"))
 
 

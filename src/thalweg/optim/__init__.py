@@ -22,13 +22,18 @@ from thalweg.optim.lamb import LAMB
 from thalweg.optim.lars import LARS
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.lion import Lion
+from thalweg.optim.matrix_optimizer import MatrixOptimizer
+from thalweg.optim.muon import Muon
 from thalweg.optim.nadam import NAdam
 from thalweg.optim.newton import Newton
 from thalweg.optim.optimizer import RuleOptimizer
 from thalweg.optim.prodigy import Prodigy
 from thalweg.optim.rmsprop import RMSProp
+from thalweg.optim.roles import matrix_groups, parameter_roles
 from thalweg.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from thalweg.optim.sgd import SGD
+from thalweg.optim.shampoo import Shampoo
+from thalweg.optim.soap import SOAP
 from thalweg.optim.truncated_newton import TruncatedNewton
 
 Adagrad, RMSprop = AdaGrad, RMSProp
@@ -39,6 +44,7 @@ __all__ = [
     "LARS",
     "LBFGS",
     "SGD",
+    "SOAP",
     "AdEMAMix",
     "AdaGrad",
     "Adadelta",
@@ -49,6 +55,8 @@ __all__ = [
     "ClosureOptimizer",
     "ConjugateGradient",
     "Lion",
+    "MatrixOptimizer",
+    "Muon",
     "NAdam",
     "Newton",
     "Prodigy",
@@ -57,7 +65,10 @@ __all__ = [
     "RuleOptimizer",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "Shampoo",
     "StepReport",
     "TruncatedNewton",
+    "matrix_groups",
     "no_decay_groups",
+    "parameter_roles",
 ]

@@ -5,12 +5,13 @@ looked at when it comes; at later steps one call of torch's compares the forms o
 and only the sizes of storages, which are no part of a form, are read again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from thalweg.rules.matrix_rule import MatrixRule, as_matrix_shape
 from thalweg.rules.rule import Rule
 from thalweg.tensors.form import KnownForms, fits, form, in_memory, is_allocated, overlaps
 
@@ -84,7 +85,7 @@ def _all(work: Work) -> tuple[list[Any], list[int]]:
     found: list[Any] = []
     counts = []
     for _, rule, entries in work:
-        names = (*rule.buffers, "step", *rule.scalar_state)
+        names = (*rule.buffers, *rule.factor_names, "step", *rule.scalar_state)
         for p, grad, state, mean, *_ in entries:
             found += (p, grad) if mean is None else (p, grad, mean)
             found += map(state.get, names)
@@ -128,6 +129,15 @@ def prepare(entry: Entry, rule: Rule, group: Group) -> None:
         else:
             value = complex(initial, initial) if p.is_complex() else initial
             state[name] = torch.full_like(p, value, dtype=state_dtype(p), memory_format=torch.preserve_format)
+    for name, shape in _factors(p, rule).items():
+        if state.get(name) is None:
+            state[name] = torch.zeros(shape, dtype=state_dtype(p), device=p.device)
+
+
+def _factors(p: Tensor, rule: Rule) -> Mapping[str, tuple[int, int]]:
+    """Returns the state that has a form of its own, name to shape."""
+    shape = as_matrix_shape(p.shape) if isinstance(rule, MatrixRule) else None
+    return rule.factors(*shape) if shape and isinstance(rule, MatrixRule) else {}
 
 
 def worked_out(entry: Entry, rule: Rule) -> Entry:
@@ -176,6 +186,12 @@ def _fault(entry: Entry, rule: Rule) -> str | None:
                 else "load the state of this model"
             )
             return f"its state {name!r} is {form(value)}; {then}"
+    if isinstance(rule, MatrixRule) and (p.is_complex() or hasattr(p, "to_local")):
+        return "real matrices are stepped that are whole; put it in a group with partner=True"
+    for name, shape in _factors(p, rule).items():
+        value = state.get(name)
+        if value is not None and not fits(value, p.new_empty(shape), state_dtype(p)):
+            return f"its state {name!r} is {form(value)}; load the state of this model"
     for name in ("step", *rule.scalar_state):
         value = state.get(name)
         if value is not None and not _is_number(value):

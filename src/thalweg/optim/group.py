@@ -12,8 +12,10 @@ from torch import Tensor
 from thalweg.optim.decay import decayed
 from thalweg.optim.entries import Entry, Group
 from thalweg.optim.implementations import here, update, update_differentiable, update_traced
+from thalweg.optim.matrices import step_matrices
 from thalweg.rules.adagrad import AdaGrad
 from thalweg.rules.adam import Adam
+from thalweg.rules.matrix_rule import MatrixRule
 from thalweg.rules.rule import Rule, scalars_of_step
 from thalweg.rules.sgd import SGD
 from thalweg.tensors.private import foreach_add_, fused_adagrad_, fused_adam_, fused_adamw_, fused_sgd_
@@ -28,6 +30,9 @@ def step_group(group: Group, rule: Rule, entries: list[Entry], hyper: dict[str, 
         hyper: the rule's hyperparameters.
         extra: scalars of clipping, skipping and averaging, and the sums over the whole model that the rule asks for.
     """
+    if isinstance(rule, MatrixRule):
+        step_matrices(group, rule, entries, hyper, extra)
+        return
     spared = {**hyper, "weight_decay": 0}
     if group["differentiable"]:
         for entry in entries:

@@ -10,7 +10,9 @@ from torch import Tensor
 from thalweg.averaging import Average
 from thalweg.optim.decay import Decay, check_decay
 from thalweg.optim.implementations import Engine
+from thalweg.rules.muon import ITERATIONS, SCALINGS
 from thalweg.rules.rule import Rule
+from thalweg.rules.shampoo import GRAFTS
 from thalweg.rules.switches import switched
 from thalweg.tensors.ranges import is_whole
 
@@ -40,7 +42,18 @@ _RANGES = {
     "alpha_warmup": ("alpha_warmup value", math.inf),
     "beta3_warmup": ("beta3_warmup value", math.inf),
     "weight_lr_power": ("weight_lr_power value", math.inf),
+    "shampoo_beta": ("shampoo_beta value", 1.0),
+    "graft_eps": ("graft_eps value", math.inf),
+    "adamw_lr": ("adamw_lr value", math.inf),
+    "adamw_eps": ("adamw_eps value", math.inf),
+    "adamw_weight_decay": ("adamw_weight_decay value", math.inf),
 }
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "adjust_lr_fn": (None, *SCALINGS),
+    "ns_dtype": ITERATIONS,
+    "graft": GRAFTS,
+}
+_AT_LEAST_1 = ("ns_steps", "precondition_frequency", "max_precond_dim")  # whole numbers
 _ONE_RULE = (
     "nesterov",
     "amsgrad",
@@ -192,8 +205,14 @@ def check_settings(group: Mapping[str, Any], betas: int = 2) -> None:
     steps = group.get("lookahead_steps", 1)
     if not (is_whole(steps, 1) or (isinstance(steps, float) and steps.is_integer() and steps >= 1)):
         raise ValueError(f"Invalid lookahead_steps value: {steps}: give a whole number of at least 1")
-    _check_betas(group, betas)
-    if group.get("nesterov") and (group.get("momentum", 1) <= 0 or group.get("dampening", 0) != 0):
+    _check_betas(group, "betas", betas)
+    _check_betas(group, "adamw_betas", 2)
+    _check_matrix_settings(group)
+    if (
+        "ns_steps" not in group
+        and group.get("nesterov")
+        and (group.get("momentum", 1) <= 0 or group.get("dampening", 0) != 0)
+    ):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")
     for key in _FLAGS:
         if key in group and group[key] not in (True, False):
@@ -233,13 +252,26 @@ def check_added(group: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} belongs to the whole optimizer: pass it to the constructor, not in a group")
 
 
-def _check_betas(group: Mapping[str, Any], count: int) -> None:
-    if "betas" in group and not (isinstance(group["betas"], (tuple, list)) and len(group["betas"]) == count):
-        raise ValueError(f"Invalid betas: {group['betas']!r}: give {'two' if count == 2 else 'three'} numbers")
-    betas = group.get("betas", ())
+def _check_matrix_settings(group: Mapping[str, Any]) -> None:
+    for key, words in _CHOICES.items():
+        if key in group and group[key] not in words:
+            raise ValueError(f"Invalid {key}: {group[key]!r}: choose {', '.join(map(str, words))}")
+    for key in _AT_LEAST_1:
+        if key in group and not is_whole(group[key], 1):
+            raise ValueError(f"Invalid {key}: {group[key]}: give a whole number of at least 1")
+    abc = group.get("ns_coefficients", (1, 1, 1))
+    if not (isinstance(abc, (tuple, list)) and len(abc) == 3 and all(map(is_number, abc))):
+        raise ValueError(f"Invalid ns_coefficients: {abc!r}: give three numbers")
+
+
+def _check_betas(group: Mapping[str, Any], key: str, count: int) -> None:
+    betas = group.get(key, (0.0,) * count)
+    if not (isinstance(betas, (tuple, list)) and len(betas) == count):
+        raise ValueError(f"Invalid {key}: {betas!r}: give {'two' if count == 2 else 'three'} numbers")
     if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-        raise ValueError("betas must be either both floats or both Tensors")
+        raise ValueError(f"{key} must be either both floats or both Tensors")
     named = [(f"parameter at index {i}", beta) for i, beta in enumerate(betas)]
     for words, beta in [*named, *((name, group[name]) for name in ("beta1", "beta2", "beta3") if name in group)]:
-        if not (is_number(beta) and 0.0 <= beta < 1.0):
+        sums = "graft" in group and words == "parameter at index 1" and key == "betas" and beta == 1
+        if not sums and not (is_number(beta) and 0.0 <= beta < 1.0):
             raise ValueError(f"Invalid beta {words}: {beta}")

@@ -45,11 +45,12 @@ class Stored(Points):
     def _restore(self, p: Tensor, group: Group, given: Mapping[str, Any]) -> None:
         """Gives the parameter's loaded state the types that were saved, where torch has cast them."""
         rule = self.form_of(group)
+        held = (*rule.buffers, *rule.factor_names)
         for name, value in given.items():
             if name in rule.scalar_state:
                 where = p.device if group["capturable"] else "cpu"
                 self.state[p][name] = torch.as_tensor(value).to(where, scalar_dtype(name), copy=True)
-            elif name in rule.buffers and isinstance(value, Tensor) and (p.dtype in HALF or value.is_sparse):
+            elif name in held and isinstance(value, Tensor) and (p.dtype in HALF or value.is_sparse):
                 dense = value.to_dense() if value.is_sparse else value
                 self.state[p][name] = dense.to(p.device, state_dtype(p), copy=True)
 

@@ -72,8 +72,9 @@ class Rule(ABC):
     (``"decoupled"``), or after it, which become θ / (1 + lr λ) (``"proximal"``); or into the direction that the rule
     itself works out (``"direction"``). ``buffers`` names the parameter-shaped state with its initial value, None where
     that is the parameters as they are at the first step; ``scalar_state`` names scalars carried from step to step with
-    their initial value, and ``numbers`` those that follow from the data. State names are torch's where torch has the
-    method, so that state dicts travel both ways.
+    their initial value, and ``numbers`` those that follow from the data; ``factor_names`` is for
+    :class:`thalweg.rules.matrix_rule.MatrixRule`. State names are torch's where torch has the method, so that state
+    dicts travel both ways.
     """
 
     @property
@@ -100,6 +101,11 @@ class Rule(ABC):
     def scalar_state(self) -> Mapping[str, float]:
         """Scalars that hyperparameters and the step count make, carried from step to step: name to initial value."""
         return {}
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """State of other forms than the parameters', of rules that take matrices."""
+        return ()
 
     @property
     def numbers(self) -> Mapping[str, float]:
@@ -162,16 +168,22 @@ def scalars_of_step(
 ) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
     """Returns the rule's coefficients of step ``t`` with weight decay's own beside them, and the scalar state.
 
-    ``weight_decay`` is left out where it is the number 0, so that nothing is spent on it.
+    ``weight_decay`` is left out where it is the number 0, so that nothing is spent on it. A rule may have a coefficient
+    ``decay`` of its own.
     """
     c, scalars = rule.coefficients(hyper, t, scalars)
     decay = hyper["weight_decay"]
-    if not (isinstance(decay, (int, float)) and decay == 0):
+    if "decay" not in c and not is_zero(decay):
         if rule.decay == "decoupled":
             c["decay"] = 1 - hyper["lr"] * decay
         else:
             c["decay"] = 1 / (1 + hyper["lr"] * decay) if rule.decay == "proximal" else decay
     return c, scalars
+
+
+def is_zero(decay: Scalar) -> bool:
+    """Says whether a weight decay is the number 0, so that nothing need be done."""
+    return isinstance(decay, (int, float)) and decay == 0
 
 
 def no_decay(rule: Rule) -> float:

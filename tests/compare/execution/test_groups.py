@@ -23,7 +23,7 @@ from thalweg.compare.task import build_model, materialize
 from thalweg.compare.task.grouping import Grouping
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import StudyError, TaskError
-from thalweg.rules import RULES
+from thalweg.rules import RULES, Partnered
 
 OWN = {
     "no_decay": True,
@@ -105,7 +105,8 @@ def test_every_rule_has_lanes_with_groups_as_alone(name):
     other = job(name, 0.003, seed=2)
     alone = Serial(context).run([one], lambda n: None)[0].snapshot["params"]
     together = Lanes(context, 2, compile_=False).run([one, other], lambda n: None)[0].snapshot["params"]
-    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
+    bound = 1e-6 if isinstance(RULES[name], Partnered) else 1e-9  # eigenvectors follow the rounding more closely
+    torch.testing.assert_close(together, alone, rtol=bound, atol=bound / 1000)
     plain = Serial(context_of(no_decay=False, groups={"4.bias": {"frozen": True}}))
     assert not torch.allclose(plain.run([one], lambda n: None)[0].snapshot["params"], alone)
 

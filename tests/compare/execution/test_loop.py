@@ -155,7 +155,7 @@ def test_what_is_judged_is_the_first_number_that_is_reported_and_its_direction_i
 
 def test_two_optimizers_of_a_strategy_step_as_one():
     def train(run):
-        model = nn.Sequential(nn.Linear(2, 2))
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
         optimizer = run.optimizer(model)
         for x in run.batches(BATCHES):
             loss = model(x).square().mean()

@@ -1,6 +1,5 @@
 """Which engine trains what: memory bounds the lanes, a choice can be taken up again, any optimizer finds its place."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,6 @@ from torch import nn
 from tests.compare.small import job, small_task, task_context
 from thalweg.compare.execution.factory import make_optimizers
 from thalweg.compare.execution.selection import EngineSelector, lane_bytes
-from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.stackable import Unstackable
 from thalweg.compare.strategy import Strategy
 from thalweg.tensors import compiling
@@ -76,19 +74,6 @@ def test_a_resumed_study_takes_up_the_stored_choice(monkeypatch):
     assert again.engine_of(adam).width == selector.engine_of(adam).width
     assert again.engine_of(own) is again.serial
     assert again.serial.threads == selector.serial.threads
-
-
-def test_an_optimizer_for_matrices_alone_leaves_the_rest_to_adamw():
-    muon, context = Strategy.parse("torch.optim.Muon"), task_context()
-    selector = EngineSelector(context, "auto", None, RUNGS)
-    assert "AdamW with its default settings" in selector.choose([muon], job(muon))[0].reason
-    optimizers = make_optimizers(muon, context.model, {"lr": 0.01})
-    assert [type(optimizer).__name__ for optimizer in optimizers] == ["Muon", "AdamW"]
-    stepped = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    assert {id(p) for p in stepped} == {id(p) for p in context.model.parameters()}
-    result = Serial(context).run([job(muon, 0.02)], quiet)[0]
-    assert result.curve.valid_loss[-1] < result.first_loss
-    assert math.isfinite(result.curve.valid_metric[-1])
 
 
 def test_an_optimizer_that_cannot_take_part_says_why():

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.kernels import AVERAGE, column_of
+from thalweg.compare.execution.kernel_layout import AVERAGE, column_of
 from thalweg.compare.strategy.variants import averaging_of
-from thalweg.compare.task.grouping import Setting
+from thalweg.compare.task.grouping import RATES, Setting
+from thalweg.rules.matrix_rule import OF_MATRIX
 from thalweg.rules.rule import Rule, no_decay, scalars_of_step
 from thalweg.rules.schedules import Schedule
 
@@ -62,7 +63,7 @@ def _table_of_settings(*of: Any) -> Tensor:
 def _filled(table: Mapping[str, Tensor], name: str, rule: Rule) -> Tensor:
     """Returns a coefficient; the neutral one of weight decay where a setting has none and another has."""
     neutral = torch.tensor(no_decay(rule), dtype=torch.float64)
-    return table.get(name, neutral) if name == "decay" else table[name]
+    return table.get(name, neutral) if name in ("decay", f"{OF_MATRIX}decay") else table[name]
 
 
 def _rules_table(rule: Rule, hyper: Mapping[str, float], schedule: Schedule, total: int) -> dict[str, Tensor]:
@@ -71,16 +72,21 @@ def _rules_table(rule: Rule, hyper: Mapping[str, float], schedule: Schedule, tot
     if rule.scalar_state:  # such a rule is walked step by step
         return _walked(rule, hyper, factors.tolist())
     times = torch.arange(1, total + 1, dtype=torch.float64)
-    c, _ = scalars_of_step(rule, {**hyper, "lr": hyper["lr"] * factors}, times, {})
+    c, _ = scalars_of_step(rule, _scheduled(hyper, factors), times, {})
     return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in c.items()}
 
 
 def _walked(rule: Rule, hyper: Mapping[str, float], factors: Sequence[float]) -> dict[str, Tensor]:
     rows, scalars = [], dict(rule.scalar_state)
     for t, factor in enumerate(factors, start=1):
-        c, scalars = scalars_of_step(rule, {**hyper, "lr": hyper["lr"] * factor}, t, scalars)
+        c, scalars = scalars_of_step(rule, _scheduled(hyper, factor), t, scalars)
         rows.append(c)
     return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
+
+
+def _scheduled(hyper: Mapping[str, float], factor: Any) -> dict[str, Any]:
+    """Returns hyperparameters whose learning rates are multiplied, a partner's too."""
+    return {name: value * factor if name in RATES else value for name, value in hyper.items()}
 
 
 @lru_cache(maxsize=64)

@@ -13,12 +13,15 @@ from thalweg.compare.strategy.variants import INITIALIZATIONS
 from thalweg.compare.task import Examples, Split, Task, build_model
 from thalweg.compare.task.evaluation import LOSS, evaluated, metric_in
 from thalweg.compare.task.examples import HeldSplit, input_of, target_of
-from thalweg.compare.task.grouping import Setting
+from thalweg.compare.task.grouping import Setting, matched
 from thalweg.compare.user_errors import TaskError
 from thalweg.initialization import initialize
 from thalweg.optim.decay import Decay, is_weight
+from thalweg.optim.roles import MATRICES, Role, parameter_roles
+from thalweg.rules import Partnered, Rule
 from thalweg.tensors import Layout, derive_seed, generator
 from thalweg.tensors.draws import own_draws, seed_torch
+from thalweg.tensors.places import Places
 from thalweg.tensors.private import write_count
 
 SOME = 4  # batches of which the usual loss of a step is the largest
@@ -98,6 +101,30 @@ class TaskContext:
         k = self.task.accumulate
         rows = self.data.train.rows(seed, k * start, k * stop, self.task.batch_size)
         return rows if k == 1 else rows.unflatten(0, (stop - start, k))
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """What each trained parameter is to the model, as a training step shows it, by name."""
+        found: dict[str, Role] = self.cached(("roles",), self._roles)
+        return found
+
+    def _roles(self) -> dict[str, Role]:
+        def run(model: nn.Module) -> None:
+            with own_draws(0), torch.enable_grad():
+                self.task.loss_and_output(model.train(), self.data.train.head(self.task.batch_size))
+
+        model, named = self.fresh_model("default", 0), dict[str, str]()
+        names = {id(p): name for name, p in model.named_parameters()}
+        for pattern, role in self.task.roles.items():
+            named |= {names[key]: role for key, _ in matched(pattern, model, "roles")}
+        found = parameter_roles(model, run, named)
+        return {name: found[name] for name in self.layout.names}
+
+    def places(self, rule: Rule) -> Places:
+        """Returns where the flat parameters have matrices, as far as the rule takes them as such."""
+        if not isinstance(rule, Partnered):
+            return Places.of(self.layout, ())
+        return Places.of(self.layout, [name for name, role in self.roles.items() if role in MATRICES])
 
     def parts(self, rows: Tensor) -> Tensor:
         """Returns the rows ``(k, …)`` of the minibatches whose gradients make one step."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import partial
 from io import StringIO
 
 import torch
@@ -37,8 +38,11 @@ class FactoryRun(StepRun):
         self.context, self.job, self.guidance = context, job, guidance
         self.model = context.fresh_model(job.strategy.initialization, job.seed)
         own, grouping = job.total - job.prepared, context.task.grouping
+        roles = partial(getattr, context, "roles")
         with redirect_stdout(StringIO()):  # what it prints was seen when engines were chosen, and comes each trial
-            self.optimizers = make_optimizers(job.strategy, self.model, job.hyper, context.decay, grouping, steps=own)
+            self.optimizers = make_optimizers(
+                job.strategy, self.model, job.hyper, context.decay, grouping, roles, steps=own
+            )
         self.base = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.rates: list[list[object]] | None = None  # as they were set for the last step
         self.schedule = job.strategy.schedule_with(job.hyper)

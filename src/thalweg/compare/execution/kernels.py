@@ -1,45 +1,32 @@
 """The update kernel that every engine runs: one rule over rows of flat parameters, in place."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from thalweg.averaging import averaged
-from thalweg.rules.rule import Reduce, Round, Rule, apply, begun, spared
+from thalweg.compare.execution.kernel_layout import AVERAGE, Slot, columns_of, spread
+from thalweg.compare.execution.matrix_kernel import MatrixKernel, partnered_slots
+from thalweg.rules import Partnered
+from thalweg.rules.rule import Reduce, Round, Rule, apply, spared
 from thalweg.tensors import Layout
 from thalweg.tensors.compiling import compiled
+from thalweg.tensors.places import Places
 
-AVERAGE = "average"  # name of the slot, and of the column of its weights
 Kernel = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor], None]
-OF = "@"
 
 
-def column_of(name: str, number: int) -> str:
-    """Returns the name of the column of a coefficient that parameters of a setting have.
+def slots_of(rule: Rule, averages: bool, places: Places | None = None) -> dict[str, Slot]:
+    """Returns the slots of a rule's state, and last that of the average where there is one.
 
-    >>> column_of("minus_lr", 0), column_of("minus_lr", 2)
-    ('minus_lr', 'minus_lr@2')
+    ``places`` are those of the matrices, for rules that take them as such.
     """
-    return name if number == 0 else f"{name}{OF}{number}"
-
-
-class Slot(NamedTuple):
-    """A part of a trial's state: as long as its parameters, or one number; None begins as the parameters are."""
-
-    initial: float | None
-    is_number: bool = False
-
-    def begun(self, params: Tensor) -> Tensor:
-        """Returns it at the start of trials with these parameters ``(..., n)``."""
-        return begun(self.initial, params[..., :1] if self.is_number else params)
-
-
-def slots_of(rule: Rule, averages: bool) -> dict[str, Slot]:
-    """Returns the slots of a rule's state, and last that of the average where there is one."""
-    numbers = {name: Slot(initial, True) for name, initial in rule.numbers.items()}
     average = {AVERAGE: Slot(None)} if averages else {}
+    if isinstance(rule, Partnered):
+        assert places is not None
+        return {**partnered_slots(rule, places), **average}
+    numbers = {name: Slot(initial, 1) for name, initial in rule.numbers.items()}
     return {**{name: Slot(initial) for name, initial in rule.buffers.items()}, **numbers, **average}
 
 
@@ -69,6 +56,7 @@ def update_kernel(
     layout: Layout,
     compile_: bool = True,
     setting_of: Tensor | None = None,
+    places: Places | None = None,
 ) -> Kernel:
     """Returns ``kernel(params, grads, buffers, coefficients)`` which steps ``(K, n)`` rows in place.
 
@@ -77,13 +65,17 @@ def update_kernel(
     then for one row, or for any number of rows from two on that are marked as dynamic, whichever it meets first.
     ``decayed`` ``(n,)`` is 1 where weight decay is applied and 0 elsewhere; ``layout`` says where each tensor lies;
     ``setting_of`` ``(n,)`` is the number of each parameter's setting, for which a column may stand, see
-    :func:`column_of`.
+    :func:`~thalweg.compare.execution.kernel_layout.column_of`; ``places`` are those of the matrices, for rules that
+    take them as such.
     """
+    if isinstance(rule, Partnered):
+        assert places is not None
+        return MatrixKernel(rule, names, decayed, places, compile_, setting_of)
     slots, reduce = tuple(slots_of(rule, False)), rows_reduced(layout, decayed.device)
-    spread = _spread(names, decayed, setting_of, compile_)
+    by_name = spread(columns_of(names), decayed, setting_of, compile_)
 
     def kernel(params: Tensor, grads: Tensor, buffers: Sequence[Tensor], coefficients: Tensor) -> None:
-        c = spread(coefficients)
+        c = by_name(coefficients)
         if "decay" in c:
             c["decay"] = spared(rule, c["decay"], decayed)
         new, state = apply(rule, params, grads, dict(zip(slots, buffers, strict=False)), c, reduce)
@@ -94,30 +86,6 @@ def update_kernel(
             buffers[-1].copy_(averaged(buffers[-1], new, c[AVERAGE]))
 
     return compiled(kernel, decayed.device, unguarded=True) if compile_ else kernel
-
-
-def _spread(
-    names: Sequence[str], like: Tensor, setting_of: Tensor | None, compile_: bool
-) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Returns what makes of coefficients ``(K, c)`` those of each parameter by name, ``(K, 1)`` or ``(K, n)``."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name.partition(OF)[0], []).append(place)
-    several = max(map(len, places.values()))
-    if several == 1:
-        return lambda coefficients: dict(zip(names, coefficients[:, :, None].unbind(1), strict=True))
-    assert setting_of is not None
-    masks = [(setting_of == number).to(like.dtype) for number in range(several)]
-
-    def one(coefficients: Tensor, own: list[int]) -> Tensor:
-        if len(own) == 1:
-            return coefficients[:, own[0], None]
-        if not compile_:
-            return coefficients[:, own].index_select(1, setting_of)
-        # compiled, a gathering is three times slower; what is added to a number here is 0
-        return sum(coefficients[:, place, None] * mask for place, mask in zip(own, masks, strict=True))  # type: ignore
-
-    return lambda coefficients: {name: one(coefficients, own) for name, own in places.items()}
 
 
 def clipping(grads: Tensor, norm: float) -> Tensor:

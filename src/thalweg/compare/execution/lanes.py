@@ -158,7 +158,9 @@ class Lanes:
         for group, members in groupby(enumerate(first), key=lambda pair: self._group(pair[1])):
             slots = list(members)
             part = slice(slots[0][0], slots[-1][0] + 1)
-            blocks.append(Block(group, flat[part], part, self._kernel(group, len(slots) == 1)))
+            blocks.append(
+                Block(group, flat[part], part, self._kernel(group, len(slots) == 1), context.places(group[0]))
+            )
         lanes: list[Lane | None] = [None] * self.width
         for slot, job in enumerate(first):
             lanes[slot] = self._enter(block_of(blocks, slot), job, slot)
@@ -286,8 +288,8 @@ class Lanes:
     def _kernel(self, group: Group, single: bool) -> Kernel:
         key = group, single
         if key not in self._kernels:
-            context = self.context
+            context, places = self.context, self.context.places(group[0])
             self._kernels[key] = update_kernel(
-                *group, context.decayed, context.layout, self.compile, context.setting_of
+                *group, context.decayed, context.layout, self.compile, context.setting_of, places
             )
         return self._kernels[key]

@@ -78,7 +78,7 @@ class LocalEngines:
     def _specimen(self, variant: Variant, seed: int) -> Job:
         """Returns a run of the variant's first rule, else of its first strategy."""
         some = self._groups[variant]
-        strategy = next((s for s in some if s.rule is not None), some[0])
+        strategy = next((s for s in some if s.rule is not None and not s.has_partner), some[0])
         steps = self.budget.of(strategy.name).steps
         own = derive_seed(seed, "specimen") % 2**31
         plain, hyper = replace(strategy, guidance="none"), strategy.stepping(strategy.default_configuration())

@@ -1,6 +1,7 @@
 """The optimizer of a strategy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,18 +9,17 @@ from torch import nn
 
 from thalweg.compare.execution.cannot_run import CannotRun, by_optimizer
 from thalweg.compare.execution.divided import divide
-from thalweg.compare.execution.optimizer_state import is_optimizer
+from thalweg.compare.execution.made import NotAnOptimizer, made_optimizer
+from thalweg.compare.execution.partners import matrices_of, partnered
 from thalweg.compare.strategy import Strategy
-from thalweg.compare.strategy.factories import made_by, names_parameters
+from thalweg.compare.strategy.factories import PARTNERS_LR, names_parameters
 from thalweg.compare.task.grouping import Grouping
 from thalweg.compare.user_errors import brief
-from thalweg.optim import AdamW, no_decay_groups
+from thalweg.optim import no_decay_groups
 from thalweg.optim.decay import Decay
 from thalweg.optim.of_rule import OfRule
-
-
-class NotAnOptimizer(TypeError):
-    """What a factory gives is no optimizer."""
+from thalweg.optim.roles import Role
+from thalweg.rules import AdamW
 
 
 def make_optimizers(
@@ -28,19 +28,21 @@ def make_optimizers(
     hyper: Mapping[str, float],
     decay: Decay = "all",
     grouping: Grouping | None = None,
+    roles: Callable[[], Mapping[str, Role]] | None = None,
     *,
     steps: int | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Returns the strategy's optimizer for the model's trainable parameters, which applies weight decay as asked.
 
-    One that takes matrices alone, as Muon does, gets those, and AdamW at its defaults steps the rest. ``steps`` are
-    those of a run, for an optimizer that asks for them.
+    One of matrices, as Muon is, gets the hidden ones, by ``roles`` or as they are guessed, and AdamW steps the rest; so
+    does a factory that refuses the rest, where AdamW has its default settings. ``steps`` are those of a run, for an
+    optimizer that asks for them.
 
     Raises:
         CannotRun: the factory refuses the parameters.
         ValueError: what it makes is no optimizer.
     """
-    made = _made(strategy, model, hyper, decay, steps)
+    made = _made(strategy, model, hyper, decay, roles, steps)
     if grouping:
         own = grouping.settings(model)
         for optimizer in made:
@@ -49,19 +51,26 @@ def make_optimizers(
 
 
 def _made(
-    strategy: Strategy, model: nn.Module, hyper: Mapping[str, float], decay: Decay, steps: int | None
+    strategy: Strategy,
+    model: nn.Module,
+    hyper: Mapping[str, float],
+    decay: Decay,
+    roles: Callable[[], Mapping[str, Role]] | None,
+    steps: int | None,
 ) -> list[torch.optim.Optimizer]:
     params = [p for p in model.parameters() if p.requires_grad]
     try:
-        return [optimizer_for(strategy, params, hyper, decay, model, steps)]
+        if strategy.has_partner:
+            own = matrices_of(strategy, model, None if roles is None else roles())
+            return partnered(strategy, params, hyper, decay, own, steps)
+        return [optimizer_for(strategy, params, hyper, decay, model, steps=steps)]
     except Exception as error:
-        if strategy.factory is not None and names_parameters(strategy.factory):
-            raise _impossible(strategy, hyper, error) from error  # it chooses its parameters itself
-        matrices, rest = [p for p in params if p.dim() == 2], [p for p in params if p.dim() != 2]
-        if matrices and rest:
+        if strategy.factory is not None and not strategy.has_partner and not names_parameters(strategy.factory):
+            alone = replace(strategy, defaults={**strategy.defaults, PARTNERS_LR: AdamW.defaults["lr"]})
             try:
-                return [optimizer_for(strategy, matrices, hyper, decay, steps=steps), AdamW(rest, decay=decay)]
-            except Exception:
+                own = matrices_of(alone, model, None if roles is None else roles())
+                return partnered(alone, params, {**alone.defaults, **hyper}, decay, own, steps)
+            except (Exception, CannotRun):
                 pass  # matrices are not what it asks for: the first error is the one to show
         raise _impossible(strategy, hyper, error) from error
 
@@ -89,23 +98,24 @@ def optimizer_for(
     hyper: Mapping[str, float],
     decay: Decay = "all",
     model: nn.Module | None = None,
+    roles: Mapping[str, Role] | None = None,
+    *,
     steps: int | None = None,
 ) -> torch.optim.Optimizer:
     """Returns the strategy's optimizer for parameters, or groups of them, which are a ``model``'s where one is given.
 
-    For ``decay="weights"`` the groups of any optimizer that has torch's ``weight_decay`` are divided.
+    For ``decay="weights"`` the groups of any optimizer that has torch's ``weight_decay`` are divided. One of matrices
+    and its partner are one, which steps both; the matrices are those of the model's ``roles``.
 
     Raises:
         NotAnOptimizer: the factory makes something else.
     """
+    if strategy.has_partner:
+        matrices = None if model is None else matrices_of(strategy, model, roles)
+        return one_of(partnered(strategy, params, hyper, decay, matrices))
     if strategy.rule is not None:
         return OfRule(params, strategy.rule, strategy.stepping(hyper), decay=decay)
-    assert strategy.factory is not None
-    if isinstance(strategy.factory, type) and not hasattr(strategy.factory, "step"):
-        raise NotAnOptimizer(f"it gives a {strategy.factory.__name__}, not a torch.optim.Optimizer")
-    optimizer = made_by(strategy.factory, params, strategy.stepping(hyper), model, steps)
-    if not is_optimizer(optimizer):
-        raise NotAnOptimizer(f"it gives a {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    optimizer = made_optimizer(strategy, params, strategy.stepping(hyper), model, steps)
     if decay == "weights":
         for group in [group for group in optimizer.param_groups if group.get("weight_decay")]:
             first, *rest = no_decay_groups([group])
@@ -124,6 +134,8 @@ def groups_for(
         CannotRun, ValueError: as :func:`make_optimizers`.
     """
     try:
+        if strategy.has_partner:
+            return partnered(strategy, params, hyper, decay, None, steps)
         return [optimizer_for(strategy, params, hyper, decay, steps=steps)]
     except Exception as error:
         raise _impossible(strategy, hyper, error) from error

@@ -19,6 +19,7 @@ from thalweg.compare.execution.job import Engine, Job
 from thalweg.compare.execution.lanes import Lanes
 from thalweg.compare.execution.memory import free_memory, lane_bytes
 from thalweg.compare.execution.optimizers import make_optimizers
+from thalweg.compare.execution.partners import has_matrices
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import out_of_memory
 from thalweg.compare.execution.stackable import Unstackable
@@ -73,7 +74,7 @@ class EngineSelector:
             Unstackable: lanes were asked for and the model cannot be stacked.
         """
         self.serial.settle_threads(job)
-        rules = _rules(strategies)
+        rules = self._rules(strategies)
         choices = [self._choose_for_rules(job, len(rules))] if rules else []
         choices += [self._choose_or_fail(s, job) for s in strategies if s not in rules]
         self._take(strategies, choices)
@@ -91,7 +92,7 @@ class EngineSelector:
             return
         threads = self.serial.threads
         self.serial.settle_threads(job, MARGIN)
-        choices, rules = list(self.choices), _rules(strategies)
+        choices, rules = list(self.choices), self._rules(strategies)
         if rules and self.wanted == "auto":
             again = self._choose_for_rules(job, len(rules), choices[0].name)
             if again.name != choices[0].name:
@@ -121,6 +122,11 @@ class EngineSelector:
         self.serial.threads = choices[0].serial_threads or self.serial.threads
         self._take(strategies, choices)
 
+    def _rules(self, strategies: Sequence[Strategy]) -> list[Strategy]:
+        """Returns the strategies that lanes can train, where the model allows it."""
+        rules = [s for s in strategies if s.rule is not None and not guidance_of(s).reason]
+        return [s for s in rules if has_matrices(self.context, s)]
+
     def _choose_or_fail(self, strategy: Strategy, job: Job) -> Choice:
         """Chooses for a strategy that may turn out not to be able to train the model."""
         try:
@@ -137,12 +143,15 @@ class EngineSelector:
             return Choice(strategy.name, "serial", reason, 1 / self.serial.seconds_per_step(job))
         hyper = strategy.stepping(specimen.hyper)
         specimen = replace(specimen, strategy=replace(strategy, guidance="none"), hyper=hyper)
-        context = self.context
-        own = (specimen.hyper, context.decay, context.task.grouping)
+        context, roles = self.context, partial(getattr, self.context, "roles")
+        own = (specimen.hyper, context.decay, context.task.grouping, roles)
         optimizers = make_optimizers(strategy, context.model, *own, steps=job.total)
         reason = "an optimizer made by a factory updates one model at a time"
-        if len(optimizers) > 1:
-            reason += "; it accepts only matrices, so AdamW with its default settings updates the other parameters"
+        if len(optimizers) > 1 and not strategy.has_partner:
+            reason += (
+                "; it accepts only matrices, so AdamW with its default settings updates the other parameters: search "
+                "adamw_lr too, to tune it"
+            )
         return Choice(strategy.name, "serial", reason, 1 / self.serial.timed(specimen))
 
     def _choose_for_closure(self, specimen: Job) -> Choice:
@@ -278,11 +287,6 @@ class EngineSelector:
         step(0)
         lanes.scores.of_slots(flat, lanes.buffers.now, [0])
         return lambda: mean_seconds(step, self.context.device, torch.get_num_threads()) / lanes.width
-
-
-def _rules(strategies: Sequence[Strategy]) -> list[Strategy]:
-    """Returns the strategies that lanes can train, where the model allows it."""
-    return [s for s in strategies if s.rule is not None and not guidance_of(s).reason]
 
 
 def _within_memory(lanes: Lanes, measure: Callable[[], T]) -> T:

@@ -23,7 +23,9 @@ from thalweg.compare.execution.job import (
     diverged_before_start,
     ignore_results,
 )
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, clipping, shown_slot, slots_of, update_kernel
+from thalweg.compare.execution.kernel_layout import AVERAGE
+from thalweg.compare.execution.kernels import Kernel, clipping, shown_slot, slots_of, update_kernel
+from thalweg.compare.execution.partners import has_matrices, no_matrices
 from thalweg.compare.execution.shortage import TookTooLong, within
 from thalweg.compare.execution.step_run import StepRun
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
@@ -122,6 +124,8 @@ class Serial:
         guidance = guidance_of(job.strategy)
         if job.strategy.rule is None or guidance.reason or self.context.task.precision == "fp16":
             return FactoryRun(self.context, job, guidance)
+        if not has_matrices(self.context, job.strategy):
+            raise no_matrices()
         return _RuleRun(self.context, job, guidance, self._kernel(job))
 
     def _kernel(self, job: Job) -> Kernel:
@@ -137,6 +141,7 @@ class Serial:
                 context.layout,
                 context.layout.size > COMPILE_ABOVE,
                 context.setting_of,
+                context.places(job.strategy.rule),
             )
         return self._kernels[key]
 
@@ -226,7 +231,7 @@ class _RuleRun(StepRun):
                 parameter.data, parameter.grad = values[name], grads[name]
         state = TrialState.decode(job.snapshot)
         state.put(self.model, context.layout)
-        slots = slots_of(self.rule, job.strategy.averaging != "none")
+        slots = slots_of(self.rule, job.strategy.averaging != "none", context.places(self.rule))
         self.state = {name: state.slot(name, slot, self.flat[0]).clone()[None] for name, slot in slots.items()}
         averaged = {n: b for n, b in self.model.named_buffers() if AVERAGE in slots and b.is_floating_point()}
         self.means = [(buffer, state.buffer_mean(name, buffer).clone(), name) for name, buffer in averaged.items()]

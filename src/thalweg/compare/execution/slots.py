@@ -9,12 +9,14 @@ from torch import Tensor
 from thalweg.compare.execution.coefficients import coefficient_names, coefficient_table
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.job import Job
-from thalweg.compare.execution.kernels import AVERAGE, Kernel, shown_slot, slots_of
+from thalweg.compare.execution.kernel_layout import AVERAGE
+from thalweg.compare.execution.kernels import Kernel, shown_slot, slots_of
 from thalweg.compare.execution.lane_buffers import LaneBuffers
 from thalweg.compare.execution.trial_state import TrialState
 from thalweg.compare.storage.result import Curve
 from thalweg.compare.task.grouping import Setting
 from thalweg.rules.rule import Rule
+from thalweg.tensors.places import Places
 from thalweg.tensors.private import mark_dynamic
 
 Group = tuple[Rule, tuple[str, ...]]
@@ -41,9 +43,9 @@ class Lane:
 class Block:
     """Neighbouring slots of one rule: their rows of the parameters, their state and their kernel."""
 
-    def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel) -> None:
+    def __init__(self, group: Group, params: Tensor, part: slice, kernel: Kernel, places: Places) -> None:
         self.group, self.params, self.part, self.start, self.kernel = group, params, part, part.start, kernel
-        self.slots = slots_of(group[0], AVERAGE in group[1])
+        self.slots = slots_of(group[0], AVERAGE in group[1], places)
         self.buffers = [slot.begun(params) for slot in self.slots.values()]
         self.fresh = True
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from thalweg.averaging import Average
 from thalweg.compare.execution.attributes import Attributes, put_attributes
-from thalweg.compare.execution.kernels import Slot
+from thalweg.compare.execution.kernel_layout import Slot
 from thalweg.compare.execution.plain import packed, unpacked
 from thalweg.tensors import Layout
 from thalweg.tensors.form import taken
@@ -111,7 +111,7 @@ class TrialState:
         return taken(self.average, name, now) if name in self.average else now
 
     def slot(self, name: str, slot: Slot, params: Tensor) -> Tensor:
-        """Returns the state of a rule in one slot ``(n,)``, or one number ``(1,)``; a fresh one where there is none."""
+        """Returns the state of a rule in one slot ``(m,)``; a fresh one where there is none."""
         fresh = slot.begun(params)
         return taken(self.optimizer, name, fresh) if name in self.optimizer else fresh
 

@@ -7,6 +7,7 @@ DESIGN = "design"
 RUN = "run"  # when, where and by which command it began
 DIAGNOSIS = "diagnosis"
 CHARGED = "charged"
+NOTES = "notes"  # lines for the reader of the results, beside those that follow from these
 ENGINE = "engine"  # choices for the first rung; the last fact of those that set the study up
 SECONDS = "seconds"
 SECONDS_PER_STEP = "seconds_per_step"

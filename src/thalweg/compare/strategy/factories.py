@@ -1,14 +1,19 @@
 """How a factory is called: with parameters, names, the model, and the steps of a run, as its arguments are called."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
+from thalweg.rules.matrix_rule import OF_PARTNER
+
 NAMED, MODEL = "named_parameters", "model"
 STEPS = ("total_steps", "num_steps", "num_training_steps", "training_steps", "num_iterations", "total_iterations")
+PARTNERS_LR = f"{OF_PARTNER}lr"  # of AdamW, beside an optimizer of matrices
 
 
 def made_by(
@@ -75,6 +80,33 @@ def asks_for_steps(factory: Callable[..., object]) -> list[str]:
     except (TypeError, ValueError):
         return []
     return [name for name in STEPS if name in found and found[name].default in (inspect.Parameter.empty, None)]
+
+
+def takes_matrices_alone(factory: Callable[..., object]) -> bool:
+    """Says whether a class of optimizers refuses a vector and takes a matrix, as Muon does: it is tried with both.
+
+    A function of the user's is not tried: it may do anything.
+
+    >>> from functools import partial
+    >>> takes_matrices_alone(torch.optim.Muon), takes_matrices_alone(partial(torch.optim.SGD, lr=0.1))
+    (True, False)
+    """
+    is_class = isinstance(getattr(factory, "func", factory), type)
+    return is_class and not takes(factory, 1) and takes(factory, 2)
+
+
+@lru_cache(maxsize=64)
+def takes(factory: Callable[..., object], dimensions: int) -> bool:
+    """Says whether a factory takes a parameter of so many dimensions."""
+    try:
+        _, *others = inspect.signature(factory).parameters.values()
+        free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        needed = {p.name: 1e-3 for p in others if p.default is p.empty and p.kind not in free}
+        with warnings.catch_warnings(action="ignore"):
+            made = factory([nn.Parameter(torch.zeros([2] * dimensions))], **needed)
+        return isinstance(made, torch.optim.Optimizer)
+    except Exception:  # whatever it raises, it does not take it
+        return False
 
 
 def _arguments(factory: Callable[..., object]) -> list[str]:

@@ -9,8 +9,9 @@ import torch
 
 from thalweg.compare.names import check_name
 from thalweg.compare.ranges import Bounds, as_range
+from thalweg.compare.strategy.factories import PARTNERS_LR, takes, takes_matrices_alone
 from thalweg.compare.strategy.guidances import GUIDANCES
-from thalweg.compare.strategy.hyperparameters import OF_SCHEDULE, ends_of, missing, schedule_of
+from thalweg.compare.strategy.hyperparameters import OF_SCHEDULE, ends_of, missing, of_factory, schedule_of
 from thalweg.compare.strategy.search import with_ranges, with_values
 from thalweg.compare.strategy.second_order import SECOND_ORDER
 from thalweg.compare.strategy.settings import checked_defaults, checked_space
@@ -23,7 +24,8 @@ from thalweg.compare.task.loading import load_object
 from thalweg.compare.user_errors import LoadError
 from thalweg.compare.user_files import shown
 from thalweg.optim import ClosureOptimizer
-from thalweg.rules import FIRST_LR, RULES, SPACES, Rule
+from thalweg.optim.roles import MATRICES, Role
+from thalweg.rules import ADAMW_LRS, FIRST_LR, RULES, SPACES, AdamW, Partnered, Rule
 from thalweg.rules.schedules import SCHEDULES, Schedule
 
 DEFAULT_STRATEGIES = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "rmsprop-nesterov", "adam")
@@ -38,7 +40,9 @@ class Strategy:
         rule: the update rule, or None if ``factory`` makes an optimizer.
         factory: a callable ``(params, **hyperparameters) -> torch.optim.Optimizer``; such a strategy runs serially. If
             its first argument is called ``named_parameters``, it is given pairs of names and parameters; an argument
-            that is called ``model`` is given the model.
+            that is called ``model`` is given the model. A class that refuses vectors, as Muon does, is given the hidden
+            matrices, and AdamW steps everything else, with a learning rate ``adamw_lr`` that is searched, too; so is a
+            function if ``space`` or ``defaults`` name ``adamw_lr``.
         defaults: the hyperparameters of the default configuration; a rule's own values are used for those left out.
         space: the search range of each tuned hyperparameter: ``(low, high)``, which is logarithmic, or a
             :class:`thalweg.Range` or :class:`thalweg.OneOf`.
@@ -87,6 +91,10 @@ class Strategy:
             more = {name: bounds for name, bounds in tuned.space.items() if name not in {*self.defaults, *self.space}}
             object.__setattr__(self, "space", {**self.space, **more})
             object.__setattr__(self, "defaults", {**self.defaults, **_without(tuned.defaults, self.defaults)})
+        if isinstance(self.defaults, Mapping) and isinstance(self.space, Mapping) and self.has_partner:
+            if PARTNERS_LR not in {*self.defaults, *self.space}:
+                object.__setattr__(self, "space", {**self.space, PARTNERS_LR: ADAMW_LRS})
+            object.__setattr__(self, "defaults", {PARTNERS_LR: AdamW.defaults["lr"], **self.defaults})
         try:
             check_known(self.schedule_name, SCHEDULES, "schedule")
             object.__setattr__(self, "defaults", checked_defaults(self.defaults))
@@ -147,6 +155,22 @@ class Strategy:
         """
         ranges = more_ranges(self)
         return self.with_space(ranges) if ranges else self
+
+    @property
+    def has_partner(self) -> bool:
+        """Whether it steps hidden matrices alone, and AdamW, with a learning rate of its own, everything else."""
+        if self.factory is None or self.closure:
+            return isinstance(self.rule, Partnered)
+        if PARTNERS_LR in {*self.defaults, *self.space}:
+            return PARTNERS_LR not in of_factory(self.factory)
+        return takes_matrices_alone(self.factory)
+
+    @property
+    def matrix_roles(self) -> tuple[Role, ...]:
+        """The roles of the parameters that it steps as matrices; none where it steps all parameters alike."""
+        if not self.has_partner:
+            return ()
+        return MATRICES if self.factory is None or takes(self.factory, 4) else ("hidden",)
 
     @property
     def schedule(self) -> Schedule:

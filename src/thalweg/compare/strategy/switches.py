@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from thalweg.compare.strategy.hyperparameters import Searched
 from thalweg.compare.user_errors import LoadError
-from thalweg.rules import Rule, switched
+from thalweg.rules import Partnered, Rule, switched
 
 
 def switched_rule(strategy: Searched, words: Sequence[str]) -> Rule:
@@ -19,6 +19,8 @@ def switched_rule(strategy: Searched, words: Sequence[str]) -> Rule:
         raise LoadError(
             f"{strategy.name!r}: SAM evaluates two gradients a step, which {strategy.guidance} does not: omit one"
         )
+    if isinstance(strategy.rule, Partnered):
+        raise LoadError(f"{strategy.name!r} steps matrices, around which {words[0]} does not go: omit one")
     try:
         return switched(strategy.rule, words)
     except ValueError as error:

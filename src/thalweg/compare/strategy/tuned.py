@@ -41,6 +41,10 @@ MORE: Mapping[str, Mapping[str, Bounds]] = {
     "lamb": {"beta1": _BETA1, "weight_decay": (5e-3, 1.0)},
     "lars": {"momentum": _MOMENTUM, "weight_decay": (1e-5, 1e-2)},
     "prodigy": {"d_coef": (0.5, 2.0)},
+    "muon": {"momentum": _MOMENTUM, "weight_decay": (1e-2, 1.0)},
+    "muon-rms": {"momentum": _MOMENTUM, "weight_decay": (1e-2, 1.0)},
+    "soap": {"beta1": _FADING, "beta2": _FADING},
+    "shampoo": {"beta1": _BETA1, "beta2": _BETA2},
 }
 # Of what is switched on around a rule, by the hyperparameter.
 MORE_OF_SWITCHES: Mapping[str, Bounds] = {

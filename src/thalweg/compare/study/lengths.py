@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from thalweg.compare.arguments import check_whole
 from thalweg.compare.design import LOOKS, SEQUENTIAL, Budget
@@ -114,8 +115,9 @@ def _refusal(
     contexts: Mapping[Variant, TaskContext], strategy: Strategy, hyper: Mapping[str, float]
 ) -> CannotRun | None:
     context = contexts[strategy.variant]
+    own = (context.decay, context.task.grouping, partial(getattr, context, "roles"))
     try:
-        make_optimizers(strategy, context.model, hyper, context.decay, context.task.grouping, steps=context.task.steps)
+        make_optimizers(strategy, context.model, hyper, *own, steps=context.task.steps)
     except CannotRun as failure:
         return failure
     return None

@@ -5,7 +5,19 @@ from typing import Any
 
 from thalweg.compare.arguments import in_words
 from thalweg.compare.design import PROTOCOL, Budget
+from thalweg.compare.storage.facts import NOTES
 from thalweg.compare.storage.old_designs import is_former
+from thalweg.compare.strategy import Strategy
+from thalweg.optim.roles import MATRICES, ROLES, Role
+
+SHOWN = 4  # names of parameters of one role
+KINDS: Mapping[Role, tuple[str, str]] = {
+    "hidden": ("hidden matrix", "hidden matrices"),
+    "convolution": ("convolution", "convolutions"),
+    "embedding": ("embedding", "embeddings"),
+    "head": ("head", "heads"),
+    "vector": ("vector", "vectors"),
+}
 
 
 def before_first_step(costs: Mapping[str, int], steps: int) -> str:
@@ -40,6 +52,35 @@ def lengths_in_words(budget: Budget, closures: Sequence[str] = ()) -> str:
         alike.setdefault(f"{steps:,} {unit}", []).append(name)
     parts = [f"{' and '.join(filter(None, [', '.join(n[:-1]), n[-1]]))} {steps}" for steps, n in alike.items()]
     return f"runs take {in_words(budget.run_seconds or 0.0)} each, trained alone: {', '.join(parts)}"
+
+
+def partners_in_words(strategies: Sequence[Strategy], roles: Mapping[str, Role]) -> list[str]:
+    """Returns what the optimizers of matrices among strategies step of a model, in lines."""
+    alike: dict[tuple[Role, ...], list[str]] = {}
+    for strategy in strategies:
+        if strategy.has_partner:
+            own = tuple(role for role in strategy.matrix_roles if role in roles.values())
+            alike.setdefault(own, []).append(strategy.name)
+    return [roles_in_words(names, roles, own) for own, names in alike.items()]
+
+
+def roles_in_words(strategies: Sequence[str], roles: Mapping[str, Role], matrices: Sequence[Role] = MATRICES) -> str:
+    """Returns what optimizers of matrices step of a model, those with these roles, and what their partner does.
+
+    >>> roles_in_words(["muon"], {"0.weight": "hidden", "0.bias": "vector", "2.weight": "head", "2.bias": "vector"})
+    'muon steps 1 hidden matrix (0.weight); AdamW, with an adamw_lr that is tuned too, 1 head (2.weight) and 2 vectors'
+    """
+    parts = []
+    for own in (True, False):
+        found = []
+        for role in ROLES:
+            names = [name for name, its in roles.items() if its == role and (role in matrices) == own]
+            shown = ", ".join(names[:SHOWN]) + ", …" * (len(names) > SHOWN)
+            what = KINDS[role][len(names) > 1]
+            found += [f"{len(names)} {what}{'' if role == 'vector' else f' ({shown})'}"] if names else []
+        parts.append(" and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]])) or "nothing")
+    verb = "steps" if len(strategies) == 1 else "step"
+    return f"{', '.join(strategies)} {verb} {parts[0]}; AdamW, with an adamw_lr that is tuned too, {parts[1]}"
 
 
 def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], design: Mapping[str, Any]) -> list[str]:
@@ -92,4 +133,4 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
             notes.append(
                 f"{s['name']}: the best {name} lies on the {side} edge of its range, so a wider range may be better."
             )
-    return notes + list(facts.get("notes", []))
+    return notes + list(facts.get(NOTES, []))

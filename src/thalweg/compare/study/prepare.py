@@ -18,7 +18,7 @@ from thalweg.compare.execution.job import training
 from thalweg.compare.execution.local_engines import LocalEngines
 from thalweg.compare.execution.ray.engines import Cluster, RayEngines
 from thalweg.compare.names import as_folder
-from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, RUN, engine_choices
+from thalweg.compare.storage.facts import CHARGED, DIAGNOSIS, ENGINE, NOTES, RUN, engine_choices
 from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.third_party import finds_in_words
@@ -26,7 +26,7 @@ from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, study_of, task_of
 from thalweg.compare.study.lengths import Lengths, check_ends, check_target, length_of, planned
-from thalweg.compare.study.notes import before_first_step, lengths_in_words
+from thalweg.compare.study.notes import before_first_step, lengths_in_words, partners_in_words
 from thalweg.compare.study.prepare_loop import PreparedLoop, prepare_loop
 from thalweg.compare.study.time_budget import measured_lengths, stored_lengths
 from thalweg.compare.task import Task, materialize, try_model, unshared, with_metric
@@ -86,7 +86,16 @@ class Prepared:
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
         rates = [line for s in self.config.strategies for line in finds_in_words(s.name, s.factory, s.space)]
-        return [*_varied(self.given, self.context), *rates]
+        return [*_varied(self.given, self.context), *rates, *self.notes]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the optimizers of matrices step, in lines."""
+        found = []
+        for variant, context in self.contexts.items():
+            own = [s for s in self.config.strategies if s.has_partner and s.variant == variant]
+            found += partners_in_words(own, context.roles) if own else []
+        return found
 
     def diagnosis(self) -> dict[str, Any]:
         """Returns what one batch shows of the untrained model."""
@@ -187,6 +196,8 @@ def set_up(
             diagnosis = prepared.diagnosis()
         store.add_fact(DIAGNOSIS, diagnosis)
         store.add_fact(CHARGED, prepared.charged)
+        if prepared.notes:
+            store.add_fact(NOTES, prepared.notes)
         store.add_fact(ENGINE, [c.as_dict() for c in engines.choices])  # last: it stands for all of them
     alike: dict[tuple[str, str], list[str]] = {}
     for choice in filter(lambda choice: choice.can_run, engines.choices):

@@ -19,6 +19,7 @@ from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import described, digest_of, study_of
 from thalweg.compare.study.lengths import Lengths, budget_of, check_target
+from thalweg.compare.study.notes import partners_in_words
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import TaskError
 from thalweg.diagnosis import Diagnosis, Finding
@@ -61,7 +62,13 @@ class PreparedLoop:
     def lines(self) -> list[str]:
         """What the user should know of the runs."""
         rates = [line for s in self.config.strategies for line in finds_in_words(s.name, s.factory, s.space)]
-        return [VARIES, *self.tried.groups, *rates]
+        return [VARIES, *self.tried.groups, *rates, *self.notes]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the optimizers of matrices step, in lines."""
+        lines = partners_in_words(self.config.strategies, self.tried.roles)
+        return [f"{line}, as the types of its modules show" for line in lines]
 
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""

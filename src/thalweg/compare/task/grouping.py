@@ -17,10 +17,13 @@ from torch import nn
 
 from thalweg.compare.user_errors import TaskError
 from thalweg.optim import no_decay_groups
+from thalweg.rules.matrix_rule import OF_PARTNER
 
 Groups = Mapping[str, Mapping[str, Any]]
 NoDecay = bool | Sequence[str]
 WORDS = ("lr_scale", "weight_decay", "frozen")
+RATES = ("lr", f"{OF_PARTNER}lr")  # hyperparameters that are learning rates, of a partner too
+DECAYS = {"weight_decay", f"{OF_PARTNER}weight_decay"}
 
 
 class Setting(NamedTuple):
@@ -40,8 +43,9 @@ class Setting(NamedTuple):
         >>> Setting(0.1, 0.0).of({"lr": 1.0, "weight_decay": 0.01, "momentum": 0.9})
         {'lr': 0.1, 'weight_decay': 0.0, 'momentum': 0.9}
         """
-        own = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return {**hyper, "lr": hyper["lr"] * self.lr_scale, **own}
+        own = {} if self.weight_decay is None else dict.fromkeys(DECAYS & hyper.keys(), self.weight_decay)
+        rates = {name: hyper[name] * self.lr_scale for name in RATES if name in hyper}
+        return {**hyper, **rates, **own}
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Grouping:
             parts = [g["params"] for g in no_decay_groups(model) if g.get("weight_decay") == 0.0]
             spared = {id(p) for part in parts for p in part}
         for pattern in self._spared:
-            spared |= {key for key, _ in _matched(pattern, model, "no_decay")}
+            spared |= {key for key, _ in matched(pattern, model, "no_decay")}
         words, found = self._words(model), {}
         for p in model.parameters():
             own = words.get(id(p), {})
@@ -141,7 +145,7 @@ class Grouping:
             spared = sum(own[id(p)].weight_decay == 0 for p in trained)
             yield f"weight decay, where a strategy has any, leaves out {spared} of {len(trained)} parameter tensors"
         for pattern, words in self.groups.items():
-            count = len({key for key, _ in _matched(pattern, model, "groups")})
+            count = len({key for key, _ in matched(pattern, model, "groups")})
             said = {"lr_scale": "learning rate times {:g}", "weight_decay": "weight decay {:g}"}
             parts = [said[word].format(value) for word, value in words.items() if word in said]
             parts += ["not trained" if words["frozen"] else "trained"] if "frozen" in words else []
@@ -152,7 +156,7 @@ class Grouping:
         words: dict[int, dict[str, Any]] = {}
         by: dict[tuple[int, str], str] = {}  # which pattern has the last word
         for pattern, said in self.groups.items():
-            for key, _ in _matched(pattern, model, "groups"):
+            for key, _ in matched(pattern, model, "groups"):
                 words[key] = {**words.get(key, {}), **said}
                 by |= {(key, word): pattern for word in said}
         for pattern in self.groups:
@@ -164,7 +168,7 @@ class Grouping:
         return words
 
 
-def _matched(pattern: str, model: nn.Module, argument: str) -> list[tuple[int, str]]:
+def matched(pattern: str, model: nn.Module, argument: str) -> list[tuple[int, str]]:
     """Returns ids and names of the parameters that a pattern matches, a tied one under each of its names.
 
     Raises:

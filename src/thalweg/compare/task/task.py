@@ -20,6 +20,7 @@ from thalweg.compare.task.holding import Given
 from thalweg.compare.task.judging import CROSS_ENTROPY, accuracy, ignored_by, r2
 from thalweg.compare.task.nested import leaves
 from thalweg.compare.user_errors import TaskError
+from thalweg.optim.roles import check_roles
 from thalweg.pretraining.blocks import Blocks
 from thalweg.tensors.renamed import former_fields
 
@@ -125,6 +126,9 @@ class Task:
         resident: whether examples that differ each time that they are read are read once and kept as they are then;
             by default they are read anew each time.
         guidance_inputs: the information that guided strategies such as ``adam+fitnet`` take from the task.
+        roles: what parameters are to the model, by name or pattern, for optimizers of matrices such as ``muon``:
+            ``{"blocks.*.weight": "hidden"}``; by default a training step shows it, see
+            :func:`thalweg.optim.parameter_roles`.
 
     >>> x, y = torch.randn(64, 3), torch.randint(2, (64,))
     >>> data = torch.utils.data.TensorDataset(x, y)
@@ -156,6 +160,7 @@ class Task:
     clip_norm: float | None = None
     no_decay: NoDecay = False
     groups: Groups = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.loss is None) == (self.step is None):
@@ -181,6 +186,10 @@ class Task:
         check_name("the metric", self.metric_name)
         for name in self.architectures:
             check_name("an architecture", name)
+        try:
+            check_roles(self.roles)
+        except ValueError as error:
+            raise TaskError(str(error)) from error
         if self.start not in ("as given", "anew"):
             raise TaskError(f"start is {self.start!r}: use 'as given' or 'anew'")
         if self.target is not None and not math.isfinite(self.target):

@@ -21,6 +21,7 @@ import torch
 from thalweg.averaging import averaged
 from thalweg.optim.implementations import advance
 from thalweg.optim.kernel.symbols import Lines, Symbol
+from thalweg.rules.matrix_rule import MatrixRule
 from thalweg.rules.rule import Rule, apply, scalars_of_step
 
 NAMES = {
@@ -135,8 +136,9 @@ def source(form: Form) -> str:
 
 @cache
 def can_write(rule: Rule) -> bool:
-    """Says whether a kernel can be made of the rule's text: not where it sums, or calls what kernels do not have."""
-    if rule.rounds or rule.numbers:
+    """Says whether a kernel can be made of the rule's text: not where it sums, takes matrices as such, or calls what
+    kernels do not have."""
+    if rule.rounds or rule.numbers or isinstance(rule, MatrixRule):
         return False
     lines = Lines()
     scalar = Symbol("s", lines, wide=True)

@@ -39,8 +39,9 @@ def stage_of(
         return (loss, output) if strategy.closure else loss
 
     def optimizer(params: Any) -> torch.optim.Optimizer:
+        roles = context.roles if strategy.has_partner and of_model is not None else None
         try:
-            made = optimizer_for(strategy, params, hyper, context.decay, of_model)
+            made = optimizer_for(strategy, params, hyper, context.decay, of_model, roles)
             divide(strategy, made, own or {})
             return made
         except (TypeError, ValueError) as error:

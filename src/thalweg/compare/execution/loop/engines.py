@@ -1,7 +1,7 @@
 """The engine that runs a training loop of the user's own, one trial at a time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -23,6 +23,7 @@ from thalweg.compare.strategy.variants import Variant
 from thalweg.compare.task.loop import TrainingLoop
 from thalweg.compare.user_errors import TaskError, user_errors
 from thalweg.optim.decay import Decay
+from thalweg.optim.roles import Role, parameter_roles
 from thalweg.tensors import derive_seed
 from thalweg.tensors.draws import own_draws
 
@@ -41,6 +42,7 @@ class Tried:
         task: with the name of its metric.
         parameters: number of trained parameters.
         model: its modules as text.
+        roles: what its parameters are to it, as far as its modules show.
         start: first trained parameters, by which a study is told from another.
         usual: the largest loss, beside which a later one is judged.
         groups: settings that parameters have of their own, in words.
@@ -49,6 +51,7 @@ class Tried:
     task: TrainingLoop
     parameters: int
     model: str
+    roles: Mapping[str, Role]
     start: Sequence[torch.Tensor]
     usual: float
     groups: Sequence[str]
@@ -128,7 +131,8 @@ class Loops:
         usual = max(run.largest_loss, shuffled.largest_loss)
         start = [p.detach().cpu() for p in trained[:1]]
         groups = [*task.grouping.lines(run.state.objects["model"])] if task.grouping else []
-        return Tried(task, sum(p.numel() for p in trained), str(models[0]), start, usual, groups)
+        count, roles = sum(p.numel() for p in trained), parameter_roles(models[0])
+        return Tried(task, count, str(models[0]), roles, start, usual, groups)
 
     def _check_repeats(self, straight: Run, job: Job) -> None:
         """Raises TaskError where the loop does something else when it is called again, or goes on after a pause."""
