@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # is done first takes over from the other.
 BOTH := --numprocesses 2 --dist worksteal
 
-.PHONY: compare style check test coverage release chaos fuzz bench peers gpu docs figures clean
+.PHONY: compare style check test thorough coverage release chaos fuzz bench peers gpu docs figures clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -38,9 +38,12 @@ QUICK := $(addprefix tests/,rules tensors linesearch curvature architecture curr
 check: style  ## the style and the quick tests, in a minute on two cores
 	$(PYTEST) $(BOTH) -m "not slow and not browser" $(QUICK)
 
-test: style  ## every check and every test
+test: style  ## every check, and every test but the thorough ones
 	sh tests/install-browser.sh
-	$(PYTEST) $(BOTH) --durations 10
+	$(PYTEST) $(BOTH) -m "not thorough" --durations 10
+
+thorough: .venv/tested  ## the tests that try again at a price: nodes of Ray that die, every fault, more dimensions
+	$(PYTEST) -m thorough --durations 10
 
 coverage: .venv/tested  ## every test again, with the lines of src that none runs; fails below 95 %
 	sh tests/install-browser.sh

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]  # each fault has a test of its own beside what it hits
 
 
 def test_nothing_is_lost_and_nothing_is_wrong():

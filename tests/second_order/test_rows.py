@@ -32,7 +32,7 @@ def test_a_kernel_first_met_in_the_middle_of_a_sum_serves_its_beginning_too(monk
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(("count", "size"), [(2, 8), (4, 37), (10, 1000), (26, 4099)])
+@pytest.mark.parametrize(("count", "size"), [(2, 8), (10, 1000), (26, 4099)])
 def test_products_are_those_of_double_precision(path, stored, count, size, monkeypatch):
     monkeypatch.setattr(rows, "BUFFER", 5000)  # several stretches of columns
     work = torch.float64 if stored == torch.float64 else torch.float32

@@ -176,7 +176,9 @@ def test_a_study_cut_and_gone_on_with_has_the_records_of_one_on_this_machine(tmp
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds Ray's processes in /proc")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.thorough)]
+)
 def test_a_signal_ends_the_command_and_its_ray(tmp_path, number, code):
     # Batch normalization keeps it from compiling lanes, which takes long.
     (tmp_path / "my.py").write_text(

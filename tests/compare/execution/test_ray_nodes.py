@@ -42,6 +42,7 @@ def compared(folder, engine, *words):
     return ["compare", f"{VICTIM}:task", "--strategies", f"sgd,{VICTIM}:held", *STUDY, *words]
 
 
+@pytest.mark.thorough  # a worker that is killed: test_ray.py
 def test_a_node_that_dies_costs_no_trial(nodes, alone, tmp_path):
     """A node is at work on a trial, which does not go on, when it dies; another has come meanwhile."""
     held = tmp_path / "held"
@@ -67,6 +68,7 @@ def test_a_node_that_dies_costs_no_trial(nodes, alone, tmp_path):
     assert records(tmp_path / "study") == alone
 
 
+@pytest.mark.thorough
 def test_ray_is_reached_through_its_client_too(nodes, alone, tmp_path):
     nodes.add()
     done = command(*compared(tmp_path / "study", "ray", "--ray-address", f"ray://{nodes.client}"), **ALONE)
