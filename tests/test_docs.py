@@ -101,7 +101,7 @@ def test_what_the_guide_tells_to_write_runs(folder, text):
 def test_what_the_guide_tells_to_call_runs(folder, line):
     words = [w.strip('"') for w in re.findall(r'"[^"]*"|\S+', line)]
     long = "--guidance" in words or any("lbfgs" in word for word in words)  # a teacher takes its share; a step costs 16
-    steps = "300" if long else "40"
+    steps = "250" if long else "40"
     small = ["--seeds", "3", "--trials", "2", "--steps", steps]
     if "adapted.py:task" in words:
         pytest.importorskip("pytorch_lightning", reason="pytorch_lightning is not installed")

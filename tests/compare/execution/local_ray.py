@@ -14,7 +14,6 @@ from tests.waiting import hang, until
 from thalweg.compare.design import Budget
 from thalweg.compare.execution.ray.engines import LOCAL, Cluster, RayEngines
 from thalweg.compare.strategy import Strategy
-from thalweg.rules import RULES
 
 BUDGET = Budget(2, 30, 2)
 TOLD = Path(tempfile.mkdtemp()) / "told"  # there once the driver was told how far a trial is
@@ -49,7 +48,18 @@ DEADLY = Strategy("deadly", factory=_deadly, defaults={"lr": 0.01})
 HANGS = Strategy("hangs", factory=_hangs, defaults={"lr": 0.01})
 REFUSES = Strategy("refuses", factory=_refuses, defaults={"lr": 0.01})
 WAITING = Strategy("waiting", factory=_Waiting, defaults={"lr": 0.01})
-NAMED = [Strategy.parse(name) for name in (*RULES, "adam@cosine", "adam+he+ema@cosine", "lbfgs")]
+KINDS = (
+    "sgd",
+    "nadam",
+    "adadelta",
+    "lion",
+    "schedule-free-adamw",
+    "lamb",
+    "prodigy",
+    "muon",
+    "soap",
+)  # by their state and sums
+NAMED = [Strategy.parse(name) for name in (*KINDS, "momentum", "adam", "adam@cosine", "adam+he+ema@cosine", "lbfgs")]
 
 
 @cache
