@@ -148,6 +148,8 @@ def test_without_hidden_matrices_it_is_said_that_it_could_not_run(name, engine, 
     assert [*failed] == [name]
     assert failed[name].startswith(why)
     assert [s["name"] for s in results["strategies"]] == ["adam", name]
+    assert not any("hidden matri" in note for note in results["notes"] if why not in note)
+    assert not any("steps nothing" in note for note in results["notes"])
     with pytest.raises(ValueError, match=f"strategy '{name}' {why}") as caught:
         thalweg.compare(task, [name], out=tmp_path / "t", **options)
     assert "\n" not in str(caught.value)

@@ -55,13 +55,14 @@ def lengths_in_words(budget: Budget, closures: Sequence[str] = ()) -> str:
 
 
 def partners_in_words(strategies: Sequence[Strategy], roles: Mapping[str, Role]) -> list[str]:
-    """Returns what the optimizers of matrices among strategies step of a model, in lines."""
+    """Returns what the optimizers of matrices among strategies step of a model, in lines; nothing of those that cannot
+    run, since they step nothing."""
     alike: dict[tuple[Role, ...], list[str]] = {}
     for strategy in strategies:
         if strategy.has_partner:
             own = tuple(role for role in strategy.matrix_roles if role in roles.values())
             alike.setdefault(own, []).append(strategy.name)
-    return [roles_in_words(names, roles, own) for own, names in alike.items()]
+    return [roles_in_words(names, roles, own) for own, names in alike.items() if own]
 
 
 def roles_in_words(strategies: Sequence[str], roles: Mapping[str, Role], matrices: Sequence[Role] = MATRICES) -> str:
