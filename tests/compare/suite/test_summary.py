@@ -79,3 +79,14 @@ def test_the_profile_is_the_share_of_tasks_within_a_multiple_of_the_fewest_steps
 def test_a_place_that_hangs_on_a_task_is_said():
     results = {"one": study("tie", (100, 300)), "two": study("tie", (200, 100))}
     assert "place 1 to 2 as one task is left out" in summarize(results, "a", ["b"]).details[-1]
+
+
+def test_what_could_not_run_is_lost_and_named():
+    results = studies("ttt")
+    for task in ("task0", "task2"):
+        results[task]["pairs"] = []
+        first = results[task]["strategies"][0]
+        first |= {"failed": {"count": 8, "of": 8}, "could_not_run": "steps hidden matrices, and this model has none"}
+    found = summarize(results, "a", ["b"])
+    assert found.against[0].outcomes == {"task0": "loss", "task1": "tie", "task2": "loss"}
+    assert "a could not run on task0 and task2, which counts as lost to what can." in found.details

@@ -105,7 +105,8 @@ def summarize(results: Mapping[str, Mapping[str, Any]], candidate: str, rivals: 
             left_out.append(_places(_scores(_profiles(rest, names, ratios))))
     ranks = {name: [order[name], *(found[name] for found in left_out)] for name in names}
     places = {name: (order[name], min(own), max(own)) for name, own in ranks.items()}
-    details = [_outcomes_in_words(one, len(results)) for one in against] + _of_profiles(scores, places, names)
+    details = [_outcomes_in_words(one, len(results)) for one in against]
+    details += [*_could_not_run(results), *_of_profiles(scores, places, names)]
     return Summary(
         candidate,
         _sentence(candidate, against),
@@ -207,6 +208,16 @@ def _outcomes_in_words(one: Against, of: int) -> str:
         else ""
     )
     return f"{counts}{alone} ({share}; sign test p = {one.p:.2g}).{hinges}"
+
+
+def _could_not_run(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns which strategies could not run on which tasks, in sentences."""
+    tasks: dict[str, list[str]] = {}
+    for task, found in results.items():
+        for s in found["strategies"]:
+            if s.get("could_not_run"):
+                tasks.setdefault(s["name"], []).append(task)
+    return [f"{s} could not run on {_listed(of)}, which counts as lost to what can." for s, of in tasks.items()]
 
 
 def _of_profiles(
