@@ -52,6 +52,21 @@ def test_muon_is_torchs_over_200_steps(options):
         assert (one - two).abs().median() < 1e-4
 
 
+def test_a_state_of_torchs_muon_goes_on_and_the_other_way_about():
+    params, theirs = trained(lambda p: torch.optim.Muon(p, lr=0.02), SHAPES)
+    copies = [nn.Parameter(p.detach().clone()) for p in params]
+    ours = Muon(copies, ns_dtype="bfloat16")
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))  # as from a file: tensors would be shared
+    assert [(group["lr"], group["partner"]) for group in ours.param_groups] == [(0.02, False)]
+    for p, q in zip(params, copies, strict=True):
+        q.grad = p.grad.clone()
+    theirs.step(), ours.step()
+    for p, q in zip(params, copies, strict=True):
+        torch.testing.assert_close(q, p, rtol=0, atol=1e-6)
+    theirs.load_state_dict(ours.state_dict())
+    theirs.step()
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_soap_and_shampoo_are_those_of_their_authors_over_200_steps(name):
     """The table has the weights of other implementations, float32, after these steps of gradients that are drawn."""

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from thalweg.optim.entries import Group
-from thalweg.optim.optimizer import RuleOptimizer
-from thalweg.optim.settings import SWITCHED_BY
+from thalweg.optim.implementations import Engine
+from thalweg.optim.optimizer import Params, RuleOptimizer
+from thalweg.optim.settings import SWITCHED_BY, Options
 from thalweg.rules.adam import AdamW
 from thalweg.rules.matrix_rule import OF_PARTNER, MatrixRule, as_matrix_shape
 from thalweg.rules.rule import Rule
@@ -33,6 +34,10 @@ class MatrixOptimizer(RuleOptimizer):
     switch something on around a rule, such as ``cautious``. The engines concern AdamW alone. The arguments ``params``,
     ``maximize``, ``engine`` and ``options`` are those of :class:`RuleOptimizer`.
     """
+
+    def __init__(self, params: Params, defaults: Group, engine: Engine, maximize: bool, options: Options) -> None:
+        # a loaded group that does not say who steps it, such as one of torch's Muon, is one of matrices
+        super().__init__(params, {**defaults, "partner": False}, engine, maximize, options)
 
     @abstractmethod
     def matrix_rule_of(self, group: Group) -> MatrixRule:
