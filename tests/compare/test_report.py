@@ -9,6 +9,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,9 @@ from tests.compare.small import small_task
 from tests.serve.synthetic import make
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.report import render
+from thalweg.compare.report.page import PLOTLY, asset
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = '</script><script>document.title="broken"</script><img src=x onerror=alert(1)>{{7*7}}"\'&'
 OF_STRATEGIES = ["ranking", "curves", "sensitivity", "expected", "target", "divergences"]
 FIGURES = [*OF_STRATEGIES, "depth"]
@@ -109,6 +112,17 @@ def test_only_scripts_of_known_content_may_run_and_nothing_is_loaded(results):
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy.split("script-src")[1]
     assert not any("src" in a or "href" in a for _, a in page.elements)
+
+
+def test_the_script_that_draws_is_as_it_was_published_and_reports_are_small(results):
+    script, documented = asset(PLOTLY), (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    assert hashlib.sha256(script.encode()).hexdigest() in documented
+    version = re.search(r"\(basic - minified\) v([\d.]+)", script)[1]
+    assert f"`plotly.js-basic-dist-min` {version}" in documented
+    page = render(results)
+    assert len(page.encode()) < 1_500_000
+    kinds = {trace["type"] for f in json.loads(Elements(page).scripts[0])["figures"].values() for trace in f["data"]}
+    assert kinds <= {"scatter", "bar"}  # all that this part of Plotly draws
 
 
 def test_a_large_study_draws_some_of_its_points_and_says_so(results):

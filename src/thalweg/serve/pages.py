@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from jinja2 import Environment
 
-from thalweg.compare.report.page import asset, contents, environment, inert
+from thalweg.compare.report.page import PLOTLY, asset, contents, environment, inert
 from thalweg.compare.user_errors import StudyError
 from thalweg.serve.studies import Signature, Study, find
 
@@ -131,11 +131,9 @@ def sign_in_page() -> str:
 @cache
 def assets() -> dict[str, tuple[str, str]]:
     """Returns the files that pages load, all that may ever be asked for: name → (media type, text)."""
-    from plotly.offline import get_plotlyjs
-
     script, style = "text/javascript", "text/css"
     return {
-        "plotly.js": (script, get_plotlyjs()),
+        "plotly.js": (script, asset(PLOTLY)),
         "report.js": (script, asset("report.js")),
         "report.css": (style, asset("report.css")),
         **{name: (script, _own(name)) for name in ("live.js", "sign_in.js")},
