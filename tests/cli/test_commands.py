@@ -71,8 +71,9 @@ def test_compare_prints_engines_budget_table_verdict_and_where_the_report_is(fol
     ):
         assert words in printed
     verdict = json.loads((folder / "o" / "results.json").read_text())["verdict"]
-    assert verdict["sentence"].startswith(("Use sgd", "Use strategy", "Use tuned"))
-    assert " ".join([verdict["sentence"], *verdict["details"], "report:"]) in " ".join(printed.split())
+    assert verdict["use"] in verdict["sentence"]
+    assert " ".join([*verdict["details"], "report:"]) in " ".join(printed.split())
+    assert " ".join(printed.split()).endswith(f"report: o/report.html {verdict['sentence']}")
     for name in ("study.sqlite", "results.json", "report.html"):
         assert (folder / "o" / name).is_file()
 

@@ -40,10 +40,10 @@ def show(done: "Comparison", console: Terminal, here: Path) -> None:
     console.print(table, markup=False)
     if apart:
         console.print("tuned to", *apart, "", sep="\n", markup=False, highlight=False, soft_wrap=True)
-    console.print(done.verdict, style="bold", markup=False, highlight=False)
     console.print(*done.details, sep="\n", markup=False, highlight=False)
     shown = done.report.relative_to(here) if done.report.is_relative_to(here) else done.report
     console.print(f"report: {shown}", markup=False, highlight=False, soft_wrap=True)
+    console.print(done.verdict, style="bold", markup=False, highlight=False)  # last, where the eye is
 
 
 def _fits(rows: Sequence[Mapping[str, str]], width: int) -> bool:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thalweg.compare.study.headline import headline
 from thalweg.compare.study.judged import Judged, Runs
+from thalweg.compare.study.timed import in_time
 from thalweg.compare.study.untrained import failed
 from thalweg.compare.study.verdict import check_expectation, decide, pairs, parse_expectation
 
@@ -174,7 +176,99 @@ def test_the_fastest_is_named_where_the_test_says_so():
     steps = {"a": [100] * 9 + [None], "b": [50 + i for i in range(10)]}
     found = decide(judged(around(0.9, 0.9), steps=steps, goal="validation accuracy 0.8"))
     assert (found.fastest, found.use) == ("b", "b")
-    assert found.sentence.endswith("nothing tried is better, and it needs the fewest steps.")
+    assert found.sentence == "No strategy is surely better; use b, which needs the fewest steps of the two that tie."
+    worse = decide(judged(around(0.9, 0.9, 0.3), steps=steps | {"c": [None] * 10}, goal="validation accuracy 0.8"))
+    assert worse.sentence == "Use b: nothing tried is better, and it needs the fewest steps."
+
+
+@pytest.mark.parametrize(
+    ("costs", "precision", "cheap"),
+    [
+        ({"a": 1.0, "b": 2.0, "c": 1.0}, {"a": 0.05, "b": 0.05, "c": 0.05}, True),
+        ({"a": 1.0, "b": 2.0, "c": 0.5}, {"a": 0.05, "b": 0.05, "c": 0.05}, False),  # the one behind is cheaper
+        ({"a": 1.0, "b": 2.0, "c": 1.0}, {"a": 0.5, "b": 0.05, "c": 0.05}, False),  # who knows
+        ({"a": 1.0, "b": 2.0}, {"a": 0.05, "b": 0.05}, False),
+        ({}, {}, False),
+    ],
+)
+def test_what_is_recommended_is_called_cheap_only_where_that_was_measured(costs, precision, cheap):
+    scores = around(0.9, 0.9, 0.3)
+    scores["a"] = [x + 1e-3 for x in scores["a"]]
+    found = decide(judged(scores, costs=costs, precision_of_costs=precision))
+    assert found.use == "a"
+    assert found.sentence == "Use a: nothing tried is better" + ", and it is among the cheapest" * cheap + "."
+
+
+def test_where_all_tie_it_is_said_that_none_is_surely_better():
+    costs = {"a": 2.0, "b": 1.0, "c": 2.0}
+    scores = around(0.9, 0.9, 0.9)
+    words = {
+        name: decide(
+            judged(
+                {**scores, name: [x + 6e-3 for x in scores[name]]},
+                costs=costs,
+                precision_of_costs=dict.fromkeys("abc", 0.05),
+            )
+        ).sentence
+        for name in "ab"
+    }
+    assert words == {
+        "a": "No strategy is surely better; use a, which typically scored best of the three that tie.",
+        "b": "No strategy is surely better; use b, among the cheapest of the three that tie.",
+    }
+
+
+WORDED = st.lists(st.sampled_from(["adam", "my", "+he", "(lr 3)", "no. 7:", "sgd@cosine"]), min_size=1, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([1, 2, 3, 8]),
+    st.integers(0, 2**31),
+    st.sampled_from([1, 7, 9, 10]),
+    WORDED.map(" ".join),
+    st.booleans(),
+    st.integers(0, 8),
+)
+def test_the_headline_has_at_most_20_words_and_names_none_that_is_behind(count, seed, seeds, words, timed, tuned):
+    draws = np.random.default_rng(seed)
+    names = [f"{i}/{count} {words}" for i in range(count)]
+    scores = {n: (draws.choice([0.9, 0.85, 0.3]) + draws.normal(0, 0.02, seeds)).tolist() for n in names}
+    lost = {n: (draws.random(seeds) < draws.choice([0.0, 0.2, 1.0])).tolist() for n in names}
+    steps = {
+        n: [None if bad else int(100 * x) for bad, x in zip(lost[n], own, strict=True)] for n, own in scores.items()
+    }
+    choices = {n: ", ".join(f"name{i} 0.{i}" for i in range(tuned)) for n in names}
+    costs = {n: float(draws.choice([1.0, 2.0])) for n in names}
+    unmeasured = [n for n in names if draws.random() < 0.05]
+    made = judged(
+        scores,
+        lost=lost,
+        steps=steps,
+        choices=choices,
+        goal=f"validation {words} 0.9",
+        costs=costs,
+        precision_of_costs=dict.fromkeys(names, 0.05),
+        unmeasured=unmeasured,
+    )
+    if timed:
+        made = in_time(made, "time-to-target", dict.fromkeys(names, 100), {}, {})
+    found = decide(made)
+    assert len(found.sentence.split()) <= 20
+    assert not any(f"{one.name.split()[0]} " in found.sentence for one in found.behind)
+    if found.winner is None:
+        assert "every other" not in found.sentence
+
+
+@pytest.mark.parametrize("count", [64, 200])
+def test_the_headline_of_many_that_tie_is_as_short(count):
+    scores = {f"s{i}": (0.9 + np.random.default_rng(i).normal(0, 0.01, 14)).tolist() for i in range(count)}
+    many = judged(scores, choices=dict.fromkeys(scores, "lr 0.01, momentum 0.9"))
+    words = headline(many, "s0", list(scores), [], None, 14)
+    assert words == (
+        "No strategy is surely better; use s0 (lr 0.01, momentum 0.9), which typically scored best of the "
+        f"{count} that tie."
+    )
 
 
 @pytest.mark.parametrize("scores", [[0.9], [0.9, 0.9], [0.9] * 6])
@@ -192,7 +286,7 @@ def test_too_few_seeds_say_how_many_it_takes(scores):
         ({"a": [0.9, 0.8] * 4}, "Only a was run, so there is nothing to compare it with."),
         ({"a": [None] * 8, "b": [None] * 8}, "No strategy trained the model: every final run failed."),
         ({"a": [0.5] * 8, "b": [0.5] * 8}, "No verdict: the test accuracy is the same in all runs."),
-        ({"a": [0.5, 0.6] * 4, "b": [0.5, 0.6] * 4}, "Use a: nothing tried is better."),
+        ({"a": [0.5, 0.6] * 4, "b": [0.5, 0.6] * 4}, "No strategy is surely better; use a, one of the two that tie."),
         ({"a": [0.5] * 8, "b": [None] * 8}, "Use a: every other strategy did worse."),
         ({"a": [0.5] * 7 + [1e300], "b": [0.4] * 7 + [-1e300]}, "Use a: every other strategy did worse."),
     ],

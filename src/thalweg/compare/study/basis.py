@@ -78,16 +78,19 @@ class Basis:
             },
         }
         starts = {s["name"]: s["start"] for s in design["strategies"]}
+        seconds = facts.get(SECONDS_PER_STEP, {})
+        timings = facts.get(TIMINGS) or {name: [value] for name, value in seconds.items()}
+        timings = {name: found for name, found in timings.items() if None not in found}  # it could not run
+        precision, budget = precision_of(timings), Budget.from_design(design)
+        lengths = {name: budget.of(name).steps for name in finals}
+        # A guidance's first steps cost otherwise; runs of a given time cost the same.
+        is_like = all(s["guidance"] == "none" for s in design["strategies"]) and budget.lengths is None
+        costs = {name: lengths[name] * seconds[name] for name in timings} if is_like else {}
+        known |= {"costs": costs, "precision_of_costs": precision if costs else {}}
         plainly = judge(design, scores, untrained, starts, **known, **more)
         if not self.is_timed:
             return plainly, plainly
-        seconds, lengths = (
-            facts.get(SECONDS_PER_STEP, {}),
-            {name: Budget.from_design(design).of(name).steps for name in finals},
-        )
-        timings = facts.get(TIMINGS) or {name: [value] for name, value in seconds.items()}
-        timings = {name: found for name, found in timings.items() if None not in found}  # it could not run
-        return plainly, in_time(plainly, self.judge, lengths, seconds, precision_of(timings))
+        return plainly, in_time(plainly, self.judge, lengths, seconds, precision)
 
     def _steps_to(self, run: TrialResult) -> int | None:
         """Returns the evaluations after which a run reaches the target; where it is judged, not one that diverged."""

@@ -62,6 +62,8 @@ class Judged:
         precision: of each strategy, the share by which the measured seconds of a step may be too few or too many.
         horizon: the time at which the longest runs end, which stands for one that is not reached where sizes count.
         ties: of each strategy, what ranks those that typically take as long, lower for better.
+        costs: of each strategy, the seconds of a run; empty where they are made alike, or not known.
+        precision_of_costs: the share by which these may be off.
 
     A strategy that was behind at a look has the runs until then; it is compared by those.
     """
@@ -82,6 +84,8 @@ class Judged:
     precision: Mapping[str, float] = field(default_factory=dict)
     horizon: float = math.inf
     ties: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    precision_of_costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_timed(self) -> bool:

@@ -86,14 +86,14 @@ def amount(time: float, unit: str) -> str:
 def reached(judged: Judged) -> str:
     """Returns how many runs of each strategy reached the target, how often they may, and after which time."""
     parts = []
-    for name in sorted(judged.runs, key=lambda name: (time_of(judged, name).mean, -_count(judged, name))):
-        n, count, time = len(judged.runs[name].scores), _count(judged, name), time_of(judged, name)
-        low, high = (100 * bound for bound in proportion(count, n))
+    for name in sorted(judged.runs, key=lambda name: (time_of(judged, name).mean, -count(judged, name))):
+        n, hits, time = len(judged.runs[name].scores), count(judged, name), time_of(judged, name)
+        low, high = (100 * bound for bound in proportion(hits, n))
         share = (
-            f"at least {low:.0f}" if count == n else f"at most {high:.0f}" if not count else f"{low:.0f} to {high:.0f}"
+            f"at least {low:.0f}" if hits == n else f"at most {high:.0f}" if not hits else f"{low:.0f} to {high:.0f}"
         )
         after = f", typically after {amount(time.mean, judged.metric)}" if math.isfinite(time.mean) else ""
-        parts.append(f"{name} in {count} of {n} runs (true rate {share} %){after}")
+        parts.append(f"{name} in {hits} of {n} runs (true rate {share} %){after}")
     return f"Reached the target, {judged.goal}: {'; '.join(parts)}."
 
 
@@ -102,34 +102,23 @@ def time_of(judged: Judged, name: str) -> Interval:
     return median_time(judged.runs[name].scores)
 
 
-def _count(judged: Judged, name: str) -> int:
+def count(judged: Judged, name: str) -> int:
+    """Returns how many of a strategy's runs reached the target."""
     return sum(not failed for failed in judged.runs[name].failed)
 
 
-def sentence(judged: Judged, words: str, use: str, is_winner: bool) -> str:
-    """Returns the first sentence of the verdict, which recommends a strategy.
+def refusal(judged: Judged, goal: str = "") -> str:
+    """Returns why nothing can be said of any strategy; empty where something can.
 
-    Arguments:
-        judged: by a time.
-        words: what to use.
-        use: the strategy.
-        is_winner: whether every other one is behind.
+    ``goal`` is the target in words, by default as it is judged.
     """
-    others = "every other strategy did worse" if is_winner else "nothing tried is faster"
-    return (
-        f"{words}: it reached the target in {_count(judged, use)} of {len(judged.runs[use].scores)} runs, and {others}."
-    )
-
-
-def refusal(judged: Judged) -> str:
-    """Returns why nothing can be said of any strategy; empty where something can."""
     times = {x for runs in judged.runs.values() for x in runs.scores}
     if not judged.goal:
         return "No verdict: no tuning trial ended, so that there is no target (give one with --target)."
     if times == {None}:
-        return f"No verdict: no run reached {judged.goal} (lower --target, or train for longer)."
+        return f"No verdict: no run reached {goal or judged.goal} (lower --target, or train for longer)."
     if len(times) == 1 < judged.seeds and len(judged.runs) > 1:
-        return f"No verdict: all runs reached {judged.goal} at the same point (set a harder --target)."
+        return f"No verdict: all runs reached {goal or judged.goal} at the same point (set a harder --target)."
     return ""
 
 

@@ -21,7 +21,7 @@ from itertools import combinations
 from typing import Any
 
 from thalweg.compare.statistics import Interval, shift, signed_rank
-from thalweg.compare.study import timed
+from thalweg.compare.study.headline import headline, refusal
 from thalweg.compare.study.judged import Behind, Judged, level_of, trained
 from thalweg.compare.study.sentences import about_runs, details, impossible
 
@@ -104,18 +104,8 @@ def decide(judged: Judged) -> Verdict:
     longest = [name for name in ranked if len(judged.runs[name].scores) == judged.seeds]
     candidates = [name for name in ranked if not beaten[name]] or longest[:1]
     behind = [_behind(judged, name, beaten[name]) for name in ranked if name not in candidates]
-    if judged.unmeasured:
-        names = " and ".join([", ".join(judged.unmeasured[:-1]), judged.unmeasured[-1]]).removeprefix(" and ")
-        return _none(ranked, f"No verdict: the test {judged.metric} of {names} is not a number.", judged)
-    if judged.is_timed and (why := timed.refusal(judged)):
+    if why := refusal(judged, ranked):
         return _none(ranked, why, judged)
-    if all(math.isnan(level) for level in levels.values()):
-        return _none(ranked, "No strategy trained the model: every final run failed.", judged)
-    if not judged.is_timed and len({x for runs in judged.runs.values() for x in runs.scores}) == 1 < judged.seeds:
-        return _none(ranked, f"No verdict: the test {judged.metric} is the same in all runs.", judged)
-    if len(ranked) == 1:
-        only = f"Only {ranked[0]} was run, so there is nothing to compare it with."
-        return _none(ranked, only, judged)
     spread = [level for level in levels.values() if math.isfinite(level)] or [0.0]
     margin = judged.within if judged.within is not None else (max(spread) - min(spread)) / 10
     alike = [[a, b] for a, b in combinations(candidates, 2) if judged.is_equivalent(a, b, margin)]
@@ -123,19 +113,7 @@ def decide(judged: Judged) -> Verdict:
     use = fastest or candidates[0]
     winner = candidates[0] if len(candidates) == 1 else None
     needed = least_seeds(judged.level)
-    chosen = judged.choices.get(use, "")
-    words = f"Use {use}" + (f" ({chosen})" if chosen else "")
-    if judged.is_timed and (winner or judged.seeds >= needed):
-        sentence = timed.sentence(judged, words, use, winner is not None)
-    elif winner:
-        sentence = f"{words}: every other strategy did worse."
-    elif judged.seeds < needed:
-        least = f"it takes at least {needed} seeds to compare {len(ranked)} strategies (--seeds {needed})"
-        sentence = f"No verdict: {least}."
-    elif fastest:
-        sentence = f"{words}: nothing tried is better, and it needs the fewest steps."
-    else:
-        sentence = f"{words}: nothing tried is better."
+    sentence = headline(judged, use, candidates, [one.name for one in behind], fastest, needed)
     said = details(judged, candidates, behind, alike, fastest, margin, needed)
     tied = candidates if len(candidates) > 1 else []
     named = None if judged.seeds < needed and not winner else use
