@@ -208,11 +208,19 @@ def _judged(context: "TaskContext", model: "nn.Module", part: Literal["valid", "
 
 def _configured(strategy: "Strategy", settings: list[str]) -> dict[str, float]:
     """Returns the strategy's default configuration with what is set in its place."""
+    from thalweg.compare.strategy.hyperparameters import own_name
+    from thalweg.compare.user_errors import LoadError
+
     hyper = strategy.default_configuration()
     for text in settings:
         name, _, value = text.partition("=")
         if name not in hyper:
-            raise ValueError(f"{strategy.name} has no hyperparameter {name!r}: choose among {', '.join(hyper)}")
+            try:
+                hyper = {**strategy.with_settings({name: value}).default_configuration(), **hyper}
+                name = own_name(strategy, name)
+            except LoadError:
+                known = ", ".join(hyper)
+                raise ValueError(f"{strategy.name} has no hyperparameter {name!r}: choose among {known}") from None
         try:
             hyper[name] = float(value)
         except ValueError:

@@ -169,8 +169,16 @@ def _templates() -> Environment:
 
 
 def _render(template: str, shown: dict[str, Any] | None, version: str, **words: Any) -> str:
-    filled = shown or {"shown": [], "diagnosis": [], "strategies": [], "r": None, "d": None, "colours": {}}
+    filled = shown or {
+        "shown": [],
+        "diagnosis": [],
+        "strategies": [],
+        "r": None,
+        "d": None,
+        "colours": {},
+        "coloured": [],
+    }
     figures, diagnosis, strategies = (filled.pop(name) for name in ("shown", "diagnosis", "strategies"))
     words |= filled | {"figures": figures, "diagnosis_figures": diagnosis, "version": version}
-    data = inert({f["id"]: f["plot"] for f in (*figures, *diagnosis)}, strategies)
+    data = inert((*figures, *diagnosis), strategies)
     return _templates().get_template(template).render(data=data, **words)

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any
 
 from thalweg.compare.report.figures import figure
-from thalweg.compare.report.traces import COLOURS
+from thalweg.compare.report.traces import COLOURS, shortened
 
 BOUNDS = (1e-3, 1e3)
 
@@ -38,11 +38,16 @@ def _sentence(words: str) -> str:
 
 def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
     layers = [escape(p["layer"]) or "the model" for p in profile]
+    short = [escape(shortened(p["layer"])) or "the model" for p in profile]
 
     def line(name: str, field: str, base: float | None, colour: str, dash: str) -> dict[str, Any]:
         sizes = [p[field] / base if p[field] and base else None for p in profile]
         trace = {"type": "scatter", "mode": "lines+markers", "name": name, "x": layers, "y": sizes}
-        return trace | {"line": {"color": colour, "dash": dash}, "hovertemplate": f"{name} %{{y:.2g}}<extra></extra>"}
+        return trace | {
+            "line": {"color": colour, "dash": dash},
+            "text": layers,
+            "hovertemplate": f"%{{text}}<br>{name} %{{y:.2g}}<extra></extra>",
+        }
 
     gradients = [p["gradient"] for p in profile if p["gradient"]]
     traces = [
@@ -52,7 +57,8 @@ def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
     ]
     idle = [None if p["idle"] is None else 100 * p["idle"] for p in profile]
     bars = {"type": "bar", "name": "idle units", "x": layers, "y": idle, "yaxis": "y2", "showlegend": False}
-    look = {"marker": {"color": COLOURS[3]}, "hovertemplate": "%{y:.0f} % idle<extra></extra>"}
+    hover = {"hovertext": layers, "hovertemplate": "%{hovertext}<br>%{y:.0f} % idle<extra></extra>"}
+    look = {"marker": {"color": COLOURS[3]}, **hover}
     traces.append({**bars, **look})
     rule = {
         "type": "line",
@@ -62,8 +68,15 @@ def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
         "line": {"dash": "dot", "width": 1, "color": COLOURS[-1]},
     }
     scale = {"type": "log", "exponentformat": "power", "domain": [0.32, 1], "automargin": True}
+    names = {"tickmode": "array", "tickvals": layers, "ticktext": short} if short != layers else {}
     layout = {
-        "xaxis": {"title": {"text": "layer, in the order in which they run"}, "type": "category", "anchor": "y2"},
+        "xaxis": {
+            "title": {"text": "layer, in the order in which they run"},
+            "type": "category",
+            "anchor": "y2",
+            "automargin": True,
+            **names,
+        },
         "yaxis": {"title": {"text": "times the first, or the last"}, **scale},
         "yaxis2": {"title": {"text": "idle units (%)"}, "range": [0, 100], "domain": [0, 0.22], "automargin": True},
         "shapes": [rule | {"y0": bound, "y1": bound} for bound in BOUNDS],

@@ -6,7 +6,7 @@ from typing import Any
 
 from thalweg.compare.report.ranking import ranking, ranking_text
 from thalweg.compare.report.thinning import sampling_note, share, thinned
-from thalweg.compare.report.traces import Results, Trace, look, trace
+from thalweg.compare.report.traces import COLOURS, Results, Trace, grey_first, in_colour, is_empty, look, ticks, trace
 
 FIRST = 20  # values of k that are always drawn: there the curve is steep
 
@@ -14,7 +14,8 @@ FIRST = 20  # values of k that are always drawn: there the curve is steep
 def figures(results: Results) -> list[dict[str, Any]]:
     """Returns the figures in their order: ``id``, ``title``, ``text`` for the reader, ``plot`` for Plotly.
 
-    Those that need final runs are left out of a study that is not finished.
+    Those that need final runs are left out of a study that is not finished. One that would show nothing is a sentence
+    that says so, and its ``plot`` is None.
     """
     metric = results["task"]["metric"]
     target = results["task"]["target"]
@@ -25,6 +26,9 @@ def figures(results: Results) -> list[dict[str, Any]]:
         if results["verdict"]
         else "Each strategy's best configuration so far."
     )
+    if len(results["strategies"]) > len(COLOURS):
+        first = "could be the best" if results["verdict"] else "are the best so far"
+        curves += f" In colour: the first {len(in_colour(results))} of those that {first}; the others are grey."
     sensitivity = (
         f"Validation {metric} of every configuration tried. "
         "Open symbols stopped at the first rung; crosses at the margin diverged."
@@ -52,11 +56,25 @@ def figures(results: Results) -> list[dict[str, Any]]:
     shown = [*tuned, diverged] if some else []
     if results["verdict"]:
         shown = [("ranking", "Ranking", ranking_text(results), ranking), *tuned, reached, diverged]
-    return [figure(name, title, text, draw(results)) for name, title, text, draw in shown]
+    nothing = {
+        "ranking": "No final run ended with a number.",
+        "curves": "No run trained, so there are no learning curves.",
+        "sensitivity": "No strategy has a learning rate that is tuned.",
+        "expected": "No configuration was trained to its end.",
+        "target": f"No strategy reached {words} in most of its runs."
+        if target is not None
+        else "No strategy reached a target, so none could be chosen.",
+        "divergences": f"None of the {sum(s['trials'] for s in results['strategies']):,} configurations diverged.",
+    }
+    drawn = [(name, title, text, draw(results)) for name, title, text, draw in shown]
+    return [
+        figure(name, title, nothing[name], None) if is_empty(plot) else figure(name, title, text, plot)
+        for name, title, text, plot in drawn
+    ]
 
 
-def figure(name: str, title: str, text: str, plot: dict[str, Any]) -> dict[str, Any]:
-    """Returns a figure as the page takes it."""
+def figure(name: str, title: str, text: str, plot: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns a figure as the page takes it; without a plot it is its text alone."""
     return {"id": name, "title": title, "text": text, "plot": plot}
 
 
@@ -65,7 +83,8 @@ def _curves(results: Results) -> dict[str, Any]:
     traces, budget = [], results["budget"]
     timed = budget.get("lengths")
     scale = {s["name"]: budget["run_seconds"] / timed[s["name"]] if timed else 1 for s in results["strategies"]}
-    for s in results["strategies"]:
+    coloured = set(in_colour(results))
+    for s in grey_first(results):
         colour, dash, _ = look(results, s)
         curves = s["curves"]
         per = scale[s["name"]]
@@ -79,9 +98,13 @@ def _curves(results: Results) -> dict[str, Any]:
             low, high = ([curves[field][side][i] for i in both] for side in ("low", "high"))
             band: Trace = {"fill": "toself", "fillcolor": colour, "opacity": 0.15, "line": {"width": 0}}
             band |= {"hoverinfo": "skip", **place}
-            traces.append(trace(s, inside + inside[::-1], high + low[::-1], "lines", **band))
             middle = [curves[field]["median"][i] for i in known]
-            traces.append(trace(s, steps, middle, "lines", line={"color": colour, "dash": dash, "width": 2}, **place))
+            if s["name"] in coloured:
+                traces.append(trace(s, inside + inside[::-1], high + low[::-1], "lines", **band))
+                line: Trace = {"line": {"color": colour, "dash": dash, "width": 2}}
+            else:
+                line = {"line": {"color": colour, "width": 1}, "opacity": 0.5}
+            traces.append(trace(s, steps, middle, "lines", **line, **place))
     metric = escape(results["task"]["metric"])
     layout = {
         "grid": {"rows": 2, "columns": 1, "pattern": "independent", "ygap": 0.12},
@@ -103,7 +126,7 @@ def _sensitivity(results: Results) -> dict[str, Any]:
     known = [valid for valid in ends if valid is not None]
     better, worst = (min, max) if results["task"]["direction"] == "min" else (max, min)
     margin = worst(known) - 0.05 * (better(known) - worst(known)) if known else 0.0
-    for s in results["strategies"]:
+    for s in grey_first(results):
         colour, dash, symbol = look(results, s)
         points = sorted((p for p in s["sensitivity"] if p["lr"] is not None), key=lambda p: p["lr"])
         fine = [p for p in points if p["valid"] is not None]
@@ -146,7 +169,7 @@ def _chosen(strategy: Mapping[str, Any]) -> list[tuple[list[Mapping[str, Any]], 
 
 def _expected(results: Results) -> dict[str, Any]:
     traces = []
-    for s in results["strategies"]:
+    for s in grey_first(results):
         colour, dash, symbol = look(results, s)
         points = list(enumerate(results["expected_best"][s["name"]], start=1))
         drawn = thinned(points, share(results), *points[:FIRST])
@@ -173,13 +196,14 @@ def _bars(results: Results, values: Sequence[float | None], words: Sequence[str]
             "cliponaxis": False,
             "textposition": place,
         }
-        bar |= {"marker": {"color": colour}, "hoverinfo": "x"}
+        bar |= {"marker": {"color": colour}, "hovertemplate": "%{x:.4g}<extra>%{fullData.name}</extra>"}
         traces.append(trace(s, [value or 0], [escape(s["name"])], **bar))
     names = [escape(s["name"]) for s in results["strategies"]]
     layout = {
         "barmode": "overlay",
         "xaxis": {"title": {"text": title}, "rangemode": "tozero"},
-        "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True},
+        "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True}
+        | ticks(s["name"] for s in results["strategies"]),
         "height": 90 + 34 * len(names),
     }
     return {"data": traces, "layout": layout}

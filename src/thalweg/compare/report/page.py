@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from thalweg.compare.arguments import in_words as duration
 from thalweg.compare.ranges import in_words, shown
 from thalweg.compare.report.diagnosis import diagnosis_figures
 from thalweg.compare.report.figures import figures
-from thalweg.compare.report.traces import palette
+from thalweg.compare.report.numbers import columns, interval, number
+from thalweg.compare.report.traces import Results, colours, in_colour, shortened
 from thalweg.extras import needs
 from thalweg.tensors.files import write_text
 
@@ -41,11 +42,23 @@ def contents(results: Mapping[str, Any]) -> dict[str, Any]:
         "strategies": names,
         "r": results,
         "d": diagnosis,
-        "colours": palette(names),
+        "colours": colours(results),
+        "coloured": in_colour(results),
+        "paste": _paste(results),
+        "columns": columns(results) if results["verdict"] else {},
         "timed": results.get("judge", {}).get("by", "metric") != "metric",
         "marked": bool(results["verdict"] and results["verdict"]["behind"]),
-        "charged": any(s.get("charged") for s in results["strategies"]),
     }
+
+
+def _paste(results: Results) -> dict[str, Any] | None:
+    """Returns the recommended configuration's lines to paste; None where nothing is recommended."""
+    use = results["verdict"] and results["verdict"]["use"]
+    found = next((s for s in results["strategies"] if s["name"] == use), None)
+    if found is None:
+        return None
+    lines = found["recipe"]["pytorch"] or []
+    return {"name": use, "scheduled": any("scheduler" in line for line in lines), **found["recipe"]}
 
 
 def page(
@@ -64,7 +77,7 @@ def page(
         .render(
             figures=shown,
             diagnosis_figures=diagnosis,
-            data=inert({f["id"]: f["plot"] for f in (*shown, *diagnosis)}, strategies),
+            data=inert((*shown, *diagnosis), strategies),
             scripts=scripts,
             hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
             style=asset("report.css"),
@@ -86,11 +99,13 @@ def environment(*folders: str) -> Environment:
     loaders = [PackageLoader(folder, "") for folder in (*folders, "thalweg.compare.report")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {
-        "number": _number,
-        "interval": _interval,
+        "number": number,
+        "interval": interval,
         "setting": shown,
         "space": in_words,
         "duration": duration,
+        "shortened": shortened,
+        "settings": lambda values: [f"{name} {shown(value)}" for name, value in values.items()],
     }
     return environment
 
@@ -104,31 +119,8 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def inert(plots: Mapping[str, Any], strategies: Sequence[str]) -> str:
+def inert(figures: Iterable[Mapping[str, Any]], strategies: Sequence[str]) -> str:
     """Returns what the script draws as JSON that cannot end the script element it stands in."""
-    text = json.dumps({"figures": plots, "strategies": list(strategies)}, allow_nan=False)
+    plots = {f["id"]: f["plot"] for f in figures if f["plot"] is not None}
+    text = json.dumps({"figures": plots, "strategies": list(strategies)}, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _number(value: Any, digits: int = 4) -> str:
-    """Returns a number to read; a dash for None."""
-    if value is None:
-        return "–"
-    if isinstance(value, int) or 1000 <= abs(value) < 1e9:
-        return f"{round(value):,}".replace(",", "\u202f")
-    return f"{value:.{digits}g}"
-
-
-def _interval(of: Mapping[str, Any], digits: int = 4, kind: str = "") -> str:
-    """Returns an interval to read, of bounds of a ``kind``; one dash where it has none.
-
-    >>> _interval({"low": 0.25, "high": 0.5}), _interval({"low": None, "high": None})
-    ('0.25 to 0.5', '–')
-    >>> _interval({"low_seconds": 0.25, "high_seconds": None}, kind="_seconds")
-    '0.25 or more'
-    """
-    of = {name: of[name + kind] for name in ("low", "high")}
-    bounds = _number(of["low"], digits), _number(of["high"], digits)
-    if kind and of["high"] is None is not of["low"]:
-        return f"{bounds[0]} or more"
-    return bounds[0] if of["low"] is of["high"] is None else " to ".join(bounds)

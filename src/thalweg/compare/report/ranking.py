@@ -7,7 +7,9 @@ from statistics import median
 from typing import Any
 
 from thalweg.compare.report.thinning import sampling_note, share, thinned
-from thalweg.compare.report.traces import Results, Trace, look, trace
+from thalweg.compare.report.traces import Results, Trace, look, ticks, trace
+
+HOVER = "%{x:.5g}<extra>%{fullData.name}</extra>"
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,19 @@ def ranking(results: Results) -> dict[str, Any]:
             dots = thinned(values, share(results))
             if dots:
                 marker: Trace = {"color": colour, "opacity": 0.4, "size": 6, "symbol": dot}
-                traces.append(trace(s, dots, [label] * len(dots), "markers", marker=marker, hoverinfo="x"))
+                traces.append(trace(s, dots, [label] * len(dots), "markers", marker=marker, hovertemplate=HOVER))
         bars: Trace = {}
         if own.typical is not None and own.low is not None and own.high is not None:
             sides = {"array": [own.high - own.typical], "arrayminus": [own.typical - own.low]}
             bars["error_x"] = {"type": "data", "symmetric": False, **sides, "color": colour, "thickness": 2}
         marker = {"color": colour, "size": 11, "symbol": symbol}
-        traces.append(trace(s, [own.typical], [label], "markers", marker=marker, **bars))
+        traces.append(trace(s, [own.typical], [label], "markers", marker=marker, hovertemplate=HOVER, **bars))
     names = [escape(s["name"]) for s in results["strategies"]]
     near, whole = (_padded(view) for view in _views(found))
     layout = {
         "xaxis": {"title": {"text": escape(_axis(results))}, "range": near},
-        "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True},
+        "yaxis": {"categoryorder": "array", "categoryarray": names[::-1], "automargin": True}
+        | ticks(s["name"] for s in results["strategies"]),
         "height": 90 + 38 * len(names),
     }
     views = {"near": near, "all": whole} if near != whole else {}

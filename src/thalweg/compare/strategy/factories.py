@@ -45,7 +45,7 @@ def made_by(
     [0.1, 0.01]
     """
     first, *others = _arguments(factory)
-    given = _as_arguments(hyper)
+    given = as_arguments(hyper)
     if steps is not None:
         given |= {name: steps for name in asks_for_steps(factory) if name not in given}
     if not names_parameters(factory):
@@ -116,10 +116,10 @@ def _arguments(factory: Callable[..., object]) -> list[str]:
         return [""]
 
 
-def _as_arguments(hyper: Mapping[str, float]) -> dict[str, Any]:
+def as_arguments(hyper: Mapping[str, float]) -> dict[str, Any]:
     """Returns hyperparameters as keyword arguments, of which some are several numbers.
 
-    >>> _as_arguments({"lr": 0.1, "betas.1": 0.99, "betas.0": 0.9})
+    >>> as_arguments({"lr": 0.1, "betas.1": 0.99, "betas.0": 0.9})
     {'lr': 0.1, 'betas': (0.9, 0.99)}
     """
     parts: dict[str, dict[int, float]] = {}

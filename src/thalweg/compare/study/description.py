@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from thalweg.compare.design import Budget
 from thalweg.compare.execution.context import TaskContext
+from thalweg.compare.names import printable
 from thalweg.compare.strategy.variants import Variant
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.task import Task
@@ -82,14 +83,21 @@ def study_of(task: Mapping[str, Any], config: StudyConfig, budget: Budget, devic
     }
 
 
-def circumstances(device: torch.device, command: str | None) -> dict[str, Any]:
-    """Returns where and when the study is run, and by which versions."""
+def loss_of(task: Task) -> str:
+    """Returns the name of what a task minimizes."""
+    made = task.loss or task.step
+    return printable(getattr(made, "__qualname__", None) or type(made).__name__)
+
+
+def circumstances(device: torch.device, command: str | None, task: Any) -> dict[str, Any]:
+    """Returns where and when the study of a task, or of one by its name, is run, and by which versions."""
     import numpy
     import scipy
 
     from thalweg import __version__
 
     return {
+        "task": task if isinstance(task, str) else None,
         "command": command or "thalweg.compare(...) from Python",
         "versions": {
             "thalweg": __version__,

@@ -62,7 +62,7 @@ class Judged:
         precision: of each strategy, the share by which the measured seconds of a step may be too few or too many.
         horizon: the time at which the longest runs end, which stands for one that is not reached where sizes count.
         ties: of each strategy, what ranks those that typically take as long, lower for better.
-        costs: of each strategy, the seconds of a run; empty where they are made alike, or not known.
+        costs: of each strategy, the seconds of a run; empty where they are alike by design, or not known.
         precision_of_costs: the share by which these may be off.
 
     A strategy that was behind at a look has the runs until then; it is compared by those.

@@ -24,7 +24,7 @@ from thalweg.compare.strategy import Strategy
 from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
-from thalweg.compare.study.description import circumstances, study_of, task_of
+from thalweg.compare.study.description import circumstances, loss_of, study_of, task_of
 from thalweg.compare.study.lengths import Lengths, check_ends, check_target, length_of, planned
 from thalweg.compare.study.notes import before_first_step, lengths_in_words, partners_in_words
 from thalweg.compare.study.prepare_loop import PreparedLoop, prepare_loop
@@ -191,7 +191,9 @@ def set_up(
     else:
         with _removed_if_refused(prepared.folder, is_new), training():
             engines.choose(seed)
-        store.add_fact(RUN, {**circumstances(prepared.device, command), "device": prepared.trained_on})
+        loss = loss_of(prepared.given) if isinstance(prepared, Prepared) else "that of the training loop"
+        known = circumstances(prepared.device, command, prepared.config.task)
+        store.add_fact(RUN, {**known, "device": prepared.trained_on, "loss": loss})
         with training():
             diagnosis = prepared.diagnosis()
         store.add_fact(DIAGNOSIS, diagnosis)

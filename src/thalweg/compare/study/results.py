@@ -32,6 +32,7 @@ from thalweg.compare.study.basis import Basis, Record, basis_of
 from thalweg.compare.study.judged import Judged, Runs, trained
 from thalweg.compare.study.looks import ended_in_words, last_look
 from thalweg.compare.study.notes import notes_of
+from thalweg.compare.study.recipe import recipe
 from thalweg.compare.study.untrained import Untrained
 from thalweg.compare.user_errors import StudyError
 
@@ -189,6 +190,9 @@ def _strategy(
         "curves": curves(finals, direction),
         "space": space,
         "fixed": {k: v for k, v in hyper.items() if k not in space},
+        "recipe": recipe(
+            described, hyper, length, {name: {**design, **facts}[name] for name in ("task", "decay", "run")}
+        ),
     }
 
 
