@@ -476,7 +476,8 @@ def test_nothing_is_cut(open_page, results):
         page.set_viewport_size({"width": width, "height": 900})
         until(page, f"document.documentElement.scrollWidth === {width}")  # figures follow the window
         for table in page.locator(".cards").all():
-            assert table.evaluate("e => e.parentElement.scrollWidth <= e.parentElement.clientWidth")
+            widths = table.evaluate("e => [e.parentElement.scrollWidth, e.parentElement.clientWidth]")
+            assert widths[0] <= widths[1], (width, table.inner_text()[:80])
         assert page.locator("#numbers thead").is_visible() == (width == 1280)
     titles = page.locator("#numbers tbody tr").first.locator("td").evaluate_all("all => all.map(e => e.dataset.title)")
     assert titles == page.locator("#numbers thead th").all_text_contents()[1:]

@@ -83,6 +83,8 @@ def recipe(described: Mapping[str, Any], hyper: Mapping[str, float], steps: int,
     if described.get("closure"):
         size = f" of {task['batch_size']} examples" if task.get("batch_size") else ""
         notes.append(f"Each step(closure) had a large batch of {hyper['batches']:g} minibatches{size}.")
+    if not facts["run"].get("task"):
+        notes.append("In the command line, my.py:task stands for your task.")
     others = [word for word in words if axis_of(word) != "switch"]
     if others:
         notes.append(f"The lines in PyTorch make the optimizer alone, without {', '.join(others)}.")
