@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any
 
 from thalweg.compare.report.figures import figure
-from thalweg.compare.report.traces import COLOURS, shortened
+from thalweg.compare.report.traces import COLOURS, ticks
 
 BOUNDS = (1e-3, 1e3)
 
@@ -38,7 +38,6 @@ def _sentence(words: str) -> str:
 
 def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
     layers = [escape(p["layer"]) or "the model" for p in profile]
-    short = [escape(shortened(p["layer"])) or "the model" for p in profile]
 
     def line(name: str, field: str, base: float | None, colour: str, dash: str) -> dict[str, Any]:
         sizes = [p[field] / base if p[field] and base else None for p in profile]
@@ -68,7 +67,7 @@ def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
         "line": {"dash": "dot", "width": 1, "color": COLOURS[-1]},
     }
     scale = {"type": "log", "exponentformat": "power", "domain": [0.32, 1], "automargin": True}
-    names = {"tickmode": "array", "tickvals": layers, "ticktext": short} if short != layers else {}
+    names = ticks(p["layer"] or "the model" for p in profile)
     layout = {
         "xaxis": {
             "title": {"text": "layer, in the order in which they run"},
@@ -82,7 +81,7 @@ def _depth(profile: list[Mapping[str, Any]]) -> dict[str, Any]:
         "shapes": [rule | {"y0": bound, "y1": bound} for bound in BOUNDS],
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         "showlegend": True,
-        "height": 460,
+        "height": 620 if names else 460,  # long names stand below the axis
     }
     return {"data": traces, "layout": layout}
 

@@ -22,7 +22,8 @@ def figures(results: Results) -> list[dict[str, Any]]:
     tried = max((len(s["sensitivity"]) for s in results["strategies"]), default=0)
     words = f"the validation {metric} {target:.4g}" if target is not None else "a target that no strategy reached"
     curves = (
-        "Median over the seeds, where a diverged run counts as the worst; the band covers the middle half."
+        "Median over the seeds, where a diverged run counts as the worst"
+        + ("; the band covers the middle half." if len(results["strategies"]) <= len(COLOURS) else ".")
         if results["verdict"]
         else "Each strategy's best configuration so far."
     )
@@ -83,7 +84,7 @@ def _curves(results: Results) -> dict[str, Any]:
     traces, budget = [], results["budget"]
     timed = budget.get("lengths")
     scale = {s["name"]: budget["run_seconds"] / timed[s["name"]] if timed else 1 for s in results["strategies"]}
-    coloured = set(in_colour(results))
+    coloured, has_bands = set(in_colour(results)), len(results["strategies"]) <= len(COLOURS)
     for s in grey_first(results):
         colour, dash, _ = look(results, s)
         curves = s["curves"]
@@ -99,8 +100,9 @@ def _curves(results: Results) -> dict[str, Any]:
             band: Trace = {"fill": "toself", "fillcolor": colour, "opacity": 0.15, "line": {"width": 0}}
             band |= {"hoverinfo": "skip", **place}
             middle = [curves[field]["median"][i] for i in known]
-            if s["name"] in coloured:
+            if has_bands:
                 traces.append(trace(s, inside + inside[::-1], high + low[::-1], "lines", **band))
+            if s["name"] in coloured:
                 line: Trace = {"line": {"color": colour, "dash": dash, "width": 2}}
             else:
                 line = {"line": {"color": colour, "width": 1}, "opacity": 0.5}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import takewhile
 from typing import Any
 
 # Okabe & Ito's colours, which colour-blind readers can tell apart, the black replaced; then others.
@@ -75,12 +76,36 @@ def shortened(name: str, most: int = LONGEST) -> str:
     return f"{name[: kept - kept // 2]}…{name[len(name) - kept // 2 :]}"
 
 
+def apart(names: Sequence[str], most: int = LONGEST) -> list[str]:
+    """Returns names shortened so that they differ where the names do: those that would not keep what tells them apart.
+
+    >>> apart([f"encoder.layers.{i}.attention.output.dense" for i in (3, 4)])
+    ['…der.layers.3.attention.…', '…der.layers.4.attention.…']
+    """
+    found = [shortened(name, most) for name in names]
+    for short in {short for short in found if found.count(short) > 1}:
+        alike = sorted({name for name, own in zip(names, found, strict=True) if own == short})
+        head = _in_common(alike)
+        tail = min(_in_common([name[::-1] for name in alike]), min(map(len, alike)) - head)
+        for i, name in enumerate(names):
+            if name in alike and len(alike) > 1:
+                around = max(0, most - 2 - (len(name) - head - tail)) // 2
+                first, last = max(0, head - around), len(name) - max(0, tail - around)
+                found[i] = "…" * (first > 0) + name[first:last] + "…" * (last < len(name))
+    return found
+
+
+def _in_common(names: Sequence[str]) -> int:
+    """Returns how many letters all names begin with."""
+    return sum(1 for _ in takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False)))
+
+
 def ticks(names: Iterable[str]) -> dict[str, Any]:
     """Returns an axis of names, shortened where they are long: what points show on hover has them whole."""
     given = list(names)
     if all(len(name) <= LONGEST for name in given):
         return {}
-    shown = [escape(shortened(name)) for name in given]
+    shown = [escape(name) for name in apart(given)]
     return {"tickmode": "array", "tickvals": [escape(name) for name in given], "ticktext": shown}
 
 
