@@ -62,8 +62,7 @@ class Judged:
         precision: of each strategy, the share by which the measured seconds of a step may be too few or too many.
         horizon: the time at which the longest runs end, which stands for one that is not reached where sizes count.
         ties: of each strategy, what ranks those that typically take as long, lower for better.
-        costs: of each strategy, the seconds of a run; empty where they are alike by design, or not known.
-        precision_of_costs: the share by which these may be off.
+        costs, precision_of_costs: the seconds of a run, empty where not comparable, and the share they may be off by.
 
     A strategy that was behind at a look has the runs until then; it is compared by those.
     """
@@ -121,8 +120,7 @@ class Judged:
             if lost or won:
                 found.append(0.0 if lost and won else -math.inf if lost else math.inf)
             else:
-                assert x is not None
-                assert y is not None
+                assert x is not None and y is not None  # noqa: PT018
                 found.append(sign * (x - y / (1 + slack)))
         return found
 
