@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, ending, export, gate, listing, report, serve, sparse_code, suite, train
+from thalweg.cli import compare, diagnose, ending, export, gate, init, listing, report, serve, sparse_code, suite, train
 from thalweg.cli.console import Terminal
 from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_reported, output, raised_by
 from thalweg.cli.processes import is_main_process, was_lost
@@ -51,6 +51,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init.command)
 app.command("compare")(compare.command)
 app.command("suite")(suite.command)
 app.command("gate")(gate.command)
