@@ -11,6 +11,7 @@ from itertools import combinations
 import pytest
 
 from tests.command import command
+from tests.schemas import printed
 from tests.waiting import LONG, until
 from thalweg import __version__
 from thalweg.compare.strategy import DEFAULT_STRATEGIES
@@ -100,7 +101,7 @@ def test_json_alone_goes_to_standard_output(folder):
         "--json",
         cwd=folder,
     )
-    assert json.loads(done.stdout) == json.loads((folder / "o" / "results.json").read_text())
+    assert printed("compare", done.stdout) == json.loads((folder / "o" / "results.json").read_text())
     assert "report:" in done.stderr
 
 
@@ -118,7 +119,7 @@ def test_expectations_gate_by_exit_code(folder):
 def test_initializations_are_crossed_with_strategies(folder):
     small = ("--trials", "1", "--seeds", "2", "--steps", "6", "--engine", "serial", "--json")
     alone = command("compare", "breast-cancer", "--initializations", "he,sparse", "--out", "i1", *small, cwd=folder)
-    assert {s["name"] for s in json.loads(alone.stdout)["strategies"]} == {"adam+he", "adam+sparse"}
+    assert {s["name"] for s in printed("compare", alone.stdout)["strategies"]} == {"adam+he", "adam+sparse"}
     axes = ("--strategies", "sgd@cosine,adam+he", "--initializations", "orthogonal,sparse")
     both = command("compare", "breast-cancer", *axes, "--out", "i2", *small, cwd=folder)
     names = {"sgd+orthogonal@cosine", "sgd+sparse@cosine", "adam+he"}

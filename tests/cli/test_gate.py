@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.test_train import called
 from tests.command import command
+from tests.schemas import printed
 from tests.waiting import LONG, until
 from thalweg.compare.gate.process import ProcessSide
 from thalweg.compare.gate.side import ChangedError, Measure, Recipe
@@ -144,7 +145,7 @@ def test_what_is_wrong_is_said_in_a_line(words, line, here, monkeypatch, capsys)
 def test_json_alone_goes_to_standard_output(here):
     done = command(*RECORDS, "--json", "--expect", "equal")
     assert done.returncode == 1
-    found = json.loads(done.stdout)
+    found = printed("gate", done.stdout)
     assert (found["answer"], found["exit_code"], found["difference"]["low"] > 0) == ("better", 0, True)
 
 
@@ -153,7 +154,7 @@ def test_sides_of_two_folders_train_apart_with_modules_of_one_name(here):
     words = ("gate", "--baseline", "before/side.py:task", "--candidate", "after/side.py:task", "--out", "o")
     done = command(*words, "--strategy", "sgd", "--candidate-set", "lr=0.3", "--seeds", "1", "--json")
     assert done.returncode == 5, done.stderr
-    found = json.loads(done.stdout)
+    found = printed("gate", done.stdout)
     assert "NOISE" in done.stderr
     one, two = (found["sides"][name] for name in ("baseline", "candidate"))
     assert (one["task"]["parameters"], two["task"]["parameters"]) == (7 * 4 + 5 * 3, 7 * 30 + 31 * 3)

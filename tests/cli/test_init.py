@@ -1,7 +1,6 @@
 """``thalweg init``: what it writes runs as it is, alone and with the models and data sets of a module."""
 
 import importlib.util
-import json
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ import torch
 
 import thalweg
 from tests.command import command
+from tests.schemas import printed
 from thalweg.cli.starters.written import KINDS, TEMPLATES
 from thalweg.compare.task import build_model, examples
 from thalweg.compare.task.loading import load_task
@@ -201,7 +201,7 @@ def written(*words, cwd):
     """Returns what ``thalweg init --json`` says it has written, and the file's text, which ruff has nothing against."""
     done = command("init", *words, "--json", cwd=cwd)
     assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    record = printed("init", done.stdout)
     for checks in (["check", "--select", "E,F,I,B,UP,RUF,C4,PIE", *RULES], ["format", "--check", *RULES]):
         checked = subprocess.run([*RUFF, *checks, record["file"]], cwd=cwd, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout

@@ -1,10 +1,9 @@
 """``thalweg diagnose`` as a user meets it: the table, the JSON, exit codes."""
 
-import json
-
 import pytest
 
 from tests.command import command
+from tests.schemas import printed
 
 USER = """
 import torch
@@ -49,7 +48,7 @@ def test_a_sound_task_prints_a_table_of_notes():
 def test_json_names_the_vanishing_signal_of_the_deep_task():
     done = diagnosed("digits-deep", "--json", "--seed", "3")
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = printed("diagnose", done.stdout)
     assert report["task"] == "digits-deep"
     assert set(report["findings"][0]) == {"kind", "severity", "layer", "figure", "threshold", "meaning", "fix", "safe"}
     signal = next(f for f in report["findings"] if f["kind"] == "vanishing signal")

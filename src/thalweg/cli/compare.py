@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal, progress_terminal, result_terminal
 from thalweg.cli.ranking import show
 from thalweg.compare.execution import EngineName
 from thalweg.compare.study import Judge
@@ -204,6 +204,7 @@ def command(
             help='Exit with code 1 unless this holds, e.g. "adam beats sgd" or "adam ties sgd". Can be repeated.'
         ),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Find out which strategy trains a model best, by how much, with what confidence and at what cost.
 
@@ -232,7 +233,7 @@ def command(
     from thalweg.compare.study.config import StudyConfig, listed
     from thalweg.compare.study.verdict import check_expectation, parse_expectation
 
-    console = Terminal(stderr=as_json)
+    console = result_terminal(as_json)
     axes: dict[str, list[str]] = {}
     if initializations is not None:
         axes["initialization"] = (
@@ -285,7 +286,7 @@ def command(
     )
     # Nothing but the results may stand on standard output then, whatever a task or Ray prints.
     printed = own_output(apart=as_json)
-    with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, printed:
+    with raised_by(signal.SIGTERM, Terminated), LiveReporter(progress_terminal(as_json)) as reporter, printed:
         done = run(config, reporter, shlex.join(["thalweg", *sys.argv[1:]]))
     show(done, console, here)
     if as_json:

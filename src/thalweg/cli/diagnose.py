@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal, progress_terminal
 
 BATCHES = 32
 
@@ -24,6 +24,7 @@ def command(
     device: Annotated[str, typer.Option(help="Device to run on, such as cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the model's parameters and of the batches.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find out what is wrong with a model before it trains, from a few batches of its task.
 
@@ -35,6 +36,7 @@ def command(
     """
     import torch
 
+    from thalweg.cli.ending import own_output
     from thalweg.compare.arguments import SEED, check_whole, usable_device
     from thalweg.compare.report.page import write_diagnosis
     from thalweg.compare.task import build_model, examples
@@ -47,9 +49,9 @@ def command(
     torch_device, page = usable_device(device), None if out is None else out.absolute()
     if page is not None:
         check_writable(page)
-    console = Terminal(stderr=True)
+    console = progress_terminal(as_json=True)
     status = console.status("layers") if console.is_terminal else None
-    with status or nullcontext(), user_errors("the task"):
+    with status or nullcontext(), own_output(apart=as_json), user_errors("the task"):
         chosen = load_pairs(task, "diagnose")
         assert chosen.loss is not None
         train = examples(chosen).train.to(torch_device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, progress_terminal
 from thalweg.compare.log.tracker import TRACKERS, TrackerName
 from thalweg.compare.names import cell
 from thalweg.extras import needs
@@ -29,6 +29,8 @@ def command(
     to: Annotated[
         str | None, typer.Option(help="File to write, or the place of a tracker.", show_default="standard output")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a study's records as a table with one row per point of each learning curve, or for another program.
 
@@ -37,13 +39,17 @@ def command(
     Example: `thalweg export thalweg-digits --format optuna --to digits.journal`, for `optuna-dashboard digits.journal`
 
     Example: `thalweg export thalweg-digits --format tensorboard --to runs`
+
+    Exit codes: 0 finished; 2 invalid input, or the output could not be written.
     """
     from thalweg.compare.storage.errors import fault
     from thalweg.compare.storage.store import Store
     from thalweg.compare.study.basis import judged_by
     from thalweg.compare.user_errors import StudyError
 
-    path = Path(to) if to else None
+    if as_json and format not in ("csv", "json"):
+        raise ValueError(f"--json is --format json, and not {format}: omit one of them")
+    format, path = "json" if as_json else format, Path(to) if to else None
     store = Store.open(folder)
     try:
         if format == "optuna":
@@ -69,7 +75,7 @@ def _optuna(store: "Store", to: Path | None) -> None:
     if to is None:
         raise ValueError("the optuna format needs a file for its storage: name one with --to")
     names = to_optuna(store, to)
-    Terminal(stderr=True).print(
+    progress_terminal(as_json=True).print(
         f"exported {len(names)} studies: show them with optuna-dashboard {shlex.quote(str(to))}",
         markup=False,
         highlight=False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal, progress_terminal, result_terminal
 
 if TYPE_CHECKING:
     from thalweg.compare.gate.result import Gate
@@ -92,6 +92,7 @@ def command(
         bool,
         typer.Option("--json", help="Print gate.json to standard output, and everything else to standard error."),
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find out whether a change is real, or a seed: train with and without it until the answer is sure.
 
@@ -109,7 +110,7 @@ def command(
     from thalweg.compare.gate.run import gate
     from thalweg.compare.gate.side import Recipe
 
-    here, console = Path.cwd(), Terminal(stderr=as_json)
+    here, console = Path.cwd(), result_terminal(as_json)
     sides: list[Any]
     if records is not None:
         given = {"--baseline": baseline, "--candidate": candidate, "--set": set_, "--out": out, "--steps": steps}
@@ -128,7 +129,7 @@ def command(
             settings = {**both, **_settings(f"--{name}-set", more)}
             sides.append(task if task.endswith(".jsonl") else Recipe(task, own or strategy, settings, steps))
     printed = own_output(apart=as_json)  # nothing but the answer may stand on standard output then
-    with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, printed:
+    with raised_by(signal.SIGTERM, Terminated), LiveReporter(progress_terminal(as_json)) as reporter, printed:
         done = gate(
             sides[0],
             sides[1],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, result_terminal
 from thalweg.cli.starters.written import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was written as JSON, and everything else to standard error.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a commented my.py, which thalweg compare runs as it is, to put your own model and data into.
 
@@ -61,14 +62,19 @@ def command(
     except OSError as error:
         raise FileError(f"cannot write {out} ({error.strerror}): choose another --out") from error
     line = command_of(text, out)
-    console = Terminal(stderr=as_json, highlight=False, soft_wrap=True)
+    console = result_terminal(as_json)
     if source is not None:
         also = f" (--model chooses another one: {', '.join(others)})" if others else ""
-        console.print(f"model: {source.model}{also}", markup=False)
+        console.print(f"model: {source.model}{also}", markup=False, highlight=False, soft_wrap=True)
     elif kind is None:
-        console.print(f"kind: {chosen} (--kind chooses another one: {', '.join(KINDS)})", markup=False)
-    console.print(f"wrote {out}; the next command:", markup=False)
-    console.print(line, style="bold", markup=False)
+        console.print(
+            f"kind: {chosen} (--kind chooses another one: {', '.join(KINDS)})",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"wrote {out}; the next command:", markup=False, highlight=False, soft_wrap=True)
+    console.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         record = {"file": str(out), "kind": chosen, "model": source and source.model, "models": others, "command": line}
         print(json.dumps(record, indent=1))

@@ -1,12 +1,13 @@
 """``thalweg list``."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal
 
 Kind = Literal[
     "all", "tasks", "strategies", "switches", "initializations", "normalizations", "averages", "guidances", "schedules"
@@ -15,10 +16,24 @@ Kind = Literal[
 Section = tuple[tuple[str, ...], list[tuple[str, ...]]]  # the header of a table, and its rows
 
 
-def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list.")] = "all") -> None:
+KEYS = {
+    "what it is": "description",
+    "search space": "space",
+    "with --tune more also": "more",
+    "written as": "written_as",
+}
+
+
+def command(
+    kind: Annotated[Kind, typer.Argument(help="The kind of names to list.")] = "all",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the names as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
     """List the built-in tasks and strategies, and the words that can be added to a strategy.
 
     Example: `thalweg list tasks`
+
+    Exit codes: 0 finished; 2 invalid input.
     """
     from thalweg.compare.ranges import in_words
     from thalweg.compare.strategy.guidances import GUIDANCES
@@ -52,6 +67,10 @@ def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list
         "normalizations": {"normalizations": words("normalization", NORMALIZATIONS)},
         "schedules": {"schedules": words("schedule", SCHEDULES, "adam@{}")},
     }
+    if as_json:
+        shown = {name: tables for name, tables in sections.items() if kind in ("all", name)}
+        print(json.dumps({name: _plain(tables) for name, tables in shown.items()}, indent=1, ensure_ascii=False))
+        return
     console = Terminal()
     for name, tables in sections.items():
         for title, (header, rows) in tables.items() if kind in ("all", name) else ():
@@ -59,3 +78,13 @@ def command(kind: Annotated[Kind, typer.Argument(help="The kind of names to list
             for row in rows:
                 table.add_row(*row)
             console.print(table, markup=False)
+
+
+def _plain(tables: Mapping[str, Section]) -> list[dict[str, str]]:
+    """Returns the rows of some tables as plain values, with the title of each where there are several."""
+    rows = []
+    for title, (header, cells) in tables.items():
+        keys = ["name", *(KEYS[column] for column in header[1:])]
+        group = {"group": title} if len(tables) > 1 else {}
+        rows += [group | dict(zip(keys, row, strict=True)) for row in cells]
+    return rows

@@ -1,11 +1,12 @@
 """``thalweg report``."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, result_terminal
 from thalweg.compare.study import Judge
 
 
@@ -23,6 +24,11 @@ def command(
         typer.Option(help="Target of the validation metric.", show_default="the study's, or chosen from its runs"),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="the study's")] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print results.json to standard output, and everything else to standard error."),
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the results.json and report.html of a study again from its store.
 
@@ -39,7 +45,7 @@ def command(
     if within is not None:
         check_above("within", within)
     done, place = Comparison.open(folder, within=within, judge=judge, target=target), to or folder
-    console = Terminal()
+    console = result_terminal(as_json)
     console.print(done.verdict, style="bold", markup=False, highlight=False)
     console.print(*done.words, sep="\n", markup=False, highlight=False)
     try:
@@ -50,3 +56,5 @@ def command(
     except FileError as error:
         raise FileError(f"{error}; choose another folder with --to") from error
     console.print(f"report: {place / done.report.name}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(done.results, indent=1, allow_nan=False))

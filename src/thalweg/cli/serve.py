@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal
 from thalweg.extras import needs
 
 
@@ -18,6 +18,7 @@ def command(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one.")] = 8642,
     open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show studies in a browser, during the run and afterwards, with their progress and the figures of the report.
 

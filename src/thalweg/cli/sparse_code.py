@@ -1,5 +1,6 @@
 """``thalweg sparse-code``."""
 
+import json
 import math
 import warnings
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal, progress_terminal, result_terminal
 from thalweg.extras import needs
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def command(
         int, typer.Option(min=1, help="Maximum number of samples to learn from. All samples are coded.")
     ] = 100_000,
     seed: Annotated[int, typer.Option(help="Seed of the first atoms and of the order of the samples.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the numbers as JSON, and everything else to standard error.")
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Learn a dictionary from an image's patches or an array's rows, and code them sparsely.
 
@@ -59,7 +64,7 @@ def command(
     if alpha is not None and not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, not {alpha}")
     context.with_resource(_each_warning_once())
-    console, images = Terminal(), _pillow()
+    console, progress, images = result_terminal(as_json), progress_terminal(as_json), _pillow()
     array = _array(data, images)
     image = array if data.suffix.lower() != ".npy" else None
     samples = array if image is None else patches(array, patch, patch)
@@ -71,8 +76,13 @@ def command(
     if image is not None:
         learn_from = learn_from - learn_from.mean(1, keepdim=True)
     weight = float(learn_from.norm(dim=1).median()) / 10 if alpha is None else alpha
+    shown = progress.is_terminal and not (progress.quiet or as_json)  # scikit-learn prints to standard output
     learner = MiniBatchDictionaryLearning(
-        atoms, alpha=weight, max_iter=epochs, random_state=seed, verbose=console.is_terminal
+        atoms,
+        alpha=weight,
+        max_iter=epochs,
+        random_state=seed,
+        verbose=shown,
     ).fit(learn_from)
     dictionary = torch.from_numpy(learner.components_)
     parts, gap = [], 0.0
@@ -101,6 +111,19 @@ def command(
         whole = from_patches(rebuilt, (height, width), patch, patch)
         images.fromarray((255 * whole).round().clamp(0, 255).byte().numpy()).save(out / "rebuilt.png")
     console.print(f"-> {out}", highlight=False)
+    if as_json:
+        record = {
+            "atoms": atoms,
+            "features": samples.shape[1],
+            "learned_from": len(learn_from),
+            "alpha": weight,
+            "codes": len(samples),
+            "nonzero": codes.nnz / max(1, codes.shape[0] * atoms),
+            "gap": gap,
+            "root_mean_square_error": error**0.5,
+            "folder": str(out),
+        }
+        print(json.dumps(record, indent=1, allow_nan=False))
 
 
 @contextmanager

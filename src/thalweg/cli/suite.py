@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, progress_terminal, result_terminal
 from thalweg.compare.execution import EngineName
 
 
@@ -35,6 +35,7 @@ def command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print suite.json to standard output, and everything else to standard error.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find out whether a strategy is better than others in general: on a dozen tasks that differ in kind.
 
@@ -46,9 +47,9 @@ def command(
     from thalweg.cli.progress import LiveReporter
     from thalweg.compare.suite.suite import SUITE, suite
 
-    console, here = Terminal(stderr=as_json), Path.cwd()
+    console, here = result_terminal(as_json), Path.cwd()
     printed = own_output(apart=as_json)
-    with raised_by(signal.SIGTERM, Terminated), LiveReporter(console) as reporter, printed:
+    with raised_by(signal.SIGTERM, Terminated), LiveReporter(progress_terminal(as_json)) as reporter, printed:
         done = suite(
             candidate,
             against,

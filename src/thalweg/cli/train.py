@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal, progress_terminal, result_terminal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,6 +71,11 @@ def command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed from which all random numbers are derived.")] = 0,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print history.json to standard output, and everything else to standard error."),
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the model of a task with one strategy, and write model.safetensors and history.json.
 
@@ -90,7 +95,7 @@ def command(
     from safetensors.torch import save_model
 
     from thalweg.cli import processes
-    from thalweg.cli.ending import Interrupted
+    from thalweg.cli.ending import Interrupted, own_output
     from thalweg.cli.progress import LiveTraining
     from thalweg.compare.arguments import SEED, check_whole, usable_device
     from thalweg.compare.execution.context import TaskContext
@@ -118,7 +123,7 @@ def command(
         check_whole("steps", steps)
     check_whole("seed", seed, *SEED)
     group, here = context.with_resource(processes.joined(resume)), Path.cwd()  # the user's code may change it
-    with processes.agreeing(group), user_errors("the task"):
+    with processes.agreeing(group), own_output(apart=as_json), user_errors("the task"):
         trackers = [tracker_of(spec, here) for spec in log or ()] if processes.is_main_process() else []
         chosen, given = Strategy.parse(strategy, here), load_pairs(task, "train", here)
         torch_device = processes.own_device(usable_device(device), group)
@@ -150,9 +155,11 @@ def command(
         processes.check(plan, group, shard)
         if shard and group is not None:
             divide(model, group, torch_device)
-    console = Terminal(quiet=not processes.is_main_process())
+    others = not processes.is_main_process()
+    console, progress = result_terminal(as_json, others), progress_terminal(as_json, others)
     try:
-        with LiveTraining(console) as live, user_errors("training", "correct it, and resume with --resume"):
+        remedy = "correct it, and resume with --resume"
+        with LiveTraining(progress) as live, own_output(apart=as_json), user_errors("training", remedy):
             history = train(
                 plan.model,
                 plan.stages,
@@ -166,7 +173,7 @@ def command(
         errors = Terminal(stderr=True, quiet=not processes.is_main_process())
         errors.print(f"\ninterrupted: --resume continues from {shown}", markup=False, highlight=False)
         raise typer.Exit(130) from None
-    with user_errors("the trained model"):
+    with own_output(apart=as_json), user_errors("the trained model"):
         test = _judged(task_context, model, "test")
     bare = undivided(model, make)
     if not processes.is_main_process():
@@ -192,12 +199,14 @@ def command(
         "rows": history.rows,
     }
     write_text(in_json(plain(record)), folder / "history.json")
-    if console.is_terminal:  # elsewhere its rows were printed as they came
-        console.print(str(history), markup=False, highlight=False, soft_wrap=True)
+    if progress.is_terminal:  # elsewhere its rows were printed as they came
+        progress.print(str(history), markup=False, highlight=False, soft_wrap=True)
     came_to = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in test.items())
     console.print(came_to, style="bold", markup=False, highlight=False)
     console.print(f"weights: {shown / 'model.safetensors'}", markup=False, highlight=False, soft_wrap=True)
     log_training(trackers, folder, plain(record))
+    if as_json:
+        print(in_json(plain(record)), end="")
 
 
 def _judged(context: "TaskContext", model: "nn.Module", part: Literal["valid", "test"]) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """``thalweg suite`` from the command line and from Python."""
 
-import json
-
 import pytest
 
 import thalweg
 from tests.command import command
+from tests.schemas import printed
 from thalweg.compare.suite.suite import SUITE
 from thalweg.compare.task.builtin import TASKS
 
@@ -15,7 +14,7 @@ WORDS = "suite", "adam", "--against", "sgd", "--tasks", "diabetes", "--engine", 
 def test_a_suite_ends_with_an_answer_and_is_resumed(tmp_path):
     done = command(*WORDS, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = printed("suite", done.stdout)
     assert found["summary"]["candidate"] == "adam"
     assert found["summary"]["sentence"] in " ".join(done.stderr.split("\n"))
     assert set(found["tasks"]["diabetes"]["typical"]) == {"adam", "sgd"}
