@@ -34,7 +34,7 @@ Quiet = Annotated[
         "--quiet",
         "-q",
         callback=_remember,
-        help="Print the result and errors alone: no progress, and with --json nothing else.",
+        help="Print the result and errors alone, without progress.",
     ),
 ]
 
