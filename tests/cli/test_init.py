@@ -159,7 +159,7 @@ class Lit(pl.LightningModule):
 TAGGER = """
 from transformers import BertModel, BertPreTrainedModel
 
-class Tagger(BertPreTrainedModel):
+class TaggerOfTokensForTests(BertPreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.bert, self.head = BertModel(config), nn.Linear(config.hidden_size, 2)
@@ -188,7 +188,12 @@ MODULES = {
     "bag": (BAG, "Bag", "text", ["Bag(vocab_size=VOCABULARY, embed_dim=32, num_class=CLASSES)", "(count,)"]),
     "called": (CALLED, "task", "tabular", ["task as Owntask", "Owntask(sizes=[5, 6], bias=False)", "Rows(count=400)"]),
     "lit": (LIT, "Lit", "lightning", ["CHANNELS = 1", "CLASSES = 5", "Lit(lr=0.001)", "adam,adamw@cosine\n"]),
-    "tagger": (TAGGER, "Tagger", "transformers", ["Tagger.config_class(vocab_size=VOCABULARY", "max_steps=60"]),
+    "tagger": (
+        TAGGER,
+        "TaggerOfTokensForTests",
+        "transformers",
+        [".config_class(\n            vocab_size=VOCABULARY", "max_steps=60"],
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from thalweg.cli.starters.data import TARGETS, parts
+from thalweg.cli.starters.edits import indented, text_of, with_body, without
 from thalweg.cli.starters.guesses import arguments
 from thalweg.cli.starters.layers import Layer, image_size, layers
 from thalweg.cli.starters.module import Module
@@ -18,7 +19,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 TEMPLATES = Path(__file__).parent / "templates"
 STEMS: dict[str, Kind] = {"Conv2d": "vision", "Embedding": "text", "EmbeddingBag": "text", "Linear": "tabular"}
 FIRST: dict[Kind, str] = {"vision": "CHANNELS", "text": "VOCABULARY", "transformers": "VOCABULARY"}
-LINE = 120  # letters at most
 CONSTANT = re.compile(r"^([A-Z]+) = \d+", re.M)
 # The bodies of steps.
 ONE_NUMBER = "inputs, target = batch\nreturn nn.functional.mse_loss(model(inputs).flatten(), target.flatten().float())"
@@ -108,15 +108,15 @@ def _imported(text: str, kind: Kind, source: Source) -> str:
         return names[name]
 
     given = arguments(module, model, constants, roles, used)
-    text = _with_body(_without(text, "Model"), "model", f"return {used(model)}({given})")
+    text = with_body(without(text, "Model"), "model", f"return {used(model)}({given})")
     if kind == "lightning":
         if module.method(model, "configure_optimizers") is None:
             text = text[: text.index("\n\nown = ")].replace(",my.py:own", "")
         if any(name.split(".")[0] == "lightning" for name in module.imported.values()):
             text = text.replace("import pytorch_lightning as pl", "import lightning.pytorch as pl")
         for data in module.all_of("datamodule")[:1]:
-            text = _without(_without(text, "made_up"), "Data")
-            text = _with_body(text, "data", f"return {used(data)}({arguments(module, data, constants, {}, used)})")
+            text = without(without(text, "made_up"), "Data")
+            text = with_body(text, "data", f"return {used(data)}({arguments(module, data, constants, {}, used)})")
     elif kind != "transformers":
         text = _with_parts(text, source, constants, used, sizes.get("CLASSES") == 1)
     text = re.sub(r'name="\w+"', f'name="{model.lower()}"', text)
@@ -141,7 +141,7 @@ def _with_parts(text: str, source: Source, constants: set[str], used: Callable[[
     needed = inputs[: len(inputs) - (0 if forward is None else len(forward.args.defaults))]
     data = parts(source.module, constants, used, needed)
     if data is not None:
-        text = _with_body(_without(text, "made_up"), "parts", data.body)
+        text = with_body(without(text, "made_up"), "parts", data.body)
         if "batch[" in data.loss:
             of_dictionary = "{name: part.to(device) for name, part in batch.items()}"
             text = text.replace("[part.to(device) for part in batch]", of_dictionary)
@@ -165,7 +165,7 @@ def _with_data_of(text: str, other: str) -> str:
     constants = re.compile(r"(?:^[A-Z]+ = \d+.*\n)+", re.M)
     block = constants.search(other)
     assert block is not None
-    text = text.replace(_text_of(text, "made_up"), _text_of(other, "made_up"))
+    text = text.replace(text_of(text, "made_up"), text_of(other, "made_up"))
     return constants.sub(lambda _: block[0], text, count=1)
 
 
@@ -214,60 +214,12 @@ def _bound(text: str) -> Iterator[str]:
             yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
 
 
-def _definition(text: str, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    nodes = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef))
-    return next((node for node in nodes if node.name == name), None)
-
-
-def _text_of(text: str, name: str) -> str:
-    node = _definition(text, name)
-    assert node is not None
-    return "\n".join(text.split("\n")[node.lineno - 1 : node.end_lineno])
-
-
-def _without(text: str, name: str) -> str:
-    """Returns a text without one of its definitions."""
-    node, lines = _definition(text, name), text.split("\n")
-    if node is None:
-        return text
-    assert node.end_lineno is not None
-    return "\n".join(lines[: node.lineno - 1] + lines[node.end_lineno :])
-
-
-def _with_body(text: str, name: str, body: str) -> str:
-    """Returns a text with other lines than its own below the docstring of a function."""
-    node, lines = _definition(text, name), text.split("\n")
-    assert node is not None
-    first = node.body[1] if ast.get_docstring(node) is not None else node.body[0]
-    end = node.end_lineno
-    begin = first.lineno if ast.get_docstring(node) is None else (node.body[0].end_lineno or 0) + 1
-    return "\n".join([*lines[: begin - 1], *_indented(body), *lines[end:]])
-
-
-def _indented(body: str) -> Iterator[str]:
-    """Yields the lines of a function's body; a call or a tuple too long for one has several, as ruff writes it."""
-    for line in body.split("\n"):
-        if len(line) <= LINE - 4:
-            yield f"    {line}"
-            continue
-        start, _, value = line.partition(" " if line.startswith("return ") else " = ")
-        node = ast.parse(value, mode="eval").body
-        start += " " if start == "return" else " = "
-        if isinstance(node, ast.Tuple):
-            yield from (f"    {start}(", *(f"        {ast.unparse(part)}," for part in node.elts), "    )")
-        elif isinstance(node, ast.Call):
-            given = [*map(ast.unparse, node.args), *(f"{word.arg}={ast.unparse(word.value)}" for word in node.keywords)]
-            whole = ", ".join(given)
-            lines = [whole] if len(whole) <= LINE - 8 else [f"{argument}," for argument in given]
-            yield from (f"    {start}{ast.unparse(node.func)}(", *(f"        {part}" for part in lines), "    )")
-
-
 def _with_step(text: str, body: str) -> str:
     """Returns a text whose model is trained by a step with this body."""
     step = 'def step(model: nn.Module, batch: Any) -> Any:\n    """Returns the loss of a batch."""\n'
-    step += "\n".join(_indented(body))
+    step += "\n".join(indented(body))
     before = "@torch.no_grad()" if "\n@torch.no_grad()" in text else "def task()"
-    text = _without(text, "step").replace(f"\n\n{before}", f"\n\n{step}\n\n\n{before}")
+    text = without(text, "step").replace(f"\n\n{before}", f"\n\n{step}\n\n\n{before}")
     loss = "nn.functional.cross_entropy,  # or your own: (output, target) -> mean over the batch"
     text = text.replace(loss, "step=step,  # judged by its mean; by another metric with evaluate=")
     return (
