@@ -11,9 +11,10 @@ from thalweg.compare.storage.result import Curve, TrialResult
 
 FIELDS = ("rung", "position", "key", "strategy", "hyper", "seed", "status", "steps", "curve", "first_loss", "test")
 DIGEST = 16  # bytes
+PIECE = 2**29  # bytes of a snapshot in one row; SQLite takes 10⁹ at most, which Adam's state for BERT exceeds
 
 
-def digest_of(row: tuple[Any, ...], more: bytes = b"") -> bytes:
+def digest_of(row: tuple[Any, ...], more: bytes | memoryview = b"") -> bytes:
     """Returns the digest of a row's values, or of bytes; it guards against faults, not against forgery.
 
     >>> digest_of(("sgd/0", 0.5)) == digest_of(("sgd/0", 0.25))
@@ -38,14 +39,15 @@ def number(value: float | None) -> float | None:
     return float(value) + 0.0 if value is not None and math.isfinite(value) else None
 
 
-def encoded(snapshot: Mapping[str, Tensor] | None) -> bytes | None:
-    """Returns the tensors as bytes, their digest before them."""
+def encoded(snapshot: Mapping[str, Tensor] | None) -> list[bytes | memoryview | None]:
+    """Returns the tensors as bytes, their digest before them, in pieces that SQLite takes."""
     if snapshot is None:
-        return None
+        return [None]
     from safetensors.torch import save
 
-    raw = save({name: tensor.contiguous() for name, tensor in snapshot.items()})
-    return digest_of((), raw) + raw
+    raw = memoryview(save({name: tensor.contiguous() for name, tensor in snapshot.items()}))
+    rest = [raw[start : start + PIECE] for start in range(PIECE, len(raw), PIECE)]
+    return [digest_of((), raw) + bytes(raw[:PIECE]), *rest]
 
 
 def decoded(raw: bytes) -> dict[str, Tensor]:

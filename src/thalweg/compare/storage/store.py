@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from thalweg.compare.names import check_name
-from thalweg.compare.storage.create import FILE, VERSION, create
+from thalweg.compare.storage.create import FILE, PIECES, VERSION, create
 from thalweg.compare.storage.errors import cannot_write, damaged, fault
 from thalweg.compare.storage.facts import DESIGN, ENGINE, finished
 from thalweg.compare.storage.folder_lock import FolderLock
@@ -173,9 +173,12 @@ class Store:
                     number(result.first_loss),
                     number(result.test),
                 )
-                self._db.execute(
-                    f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, encoded(result.snapshot))
-                )
+                first, *rest = encoded(result.snapshot)
+                done = self._db.execute(f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, first))
+                if rest and done.rowcount == 1:
+                    self._db.execute(PIECES)
+                    pieces = [(rung, position, number, piece) for number, piece in enumerate(rest)]
+                    self._db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?)", pieces)
 
     def rung(self, rung: str) -> dict[str, TrialResult]:
         """Returns the results of a rung that were written, by their keys, snapshots left out.
@@ -196,6 +199,9 @@ class Store:
             with self.reading():
                 which = "WHERE rung = ? AND position = ?"
                 (raw,) = self._db.execute(f"SELECT snapshot FROM outcomes {which}", (rung, position)).fetchone()
+                if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'pieces'").fetchone():
+                    rest = self._db.execute(f"SELECT bytes FROM pieces {which} ORDER BY number", (rung, position))
+                    raw = b"".join([raw, *(piece for (piece,) in rest)])
                 self._check((), raw[:DIGEST], raw[DIGEST:])
                 self._snapshot = {(rung, position): decoded(raw)}
         return self._snapshot[rung, position]
