@@ -46,7 +46,7 @@ def test_a_study_whose_budget_states_no_warm_up_goes_on_and_its_rungs_are_the_sa
     again = study(tmp_path / "s")
     assert again.results["budget"] == {name: stated[name] for name in old}
     assert [s["test"] for s in again.results["strategies"]] == [s["test"] for s in done.results["strategies"]]
-    with pytest.raises(StudyError, match="contains a different study .budget differ."):
+    with pytest.raises(StudyError, match="contains a different study: seeds is 2 there and 3 here:"):
         study(tmp_path / "s", seeds=3)
 
 

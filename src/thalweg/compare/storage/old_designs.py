@@ -36,21 +36,6 @@ def as_meant(design: Mapping[str, Any]) -> dict[str, Any]:
     return {**design, "decay": then, "strategies": gained}
 
 
-def different(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Returns the parts in which a stored design is another than the one that is asked for.
-
-    What a budget did not state when the study began is not compared, nor how long a trial may take: that may change
-    while a study goes on.
-
-    >>> held = {"seed": 0, "budget": {"steps": 10}}
-    >>> different(held, {"seed": 0, "budget": {"steps": 10, "warmup": 2}}), different(held, {**held, "seed": 1})
-    ([], ['seed'])
-    """
-    stated = [name for name in held["budget"] if name != "trial_seconds"]
-    one, two = ({**d, "budget": {name: d["budget"].get(name) for name in stated}} for d in (held, asked))
-    return sorted(part for part in {*one, *two} if one.get(part) != two.get(part))
-
-
 def is_former(design: Mapping[str, Any]) -> bool:
     """Says whether a stored design is one by which no study is begun any more.
 

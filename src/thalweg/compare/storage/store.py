@@ -17,10 +17,11 @@ from torch import Tensor
 
 from thalweg.compare.names import check_name
 from thalweg.compare.storage.create import FILE, VERSION, create
+from thalweg.compare.storage.differences import different, in_a_line
 from thalweg.compare.storage.errors import cannot_write, damaged, fault
 from thalweg.compare.storage.facts import DESIGN, ENGINE, finished
 from thalweg.compare.storage.folder_lock import FolderLock
-from thalweg.compare.storage.old_designs import as_meant, different, is_former
+from thalweg.compare.storage.old_designs import as_meant, is_former
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, result_of, sealed
 from thalweg.compare.user_errors import StudyError
@@ -75,15 +76,14 @@ class Store:
                 with store._writing():
                     store._db.execute("DELETE FROM facts")
                     store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(asked)))
-            elif "protocol" in parts and is_former(store.fact(DESIGN)):
+            elif parts and store.fact(DESIGN)["protocol"] != asked["protocol"] and is_former(store.fact(DESIGN)):
                 raise StudyError(
                     f"{folder} contains a study of a former protocol, which cannot be continued: thalweg report shows "
                     "it; choose another --out, or move the folder"
                 )
             elif parts:
                 raise StudyError(
-                    f"{folder} contains a different study ({', '.join(parts)} differ): choose another --out, or "
-                    "move the folder"
+                    f"{folder} contains a different study: {in_a_line(parts)}: choose another --out, or move the folder"
                 )
         except BaseException:
             store.close()
