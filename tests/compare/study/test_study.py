@@ -345,8 +345,8 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_later(tmp_path, monkeypat
         study(out, reporter=Interrupt(12))
     opened = Store.open.__func__
 
-    def narrow(cls, folder, write=False):
-        store = opened(cls, folder, write)
+    def narrow(cls, folder, write=False, check=True):
+        store = opened(cls, folder, write, check)
         pages = store._db.execute("PRAGMA page_count").fetchone()[0]
         store._db.execute(f"PRAGMA max_page_count={pages}")
         return store

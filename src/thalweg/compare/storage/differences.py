@@ -34,7 +34,11 @@ def different(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[Differe
     >>> different(held, {**held, "seed": 1, "budget": {"steps": 400}})
     [('steps', 300, 400), ('seed', 0, 1)]
     """
-    found = [*_of_task(held["task"], asked["task"]), *_of_strategies(held["strategies"], asked["strategies"])]
+    found = [*_of_task(held["task"], asked["task"])]
+    strategies = [*_of_strategies(held["strategies"], asked["strategies"])]
+    if strategies and [what for what, _, _ in found] == [TASK["digest"]]:
+        found = []  # it is also of the models that strategies ask for
+    found += strategies
     found += _of_budget(held, asked, found)
     looks = (design["budget"].get("looks", 1) for design in (held, asked))
     apart = "protocol" if len({*looks}) == 1 else None  # which otherwise follows from them

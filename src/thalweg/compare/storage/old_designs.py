@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thalweg.compare.design import PROTOCOL, SEQUENTIAL
+from thalweg.compare.names import check_name
 from thalweg.initialization import SCHEMES
 
 MIXED = "parameters of two dimensions or more under thalweg's rules, and on all parameters under other optimizers"
@@ -43,6 +44,14 @@ def is_former(design: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return design["protocol"] < (SEQUENTIAL if design["budget"].get("looks", 1) > 1 else PROTOCOL)
+
+
+def check_names(design: Mapping[str, Any]) -> None:
+    """Raises ValueError where a name in a stored design could not be one of this program's."""
+    for what in ("name", "metric"):
+        check_name(f"the task's {what}" if what != "name" else "the task", design["task"][what])
+    for strategy in design["strategies"]:
+        check_name("a strategy", strategy["name"])
 
 
 def _as_placed(optimizer: str) -> str:
