@@ -181,7 +181,7 @@ def run(config: StudyConfig, reporter: Reporter | None = None, command: str | No
         is_new = not folder.exists()
         store = Store.resume_or_create(folder, prepared.design(), partial(extends, prepared))
         ended.callback(store.close)
-        for line in add(prepared, store, engines):
+        for line in add(prepared, store, engines, command):
             reporter.say(line)
         was_finished, held = finished(store.facts()), sum(store.counts().values())
         if was_finished:

@@ -59,6 +59,10 @@ def adamw(**settings):
             {"strategies": adamw(weight_decay=0.1)},
             "set adamw@warmup-cosine.weight_decay is 0.01 there and 0.1 here",
         ),
+        (
+            {"strategies": [*adamw(weight_decay=0.1), Strategy.parse("adam")]},
+            "lbfgs, adam here; set adamw@warmup-cosine.weight_decay is 0.01 there and 0.1 here",
+        ),
         ({"task": small_task(name="large")}, "task is small there and large here"),
         ({"task": small_task(batch_size=10)}, "the batch size is 20 there and 10 here"),
         ({"task": small_task(metric="loss")}, "metric is accuracy there and loss here"),

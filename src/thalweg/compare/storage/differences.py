@@ -116,13 +116,13 @@ def _of_task(held: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Diff
 
 
 def _of_strategies(held: list[dict[str, Any]], asked: list[dict[str, Any]]) -> Iterator[Difference]:
-    """Yields the differences of strategies: in which there are, else in what makes each of them."""
+    """Yields the differences of strategies: in which there are, and in what makes those that both have."""
     there, here = ([strategy["name"] for strategy in some] for some in (held, asked))
     if there != here:
         yield "strategies", there, here
-        return
-    for one, two in zip(held, asked, strict=True):
-        whose = one["name"]
+    others = {strategy["name"]: strategy for strategy in asked}
+    for one in held:
+        whose, two = one["name"], others.get(one["name"], one)
         parts = [name for name in {**one, **two} if one.get(name) != two.get(name)]
         for name in parts if parts == ["start"] else (name for name in parts if name != "start"):
             if name in ("space", "defaults"):

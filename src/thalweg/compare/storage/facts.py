@@ -74,7 +74,7 @@ def as_they_stand(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Returns facts by their names as they stand after what was added last.
 
     >>> facts = {"design": {"seed": 0}, "engine": [], "seconds": 9.0, "untrained_test": {}}
-    >>> more = {"design": {"seed": 0, "n": 2}, "charged": {}, "notes": [], "engines": []}
+    >>> more = {"design": {"seed": 0, "n": 2}, "charged": {}, "notes": [], "engines": [], "command": ""}
     >>> found = as_they_stand({**facts, "added 1": more, "1/seconds": 12.0})
     >>> found["design"], found["seconds"], finished(found)
     ({'seed': 0, 'n': 2}, 12.0, False)
@@ -91,7 +91,8 @@ def as_they_stand(stored: Mapping[str, Any]) -> dict[str, Any]:
     for name in [name for name in found if name.partition(" ")[0] == ENGINE]:
         known = {_kind(choice) for choice in found[name]}
         found[name] = [*found[name], *(choice for choice in engines if _kind(choice) not in known)]
-    return {**found, **{name: last[name] for name in (DESIGN, CHARGED, NOTES)}}
+    run = {**found.get(RUN, {}), "command": last["command"]}  # which goes on with the study as it is now
+    return {**found, RUN: run, **{name: last[name] for name in (DESIGN, CHARGED, NOTES)}}
 
 
 def batch_of(added: Sequence[Mapping[str, Any]], strategy: str, run: int) -> int:

@@ -17,6 +17,7 @@ from thalweg.compare.storage.differences import different
 from thalweg.compare.storage.facts import DESIGN, ENGINE, additions, engine_choices, finished
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study.criterion import Criterion
+from thalweg.compare.study.description import FROM_PYTHON
 from thalweg.compare.study.notes import error_rates, more_in_words
 from thalweg.compare.study.prepare import Prepared
 from thalweg.compare.study.prepare_loop import PreparedLoop
@@ -94,7 +95,7 @@ def extends(prepared: Prepared | PreparedLoop, held: Mapping[str, Any]) -> bool:
     return True
 
 
-def add(prepared: Prepared | PreparedLoop, store: Store, engines: EngineSet) -> list[str]:
+def add(prepared: Prepared | PreparedLoop, store: Store, engines: EngineSet, command: str | None) -> list[str]:
     """Adds to a study what is asked for and is not in it; measures engines for strategies that are new.
 
     It is written at once, so that there is all of it or nothing. Returns in lines what it is.
@@ -125,6 +126,7 @@ def add(prepared: Prepared | PreparedLoop, store: Store, engines: EngineSet) -> 
             "strategies": new,
             "seeds": config.seeds - seeds,
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command or FROM_PYTHON,
             "design": prepared.design(),
             "charged": prepared.charged,
             "notes": prepared.notes,
