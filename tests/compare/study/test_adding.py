@@ -8,6 +8,7 @@ import pytest
 
 import thalweg
 from tests.command import command, script
+from tests.compare.execution.test_loop import loop, reported
 from tests.compare.small import small_task
 from tests.compare.study.test_study import KILLED, USER, Interrupt, records
 from thalweg import Strategy
@@ -253,3 +254,15 @@ def test_a_tracker_gets_each_verdict(few):
         study(few, seeds=seeds, log=f"tensorboard={few.parent / 'runs'}")
     names = {path.name for path in (few.parent / "runs").glob("*/*")}
     assert {"verdict", "verdict 2", "final"} <= names
+
+
+def test_a_study_of_a_training_loop_is_added_to(tmp_path):
+    task = loop(reported, after=lambda run: run.report(test={"loss": 0.5}))
+
+    def compared(out, strategies, seeds, **options):
+        thalweg.compare(task, strategies, seeds=seeds, out=tmp_path / out, trials=1, steps=12, **options)
+
+    compared("s", "sgd", 1)
+    compared("s", "sgd", 2, add="adamw")
+    compared("whole", "sgd,adamw", 2)
+    assert by_key(tmp_path / "s") == by_key(tmp_path / "whole")
