@@ -14,6 +14,7 @@ from tests.command import command, script
 from tests.serve.synthetic import make, writing
 from tests.waiting import LONG
 from thalweg.cli import watch
+from thalweg.compare.storage.store import Store
 from thalweg.serve.studies import Study
 
 NAMES = ("sgd", "adam")
@@ -146,12 +147,16 @@ def test_on_a_terminal_it_is_updated_in_place(tmp_path):
         (["empty"], "empty contains no study: name the folder of one"),
         (["two"], "two contains 2 studies: name one of them: a, b"),
         (["broken", "--once"], "is damaged or not a study"),
+        (["made", "--json"], "is damaged or not a study"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(tmp_path, folder, words, said):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "study.sqlite").write_bytes(b"hello" * 1000)
+    store = Store.open(make(tmp_path / "made", until="tune-1", names=NAMES), write=True)
+    store.extend({"to": "nothing that any study holds"})
+    store.close()
     for name in ("a", "b"):
         (tmp_path / "two" / name).mkdir(parents=True)
         (tmp_path / "two" / name / "study.sqlite").write_bytes(b"")

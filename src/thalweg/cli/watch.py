@@ -62,9 +62,25 @@ def command(
 
 
 def _state(study: "Study") -> State:
-    """Returns how far a study is, as plain values; the fields are described in the documentation for scripts."""
+    """Returns how far a study is, as plain values; the fields are described in the documentation for scripts.
+
+    Raises:
+        StudyError: it is damaged, or holds what no study does.
+    """
+    from thalweg.compare.storage.create import FILE
+    from thalweg.compare.storage.errors import damaged
+    from thalweg.compare.user_errors import StudyError
+
     study.signature()  # which looks whether it runs
-    summary, results = study.summary(), study.results()
+    try:
+        return _as_plain(study, study.summary(), study.results())
+    except StudyError:
+        raise
+    except Exception as error:  # a store may hold anything
+        raise damaged(study.folder / FILE, error) from error
+
+
+def _as_plain(study: "Study", summary: Mapping[str, Any], results: Mapping[str, Any]) -> State:
     task, verdict = results["task"], results["verdict"]
     running = {True: "running", False: "stopped", None: "unknown"}
     return {
