@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thalweg.serve.app import application
-    from thalweg.serve.server import listen, server, token_for
+    from thalweg.serve.listening import listen, server, token_for
 
 __all__ = ["application", "listen", "server", "token_for"]
 
@@ -19,5 +19,5 @@ def __getattr__(name: str) -> Any:
     """Loads what needs the packages of a server when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "app" if name == "application" else "server"
+    home = "app" if name == "application" else "listening"
     return getattr(import_module(f"{__name__}.{home}"), name)
