@@ -216,7 +216,10 @@ def test_help_and_lists(words, needle):
         (["compare", "nowhere.py:task"], "there is no file nowhere.py"),
         (["compare", "my.py:raising"], "RuntimeError: out of cheese (my.py, line 15)"),
         (["compare", "my.py:tsk"], "did you mean 'task'"),
-        (["compare", "my.py:task", "--steps", "13", "--out", "o"], "contains a different study"),
+        (
+            ["compare", "my.py:task", "--steps", "13", "--out", "o"],
+            "steps is 20 there and 13 here; seeds is 8 there and 10 here: choose another --out",
+        ),
         (["compare", "my.py:task", "--out", "my.py"], "is a file, not a folder"),
         (["compare", "my.py:task", "--out", "."], "not empty and contains no study"),
         (["compare", "my.py:task", "--out", "/proc/nowhere"], "cannot write to"),

@@ -30,6 +30,13 @@ def command(
             show_default="eight optimizers; adam alone if an option below varies the model",
         ),
     ] = None,
+    add: Annotated[
+        str | None,
+        typer.Option(
+            help="Strategies, comma-separated, to add to the study in the folder, which has those of --strategies. "
+            "More --seeds than it has are added, too."
+        ),
+    ] = None,
     initializations: Annotated[
         str | None,
         typer.Option(help="Initializations, comma-separated, or all. Every strategy is combined with each of them."),
@@ -220,6 +227,8 @@ def command(
 
     Example: `thalweg compare digits --judge time-to-target --target 0.95 --strategies sgd,adam`
 
+    Example: `thalweg compare digits --strategies sgd,adam --add muon --seeds 20`
+
     Exit codes: 0 finished; 1 an expectation does not hold; 2 invalid input; 130 interrupted; 143 terminated. After 130
     or 143, the same command resumes the study.
     """
@@ -230,7 +239,7 @@ def command(
     from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy, crossed
     from thalweg.compare.strategy.options import widened, with_options
     from thalweg.compare.strategy.variants import INITIALIZATIONS
-    from thalweg.compare.study.config import StudyConfig, listed
+    from thalweg.compare.study.config import StudyConfig, listed, parsed
     from thalweg.compare.study.verdict import check_expectation, parse_expectation
 
     console = result_terminal(as_json)
@@ -250,7 +259,8 @@ def command(
     here = Path.cwd()  # the user's code may change it
     given = listed(strategies, "strategies") if strategies is not None else ["adam"] if axes else DEFAULT_STRATEGIES
     names = crossed(given, axes)
-    chosen = widened([Strategy.parse(name, here) for name in names], tune)
+    more = parsed(add, here) if add is not None else []
+    chosen = widened([*(Strategy.parse(name, here) for name in names), *more], tune)
     chosen = with_options(chosen, space or [], set_ or [])
     for text in expect or []:
         parse_expectation(text, [strategy.name for strategy in chosen])
@@ -282,6 +292,7 @@ def command(
         trial_seconds=trial_seconds,
         log=log or (),
         seed=seed,
+        added=[strategy.name for strategy in more],
         here=here,
     )
     # Nothing but the results may stand on standard output then, whatever a task or Ray prints.

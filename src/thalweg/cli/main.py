@@ -11,7 +11,21 @@ import typer
 from typer.core import TyperGroup
 
 from thalweg import __version__
-from thalweg.cli import compare, diagnose, ending, export, gate, init, listing, report, serve, sparse_code, suite, train
+from thalweg.cli import (
+    compare,
+    diagnose,
+    ending,
+    export,
+    gate,
+    init,
+    listing,
+    report,
+    serve,
+    sparse_code,
+    suite,
+    train,
+    watch,
+)
 from thalweg.cli.console import Terminal
 from thalweg.cli.ending import PIPE, Interrupted, OutputError, Terminated, exit_reported, output, raised_by
 from thalweg.cli.processes import is_main_process, was_lost
@@ -61,6 +75,7 @@ app.command("list")(listing.command)
 app.command("report")(report.command)
 app.command("export")(export.command)
 app.command("serve")(serve.command)
+app.command("watch")(watch.command)
 app.command("sparse-code")(sparse_code.command)
 
 

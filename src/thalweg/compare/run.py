@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from thalweg.compare.storage.store import Store
 from thalweg.compare.strategy import DEFAULT_STRATEGIES, Strategy
 from thalweg.compare.strategy.options import Tune
 from thalweg.compare.study import Judge, looks
+from thalweg.compare.study.adding import add, extends, in_stored_order
 from thalweg.compare.study.config import StudyConfig, listed, parsed
 from thalweg.compare.study.prepare import prepare, set_up
 from thalweg.compare.study.reporter import Reporter
@@ -33,6 +35,7 @@ def compare(
     task: str | Task | TrainingLoop | Callable[[Run], None] = "digits",
     strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT_STRATEGIES,
     *,
+    add: str | Strategy | Sequence[str | Strategy] = (),
     tune: Tune | None = None,
     trials: int = 12,
     steps: int | None = None,
@@ -73,6 +76,8 @@ def compare(
             a function of a :class:`thalweg.Run`, or a :class:`thalweg.TrainingLoop`.
         strategies: names, see :meth:`Strategy.parse`, or :class:`thalweg.Strategy` objects; names can also be given as
             one string, separated by commas.
+        add: strategies to add to the study that ``out`` holds, which has ``strategies`` and is otherwise as it is asked
+            for; see ``seeds``. They are trained with the same budget, and paired with the others.
         tune: ``"more"`` tunes more than the learning rate: of each built-in strategy the ranges that the guide lists
             are searched too. Of your own, :meth:`Strategy.with_space` and :meth:`Strategy.with_settings` say what is
             searched and what is set.
@@ -81,7 +86,8 @@ def compare(
         epochs: the same in passes over the training data, of as many steps as it has whole batches.
         budget: the time of the whole study, as ``"20min"`` or a number of seconds, in place of ``steps``: runs are as
             long as measured costs let them be, the same number of gradient evaluations for all strategies.
-        seeds: number of paired final runs per strategy; the verdict needs 7 or more.
+        seeds: number of paired final runs per strategy; the verdict needs 7 or more. Where ``out`` holds the study with
+            fewer of them, or with some of the strategies alone, the others are added to it, which the notes say.
         engine: ``"lanes"``, ``"serial"`` or ``"auto"`` (which measures both in turns); ``"ray"`` distributes trials
             over the workers of a Ray cluster, each of which makes the same choice.
         cluster: for ``"ray"``, the address of the cluster and the resources per worker; by default one on this machine.
@@ -128,9 +134,10 @@ def compare(
     Source: Deep Learning, §8.5.4 ("Choosing the right optimization algorithm"), §11.4.
     """
     here = here or Path.cwd()  # the user's code may change the current folder
+    more = parsed(add, here, tune)
     config = StudyConfig(
         task,
-        parsed(strategies, here, tune),
+        [*parsed(strategies, here, tune), *more],
         trials=trials,
         steps=steps,
         epochs=epochs,
@@ -155,6 +162,7 @@ def compare(
         trial_seconds=trial_seconds,
         log=listed(log, "log"),
         seed=seed,
+        added=[strategy.name for strategy in more],
         here=here,
     )
     return run(config, reporter, command)
@@ -164,15 +172,17 @@ def run(config: StudyConfig, reporter: Reporter | None = None, command: str | No
     """Prepares a study, runs what its store does not hold yet, and concludes it; see :func:`compare`."""
     began, reporter = looks.clock(), reporter or Reporter()
     trackers = [tracker_of(spec, config.here) for spec in config.log]
-    prepared = prepare(config)
+    prepared = in_stored_order(prepare(config))
     folder, engines = prepared.folder, prepared.engines(reporter.say)
     with ExitStack() as ended:
         ended.callback(engines.close)
         if not (folder / FILE).exists():
             engines.connect()  # or there is no study
         is_new = not folder.exists()
-        store = Store.resume_or_create(folder, prepared.design())
+        store = Store.resume_or_create(folder, prepared.design(), partial(extends, prepared))
         ended.callback(store.close)
+        for line in add(prepared, store, engines, command):
+            reporter.say(line)
         was_finished, held = finished(store.facts()), sum(store.counts().values())
         if was_finished:
             reporter.say("the study is already finished: its results are shown again")
@@ -186,7 +196,9 @@ def run(config: StudyConfig, reporter: Reporter | None = None, command: str | No
         if not was_finished:
             sign, spent = prepared.sign, prepared.spent
             with looks.Stopwatch(store, began) as stopwatch:
-                Study(config, prepared.budget, store, engines, Logging(reporter, log), sign, spent, stopwatch).run()
+                Study(
+                    prepared.config, prepared.budget, store, engines, Logging(reporter, log), sign, spent, stopwatch
+                ).run()
                 store.add_fact(SECONDS, stopwatch.seconds)
         comparison = Comparison.from_store(store, folder)
         try:

@@ -244,7 +244,7 @@ def test_a_loop_gets_an_optimizer_with_the_groups(tmp_path):
     assert "0: 2 parameter tensors, learning rate times 0.1" in said
     assert done.results["task"]["groups"][0] == ["0", {"lr_scale": 0.1}]
     assert done.results["task"]["no_decay"] is True
-    with pytest.raises(StudyError, match="different study .task differ"):
+    with pytest.raises(StudyError, match="no-decay is on there and not given here"):
         thalweg.compare(TrainingLoop(loop), ["adamw"], out=tmp_path / "a", **small)
     with pytest.raises(TaskError, match="groups name parameters of a model: call run.optimizer.model."):
         thalweg.compare(

@@ -46,8 +46,8 @@ def test_a_study_whose_budget_states_no_warm_up_goes_on_and_its_rungs_are_the_sa
     again = study(tmp_path / "s")
     assert again.results["budget"] == {name: stated[name] for name in old}
     assert [s["test"] for s in again.results["strategies"]] == [s["test"] for s in done.results["strategies"]]
-    with pytest.raises(StudyError, match="contains a different study .budget differ."):
-        study(tmp_path / "s", seeds=3)
+    with pytest.raises(StudyError, match="contains a different study: trials is 2 there and 3 here:"):
+        study(tmp_path / "s", trials=3)
 
 
 def test_how_long_a_trial_may_take_is_no_part_of_what_a_study_is(tmp_path):

@@ -293,9 +293,9 @@ def test_a_study_goes_on_as_it_was_judged_and_is_refused_otherwise(tmp_path, don
 
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path / "s", reporter=Cut())
-    with pytest.raises(StudyError, match="different study .judge differ"):
+    with pytest.raises(StudyError, match="different study: judge is time-to-target there and metric here"):
         study(tmp_path / "s", judge="metric")
-    with pytest.raises(StudyError, match="different study .task differ"):
+    with pytest.raises(StudyError, match="different study: target is not given there and 0.9 here"):
         study(tmp_path / "s", target=0.9)
     assert records(study(tmp_path / "s").folder) == records(done.folder)
 

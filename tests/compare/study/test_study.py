@@ -308,13 +308,15 @@ def test_a_tasks_name_leads_nowhere_else(tmp_path, monkeypatch):
 
 def test_a_different_study_is_refused_untouched(done):
     before = (done.folder / "study.sqlite").read_bytes()
-    with pytest.raises(StudyError, match="contains a different study .budget differ.: choose another --out"):
+    with pytest.raises(
+        StudyError, match="contains a different study: steps is 12 there and 13 here: choose another --out"
+    ):
         study(done.folder, steps=13)
-    with pytest.raises(StudyError, match="strategies differ"):
+    with pytest.raises(StudyError, match="strategies are sgd, adam@warmup-linear there and sgd, nadam here"):
         study(done.folder, strategies=("sgd", "nadam"))
-    with pytest.raises(StudyError, match="task differ"):
+    with pytest.raises(StudyError, match="the batch size is 20 there and 10 here"):
         study(done.folder, task=small_task(batch_size=10))
-    with pytest.raises(StudyError, match="seed differ"):
+    with pytest.raises(StudyError, match="seed is 0 there and 1 here"):
         study(done.folder, seed=1)
     assert (done.folder / "study.sqlite").read_bytes() == before
 
@@ -360,8 +362,8 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_later(tmp_path, monkeypat
         study(out, reporter=Interrupt(12))
     opened = Store.open.__func__
 
-    def narrow(cls, folder, write=False):
-        store = opened(cls, folder, write)
+    def narrow(cls, folder, write=False, check=True):
+        store = opened(cls, folder, write, check)
         pages = store._db.execute("PRAGMA page_count").fetchone()[0]
         store._db.execute(f"PRAGMA max_page_count={pages}")
         return store
@@ -470,7 +472,7 @@ def test_a_study_whose_batches_were_runs_alone_is_shown_and_said_to_be_one(tmp_p
 
 def test_a_study_that_is_judged_once_is_another_than_one_until_decided(tmp_path, done):
     shutil.copytree(done.folder, tmp_path / "s")
-    with pytest.raises(StudyError, match=r"contains a different study \(budget, protocol differ\)"):
+    with pytest.raises(StudyError, match=r"contains a different study: until is not given there and decided here:"):
         study(tmp_path / "s", until="decided")
 
 

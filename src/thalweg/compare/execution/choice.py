@@ -1,10 +1,14 @@
 """The engine that was chosen for a group of strategies."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from thalweg.compare.execution.cannot_run import CannotRun
+
+Stored = Sequence[dict[str, Any]]  # choices as the store has them
+OF_RULES = "update rules ("  # the beginning of the group's name
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Choice:
     def of_failure(cls, group: str, failure: CannotRun) -> "Choice":
         """Returns that of a strategy that could not run when it was tried."""
         return cls(group, "serial", f"it {failure}", math.inf)
+
+    @property
+    def is_of_rules(self) -> bool:
+        """Whether it was made for the strategies that lanes could train, which it was for together."""
+        return self.group.startswith(OF_RULES)
 
     @property
     def can_run(self) -> bool:

@@ -50,6 +50,13 @@ class EngineSet(Protocol):
     def reuse(self, stored: Sequence[dict[str, Any]]) -> None:
         """Takes up the choices that the store recorded."""
 
+    def extend(self, stored: Sequence[dict[str, Any]], added: Sequence[str], seed: int) -> None:
+        """Takes up stored choices, and measures engines for the strategies of these names that were added since.
+
+        Raises:
+            ValueError: none of them can train the model.
+        """
+
     def engine_of(self, strategy: Strategy) -> Engine:
         """Returns the engine that trains the strategy."""
         ...

@@ -57,15 +57,23 @@ class LocalEngines:
         Raises:
             ValueError: lanes were asked for, and a model cannot be stacked; or no strategy can train its model.
         """
+        self.extend([], [s.name for group in self._groups.values() for s in group], seed)
+
+    def extend(self, stored: Sequence[dict[str, Any]], added: Sequence[str], seed: int) -> None:
+        """Takes up stored choices, and measures engines for the strategies of these names that were added since.
+
+        Raises:
+            ValueError: as for :meth:`choose`, of those that were added.
+        """
         for variant, selector in self._selectors.items():
             try:
-                selector.choose(self._groups[variant], self._specimen(variant, seed))
+                selector.choose(self._groups[variant], self._specimen(variant, seed), stored)
             except Unstackable as error:
                 raise ValueError(
                     f"--engine lanes is not possible for this model: {error}; use --engine auto"
                 ) from error
         failures = {name: failure for s in self._selectors.values() for name, failure in s.failures.items()}
-        if len(failures) == sum(map(len, self._groups.values())):
+        if added and len(failures) == len(added):
             raise next(failure.refusal(name) for name, failure in failures.items())
 
     def choose_again(self, seed: int, rung: int) -> None:

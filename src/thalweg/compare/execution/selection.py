@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
 from thalweg.compare.execution.cannot_run import CannotRun
-from thalweg.compare.execution.choice import Choice
+from thalweg.compare.execution.choice import OF_RULES, Choice, Stored
 from thalweg.compare.execution.closure_run import ClosureRun, refusing, unaffordable
 from thalweg.compare.execution.context import TaskContext
 from thalweg.compare.execution.guidance import guidance_of
@@ -23,10 +23,9 @@ from thalweg.compare.execution.partners import has_matrices
 from thalweg.compare.execution.serial import Serial
 from thalweg.compare.execution.shortage import out_of_memory
 from thalweg.compare.execution.stackable import Unstackable
-from thalweg.compare.execution.stacked_form import is_recurrent, swapped_kinds
+from thalweg.compare.execution.stacked_form import is_recurrent, swapped_kinds, usually_slow
 from thalweg.compare.execution.timing import in_turns, mean_seconds, with_threads
 from thalweg.compare.strategy import Strategy
-from thalweg.tensors.private import ConvolutionBase
 
 T = TypeVar("T")
 Name = Literal["auto", "lanes", "serial"]
@@ -67,16 +66,19 @@ class EngineSelector:
         """Returns the engine chosen for the strategy."""
         return self._of[strategy.name]
 
-    def choose(self, strategies: Sequence[Strategy], job: Job) -> list[Choice]:
-        """Chooses for all strategies; ``job`` is a specimen of the first rule's runs.
+    def choose(self, strategies: Sequence[Strategy], job: Job, stored: Stored = ()) -> list[Choice]:
+        """Chooses for all strategies that stored choices leave out; ``job`` is a specimen of the first rule's runs.
 
         Raises:
             Unstackable: lanes were asked for and the model cannot be stacked.
         """
-        self.serial.settle_threads(job)
-        rules = self._rules(strategies)
-        choices = [self._choose_for_rules(job, len(rules))] if rules else []
-        choices += [self._choose_or_fail(s, job) for s in strategies if s not in rules]
+        choices, rules = self._known(stored), self._rules(strategies)
+        if not choices:
+            self.serial.settle_threads(job)
+        if rules and not any(choice.is_of_rules for choice in choices):
+            choices.insert(0, self._choose_for_rules(job, len(rules)))
+        chosen = {choice.group for choice in choices}
+        choices += [self._choose_or_fail(s, job) for s in strategies if s not in rules and s.name not in chosen]
         self._take(strategies, choices)
         return self.choices
 
@@ -116,11 +118,16 @@ class EngineSelector:
                 self.lanes.threads = choice.lane_threads
             self._of[strategy.name] = self.lanes if choice.name == "lanes" and self.lanes else self.serial
 
-    def reuse(self, strategies: Sequence[Strategy], stored: Sequence[dict[str, Any]]) -> None:
+    def reuse(self, strategies: Sequence[Strategy], stored: Stored) -> None:
         """Takes up the choice that the store recorded, so that a resumed study runs on the same engine."""
-        choices = [c for c in (Choice(**choice) for choice in stored) if c.variant == self.variant]
-        self.serial.threads = choices[0].serial_threads or self.serial.threads
-        self._take(strategies, choices)
+        self._take(strategies, self._known(stored))
+
+    def _known(self, stored: Stored) -> list[Choice]:
+        """Takes up the threads that the store recorded; returns the choices of the variant, that of the rules first."""
+        found = [c for c in (Choice(**choice) for choice in stored) if c.variant == self.variant]
+        if found:
+            self.serial.threads = found[0].serial_threads or self.serial.threads
+        return sorted(found, key=lambda choice: not choice.is_of_rules)
 
     def _rules(self, strategies: Sequence[Strategy]) -> list[Strategy]:
         """Returns the strategies that lanes can train, where the model allows it."""
@@ -176,7 +183,7 @@ class EngineSelector:
 
     def _choose_for_rules(self, job: Job, count: int, trains: str = "") -> Choice:
         """Chooses for so many strategies; the engine that ``trains`` them goes on unless the other is much faster."""
-        group = f"update rules ({count} strateg{'y' if count == 1 else 'ies'})"
+        group = f"{OF_RULES}{count} strateg{'y' if count == 1 else 'ies'})"
         began, (alone,) = time.perf_counter(), in_turns([partial(self.serial.seconds_per_step, job)])
         reason = "asked for" if self.wanted == "serial" else self._against_lanes(job, alone)
         if reason or self.lanes is None:
@@ -222,7 +229,8 @@ class EngineSelector:
                 return f"training one trial at a time takes about {whole:.0f} s in all, less than compiling lanes"
             slower = self._times_alone(trial, job)
             if slower > (1.0 if is_recurrent(self.context.model) else TOO_SLOW):
-                usual = f" (typical of {kind} on a CPU)" if (kind := self._usually_slow()) else ""
+                kind = usually_slow(self.context.model, self.context.device)
+                usual = f" (typical of {kind} on a CPU)" if kind else ""
                 return f"measured in turns: stacked steps take {slower:.1f} times as long as single steps{usual}"
         compiles = not is_recurrent(self.context.model)  # unrolled steps would compile for minutes
         lanes = Lanes(self.context, trial.width, compiles)
@@ -249,14 +257,6 @@ class EngineSelector:
                 again = self._in_turns(lanes, Serial(self.context, 1), job)
             return min(stacked / alone, again[0] / again[1])
         return stacked / alone
-
-    def _usually_slow(self) -> str:
-        """Returns what the model has that is slow when stacked on this device, in a word."""
-        if self.context.device.type != "cpu":
-            return ""
-        if any(isinstance(m, ConvolutionBase) for m in self.context.model.modules()):
-            return "convolutions"
-        return "recurrent layers" if is_recurrent(self.context.model) else ""
 
     def _width(self) -> int:
         """Returns the number of slots, within memory, with which the rungs leave the least of them empty."""

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from thalweg.normalization import convert_batch_norm
 from thalweg.normalization.convert import TORCHS
-from thalweg.tensors.private import own_parameters
+from thalweg.tensors.private import ConvolutionBase, own_parameters
 
 M = TypeVar("M", bound=nn.Module)
 States = tuple[Tensor, ...]  # of a layer in one direction: h, and c of an LSTM
@@ -122,3 +122,12 @@ def swapped_kinds(model: nn.Module) -> list[str]:
 def is_recurrent(model: nn.Module) -> bool:
     """Says whether a model has recurrent layers, which lanes unroll."""
     return any(isinstance(module, nn.RNNBase) for module in model.modules())
+
+
+def usually_slow(model: nn.Module, device: torch.device) -> str:
+    """Returns what a model has that is slow when stacked on a device, in a word."""
+    if device.type != "cpu":
+        return ""
+    if any(isinstance(module, ConvolutionBase) for module in model.modules()):
+        return "convolutions"
+    return "recurrent layers" if is_recurrent(model) else ""

@@ -45,7 +45,7 @@ class Log:
         self.catch_up()
         if self._trackers:
             run = _verdict(comparison)
-            self._each(lambda tracker: None if tracker.holds(VERDICT) else tracker.conclude(run))
+            self._each(lambda tracker: None if tracker.holds(run.name) else tracker.conclude(run))
 
     def all_of_it(self) -> None:
         """Writes all that there is of the study."""
@@ -149,10 +149,10 @@ def _verdict(comparison: Comparison) -> TrackedRun:
     if results["judge"]["by"] != "metric":
         field = "seconds" if results["judge"]["by"] == "seconds-to-target" else "gradient_evaluations"
         means |= {f"to target/{field}/{s['name']}": s["to_target"][field] for s in results["strategies"]}
+    looks = 1 + len(results["run"]["added"])
+    name = VERDICT if looks == 1 else f"{VERDICT} {looks}"
     files = [path for path in (comparison.report, comparison.folder / "results.json") if path.is_file()]
-    return TrackedRun(
-        VERDICT, summary=finite(means), text=" ".join([comparison.verdict, *comparison.words]), files=files
-    )
+    return TrackedRun(name, summary=finite(means), text=" ".join([comparison.verdict, *comparison.words]), files=files)
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thalweg.compare.design import PROTOCOL, SEQUENTIAL
+from thalweg.compare.names import check_name
 from thalweg.initialization import SCHEMES
 
 MIXED = "parameters of two dimensions or more under thalweg's rules, and on all parameters under other optimizers"
@@ -36,21 +37,6 @@ def as_meant(design: Mapping[str, Any]) -> dict[str, Any]:
     return {**design, "decay": then, "strategies": gained}
 
 
-def different(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Returns the parts in which a stored design is another than the one that is asked for.
-
-    What a budget did not state when the study began is not compared, nor how long a trial may take: that may change
-    while a study goes on.
-
-    >>> held = {"seed": 0, "budget": {"steps": 10}}
-    >>> different(held, {"seed": 0, "budget": {"steps": 10, "warmup": 2}}), different(held, {**held, "seed": 1})
-    ([], ['seed'])
-    """
-    stated = [name for name in held["budget"] if name != "trial_seconds"]
-    one, two = ({**d, "budget": {name: d["budget"].get(name) for name in stated}} for d in (held, asked))
-    return sorted(part for part in {*one, *two} if one.get(part) != two.get(part))
-
-
 def is_former(design: Mapping[str, Any]) -> bool:
     """Says whether a stored design is one by which no study is begun any more.
 
@@ -58,6 +44,14 @@ def is_former(design: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return design["protocol"] < (SEQUENTIAL if design["budget"].get("looks", 1) > 1 else PROTOCOL)
+
+
+def check_names(design: Mapping[str, Any]) -> None:
+    """Raises ValueError where a name in a stored design could not be one of this program's."""
+    for what in ("name", "metric"):
+        check_name(f"the task's {what}" if what != "name" else "the task", design["task"][what])
+    for strategy in design["strategies"]:
+        check_name("a strategy", strategy["name"])
 
 
 def _as_placed(optimizer: str) -> str:

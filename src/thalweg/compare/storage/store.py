@@ -8,19 +8,19 @@ Snapshots are safetensors bytes: reading a study never unpickles or executes.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from thalweg.compare.names import check_name
 from thalweg.compare.storage.create import FILE, PIECES, VERSION, create
+from thalweg.compare.storage.differences import different, in_a_line
 from thalweg.compare.storage.errors import cannot_write, damaged, fault
-from thalweg.compare.storage.facts import DESIGN, ENGINE, finished
+from thalweg.compare.storage.facts import ADDED, DESIGN, ENGINE, as_they_stand, finished, stored_name
 from thalweg.compare.storage.folder_lock import FolderLock
-from thalweg.compare.storage.old_designs import as_meant, different, is_former
+from thalweg.compare.storage.old_designs import as_meant, check_names, is_former
 from thalweg.compare.storage.result import TrialResult
 from thalweg.compare.storage.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, result_of, sealed
 from thalweg.compare.user_errors import StudyError
@@ -36,10 +36,17 @@ class Store:
         self._snapshot: dict[tuple[str, int], dict[str, Tensor]] = {}
 
     @classmethod
-    def resume_or_create(cls, folder: Path, design: Mapping[str, Any]) -> "Store":
+    def resume_or_create(
+        cls, folder: Path, design: Mapping[str, Any], extends: Callable[[Mapping[str, Any]], bool] = lambda held: False
+    ) -> "Store":
         """Opens the folder's study for writing if it is this one, or begins it; no other process may write it then.
 
         Another study that was never set up, so that nothing was trained, gives way.
+
+        Arguments:
+            folder: of the study.
+            design: that is asked for.
+            extends: says whether that only adds to a stored design that is another; the study is then opened as it is.
 
         Raises:
             StudyError: the folder holds a different or damaged study, is being written, or cannot be written.
@@ -60,35 +67,41 @@ class Store:
             if not path.exists():
                 create(folder, design)
             store = cls.open(folder)
-            if not finished(store.facts()):  # a finished one need not be written any more
-                store.close()
-                store = cls.open(folder, write=True)
-            store._lock = lock
         except BaseException:
             lock.release()
             raise
+        store._lock = lock
         try:
-            asked = json.loads(json.dumps(design))
-            with store.reading():
-                parts = different(store.fact(DESIGN), asked)
-            if parts and ENGINE not in store.facts() and not store.counts():
-                with store._writing():
-                    store._db.execute("DELETE FROM facts")
-                    store._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(asked)))
-            elif "protocol" in parts and is_former(store.fact(DESIGN)):
-                raise StudyError(
-                    f"{folder} contains a study of a former protocol, which cannot be continued: thalweg report shows "
-                    "it; choose another --out, or move the folder"
-                )
-            elif parts:
-                raise StudyError(
-                    f"{folder} contains a different study ({', '.join(parts)} differ): choose another --out, or "
-                    "move the folder"
-                )
+            store._take_up(json.loads(json.dumps(design)), extends)
         except BaseException:
             store.close()
             raise
         return store
+
+    def _take_up(self, asked: Mapping[str, Any], extends: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Makes the study ready to go on by a design. Raises StudyError where it is another."""
+        folder, facts = self.path.parent, self.facts()
+        with self.reading():
+            held = facts[DESIGN]
+            parts = different(held, asked)
+        gives_way = bool(parts) and ENGINE not in facts and not self.counts()
+        if parts and not gives_way:
+            if held["protocol"] != asked["protocol"] and is_former(held):
+                raise StudyError(
+                    f"{folder} contains a study of a former protocol, which cannot be continued: thalweg report shows "
+                    "it; choose another --out, or move the folder"
+                )
+            if not extends(held):
+                raise StudyError(
+                    f"{folder} contains a different study: {in_a_line(parts)}: choose another --out, or move the folder"
+                )
+        if parts or not finished(facts):  # a finished one need not be written any more
+            self._db.close()
+            self._db = Store.open(folder, write=True)._db
+        if gives_way:
+            with self._writing():
+                self._db.execute("DELETE FROM facts")
+                self._db.execute("INSERT INTO facts VALUES (?, ?, ?)", sealed(DESIGN, json.dumps(asked)))
 
     @classmethod
     def open(cls, folder: Path, write: bool = False, check: bool = True) -> "Store":
@@ -124,7 +137,7 @@ class Store:
             if write:
                 connection.execute("PRAGMA synchronous=FULL")
             with store.reading():
-                _check_names(store.fact(DESIGN))
+                check_names(store.fact(DESIGN))
         except KeyError as error:
             store.close()
             raise StudyError(f"{path} is damaged (no design in it): restore it, or choose another --out") from error
@@ -141,17 +154,34 @@ class Store:
 
     def fact(self, name: str) -> Any:
         """Returns a fact. Raises KeyError when it is not there, StudyError when it is damaged."""
-        found = dict(self._facts("WHERE name = ?", (name,)))
-        return found[name]
+        return self.facts()[name]
 
     def facts(self) -> dict[str, Any]:
-        """Returns all facts. Raises StudyError when one is damaged."""
-        return dict(self._facts())
+        """Returns all facts, as they stand after what was added last. Raises StudyError when one is damaged."""
+        with self.reading():
+            stored = dict[str, Any]()
+            for name, value, digest in self._db.execute("SELECT * FROM facts ORDER BY rowid"):
+                self._check((name, value), digest)
+                stored[name] = json.loads(value)
+            found = as_they_stand(stored)
+            return {name: as_meant(value) if name == DESIGN else value for name, value in found.items()}
 
     def add_fact(self, name: str, value: Any) -> None:
         """Adds a fact; one that is there already stays."""
         with self._writing():
-            self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", sealed(name, json.dumps(value)))
+            self._write_fact(stored_name(name, self._added()), value)
+
+    def extend(self, value: Mapping[str, Any]) -> None:
+        """Writes that something is added to the study, which is then not finished; see :data:`ADDED`."""
+        with self._writing():
+            self._write_fact(f"{ADDED} {self._added() + 1}", value)
+
+    def _added(self) -> int:
+        """Returns how many times something was added."""
+        return int(self._db.execute("SELECT COUNT(*) FROM facts WHERE name LIKE ?", (f"{ADDED} %",)).fetchone()[0])
+
+    def _write_fact(self, name: str, value: Any) -> None:
+        self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", sealed(name, json.dumps(value)))
 
     def add(self, rung: str, records: Iterable[tuple[int, str, Mapping[str, float], int, TrialResult]]) -> None:
         """Writes (position in the rung, strategy, hyperparameters, seed, result) in one transaction.
@@ -226,13 +256,6 @@ class Store:
                 del record["position"]
                 yield record
 
-    def _facts(self, which: str = "", given: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-        with self.reading():
-            for name, value, digest in self._db.execute(f"SELECT * FROM facts {which} ORDER BY rowid", given):
-                self._check((name, value), digest)
-                found = json.loads(value)
-                yield name, as_meant(found) if name == DESIGN else found
-
     def _rows(self, which: str, given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         columns = ", ".join((*FIELDS, "digest"))
         with self.reading():
@@ -278,11 +301,3 @@ def _reading(path: Path) -> str:
     if not log.exists() or log.stat().st_size <= EMPTY_LOG:  # a kill left its head alone, at which SQLite would balk
         return "mode=ro&immutable=1"
     return "mode=ro&readonly_shm=1" if path.with_name(path.name + "-shm").exists() else "mode=ro"
-
-
-def _check_names(design: Mapping[str, Any]) -> None:
-    """Raises ValueError where a name in the study could not be one of this program's."""
-    for what in ("name", "metric"):
-        check_name(f"the task's {what}" if what != "name" else "the task", design["task"][what])
-    for strategy in design["strategies"]:
-        check_name("a strategy", strategy["name"])

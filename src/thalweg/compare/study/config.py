@@ -1,7 +1,7 @@
 """What a study is asked to be, from Python and from the command line alike."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ class StudyConfig:
     trial_seconds: float | None = None
     log: Sequence[str] = ()
     seed: int = 0
+    added: Sequence[str] = ()  # names of strategies to add to the folder's study
     here: Path = field(default_factory=Path.cwd)
 
     @property
@@ -105,6 +106,10 @@ class StudyConfig:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"strategy {twice[0]!r} is named twice: omit one")
+
+    def only(self, names: Sequence[str], seeds: int) -> "StudyConfig":
+        """Returns the settings of the part of the study with strategies of these names, and so many seeds."""
+        return replace(self, strategies=[s for s in self.strategies if s.name in names], seeds=seeds)
 
     @property
     def study_seconds(self) -> float | None:

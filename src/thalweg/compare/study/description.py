@@ -20,6 +20,8 @@ from thalweg.compare.task import Task
 from thalweg.compare.task.loop import TrainingLoop, source_of
 from thalweg.compare.task.task import GuidanceInputs
 
+FROM_PYTHON = "thalweg.compare(...) from Python"  # in place of a command line
+
 
 def task_of(contexts: Mapping[Variant, TaskContext]) -> dict[str, Any]:
     """Returns what makes a task what it is."""
@@ -98,7 +100,7 @@ def circumstances(device: torch.device, command: str | None, task: Any) -> dict[
 
     return {
         "task": task if isinstance(task, str) else None,
-        "command": command or "thalweg.compare(...) from Python",
+        "command": command or FROM_PYTHON,
         "versions": {
             "thalweg": __version__,
             "torch": torch.__version__,

@@ -34,6 +34,12 @@ class Lengths:
     each: Mapping[str, int] | None = None
     seconds: float | None = None
 
+    @classmethod
+    def of_budget(cls, budget: Budget, strategies: Sequence[str]) -> "Lengths":
+        """Returns those of the runs of some strategies of a study."""
+        each = budget.lengths and {name: budget.lengths[name] for name in strategies}
+        return cls(budget.steps, each, budget.run_seconds)
+
     def of(self, strategy: str) -> int:
         """Returns the gradient evaluations of a run of a strategy."""
         return self.steps if self.each is None else self.each[strategy]

@@ -5,7 +5,7 @@ from typing import Any
 
 from thalweg.compare.arguments import in_words
 from thalweg.compare.design import PROTOCOL, Budget
-from thalweg.compare.storage.facts import NOTES
+from thalweg.compare.storage.facts import NOTES, additions
 from thalweg.compare.storage.old_designs import is_former
 from thalweg.compare.strategy import Strategy
 from thalweg.optim.roles import MATRICES, ROLES, Role
@@ -114,6 +114,7 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
             "Batches were added for the strategies still in question alone: the others have fewer trials and runs, and "
             "are compared by the runs that both have."
         )
+    notes += added_in_words(additions(facts))
     for s in strategies:
         if s.get("could_not_run"):
             notes.append(f"{s['name']} could not run, in some runs at least: it {s['could_not_run']}.")
@@ -135,3 +136,70 @@ def notes_of(strategies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], 
                 f"{s['name']}: the best {name} lies on the {side} edge of its range, so a wider range may be better."
             )
     return notes + list(facts.get(NOTES, []))
+
+
+def added_to(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what was added to a study, when, and the verdict that was known then; None where it had none."""
+    own = ("when", "strategies", "seeds")
+    return [{**{name: one[name] for name in own}, "seen": one["to"]["verdict"]} for one in additions(facts)]
+
+
+def more_in_words(strategies: Sequence[str], before: int, more: int) -> str:
+    """Returns what is added to a study that has so many seeds before.
+
+    >>> more_in_words(["muon", "lion"], 10, 10), more_in_words([], 10, 1)
+    ('muon, lion and seeds 11 to 20', 'seed 11')
+    """
+    runs = f"seeds {before + 1} to {before + more}" if more > 1 else f"seed {before + 1}" if more else ""
+    return " and ".join(filter(None, [", ".join(strategies), runs]))
+
+
+def added_in_words(added: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns what was added to a study, and what that does to its rates of error.
+
+    >>> known = {"strategies": ["sgd", "adam"], "seeds": 10, "verdict": "Use adam: nothing tried is better."}
+    >>> one = {"when": "2026-01-31T12:30:59+00:00", "strategies": [], "seeds": 10, "to": known}
+    >>> added_in_words([one])[0].partition(": ")[0]
+    'Seeds 11 to 20 were added on 2026-01-31, when the result with 10 seeds of sgd, adam was known'
+    """
+    found = []
+    for one in added:
+        before, seen = one["to"]["seeds"], one["to"]["verdict"]
+        what = more_in_words(one["strategies"], before, one["seeds"])
+        first = what[0] if one["strategies"] else what[0].upper()
+        verb = "was" if len(one["strategies"]) + one["seeds"] == 1 else "were"
+        known = f'when the result with {before} seeds of {", ".join(one["to"]["strategies"])} was known: "{seen}"'
+        when = "before the study had a result." if seen is None else known
+        found.append(f"{first}{what[1:]} {verb} added on {one['when'][:10]}, {when}")
+    return [*found, *error_rates(added)]
+
+
+def error_rates(added: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns what additions to a study do to the rates of error of its verdict; nothing where no result was known."""
+    looks = 1 + sum(one["to"]["verdict"] is not None for one in added)
+    if looks == 1:
+        return []
+    return [
+        f"This verdict is look {looks} at one study, and each look is judged as if it were the only one: adding until "
+        f"a result pleases finds differences that are not there up to {looks} times as often as the level of the test "
+        "says. A study with --until decided plans its looks, which share the level; a study with another --seed "
+        "confirms a verdict."
+    ]
+
+
+def findings_in_words(diagnosis: Mapping[str, Any] | None) -> list[str]:
+    """Returns a line for each finding above a note."""
+    found = [f for f in (diagnosis or {}).get("findings", []) if f["severity"] != "note"]
+    return [f"the untrained model: {f['kind']}{_of(f)}: {f['meaning']}{_fix(f)}" for f in found]
+
+
+def _of(finding: Mapping[str, Any]) -> str:
+    """Returns layer, figure and threshold of a finding, as far as it has them."""
+    known = (finding["layer"], finding["figure"], finding.get("threshold"))
+    layer, figure, bound = (v if isinstance(v, str) or v is None else f"{v:.4g}" for v in known)
+    shown = [layer, f"figure {figure}" if figure else "", f"threshold {bound}" if bound else ""]
+    return f" ({', '.join(part for part in shown if part)})"
+
+
+def _fix(finding: Mapping[str, Any]) -> str:
+    return f"; fix: {finding['fix']}" if finding["fix"] else ""

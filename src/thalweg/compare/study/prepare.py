@@ -25,8 +25,8 @@ from thalweg.compare.strategy.third_party import finds_in_words
 from thalweg.compare.strategy.variants import Variant, built
 from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.description import circumstances, loss_of, study_of, task_of
-from thalweg.compare.study.lengths import Lengths, check_ends, check_target, length_of, planned
-from thalweg.compare.study.notes import before_first_step, lengths_in_words, partners_in_words
+from thalweg.compare.study.lengths import Lengths, budget_of, check_ends, check_target, length_of, planned
+from thalweg.compare.study.notes import before_first_step, findings_in_words, lengths_in_words, partners_in_words
 from thalweg.compare.study.prepare_loop import PreparedLoop, prepare_loop
 from thalweg.compare.study.time_budget import measured_lengths, stored_lengths
 from thalweg.compare.task import Task, materialize, try_model, unshared, with_metric
@@ -108,8 +108,16 @@ class Prepared:
 
     def design(self) -> dict[str, Any]:
         """Returns what makes the study what it is."""
-        c = self.config
-        return study_of(task_of(self.contexts), c, self.budget, self.trained_on)
+        return study_of(task_of(self.contexts), self.config, self.budget, self.trained_on)
+
+    def only(self, names: Sequence[str], seeds: int) -> "Prepared":
+        """Returns the part of the study with strategies of these names, in their order, and so many seeds."""
+        config = self.config.only(names, seeds)
+        variants = dict.fromkeys([Variant(), *(s.variant for s in config.strategies)])
+        contexts = {variant: self.contexts[variant] for variant in variants}
+        charged = {name: self.charged[name] for name in names}
+        budget = budget_of(config, Lengths.of_budget(self.budget, names), self.spent)
+        return replace(self, config=config, contexts=contexts, charged=charged, budget=budget)
 
     def engines(self, say: Callable[[str], None]) -> EngineSet:
         """Returns the engines among which those of the study are chosen; ``say`` is called with lines for the user."""
@@ -154,7 +162,9 @@ def prepare(config: StudyConfig) -> Prepared | PreparedLoop:
     folder = config.here / (config.out if config.out is not None else f"thalweg-{as_folder(task.name)}")
     charged, budget = planned(config, contexts, Lengths(length_of(config, contexts[Variant()])))
     if seconds := config.study_seconds:
-        lengths = stored_lengths(folder, seconds) or measured_lengths(config, contexts, budget, seconds)
+        lengths = stored_lengths(folder, seconds, config.strategies) or measured_lengths(
+            config, contexts, budget, seconds
+        )
         charged, budget = planned(config, contexts, lengths)
     return Prepared(config, given, contexts, charged, budget, folder, trained_on)
 
@@ -214,7 +224,7 @@ def set_up(
         begin.append(f"{lengths}{':' if budget.lengths is None else ';'} {about}")
     charged = {name: costs for name, costs in prepared.charged.items() if costs}
     costs = [f"{name}: {before_first_step(costs, budget.of(name).steps)}" for name, costs in charged.items()]
-    return [*chosen, *begin, *costs, *_graver(store.fact(DIAGNOSIS))]
+    return [*chosen, *begin, *costs, *findings_in_words(store.fact(DIAGNOSIS))]
 
 
 def _varied(given: Task, context: TaskContext) -> list[str]:
@@ -279,21 +289,3 @@ def _diagnosed(context: TaskContext, seed: int) -> dict[str, Any]:
         why = f"the model could not be diagnosed, so problems may go unnoticed: {brief(error)}"
         found = Diagnosis((Finding("not diagnosed", "note", "", math.nan, why),))
     return found.as_dict()
-
-
-def _graver(diagnosis: Mapping[str, Any] | None) -> list[str]:
-    """Returns a line for each finding above a note."""
-    found = [f for f in (diagnosis or {}).get("findings", []) if f["severity"] != "note"]
-    return [f"the untrained model: {f['kind']}{_of(f)}: {f['meaning']}{_fix(f)}" for f in found]
-
-
-def _of(finding: Mapping[str, Any]) -> str:
-    """Returns layer, figure and threshold of a finding, as far as it has them."""
-    known = (finding["layer"], finding["figure"], finding.get("threshold"))
-    layer, figure, bound = (v if isinstance(v, str) or v is None else f"{v:.4g}" for v in known)
-    shown = [layer, f"figure {figure}" if figure else "", f"threshold {bound}" if bound else ""]
-    return f" ({', '.join(part for part in shown if part)})"
-
-
-def _fix(finding: Mapping[str, Any]) -> str:
-    return f"; fix: {finding['fix']}" if finding["fix"] else ""

@@ -78,6 +78,12 @@ class PreparedLoop:
         whole = {**described(task), **unknown, **own, **task.grouping.described, "digest": digest}
         return study_of(whole, self.config, self.budget, self.trained_on)
 
+    def only(self, names: Sequence[str], seeds: int) -> "PreparedLoop":
+        """Returns the part of the study with strategies of these names, in their order, and so many seeds."""
+        config = self.config.only(names, seeds)
+        budget = budget_of(config, Lengths.of_budget(self.budget, names), self.spent)
+        return replace(self, config=config, budget=budget)
+
     def engines(self, say: Callable[[str], None]) -> EngineSet:
         """Returns the engine of the study."""
         loops = Loops(self.tried.task, self.device, self.config.decay, self.tried.usual)

@@ -31,7 +31,7 @@ from thalweg.compare.study import Judge, verdict
 from thalweg.compare.study.basis import Basis, Record, basis_of
 from thalweg.compare.study.judged import Judged, Runs, trained
 from thalweg.compare.study.looks import ended_in_words, last_look
-from thalweg.compare.study.notes import notes_of
+from thalweg.compare.study.notes import added_to, notes_of
 from thalweg.compare.study.recipe import recipe
 from thalweg.compare.study.untrained import Untrained
 from thalweg.compare.user_errors import StudyError
@@ -85,7 +85,13 @@ def collect(
         "expected_best": {s["name"]: expected_best(s, direction) for s in strategies},
         "verdict": found.as_dict(),
         "diagnosis": facts.get(DIAGNOSIS),
-        "run": {**facts[RUN], "seed": design["seed"], "seconds": facts.get(SECONDS), "last_look": last_look(facts)},
+        "run": {
+            **facts[RUN],
+            "seed": design["seed"],
+            "seconds": facts.get(SECONDS),
+            "last_look": last_look(facts),
+            "added": added_to(facts),
+        },
         "notes": [*basis.notes(to_targets, intervals), *notes_of(strategies, facts, design)],
     }
     late = sum(r["status"] == "timed out" for r in records)

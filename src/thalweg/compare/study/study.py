@@ -4,7 +4,8 @@ Four rungs, written to the store as their trials end: ``tune-1`` (default and tw
 third of the steps), ``tune-2`` (the third near the best of them, see :mod:`thalweg.compare.design`), ``tune-3`` (three
 fifths to the end), ``final`` (the choices of halves on fresh seeds, tested once). A study that goes on until it is
 decided adds batches for the strategies that are still in question: ``tune-4`` and ``tune-5`` (further configurations,
-and three fifths of them to the end), then more of ``final``.
+and three fifths of them to the end), then more of ``final``. To one that is judged once, the user may add strategies
+and seeds: what is trained of them stands behind what there is in each rung.
 """
 
 import math
@@ -24,6 +25,8 @@ from thalweg.compare.storage.facts import (
     TARGET,
     TIMINGS,
     UNTRAINED_TEST,
+    additions,
+    batch_of,
     engine_of,
     winner_of,
 )
@@ -79,7 +82,7 @@ class Study:
         self.tuning = Tuning(self.strategies, budget, seed, self.criterion)
         self.stopwatch = stopwatch or Stopwatch(store)
         self.looks = Looks(budget, self.stopwatch, config.limit, reporter.say)
-        self.in_question = list(config.strategies)
+        self.in_question, self.added = list(config.strategies), additions(store.facts())
         self._written: dict[str, int] = {}  # records of each rung that earlier batches have
 
     def run(self) -> None:
@@ -141,10 +144,11 @@ class Study:
             self.tuning.add(self._rung(stage, jobs, going))
 
     def _finals(self, look: int) -> list[Trial]:
-        """Returns the final runs that a look adds for the strategies in question."""
+        """Returns the final runs that a look adds for the strategies in question, those that were added last."""
         runs = range(self.budget.seeds_by(look - 1), self.budget.seeds_by(look))
         choices = {s.name: self.tuning.choices(s, runs) for s in self.in_question}
-        return [Trial(s, run, choices[s.name][i]) for i, run in enumerate(runs) for s in self.in_question]
+        found = [Trial(s, run, choices[s.name][i]) for i, run in enumerate(runs) for s in self.in_question]
+        return sorted(found, key=lambda trial: batch_of(self.added, trial.strategy.name, trial.index))
 
     def _middle(self, strategy: Strategy) -> Trial:
         """Returns the middle one of what halves of a strategy's trials so far choose."""

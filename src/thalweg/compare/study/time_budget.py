@@ -27,6 +27,7 @@ from thalweg.compare.study.config import StudyConfig
 from thalweg.compare.study.lengths import Lengths
 from thalweg.compare.study.looks import clock
 from thalweg.compare.study.unfinished import pace
+from thalweg.compare.user_errors import StudyError
 from thalweg.tensors import derive_seed
 
 SHARE = 0.9  # of the time, for the trials; the rest is for the report
@@ -172,16 +173,28 @@ def _pace_of(
     return pace(facts) or 0.0
 
 
-def stored_lengths(folder: Path, seconds: float) -> Lengths | None:
-    """Returns the lengths of runs that a study of so many seconds has begun with, None where there is none."""
+def stored_lengths(folder: Path, seconds: float, strategies: Sequence[Strategy]) -> Lengths | None:
+    """Returns the lengths of runs that a study of so many seconds has begun with, None where there is none.
+
+    Raises:
+        StudyError: it has some of the strategies alone, so that the runs of the others have no length.
+    """
     if not (folder / FILE).exists():
         return None
     store = Store.open(folder)
     try:
-        budget = store.fact(DESIGN)["budget"]
+        design = store.fact(DESIGN)
     finally:
         store.close()
-    if budget.get("study_seconds") != seconds:
+    budget, held, asked = design["budget"], {s["name"] for s in design["strategies"]}, {s.name for s in strategies}
+    if budget.get("study_seconds") != seconds or not asked & held:
+        return None
+    if held < asked:
+        raise StudyError(
+            f"no strategy can be added to the study in {folder}, whose runs are as long as a time allows (--budget): "
+            "begin one with all of them with another --out"
+        )
+    if not asked <= held:
         return None
     return Lengths(int(budget["steps"]), budget.get("lengths"), budget.get("run_seconds"))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thalweg.compare.design import Budget
-from thalweg.compare.storage.facts import DESIGN, DIAGNOSIS, ENGINE, RUN, engine_choices, finished
+from thalweg.compare.storage.facts import DESIGN, DIAGNOSIS, ENGINE, RUN, additions, engine_choices, finished
 from thalweg.compare.storage.store import Store
 from thalweg.compare.study.basis import Record
 from thalweg.compare.study.looks import all_looks
@@ -28,13 +28,20 @@ def progress(facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, A
     stages = [stage for stage in Budget.from_design(facts[DESIGN]).stages_of(names) if stage.runs * stage.steps]
     done = sum(counts.get(rung, 0) * steps for rung, steps in {(s.rung, s.steps) for s in stages})
     ended = bool(looks and looks[-1]["ended_by"])
-    before = looks[-1].get("records", {}) if looks else {}
+    added = additions(facts)
+    before = looks[-1].get("records", {}) if looks else added[-1]["to"]["records"] if added else {}
     now = {rung: count - before.get(rung, 0) for rung, count in counts.items()}  # records of the batch in progress
     begun = [i for i, s in enumerate(stages) if s.look == len(looks) + 1 and now.get(s.rung)]
     first = max(begun, default=next((i for i, s in enumerate(stages) if s.look > len(looks)), len(stages)))
     strategies = len(looks[-1]["candidates"]) if looks and "candidates" in looks[-1] else len(names)
+    there = counts if added else now
+    unneeded = added[-1]["unneeded"] if added else {}  # of what was planned before
     left = [
-        (s.title, max(0, strategies * s.runs - now.get(s.rung, 0) * (s.look == len(looks) + 1)) * s.steps)
+        (
+            s.title,
+            max(0, strategies * s.runs - there.get(s.rung, 0) * (s.look == len(looks) + 1) - unneeded.get(s.rung, 0))
+            * s.steps,
+        )
         for s in ([] if ended else stages[first:])
     ]
     stage = next((title for title, steps in left if steps), "timing the finalists")

@@ -259,8 +259,8 @@ class Task:
     @property
     def stepping(self) -> dict[str, Any]:
         """Returns what a step does beside its optimizer, as far as it is not the default."""
-        values = {"precision": self.precision, "accumulate": self.accumulate, "clip_norm": self.clip_norm}
-        return {name: value for name, value in values.items() if value not in ("fp32", 1, None)}
+        usual = {"precision": "fp32", "accumulate": 1, "clip_norm": None}
+        return {name: value for name, plain in usual.items() if (value := getattr(self, name)) != plain}
 
     @property
     def grouping(self) -> Grouping:

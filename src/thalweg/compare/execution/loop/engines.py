@@ -232,8 +232,20 @@ class LoopEngines:
         Raises:
             ValueError: no strategy can train the model.
         """
+        self._try(self.strategies, seed)
+
+    def extend(self, stored: Sequence[dict[str, Any]], added: Sequence[str], seed: int) -> None:
+        """Takes up stored choices, and measures a batch of the strategies of these names.
+
+        Raises:
+            ValueError: none of them can train the model.
+        """
+        self.reuse(stored)
+        self._try([strategy for strategy in self.strategies if strategy.name in added], seed)
+
+    def _try(self, strategies: Sequence[Strategy], seed: int) -> None:
         failures = list[ValueError]()
-        for strategy in self.strategies:
+        for strategy in strategies:
             steps = self.budget.of(strategy.name).steps
             hyper = strategy.stepping(strategy.default_configuration())
             job = Job("specimen", strategy, hyper, derive_seed(seed, "specimen") % 2**31, 0, steps, steps, steps)
@@ -242,7 +254,7 @@ class LoopEngines:
             except CannotRun as failure:
                 failures.append(failure.refusal(strategy.name))
                 self.choices.append(Choice.of_failure(strategy.name, failure))
-        if len(failures) == len(self.strategies):
+        if failures and len(failures) == len(strategies):
             raise failures[0]
 
     def choose_again(self, seed: int, rung: int) -> None:

@@ -133,6 +133,14 @@ class RayEngines:
         """Takes up the choices that the store recorded."""
         self.choices, self._plan = [Choice(**choice) for choice in stored], None
 
+    def extend(self, stored: Sequence[dict[str, Any]], added: Sequence[str], seed: int) -> None:
+        """Takes up stored choices. Raises ValueError where strategies were added since."""
+        if added:
+            raise ValueError(
+                f"strategy {added[0]!r} cannot be added to a study that Ray trains, as seeds can: choose another --out"
+            )
+        self.reuse(stored)
+
     def engine_of(self, strategy: Strategy) -> "RayEngines":
         """Returns the engine that trains the strategy."""
         return self
