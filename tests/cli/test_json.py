@@ -49,6 +49,7 @@ WORDS = {
     "list": ["list"],
     "report": ["report", "o", "--to", "r"],
     "export": ["export", "o"],
+    "watch": ["watch", "o"],
     "sparse-code": ["sparse-code", "a.npy", "--atoms", "4", "--epochs", "1", "--out", "s"],
     "init": ["init", "--out", "new.py"],
 }

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from thalweg.cli.console import Terminal
+from thalweg.cli.console import Quiet, Terminal, progress_terminal
 
 if TYPE_CHECKING:
     from thalweg.serve.studies import Study
@@ -31,6 +31,7 @@ def command(
     ] = Path(),
     once: Annotated[bool, typer.Option("--once", help="Show the state once, and exit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state once as JSON, and exit.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show the progress of a study in the terminal, from its folder alone, until it ends.
 
@@ -58,7 +59,7 @@ def command(
     elif once:
         console.print(_view(_state(study)))
     else:
-        _follow(study, console)
+        _follow(study, console, quiet)
 
 
 def _state(study: "Study") -> State:
@@ -139,10 +140,10 @@ def _states(study: "Study") -> Iterator[State]:
             state["seconds_left"] = max(0.0, until - time.time())
 
 
-def _follow(study: "Study", console: Terminal) -> None:
+def _follow(study: "Study", console: Terminal, quiet: bool) -> None:
     """Shows a study until it ends. Raises ``typer.Exit`` with code 1 where it ends without being finished."""
     state, said = State(), ""
-    if console.is_terminal:
+    if console.is_terminal and not quiet:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             for state in _states(study):
                 live.update(_view(state, bar=True), refresh=True)
@@ -150,7 +151,7 @@ def _follow(study: "Study", console: Terminal) -> None:
         for state in _states(study):
             line = _line(state)
             if state["state"] not in ("finished", "stopped") and line != said:
-                console.print(f"{line}{_left(state)}", soft_wrap=True, markup=False)
+                progress_terminal(quiet=quiet).print(f"{line}{_left(state)}", soft_wrap=True, markup=False)
                 said = line
     console.print(_view(state))
     if state["state"] != "finished":
