@@ -13,9 +13,9 @@ from statistics import NormalDist, fmean, median, variance
 import numpy as np
 
 from benchmarks.bank import FINAL, Draws, Landscape, Numbers, Whole, halves
+from benchmarks.pairs import paired_difference
 from benchmarks.tuning import at_seeds, best_mean, chosen, column, ranked, tuned
 from thalweg.compare.ranges import EDGE
-from thalweg.compare.statistics import paired_difference
 from thalweg.compare.study.judged import Judged
 
 BEFORE = 16  # configurations of the protocol before, beside the default one

@@ -28,9 +28,10 @@ from torch import nn
 
 from benchmarks.curriculum import orders
 from benchmarks.measure import table
+from benchmarks.pairs import mean_interval, paired_difference
 from docs.gallery.curriculum_order import NOISE, Setting, study
 from docs.gallery.guided import TEACHER, Student, best_rate, greedily, jointly, taught, tested
-from thalweg.compare.statistics import mean_interval, paired_difference, signed_rank
+from thalweg.compare.statistics import signed_rank
 
 HINTS, ANSWERS, LABELS = 200, 400, (0.0, 0.0)  # steps of both stages; a weight that leaves the answers out
 STUDENT, BLOCKS = HINTS + ANSWERS, 600

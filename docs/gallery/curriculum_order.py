@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, TensorDataset
 
-from thalweg.compare.statistics import Interval, mean_interval
+from benchmarks.pairs import mean_interval
+from thalweg.compare.statistics import Interval
 from thalweg.compare.task import Examples, Task, build_model, materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.curriculum import CurriculumSampler, Pacing, losses

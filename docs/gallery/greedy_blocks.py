@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from benchmarks.pairs import mean_interval, paired_difference
 from docs.gallery.guided import SEEDS, Student, Way, best_rate, greedily, jointly
 from thalweg.compare.report.traces import COLOURS
-from thalweg.compare.statistics import mean_interval, paired_difference
 from thalweg.training import History
 
 BLOCKS, JOINT, EVERY, RATES = 600, 300, 15, (0.003, 0.01, 0.03)

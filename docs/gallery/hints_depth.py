@@ -5,8 +5,8 @@ from statistics import mean
 from matplotlib.figure import Figure
 from torch import nn
 
+from benchmarks.pairs import mean_interval, paired_difference
 from docs.gallery.guided import Student, best_rate, jointly, taught, tested
-from thalweg.compare.statistics import mean_interval, paired_difference
 
 DEPTHS, STEPS, HINTS, RATES, TUNING = (3, 6, 10, 14), 300, 100, (0.001, 0.003, 0.01), (100, 101)
 WAYS = {

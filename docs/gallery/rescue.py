@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from thalweg.compare.statistics import mean_interval
+from benchmarks.pairs import mean_interval
 from thalweg.compare.task import materialize
 from thalweg.compare.task.loading import load_task
 from thalweg.initialization import initialize, scale_by_data

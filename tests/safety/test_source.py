@@ -1,11 +1,13 @@
 """Nothing in the package can run what it reads, nor fetch what it does not check."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "thalweg"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "thalweg"
 FILES = sorted(SOURCE.rglob("*.py"))
 RUNS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "code", "runpy", "yaml"}
 FETCHES = {"urllib.request", "requests", "httpx", "aiohttp", "ftplib", "http.client", "urllib3"}
@@ -157,3 +159,21 @@ def test_the_search_finds_each_of_them(text):
 def test_what_is_excepted_is_an_error_alone(text):
     assert list(offences("import pickle\npickle.UnpicklingError", "tensors/files.py")) == []
     assert len(list(offences(text, "tensors/files.py"))) == 1
+
+
+def test_what_no_test_runs_imports_what_is_there():
+    """Benchmarks and the gallery take hours to run; what they import of this repository must exist."""
+    for file in [path for part in ("benchmarks", "docs", "examples") for path in sorted((ROOT / part).rglob("*.py"))]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in ("thalweg", "benchmarks"):
+                lacking = [name.name for name in node.names if not _is_there(node.module, name.name)]
+                assert lacking == [], f"{file.relative_to(ROOT)} imports {lacking} from {node.module}"
+
+
+def _is_there(module, name):
+    """Says whether a module defines or imports a name, or contains a module of that name; loads it not."""
+    found = ROOT / ("src" if module.startswith("thalweg") else ".") / module.replace(".", "/")
+    if (found / name).is_dir() or (found / f"{name}.py").exists():
+        return True
+    text = (found / "__init__.py" if found.is_dir() else found.with_suffix(".py")).read_text(encoding="utf-8")
+    return re.search(rf"\b{name}\b", text) is not None
