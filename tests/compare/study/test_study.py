@@ -19,7 +19,7 @@ from tests.compare.small import small_task
 from thalweg.compare.comparison import Comparison
 from thalweg.compare.design import half, mean_of, window
 from thalweg.compare.execution import serial
-from thalweg.compare.storage import rows
+from thalweg.compare.storage import snapshots
 from thalweg.compare.storage.create import FILE
 from thalweg.compare.storage.rows import sealed
 from thalweg.compare.storage.store import Store, StudyError
@@ -145,10 +145,12 @@ class Interrupt(Reporter):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("engine", "piece"), [("serial", rows.PIECE), ("lanes", rows.PIECE), ("serial", 100)])
+@pytest.mark.parametrize(
+    ("engine", "piece"), [("serial", snapshots.PIECE), ("lanes", snapshots.PIECE), ("serial", 100)]
+)
 def test_interrupted_anywhere_it_ends_with_the_same_records_bit_for_bit(tmp_path, engine, piece, monkeypatch):
     monkeypatch.setattr(compiling, "compiler_missing", lambda: "kept short")
-    monkeypatch.setattr(rows, "PIECE", piece)  # of snapshots, which for large models are in several
+    monkeypatch.setattr(snapshots, "PIECE", piece)  # of snapshots, which for large models are in several
     expected = records(study(tmp_path / "whole", engine=engine).folder)
     out, interruptions = tmp_path / "cut", 0
     for after in (1, 3, 8, 13, 30, 60):
@@ -163,7 +165,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_records_bit_for_bit(tmp_path
 
 
 def test_a_piece_of_a_snapshot_that_is_missing_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "PIECE", 100)
+    monkeypatch.setattr(snapshots, "PIECE", 100)
     folder = study(tmp_path / "s", engine="serial").folder
     with closing(sqlite3.connect(folder / FILE)) as connection:
         (rung, position), *_ = connection.execute("SELECT DISTINCT rung, position FROM pieces").fetchall()

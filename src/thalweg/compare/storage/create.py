@@ -26,12 +26,6 @@ CREATE TABLE outcomes (
     PRIMARY KEY (rung, position)
 );
 """
-PIECES = """
-CREATE TABLE IF NOT EXISTS pieces (
-    rung TEXT NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL,
-    PRIMARY KEY (rung, position, number)
-);
-"""  # what of a snapshot does not fit into its row
 
 
 def create(folder: Path, design: Mapping[str, Any]) -> None:

@@ -5,13 +5,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from thalweg.compare.storage.result import Curve, TrialResult
 
 FIELDS = ("rung", "position", "key", "strategy", "hyper", "seed", "status", "steps", "curve", "first_loss", "test")
 DIGEST = 16  # bytes
-PIECE = 2**29  # bytes of a snapshot in one row; SQLite takes 10⁹ at most, which Adam's state for BERT exceeds
 
 
 def digest_of(row: tuple[Any, ...], more: bytes | memoryview = b"") -> bytes:
@@ -37,24 +34,6 @@ def number(value: float | None) -> float | None:
     (0.0, None, 2.0)
     """
     return float(value) + 0.0 if value is not None and math.isfinite(value) else None
-
-
-def encoded(snapshot: Mapping[str, Tensor] | None) -> list[bytes | memoryview | None]:
-    """Returns the tensors as bytes, their digest before them, in pieces that SQLite takes."""
-    if snapshot is None:
-        return [None]
-    from safetensors.torch import save
-
-    raw = memoryview(save({name: tensor.contiguous() for name, tensor in snapshot.items()}))
-    rest = [raw[start : start + PIECE] for start in range(PIECE, len(raw), PIECE)]
-    return [digest_of((), raw) + bytes(raw[:PIECE]), *rest]
-
-
-def decoded(raw: bytes) -> dict[str, Tensor]:
-    """Returns the tensors that :func:`encoded` made bytes of."""
-    from safetensors.torch import load
-
-    return load(raw[DIGEST:])
 
 
 def result_of(record: Mapping[str, Any]) -> TrialResult:

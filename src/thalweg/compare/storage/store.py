@@ -15,14 +15,15 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.compare.storage.create import FILE, PIECES, VERSION, create
+from thalweg.compare.storage.create import FILE, VERSION, create
 from thalweg.compare.storage.differences import different, in_a_line
 from thalweg.compare.storage.errors import cannot_write, damaged, fault
 from thalweg.compare.storage.facts import ADDED, DESIGN, ENGINE, as_they_stand, finished, stored_name
 from thalweg.compare.storage.folder_lock import FolderLock
 from thalweg.compare.storage.old_designs import as_meant, check_names, is_former
 from thalweg.compare.storage.result import TrialResult
-from thalweg.compare.storage.rows import DIGEST, FIELDS, decoded, digest_of, encoded, number, result_of, sealed
+from thalweg.compare.storage.rows import DIGEST, FIELDS, digest_of, number, result_of, sealed
+from thalweg.compare.storage.snapshots import decoded, encoded, read, write_rest
 from thalweg.compare.user_errors import StudyError
 
 EMPTY_LOG = 32  # bytes of a write-ahead log that holds nothing yet
@@ -205,10 +206,8 @@ class Store:
                 )
                 first, *rest = encoded(result.snapshot)
                 done = self._db.execute(f"INSERT OR IGNORE INTO outcomes VALUES ({'?, ' * len(row)}?)", (*row, first))
-                if rest and done.rowcount == 1:
-                    self._db.execute(PIECES)
-                    pieces = [(rung, position, number, piece) for number, piece in enumerate(rest)]
-                    self._db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?)", pieces)
+                if done.rowcount == 1:
+                    write_rest(self._db, rung, position, rest)
 
     def rung(self, rung: str) -> dict[str, TrialResult]:
         """Returns the results of a rung that were written, by their keys, snapshots left out.
@@ -227,11 +226,7 @@ class Store:
         """
         if (rung, position) not in self._snapshot:
             with self.reading():
-                which = "WHERE rung = ? AND position = ?"
-                (raw,) = self._db.execute(f"SELECT snapshot FROM outcomes {which}", (rung, position)).fetchone()
-                if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'pieces'").fetchone():
-                    rest = self._db.execute(f"SELECT bytes FROM pieces {which} ORDER BY number", (rung, position))
-                    raw = b"".join([raw, *(piece for (piece,) in rest)])
+                raw = read(self._db, rung, position)
                 self._check((), raw[:DIGEST], raw[DIGEST:])
                 self._snapshot = {(rung, position): decoded(raw)}
         return self._snapshot[rung, position]
