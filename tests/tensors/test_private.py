@@ -112,6 +112,12 @@ def test_an_assertion_stays_in_a_graph():
         traced(torch.zeros(2))
 
 
+def test_a_view_is_of_its_base():
+    whole = torch.zeros(2, 3)
+    assert private.base_of(whole.T[0]) is whole
+    assert private.base_of(whole) is whole
+
+
 def test_overlaps_itself():
     assert private.overlaps_itself(torch.zeros(1).expand(3))
     assert not private.overlaps_itself(torch.zeros(3))

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from thalweg.tensors.draws import own_draws
-from thalweg.tensors.private import ConvolutionBase, tree_flatten
+from thalweg.tensors.private import ConvolutionBase, base_of, tree_flatten
 
 Role = Literal["hidden", "embedding", "head", "convolution", "vector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -228,7 +228,7 @@ class _Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _LOOK_UPS or name in _PRODUCTS or name in _CONVOLUTIONS:
             given = [t for t in tree_flatten((args, kwargs or {}))[0] if isinstance(t, Tensor)]
-            owners = [t if id(t) in self.params or t._base is None else t._base for t in given]  # W.T is a view of W
+            owners = [t if id(t) in self.params else base_of(t) for t in given]  # W.T is a view of W
             ids = {id(t) for t in owners if id(t) in self.params and t.dim() > 1}
             if ids:
                 self.calls.append((name, ids, result))

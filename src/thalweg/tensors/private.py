@@ -51,6 +51,11 @@ def write_count(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def base_of(tensor: Tensor) -> Tensor:
+    """Returns the tensor of which another is a view, or itself. Else: compare the addresses of storages."""
+    return tensor if tensor._base is None else tensor._base
+
+
 def overlaps_itself(tensor: Tensor) -> bool:
     """Says whether elements share memory, as far as sizes and strides tell at once. Else: a stride of 0 is one case."""
     return torch._debug_has_internal_overlap(tensor) == 1
