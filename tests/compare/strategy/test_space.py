@@ -191,7 +191,9 @@ def test_a_study_searches_within_its_spaces_and_tells_them(tmp_path):
     assert re.sub(r"<.*?>", "", row).startswith("lr 0.0001 to 1 momentum 0.95")
     again = quick(tmp_path / "o", strategies, steps=30, trials=8)
     assert again.results["pairs"] == done.results["pairs"]
-    with pytest.raises(StudyError, match="strategies"):
+    with pytest.raises(
+        StudyError, match="space adamw@cosine.schedule.warmup is 0:0.5:linear there and 0:0.4:linear here"
+    ):
         quick(tmp_path / "o", [strategies[0].with_space(warmup=(0, 0.4)), strategies[1]], steps=30, trials=8)
 
 
