@@ -7,14 +7,14 @@
 
 So β₃,ₜ grows from β₁ to β₃ with a half-life that grows linearly. A T of 0 means the last value from the start.
 
-====== =========================== ================================================
-paper  argument                    meaning
-====== =========================== ================================================
-η      ``lr``                      learning rate
-β₁ β₂ β₃ ``beta1`` … ``beta3``     decay of the fast, the second and the slow moment
-α      ``alpha``                   share of the slow momentum
-T      ``alpha_warmup`` ``beta3_warmup`` steps over which α and β₃ grow; the paper's are all steps of the run
-====== =========================== ================================================
+======== ================================= ====================================================================
+paper    argument                          meaning
+======== ================================= ====================================================================
+η        ``lr``                            learning rate
+β₁ β₂ β₃ ``beta1`` … ``beta3``             decay of the fast, the second and the slow moment
+α        ``alpha``                         share of the slow momentum
+T        ``alpha_warmup`` ``beta3_warmup`` steps over which α and β₃ grow; the paper's are all steps of the run
+======== ================================= ====================================================================
 
 Source: Pagliardini, Ablin & Grangier 2024 (arXiv 2409.03137), section 3 and appendix A.
 """

@@ -10,13 +10,13 @@
 The average takes the place of a falling learning rate, so that the length of the run need not be known. Both z and x
 are kept, so that changing from one point to the other loses nothing, in half precision neither.
 
-====== ======================== ===========================================================
-paper  argument                 meaning
-====== ======================== ===========================================================
-γ      ``lr``                   learning rate
-β      ``momentum`` ``beta1``   share of x in y
-p, q   ``r`` ``weight_lr_power`` powers of t and γ in the weights of the average
-====== ======================== ===========================================================
+===== ========================= ===============================================
+paper argument                  meaning
+===== ========================= ===============================================
+γ     ``lr``                    learning rate
+β     ``momentum`` ``beta1``    share of x in y
+p, q  ``r`` ``weight_lr_power`` powers of t and γ in the weights of the average
+===== ========================= ===============================================
 
 Source: Defazio et al. 2024 (arXiv 2405.15682), algorithm 1; q and the powers as in the package ``schedulefree``.
 """
