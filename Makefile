@@ -1,4 +1,4 @@
-# Everything from a clone: `make compare` for the main job, `make check` before a commit, `make test` for every test.
+# Everything from a clone: `make compare` for the main job, `make check` before a commit, `make test` for the tests.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

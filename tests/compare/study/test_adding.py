@@ -176,11 +176,18 @@ def test_killed_in_the_middle_the_command_goes_on(tmp_path):
     words += ["--engine", "serial", "--out"]
     more = ["--add", "adamw", "--seeds", "4"]
     assert command(*words, "cut", "--seeds", "3", cwd=tmp_path).returncode == 0
-    killed = script(KILLED, "final", *words, "cut", *more, cwd=tmp_path)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    state = json.loads(command("watch", "cut", "--json", cwd=tmp_path).stdout)
-    assert state["state"] == "stopped"
-    assert "--add adamw --seeds 4" in state["command"]  # which resumes it
+    finals = (4 + 2 * 1) * 24  # four runs of what is added, and a fourth of each that was there
+    for rung, stages, least in (
+        ("tune-3", ("tuning, the best to the end", "final runs on fresh seeds"), finals),
+        ("final", ("final runs on fresh seeds", "timing the finalists"), 0),
+    ):
+        killed = script(KILLED, rung, *words, "cut", *more, cwd=tmp_path)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        state = json.loads(command("watch", "cut", "--json", cwd=tmp_path).stdout)
+        assert state["state"] == "stopped"
+        assert state["stage"] in stages  # a rung that takes a moment is written in one piece
+        assert state["left"] >= least
+        assert "--add adamw --seeds 4" in state["command"]  # which resumes it
     assert command(*words, "cut", *more, cwd=tmp_path).returncode == 0
     whole = [*words[:3], "sgd,adam,adamw", *words[4:], "whole", "--seeds", "4"]
     assert command(*whole, cwd=tmp_path).returncode == 0
